@@ -1,1 +1,17 @@
-//! See ARCHITECTURE.md.
+//! Memory between processes that do not trust each other.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`layout`] | where everything lies in a channel's region |
+//! | [`ring`] | single-producer, single-consumer framed messages over shared memory |
+//! | [`doorbell`] | waking a consumer that sleeps, and not waking one that does not |
+//! | [`channel`] | two rings, two bulk areas and their doorbells: what a gateway and an instance speak through |
+//!
+//! The other side is hostile: every index and length in shared memory is read once, checked, then used. What it can
+//! break is its own conversation, never this process. Which messages are sent is not known here.
+
+pub mod channel;
+pub mod doorbell;
+pub mod layout;
+pub mod ring;
+mod sync;

@@ -1,1 +1,3 @@
-//! See ARCHITECTURE.md.
+//! Lichen's control plane on one node.
+#![forbid(unsafe_code)]
+pub mod function;

@@ -1,1 +1,2 @@
-//! See ARCHITECTURE.md.
+//! Isolated places for functions.
+pub mod spec;

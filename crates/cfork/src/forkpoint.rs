@@ -1,0 +1,155 @@
+//! The template's side: waiting for fork requests, and what a child does before anything else.
+//!
+//! A child's first steps, in order: enter its cgroups (each by writing "0" to a tasks file that the worker has opened: a
+//! task that moves itself does not wait for a grace period), attach the code, take the instance's identity, give up all
+//! capabilities, put the log in place of its standard streams, attach its channel, close the template's descriptors.
+
+use crate::enter::{Entered, fork_into_slot};
+use crate::instance::Instance;
+use crate::invocation::{self, Started};
+use crate::protocol::{self, Kind, Received};
+use interconnect::channel::Channel;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use thiserror::Error;
+
+/// The user and group of every function, inside its sandbox.
+pub const FUNCTION_ID: u32 = 1000;
+
+/// Why a template cannot go on.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    #[error("the worker is gone")]
+    Gone,
+    #[error("the control socket failed")]
+    Socket(#[source] io::Error),
+    #[error("the worker sent message kind {0} where another was due")]
+    Unexpected(u32),
+}
+
+/// A new instance, at its very beginning.
+pub struct Child {
+    /// What this instance is to be: JSON, empty where the template already knows all.
+    pub config: Vec<u8>,
+    /// Its side of the channel.
+    pub instance: Instance,
+}
+
+/// Where a template waits.
+pub struct ForkPoint {
+    control: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+impl ForkPoint {
+    /// The fork point of this process, and the template's configuration (JSON), which the worker sends first.
+    ///
+    /// # Safety
+    /// Descriptor [`protocol::CONTROL`] must be the control socket, and nobody else's.
+    pub unsafe fn open() -> Result<(Self, Vec<u8>), ServeError> {
+        // SAFETY: by the contract.
+        let control = unsafe { OwnedFd::from_raw_fd(protocol::CONTROL) };
+        rustix::io::fcntl_setfd(&control, rustix::io::FdFlags::CLOEXEC).map_err(|e| ServeError::Socket(e.into()))?;
+        let mut point = Self { control, buffer: Vec::new() };
+        let first = point.receive()?;
+        if first.header.kind != Kind::Configure as u32 {
+            return Err(ServeError::Unexpected(first.header.kind));
+        }
+        Ok((point, first.payload))
+    }
+
+    fn receive(&mut self) -> Result<Received, ServeError> {
+        protocol::receive(&self.control, &mut self.buffer).map_err(ServeError::Socket)?.ok_or(ServeError::Gone)
+    }
+
+    /// Tells the worker that the fork point is reached: how many threads there are, and a report (JSON).
+    pub fn ready(&self, report: &[u8]) -> Result<(), ServeError> {
+        protocol::send(&self.control, Kind::Ready, threads(), 0, 0, report, &[]).map_err(ServeError::Socket)
+    }
+
+    /// Serves fork requests, calling `before` ahead of each fork. Returns in the children only, or when the worker is
+    /// gone.
+    ///
+    /// # Safety
+    /// As [`fork_into_slot`].
+    pub unsafe fn serve(mut self, mut before: impl FnMut()) -> Result<Child, ServeError> {
+        loop {
+            let request = self.receive()?;
+            if request.header.kind != Kind::Fork as u32 {
+                return Err(ServeError::Unexpected(request.header.kind));
+            }
+            let Some(slot) = request.descriptors.first() else {
+                self.answer(request.header.id, -i64::from(libc::EBADF))?;
+                continue;
+            };
+            before();
+            // SAFETY: by the contract.
+            match unsafe { fork_into_slot(slot) } {
+                Ok(Entered::Child) => {
+                    drop(self);
+                    return Ok(settle(request));
+                }
+                Ok(Entered::Template(pid)) => self.answer(request.header.id, pid.into())?,
+                Err(error) => {
+                    self.answer(request.header.id, -i64::from(error.raw_os_error().unwrap_or(libc::EIO)))?;
+                }
+            }
+        }
+    }
+
+    fn answer(&self, id: u64, value: i64) -> Result<(), ServeError> {
+        protocol::send(&self.control, Kind::Forked, 0, id, value, &[], &[]).map_err(ServeError::Socket)
+    }
+}
+
+/// How many threads this process has; 0 where /proc does not tell.
+pub fn threads() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok()).unwrap_or(0)
+}
+
+/// The child's first steps. Where one fails it says so through its channel and ends: it must not run half isolated.
+fn settle(request: Received) -> Child {
+    let forked = os::monotonic_ns();
+    let has_code = request.header.flags & 1 == 1;
+    let mut descriptors = request.descriptors.into_iter();
+    let mut next = || descriptors.next();
+    let (Some(_slot), Some(region), Some(down), Some(up), Some(log)) = (next(), next(), next(), next(), next()) else {
+        os::process::exit_now(254);
+    };
+    let code = if has_code { descriptors.next() } else { None };
+    let tasks: Vec<OwnedFd> = descriptors.collect();
+    let Ok(mut channel) = Channel::attach(&region, down, up) else { os::process::exit_now(253) };
+    if let Err((step, error)) = isolate(&tasks, code.as_ref().map(AsFd::as_fd), &log) {
+        let _ = channel.sender.send(invocation::NOT_ENTERED, step.as_bytes(), error.to_string().as_bytes());
+        os::process::exit_now(252);
+    }
+    let started = Started { forked, entered: os::monotonic_ns(), loaded: 0 };
+    Child { config: request.payload, instance: Instance::new(channel, started) }
+}
+
+fn isolate(tasks: &[OwnedFd], code: Option<BorrowedFd<'_>>, log: &OwnedFd) -> Result<(), (&'static str, io::Error)> {
+    let step = |name: &'static str| move |error: io::Error| (name, error);
+    for file in tasks {
+        rustix::io::write(file, b"0").map_err(io::Error::from).map_err(step("enter its cgroup"))?;
+    }
+    if let Some(code) = code {
+        os::mount::attach(code, protocol::TASK_ROOT).map_err(step("attach its code"))?;
+    }
+    os::process::become_ids(FUNCTION_ID, FUNCTION_ID).map_err(step("take its identity"))?;
+    os::caps::drop_all().map_err(step("give up its capabilities"))?;
+    // A change of identity has closed /proc/self to the process itself.
+    os::process::set_dumpable(true);
+    os::process::place(log, 1).map_err(step("place its log"))?;
+    os::process::place(log, 2).map_err(step("place its log"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_counted() {
+        assert!(threads() >= 1);
+    }
+}

@@ -1,0 +1,159 @@
+//! What the gateway and an instance say to each other through their channel.
+//!
+//! | direction | kind | head | body |
+//! |---|---|---|---|
+//! | down | [`INVOKE`] | [`Invocation`] | the event |
+//! | up | [`READY`] | [`Started`] | empty |
+//! | up | [`REPLY`] | [`Served`] | the answer |
+//! | up | [`FAILED`] | [`Served`] | Lambda's error object: the function raised |
+//! | up | [`INIT_FAILED`] | [`Started`] | Lambda's error object: the function could not be loaded |
+//! | up | [`NOT_ENTERED`] | step (UTF-8) | the error (UTF-8): the platform could not isolate the child; it has ended |
+//!
+//! An instance is sent one invocation at a time. It sends `READY` or `INIT_FAILED` once, before its first answer.
+
+/// Down: run the handler.
+pub const INVOKE: u32 = 1;
+/// Up: the function is loaded.
+pub const READY: u32 = 2;
+/// Up: the handler's answer.
+pub const REPLY: u32 = 3;
+/// Up: the handler failed.
+pub const FAILED: u32 = 4;
+/// Up: loading failed.
+pub const INIT_FAILED: u32 = 5;
+/// Up: the child could not enter its slot.
+pub const NOT_ENTERED: u32 = 6;
+
+/// What accompanies an event. Absent strings are empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Invocation<'a> {
+    /// When the invocation times out: milliseconds since 1970.
+    pub deadline_unix_ms: u64,
+    pub request_id: &'a str,
+    pub function_arn: &'a str,
+    pub trace_id: &'a str,
+    /// JSON, as the mobile SDKs make it.
+    pub client_context: &'a str,
+    pub cognito_identity: &'a str,
+    pub tenant_id: &'a str,
+}
+
+impl<'a> Invocation<'a> {
+    /// The head of an [`INVOKE`] message.
+    pub fn encode(&self) -> Vec<u8> {
+        let texts = [
+            self.request_id,
+            self.function_arn,
+            self.trace_id,
+            self.client_context,
+            self.cognito_identity,
+            self.tenant_id,
+        ];
+        let mut head = Vec::with_capacity(8 + texts.iter().map(|t| t.len() + 4).sum::<usize>());
+        head.extend_from_slice(&self.deadline_unix_ms.to_le_bytes());
+        for text in texts {
+            head.extend_from_slice(&(text.len() as u32).to_le_bytes());
+            head.extend_from_slice(text.as_bytes());
+        }
+        head
+    }
+
+    /// Reads a head; nothing where it is malformed.
+    pub fn decode(head: &'a [u8]) -> Option<Self> {
+        let (deadline, mut rest) = head.split_at_checked(8)?;
+        let mut texts = [""; 6];
+        for text in &mut texts {
+            let (len, tail) = rest.split_at_checked(4)?;
+            let (bytes, tail) = tail.split_at_checked(u32::from_le_bytes(len.try_into().ok()?) as usize)?;
+            *text = std::str::from_utf8(bytes).ok()?;
+            rest = tail;
+        }
+        let [request_id, function_arn, trace_id, client_context, cognito_identity, tenant_id] = texts;
+        let deadline_unix_ms = u64::from_le_bytes(deadline.try_into().ok()?);
+        Some(Self { deadline_unix_ms, request_id, function_arn, trace_id, client_context, cognito_identity, tenant_id })
+    }
+}
+
+/// When a start passed its stations: `CLOCK_MONOTONIC`, nanoseconds. Told by the instance, so not to be billed from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Started {
+    /// First instruction of the child.
+    pub forked: u64,
+    /// In its slot, with nothing left to give up.
+    pub entered: u64,
+    /// The function's code is loaded.
+    pub loaded: u64,
+}
+
+/// When an invocation passed its stations: `CLOCK_MONOTONIC`, nanoseconds. Told by the instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// Just before the handler's first line.
+    pub begun: u64,
+    /// Just after its last.
+    pub ended: u64,
+}
+
+impl Started {
+    pub fn encode(&self) -> [u8; 24] {
+        words([self.forked, self.entered, self.loaded])
+    }
+
+    /// Malformed stamps read as zeroes: they are for reports only.
+    pub fn decode(head: &[u8]) -> Self {
+        let [forked, entered, loaded] = unwords(head);
+        Self { forked, entered, loaded }
+    }
+}
+
+impl Served {
+    pub fn encode(&self) -> [u8; 16] {
+        words([self.begun, self.ended])
+    }
+
+    /// Malformed stamps read as zeroes: they are for reports only.
+    pub fn decode(head: &[u8]) -> Self {
+        let [begun, ended] = unwords(head);
+        Self { begun, ended }
+    }
+}
+
+fn words<const N: usize, const B: usize>(values: [u64; N]) -> [u8; B] {
+    const { assert!(N * 8 == B) };
+    let mut bytes = [0; B];
+    for (to, value) in bytes.chunks_exact_mut(8).zip(values) {
+        to.copy_from_slice(&value.to_le_bytes());
+    }
+    bytes
+}
+
+fn unwords<const N: usize>(bytes: &[u8]) -> [u64; N] {
+    let mut values = [0; N];
+    for (value, bytes) in values.iter_mut().zip(bytes.chunks_exact(8)) {
+        *value = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_survive_the_trip() {
+        let invocation =
+            Invocation { deadline_unix_ms: 7, request_id: "r", client_context: "{}", ..Default::default() };
+        assert_eq!(Invocation::decode(&invocation.encode()), Some(invocation));
+        let started = Started { forked: 1, entered: 2, loaded: 3 };
+        assert_eq!(Started::decode(&started.encode()), started);
+        let served = Served { begun: 4, ended: 5 };
+        assert_eq!(Served::decode(&served.encode()), served);
+    }
+
+    #[test]
+    fn truncated_heads_are_refused() {
+        let head = Invocation { request_id: "request", ..Default::default() }.encode();
+        assert!((0..head.len()).all(|len| Invocation::decode(&head[..len]).is_none()));
+        assert_eq!(Served::decode(&[1, 2]), Served::default());
+    }
+}

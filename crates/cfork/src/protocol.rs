@@ -1,0 +1,125 @@
+//! What the worker and a template say to each other, over a socket that keeps message boundaries.
+//!
+//! ```text
+//! worker → template   Configure   JSON                         once, first
+//! template → worker   Ready       threads, JSON report         once: at the fork point
+//! worker → template   Fork        id, instance's JSON          + slot, region, down, up, log [, code] [, tasks …]
+//! template → worker   Forked      id, pid or -errno            pid as the template's pid namespace counts it
+//! ```
+//!
+//! Every message is a 32-byte header and a payload. The worker treats all that a template says as hostile: a dedicated
+//! template has run its function's code.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The descriptor at which a template finds its control socket.
+pub const CONTROL: i32 = 3;
+/// The longest payload.
+pub const PAYLOAD_MAX: usize = 64 * 1024;
+/// Where a function's code is, in every sandbox.
+pub const TASK_ROOT: &std::ffi::CStr = c"/var/task";
+
+/// What a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    Configure = 1,
+    Ready = 2,
+    Fork = 3,
+    Forked = 4,
+}
+
+/// The fixed part of every message.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub kind: u32,
+    /// Fork: whether a code mount is among the descriptors. Ready: how many threads the template has.
+    pub flags: u32,
+    /// Fork, Forked: which fork.
+    pub id: u64,
+    /// Forked: the child's pid, or the negated error number.
+    pub value: i64,
+    /// Bytes of payload.
+    pub len: u64,
+}
+
+const HEADER: usize = 32;
+const _: () = assert!(size_of::<Header>() == HEADER, "the header is part of the ABI");
+
+/// A received message.
+#[derive(Debug)]
+pub struct Received {
+    pub header: Header,
+    pub payload: Vec<u8>,
+    pub descriptors: Vec<OwnedFd>,
+}
+
+impl Header {
+    fn bytes(&self) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        bytes[0..4].copy_from_slice(&self.kind.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&self.flags.to_ne_bytes());
+        bytes[8..16].copy_from_slice(&self.id.to_ne_bytes());
+        bytes[16..24].copy_from_slice(&self.value.to_ne_bytes());
+        bytes[24..32].copy_from_slice(&self.len.to_ne_bytes());
+        bytes
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let long = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        Some(Self { kind: word(0)?, flags: word(4)?, id: long(8)?, value: long(16)? as i64, len: long(24)? })
+    }
+}
+
+/// Sends one message.
+pub fn send(
+    socket: impl AsFd,
+    kind: Kind,
+    flags: u32,
+    id: u64,
+    value: i64,
+    payload: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let header = Header { kind: kind as u32, flags, id, value, len: payload.len() as u64 }.bytes();
+    os::seqpacket::send(socket, &[IoSlice::new(&header), IoSlice::new(payload)], descriptors)
+}
+
+/// Receives one message into `buffer`, which is grown as needed; nothing when the other side is gone.
+pub fn receive(socket: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<Option<Received>> {
+    buffer.resize(HEADER + PAYLOAD_MAX, 0);
+    let mut descriptors = Vec::new();
+    let len = os::seqpacket::receive(socket, buffer, &mut descriptors)?;
+    if len == 0 {
+        return Ok(None);
+    }
+    let header = Header::parse(&buffer[..len]).filter(|header| header.len == (len - HEADER) as u64);
+    let header = header.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a malformed message"))?;
+    Ok(Some(Received { header, payload: buffer[HEADER..len].to_vec(), descriptors }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_survives_the_trip() {
+        let (a, b) = os::seqpacket::pair().unwrap();
+        send(&a, Kind::Forked, 1, 42, -3, b"text", &[a.as_fd()]).unwrap();
+        let got = receive(&b, &mut Vec::new()).unwrap().unwrap();
+        assert_eq!(got.header, Header { kind: 4, flags: 1, id: 42, value: -3, len: 4 });
+        assert_eq!((got.payload.as_slice(), got.descriptors.len()), (&b"text"[..], 1));
+    }
+
+    #[test]
+    fn a_short_message_is_an_error_and_a_closed_socket_is_none() {
+        let (a, b) = os::seqpacket::pair().unwrap();
+        os::seqpacket::send(&a, &[IoSlice::new(b"x")], &[]).unwrap();
+        assert!(receive(&b, &mut Vec::new()).is_err());
+        drop(a);
+        assert!(receive(&b, &mut Vec::new()).unwrap().is_none());
+    }
+}

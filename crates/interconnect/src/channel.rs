@@ -1,0 +1,358 @@
+//! What a gateway and an instance speak through: a sealed memory file with a ring and a bulk area each way.
+//!
+//! The *host* creates a channel and hands its descriptors to the *guest*, who attaches to it. Messages have a kind, a
+//! head and a body. A body too long for the ring lies in the sender's bulk area; the area is free again when the
+//! receiver has dropped the message. A conversation of requests and replies never finds it busy.
+
+use crate::doorbell;
+use crate::layout::{self, Frame, Header, INLINE_MAX, PAGE, RING, RINGS};
+use crate::ring::{Consumer, PopError, Producer, PushError};
+use crate::sync::{AtomicU32, Ordering};
+use os::mapping::Mapping;
+use os::memfd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Bodies from this length on are given back to the kernel after they were read, rather than kept for the next one.
+const KEPT_MAX: usize = 64 * 1024;
+
+/// Why a channel could not be had.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error("a memory file for the channel could not be had")]
+    Memory(#[source] io::Error),
+    #[error("a doorbell for the channel could not be had")]
+    Doorbell(#[source] io::Error),
+    #[error("the region is not a channel of version {}: its header or its size is wrong", layout::VERSION)]
+    Foreign,
+}
+
+/// Why a message was not sent.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum SendError {
+    #[error("a message of {len} bytes is longer than this channel's limit of {limit}")]
+    TooLong { len: usize, limit: usize },
+    #[error("the receiver has not yet read earlier messages")]
+    Busy,
+    #[error("the receiver has broken the channel")]
+    Broken,
+}
+
+/// Why nothing was received.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum ReceiveError {
+    #[error("the sender has broken the channel")]
+    Broken,
+}
+
+/// What the guest needs to attach, in the order in which it travels.
+#[derive(Debug)]
+pub struct Descriptors {
+    /// The memory file.
+    pub region: OwnedFd,
+    /// Rung for the guest.
+    pub down: OwnedFd,
+    /// Rung by the guest.
+    pub up: OwnedFd,
+}
+
+/// One end of a channel.
+pub struct Channel {
+    pub sender: Sender,
+    pub receiver: Receiver,
+}
+
+struct Line {
+    producer: usize,
+    consumer: usize,
+    ring: usize,
+    bulk: usize,
+}
+
+fn lines(bulk: usize) -> (Line, Line) {
+    let (down, up) = (RINGS, RINGS + RING);
+    let bulks = RINGS + 2 * RING;
+    (
+        Line { producer: layout::DOWN_PRODUCER, consumer: layout::DOWN_CONSUMER, ring: down, bulk: bulks },
+        Line { producer: layout::UP_PRODUCER, consumer: layout::UP_CONSUMER, ring: up, bulk: bulks + bulk },
+    )
+}
+
+impl Channel {
+    /// Creates a channel for bodies of up to `body_max` bytes: the host's end, and what the guest needs.
+    pub fn create(body_max: usize) -> Result<(Self, Descriptors), OpenError> {
+        let bulk = body_max.next_multiple_of(PAGE).max(PAGE);
+        let region = memfd::sealed("lichen-channel", layout::region_bytes(bulk) as u64).map_err(OpenError::Memory)?;
+        let mapping = Mapping::shared(&region, layout::region_bytes(bulk)).map_err(OpenError::Memory)?;
+        let header = Header { magic: layout::MAGIC, version: layout::VERSION, ring: RING as u32, bulk: bulk as u64 };
+        // SAFETY: the mapping begins with room for a header, page-aligned; nobody else has the file yet.
+        unsafe { mapping.at(0).cast::<Header>().write(header) };
+        let down = doorbell::event().map_err(OpenError::Doorbell)?;
+        let up = doorbell::event().map_err(OpenError::Doorbell)?;
+        let bells = [&down, &up].map(|bell| bell.try_clone().map_err(OpenError::Doorbell));
+        let [down_bell, up_bell] = bells;
+        let mapping = Arc::new(mapping);
+        let (down_line, up_line) = lines(bulk);
+        let host = Self {
+            sender: Sender::new(mapping.clone(), &down_line, bulk, down_bell?),
+            receiver: Receiver::new(mapping, &up_line, bulk, up_bell?),
+        };
+        Ok((host, Descriptors { region, down, up }))
+    }
+
+    /// Attaches to a channel as its guest. The memory file may be closed afterwards.
+    pub fn attach(region: impl AsFd, down: OwnedFd, up: OwnedFd) -> Result<Self, OpenError> {
+        let len = memfd::sealed_len(&region).map_err(OpenError::Memory)? as usize;
+        if len < layout::region_bytes(PAGE) {
+            return Err(OpenError::Foreign);
+        }
+        let mapping = Mapping::shared(&region, len).map_err(OpenError::Memory)?;
+        // SAFETY: the mapping is longer than a header, and page-aligned.
+        let header = unsafe { mapping.at(0).cast::<Header>().read_volatile() };
+        let bulk = usize::try_from(header.bulk).map_err(|_| OpenError::Foreign)?;
+        let expected = Header { magic: layout::MAGIC, version: layout::VERSION, ring: RING as u32, bulk: header.bulk };
+        let whole = bulk.checked_mul(2).and_then(|both| both.checked_add(RINGS + 2 * RING));
+        if header != expected || whole != Some(len) || !bulk.is_multiple_of(PAGE) {
+            return Err(OpenError::Foreign);
+        }
+        let mapping = Arc::new(mapping);
+        let (down_line, up_line) = lines(bulk);
+        Ok(Self {
+            receiver: Receiver::new(mapping.clone(), &down_line, bulk, down),
+            sender: Sender::new(mapping, &up_line, bulk, up),
+        })
+    }
+}
+
+/// The word at `offset` of the mapping.
+///
+/// # Safety
+/// The answer must not outlive the mapping, whatever its type says.
+unsafe fn word(mapping: &Mapping, offset: usize) -> &'static AtomicU32 {
+    // SAFETY: offsets come from `layout`: in bounds and aligned. Shared memory may change at any time, which is what an
+    // atomic is for. The lifetime is the caller's care.
+    unsafe { &*mapping.at(offset).cast::<AtomicU32>() }
+}
+
+/// The sending half. Used by one thread at a time.
+pub struct Sender {
+    // Declared before the mapping that its references point into, so it is dropped first.
+    ring: Producer<'static>,
+    sleeping: &'static AtomicU32,
+    released: &'static AtomicU32,
+    bulk_sent: u32,
+    bulk: usize,
+    bulk_max: usize,
+    bell: OwnedFd,
+    mapping: Arc<Mapping>,
+}
+
+impl Sender {
+    fn new(mapping: Arc<Mapping>, line: &Line, bulk_max: usize, bell: OwnedFd) -> Self {
+        // SAFETY: ring and words lie in the mapping, which this struct keeps; the other end has the other halves.
+        let (ring, sleeping, released) = unsafe {
+            let (head, tail) = (word(&mapping, line.producer), word(&mapping, line.consumer));
+            let ring = Producer::new(mapping.at(line.ring), RING, head, tail);
+            (ring, word(&mapping, line.consumer + 4), word(&mapping, line.consumer + 8))
+        };
+        Self { ring, sleeping, released, bulk_sent: 0, bulk: line.bulk, bulk_max, bell, mapping }
+    }
+
+    /// The longest body that this channel takes.
+    pub fn body_max(&self) -> usize {
+        self.bulk_max
+    }
+
+    /// Sends one message and wakes the receiver if it sleeps.
+    pub fn send(&mut self, kind: u32, head: &[u8], body: &[u8]) -> Result<(), SendError> {
+        let inline = head.len() + body.len() <= INLINE_MAX;
+        if head.len() > INLINE_MAX {
+            return Err(SendError::TooLong { len: head.len(), limit: INLINE_MAX });
+        }
+        let mut frame = Frame { len: head.len() as u32, head: head.len() as u32, bulk: 0, kind };
+        if inline {
+            frame.len += body.len() as u32;
+            self.ring.push(frame, &[head, body])
+        } else {
+            self.write_bulk(body)?;
+            frame.bulk = body.len() as u32;
+            self.ring.push(frame, &[head])
+        }
+        .map_err(|error| match error {
+            PushError::Full(_) => SendError::Busy,
+            PushError::Broken => SendError::Broken,
+        })?;
+        self.bulk_sent = self.bulk_sent.wrapping_add(u32::from(!inline));
+        self.wake();
+        Ok(())
+    }
+
+    fn write_bulk(&mut self, body: &[u8]) -> Result<(), SendError> {
+        if body.len() > self.bulk_max {
+            return Err(SendError::TooLong { len: body.len(), limit: self.bulk_max });
+        }
+        if self.released.load(Ordering::Acquire) != self.bulk_sent {
+            return Err(SendError::Busy);
+        }
+        // SAFETY: the area has bulk_max bytes, and the receiver reads it only after the frame is published.
+        unsafe { std::ptr::copy_nonoverlapping(body.as_ptr(), self.mapping.at(self.bulk), body.len()) };
+        Ok(())
+    }
+
+    #[cfg(not(loom))]
+    fn wake(&self) {
+        match doorbell::sleeper(self.sleeping) {
+            doorbell::FUTEX => doorbell::wake(self.sleeping),
+            doorbell::EVENT => doorbell::ring(&self.bell),
+            _ => {}
+        }
+    }
+
+    #[cfg(loom)]
+    fn wake(&self) {
+        doorbell::ring(&self.bell);
+    }
+}
+
+/// The receiving half. Used by one thread at a time.
+pub struct Receiver {
+    // Declared before the mapping that its references point into, so it is dropped first.
+    ring: Consumer<'static>,
+    sleeping: &'static AtomicU32,
+    released: &'static AtomicU32,
+    bulk_read: u32,
+    bulk: usize,
+    bulk_max: usize,
+    bell: OwnedFd,
+    payload: Vec<u8>,
+    mapping: Arc<Mapping>,
+}
+
+impl Receiver {
+    fn new(mapping: Arc<Mapping>, line: &Line, bulk_max: usize, bell: OwnedFd) -> Self {
+        // SAFETY: ring and words lie in the mapping, which this struct keeps; the other end has the other halves.
+        let (ring, sleeping, released) = unsafe {
+            let (head, tail) = (word(&mapping, line.producer), word(&mapping, line.consumer));
+            let ring = Consumer::new(mapping.at(line.ring), RING, head, tail);
+            (ring, word(&mapping, line.consumer + 4), word(&mapping, line.consumer + 8))
+        };
+        Self { ring, sleeping, released, bulk_read: 0, bulk: line.bulk, bulk_max, bell, payload: Vec::new(), mapping }
+    }
+
+    /// The next message, if there is one.
+    pub fn receive(&mut self) -> Result<Option<Message<'_>>, ReceiveError> {
+        let Some(frame) = self.ring.pop(&mut self.payload).map_err(|PopError::Broken| ReceiveError::Broken)? else {
+            return Ok(None);
+        };
+        if frame.bulk as usize > self.bulk_max || (frame.bulk > 0 && frame.len != frame.head) {
+            return Err(ReceiveError::Broken);
+        }
+        Ok(Some(Message { frame, receiver: self }))
+    }
+
+    /// The eventfd that rings for this receiver once [`Receiver::sleep_by_event`] was called.
+    pub fn bell(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
+    /// From now on the sender rings the eventfd for every message, until [`Receiver::wait`] is used. For receivers that
+    /// wait for many things. Look at the ring once after this, before waiting for the bell.
+    pub fn sleep_by_event(&self) {
+        doorbell::announce(self.sleeping, doorbell::EVENT);
+    }
+
+    /// Sleeps until there may be a message, for `timeout` at most, after looking for it during `spin`.
+    #[cfg(not(loom))]
+    pub fn wait(&mut self, spin: Duration, timeout: Option<Duration>) {
+        if !self.ring.is_empty() || self.spin(spin) {
+            return;
+        }
+        doorbell::announce(self.sleeping, doorbell::FUTEX);
+        if self.ring.is_empty() {
+            doorbell::sleep(self.sleeping, timeout);
+        }
+        doorbell::awake(self.sleeping);
+    }
+
+    #[cfg(not(loom))]
+    fn spin(&self, budget: Duration) -> bool {
+        if budget.is_zero() {
+            return false;
+        }
+        let end = os::monotonic_ns() + budget.as_nanos() as u64;
+        while os::monotonic_ns() < end {
+            if !self.ring.is_empty() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
+    fn release(&mut self, len: usize) {
+        if len > KEPT_MAX {
+            // Failing to give pages back costs memory, not correctness.
+            let _ = self.mapping.punch(self.bulk, len.next_multiple_of(PAGE));
+        }
+        self.bulk_read = self.bulk_read.wrapping_add(1);
+        self.released.store(self.bulk_read, Ordering::Release);
+    }
+}
+
+/// A received message. Its bulk area is given back when it is dropped.
+pub struct Message<'a> {
+    frame: Frame,
+    receiver: &'a mut Receiver,
+}
+
+impl Message<'_> {
+    /// What the message is.
+    pub fn kind(&self) -> u32 {
+        self.frame.kind
+    }
+
+    /// Its head.
+    pub fn head(&self) -> &[u8] {
+        &self.receiver.payload[..self.frame.head as usize]
+    }
+
+    /// Bytes of its body.
+    pub fn body_len(&self) -> usize {
+        if self.frame.bulk > 0 { self.frame.bulk as usize } else { (self.frame.len - self.frame.head) as usize }
+    }
+
+    /// Copies its body to `to`, which has just that length. The sender can change a long body while it is copied:
+    /// validate the copy, never the original.
+    pub fn copy_body(&self, to: &mut [u8]) {
+        assert_eq!(to.len(), self.body_len(), "the target has the length of the body");
+        if self.frame.bulk > 0 {
+            // SAFETY: `receive` has checked that the bulk area holds as many bytes.
+            unsafe {
+                std::ptr::copy_nonoverlapping(self.receiver.mapping.at(self.receiver.bulk), to.as_mut_ptr(), to.len());
+            }
+        } else {
+            to.copy_from_slice(&self.receiver.payload[self.frame.head as usize..]);
+        }
+    }
+
+    /// Its body.
+    pub fn body(&self) -> Vec<u8> {
+        let mut body = vec![0; self.body_len()];
+        self.copy_body(&mut body);
+        body
+    }
+}
+
+impl Drop for Message<'_> {
+    fn drop(&mut self) {
+        if self.frame.bulk > 0 {
+            self.receiver.release(self.frame.bulk as usize);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,105 @@
+//! Channels: small and large messages, sleeping receivers, and guests that lie.
+
+use super::*;
+
+fn open(body_max: usize) -> (Channel, Channel) {
+    let (host, guest) = Channel::create(body_max).unwrap();
+    let guest = Channel::attach(&guest.region, guest.down, guest.up).unwrap();
+    (host, guest)
+}
+
+#[test]
+fn bodies_of_every_size_arrive() {
+    let (mut host, mut guest) = open(1 << 20);
+    for len in [0, 1, 15, 16, INLINE_MAX - 4, INLINE_MAX - 3, 65_536, 65_537, 1 << 20] {
+        let body: Vec<u8> = (0..len).map(|i| (i * 31 % 251) as u8).collect();
+        host.sender.send(3, b"head", &body).unwrap();
+        let message = guest.receiver.receive().unwrap().unwrap();
+        assert_eq!((message.kind(), message.head()), (3, &b"head"[..]));
+        assert!(message.body() == body, "a body of {len} bytes arrives unchanged");
+    }
+    let error = host.sender.send(3, b"", &vec![0; (1 << 20) + 1]).unwrap_err();
+    assert_eq!(error, SendError::TooLong { len: (1 << 20) + 1, limit: 1 << 20 });
+}
+
+#[test]
+fn the_bulk_area_is_busy_until_the_message_is_dropped() {
+    let (mut host, mut guest) = open(1 << 20);
+    let body = vec![7; 100_000];
+    host.sender.send(0, b"", &body).unwrap();
+    assert_eq!(host.sender.send(0, b"", &body), Err(SendError::Busy));
+    drop(guest.receiver.receive().unwrap().unwrap());
+    host.sender.send(0, b"", &body).unwrap();
+    assert_eq!(guest.receiver.receive().unwrap().unwrap().body(), body);
+}
+
+#[test]
+fn a_sleeping_receiver_is_woken_every_time() {
+    let (mut host, mut guest) = open(4096);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for _ in 0..20_000 {
+                let kind = loop {
+                    if let Some(message) = guest.receiver.receive().unwrap() {
+                        break message.kind();
+                    }
+                    guest.receiver.wait(Duration::ZERO, None);
+                };
+                guest.sender.send(kind, b"", b"").unwrap();
+            }
+        });
+        for kind in 0..20_000 {
+            host.sender.send(kind, b"", b"").unwrap();
+            loop {
+                if let Some(message) = host.receiver.receive().unwrap() {
+                    assert_eq!(message.kind(), kind);
+                    break;
+                }
+                host.receiver.wait(Duration::from_micros(u64::from(kind % 30)), None);
+            }
+        }
+    });
+}
+
+#[test]
+fn an_event_sleeper_is_rung() {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let (mut host, mut guest) = open(4096);
+    host.receiver.sleep_by_event();
+    guest.sender.send(9, b"", b"x").unwrap();
+    let mut polled = [PollFd::from_borrowed_fd(host.receiver.bell(), PollFlags::IN)];
+    assert_eq!(poll(&mut polled, None).unwrap(), 1);
+    doorbell::hush(host.receiver.bell());
+    assert_eq!(host.receiver.receive().unwrap().unwrap().kind(), 9);
+}
+
+#[test]
+fn a_guest_that_writes_garbage_breaks_its_own_channel_only() {
+    let (host_end, descriptors) = Channel::create(4096).unwrap();
+    let mut host = host_end;
+    let region = Mapping::shared(&descriptors.region, layout::region_bytes(4096)).unwrap();
+    // SAFETY: a word of the first page, aligned.
+    let head = unsafe { &*region.at(layout::UP_PRODUCER).cast::<AtomicU32>() };
+    head.store(12_345_678, Ordering::Relaxed);
+    assert!(matches!(host.receiver.receive(), Err(ReceiveError::Broken)));
+}
+
+#[test]
+fn a_bulk_length_beyond_the_area_is_refused() {
+    let (mut host, descriptors) = Channel::create(4096).unwrap();
+    let region = Mapping::shared(&descriptors.region, layout::region_bytes(4096)).unwrap();
+    let frame = [0u32, 0, 4097, 0];
+    // SAFETY: the up ring's first bytes, aligned; then its head.
+    unsafe {
+        region.at(RINGS + RING).cast::<[u32; 4]>().write(frame);
+        (*region.at(layout::UP_PRODUCER).cast::<AtomicU32>()).store(16, Ordering::Release);
+    }
+    assert!(matches!(host.receiver.receive(), Err(ReceiveError::Broken)));
+}
+
+#[test]
+fn a_foreign_region_is_refused() {
+    let fd = memfd::sealed("test", layout::region_bytes(4096) as u64).unwrap();
+    let bell = || doorbell::event().unwrap();
+    assert!(matches!(Channel::attach(&fd, bell(), bell()), Err(OpenError::Foreign)));
+}

@@ -1,0 +1,70 @@
+//! Where everything lies in a channel's region, version 1.
+//!
+//! ```text
+//! 0      64     128    192    256    320           4096          +RING       +RING        +bulk         +bulk
+//! ├──────┼──────┼──────┼──────┼──────┼─ … ─────────┼─────────────┼───────────┼─────────────┼─────────────┤
+//! │header│down  │down  │up    │up    │ unused      │ down: ring  │ up: ring  │ down: bulk  │ up: bulk    │
+//! │      │prod. │cons. │prod. │cons. │             │             │           │             │             │
+//! └──────┴──────┴──────┴──────┴──────┴─────────────┴─────────────┴───────────┴─────────────┴─────────────┘
+//! ```
+//!
+//! *Down* is from host to guest, *up* the other way. A producer's line holds its head, written by the producer alone; a
+//! consumer's line holds its tail, its sleeping word and its count of released bulk messages, written by the consumer
+//! alone. Each line is a cache line. Pages are allocated when first touched, so the bulk areas cost nothing unused.
+
+/// "lichench", read as a little-endian number.
+pub const MAGIC: u64 = 0x6863_6e65_6863_696c;
+/// Changes with every change of this layout.
+pub const VERSION: u32 = 1;
+
+/// Bytes of one ring: a power of two.
+pub const RING: usize = 16 * 1024;
+/// The longest payload, head and body together, that goes through a ring; longer bodies go through the bulk area.
+pub const INLINE_MAX: usize = 8 * 1024;
+/// Bulk areas are given in multiples of this.
+pub const PAGE: usize = 4096;
+
+/// Byte offsets of the lines within the first page.
+pub const DOWN_PRODUCER: usize = 64;
+pub const DOWN_CONSUMER: usize = 128;
+pub const UP_PRODUCER: usize = 192;
+pub const UP_CONSUMER: usize = 256;
+/// Where the rings begin.
+pub const RINGS: usize = PAGE;
+
+/// The first bytes of the region.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub magic: u64,
+    pub version: u32,
+    pub ring: u32,
+    /// Bytes of each bulk area.
+    pub bulk: u64,
+}
+
+/// What precedes every payload in a ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Bytes of payload that follow, padding not counted.
+    pub len: u32,
+    /// Bytes of the payload that are the message's head; the rest is its body.
+    pub head: u32,
+    /// Bytes of the body that lie at the start of the bulk area instead.
+    pub bulk: u32,
+    /// What the message is: its users' business.
+    pub kind: u32,
+}
+
+/// Bytes of a [`Frame`]; payloads are padded to multiples of it, so a header never wraps.
+pub const FRAME: usize = 16;
+
+const _: () = assert!(size_of::<Header>() == 24 && align_of::<Header>() == 8, "the header is part of the ABI");
+const _: () = assert!(size_of::<Frame>() == FRAME && align_of::<Frame>() == 4, "the frame header is part of the ABI");
+const _: () = assert!(RING.is_power_of_two() && INLINE_MAX + 2 * FRAME <= RING / 2 + 2 * FRAME);
+
+/// Bytes of a whole region with bulk areas of `bulk` bytes each.
+pub const fn region_bytes(bulk: usize) -> usize {
+    RINGS + 2 * RING + 2 * bulk
+}

@@ -1,0 +1,120 @@
+//! The ring against an honest and against a hostile other side.
+
+use super::*;
+
+const SIZE: usize = 1024;
+
+struct Shared {
+    bytes: Vec<u64>,
+    head: AtomicU32,
+    tail: AtomicU32,
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self { bytes: vec![0; SIZE / 8], head: AtomicU32::new(0), tail: AtomicU32::new(0) }
+    }
+
+    fn ends(&self) -> (Producer<'_>, Consumer<'_>) {
+        let base = self.bytes.as_ptr() as *mut u8;
+        // SAFETY: the memory lives as long as `self`, and each test makes one end of each kind.
+        unsafe {
+            (Producer::new(base, SIZE, &self.head, &self.tail), Consumer::new(base, SIZE, &self.head, &self.tail))
+        }
+    }
+}
+
+fn frame(len: usize) -> Frame {
+    Frame { len: len as u32, head: 0, bulk: 0, kind: 7 }
+}
+
+#[test]
+fn messages_arrive_whole_and_in_order_over_many_wraps() {
+    let shared = Shared::new();
+    let (mut producer, mut consumer) = shared.ends();
+    let mut payload = Vec::new();
+    for round in 0..10_000usize {
+        let text = vec![round as u8; round % 300];
+        let (left, right) = text.split_at(text.len() / 3);
+        producer.push(frame(text.len()), &[left, right]).unwrap();
+        assert_eq!(consumer.pop(&mut payload).unwrap().unwrap().kind, 7);
+        assert_eq!(payload, text);
+    }
+    assert!(consumer.is_empty());
+    assert_eq!(consumer.pop(&mut payload), Ok(None));
+}
+
+#[test]
+fn a_full_ring_refuses_and_recovers() {
+    let shared = Shared::new();
+    let (mut producer, mut consumer) = shared.ends();
+    let text = [1; 100];
+    let mut pushed = 0;
+    while producer.push(frame(100), &[&text]).is_ok() {
+        pushed += 1;
+    }
+    assert_eq!(pushed, SIZE / padded(100));
+    consumer.pop(&mut Vec::new()).unwrap().unwrap();
+    producer.push(frame(100), &[&text]).unwrap();
+}
+
+#[test]
+fn threads_exchange_a_hundred_thousand_messages() {
+    let shared = Shared::new();
+    let (mut producer, mut consumer) = shared.ends();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for number in 0..100_000u32 {
+                while producer.push(frame(4), &[&number.to_ne_bytes()]).is_err() {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        let mut payload = Vec::new();
+        for number in 0..100_000u32 {
+            while consumer.pop(&mut payload).unwrap().is_none() {
+                std::thread::yield_now();
+            }
+            assert_eq!(payload, number.to_ne_bytes());
+        }
+    });
+}
+
+#[test]
+fn impossible_positions_break_the_ring_and_nothing_else() {
+    let shared = Shared::new();
+    let (mut producer, mut consumer) = shared.ends();
+    shared.head.store(u32::MAX, Ordering::Relaxed);
+    assert_eq!(consumer.pop(&mut Vec::new()), Err(PopError::Broken));
+    shared.head.store(3, Ordering::Relaxed);
+    assert_eq!(consumer.pop(&mut Vec::new()), Err(PopError::Broken));
+    shared.tail.store(5, Ordering::Relaxed);
+    assert_eq!(producer.push(frame(0), &[]), Err(PushError::Broken));
+}
+
+#[test]
+fn garbage_from_the_other_side_is_never_read_out_of_bounds() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for _ in 0..20_000 {
+        let mut shared = Shared::new();
+        shared.bytes.iter_mut().for_each(|word| *word = next());
+        if next() % 2 == 0 {
+            shared.bytes[0] = (next() % 64) | (next() % 64) << 32;
+        }
+        shared.head.store((next() % (2 * SIZE as u64)) as u32, Ordering::Relaxed);
+        let (_, mut consumer) = shared.ends();
+        let mut payload = Vec::new();
+        for _ in 0..100 {
+            match consumer.pop(&mut payload) {
+                Ok(Some(frame)) => assert!(frame.len as usize <= SIZE && frame.head <= frame.len),
+                Ok(None) | Err(PopError::Broken) => break,
+            }
+        }
+    }
+}

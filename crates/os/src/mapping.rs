@@ -1,0 +1,62 @@
+//! A shared mapping of a descriptor that ends with its owner.
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use std::io;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+
+/// `len` bytes of a file, mapped shared and writable.
+///
+/// Another process may change the bytes at any time: they are reached through raw pointers only, never as a slice.
+#[derive(Debug)]
+pub struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a mapping is an address and a length; both stay valid until Drop, on whatever thread.
+unsafe impl Send for Mapping {}
+// SAFETY: all access goes through raw pointers, whose users synchronise by atomics within the mapping.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps the first `len` bytes of `fd`, shared and writable.
+    pub fn shared(fd: impl AsFd, len: usize) -> io::Result<Self> {
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing.
+        let base =
+            unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, fd, 0)? };
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(Self { base, len })
+    }
+
+    /// The length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the mapping is empty (it never is: the kernel refuses such).
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The address of byte `offset`. Panics outside the mapping.
+    pub fn at(&self, offset: usize) -> *mut u8 {
+        assert!(offset <= self.len, "offset {offset} lies outside a mapping of {} bytes", self.len);
+        // SAFETY: in bounds, by the assertion; valid until Drop.
+        unsafe { self.base.as_ptr().add(offset) }
+    }
+
+    /// Gives the pages of a range back to the kernel; they read as zeroes afterwards. `offset` must be page-aligned.
+    pub fn punch(&self, offset: usize, len: usize) -> io::Result<()> {
+        assert!(offset + len <= self.len, "the range to punch lies outside the mapping");
+        // SAFETY: the range lies within this mapping; removing pages of shared memory invalidates no pointer.
+        Ok(unsafe { madvise(self.at(offset).cast(), len, Advice::LinuxRemove)? })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: base and len are those of the mapping made in `shared`, which nobody else unmaps.
+        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}

@@ -1,0 +1,43 @@
+//! Anonymous memory files whose size is fixed for good.
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+const FIXED: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
+
+/// Creates a memory file of `bytes` bytes that nobody, whoever holds it, can shrink or grow: a mapping of it can never
+/// raise SIGBUS.
+pub fn sealed(name: &str, bytes: u64) -> io::Result<OwnedFd> {
+    let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    ftruncate(&fd, bytes)?;
+    fcntl_add_seals(&fd, FIXED)?;
+    Ok(fd)
+}
+
+/// The size of a memory file received from elsewhere, provided that its size is sealed.
+pub fn sealed_len(fd: impl AsFd) -> io::Result<u64> {
+    if !fcntl_get_seals(fd.as_fd())?.contains(FIXED) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the memory file is not sealed against resizing"));
+    }
+    Ok(fstat(fd)?.st_size as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sealed_files_keep_their_size() {
+        let fd = sealed("test", 8192).unwrap();
+        assert_eq!(sealed_len(&fd).unwrap(), 8192);
+        assert!(ftruncate(&fd, 4096).is_err());
+        assert!(ftruncate(&fd, 16384).is_err());
+    }
+
+    #[test]
+    fn an_unsealed_file_is_refused() {
+        let fd = memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        assert!(sealed_len(&fd).is_err());
+    }
+}

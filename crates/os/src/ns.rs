@@ -1,0 +1,52 @@
+//! Namespaces.
+
+use crate::check;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// A set of namespace kinds, by the kernel's CLONE_NEW* bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kinds(i32);
+
+impl Kinds {
+    /// All seven that a sandbox has of its own.
+    pub const ALL: Self = Self(Self::WITHOUT_CGROUP.0 | libc::CLONE_NEWCGROUP);
+    /// All but the cgroup namespace, whose root is where its maker stands: it is made after the maker has moved.
+    pub const WITHOUT_CGROUP: Self = Self(
+        libc::CLONE_NEWUSER
+            | libc::CLONE_NEWPID
+            | libc::CLONE_NEWNS
+            | libc::CLONE_NEWNET
+            | libc::CLONE_NEWUTS
+            | libc::CLONE_NEWIPC,
+    );
+    /// Cgroup.
+    pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP);
+    /// Mount.
+    pub const MOUNT: Self = Self(libc::CLONE_NEWNS);
+    /// User.
+    pub const USER: Self = Self(libc::CLONE_NEWUSER);
+
+    /// The kernel's bits.
+    pub fn bits(self) -> i32 {
+        self.0
+    }
+
+    /// Both.
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Puts the calling process into the namespaces, of these kinds, of another process. What concerns process ids takes
+/// effect for its next child.
+pub fn enter(process: impl AsFd, kinds: Kinds) -> io::Result<()> {
+    // SAFETY: setns reads no memory of ours.
+    check(unsafe { libc::syscall(libc::SYS_setns, process.as_fd().as_raw_fd(), kinds.0) }).map(drop)
+}
+
+/// Gives the calling process new namespaces of its own.
+pub fn unshare(kinds: Kinds) -> io::Result<()> {
+    // SAFETY: unshare reads no memory of ours.
+    check(unsafe { libc::syscall(libc::SYS_unshare, kinds.0) }).map(drop)
+}

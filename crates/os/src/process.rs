@@ -1,0 +1,139 @@
+//! Creating processes and telling how they ended.
+
+use crate::ns::Kinds;
+use crate::{check, last_error};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with this status.
+    Exit(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl End {
+    fn from_wait(status: i32) -> Self {
+        if libc::WIFSIGNALED(status) {
+            Self::Signal(libc::WTERMSIG(status))
+        } else {
+            Self::Exit(libc::WEXITSTATUS(status))
+        }
+    }
+}
+
+/// What `fork_into` answers: in the parent the child's id, in the child nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fork {
+    Parent(i32),
+    Child,
+}
+
+/// Forks into new namespaces of these kinds (or none), without running the C library's fork handlers.
+///
+/// # Safety
+/// The calling process must have one thread: locks held by others would stay locked for ever in the child.
+pub unsafe fn fork_into(kinds: Option<Kinds>) -> io::Result<Fork> {
+    let flags = kinds.map_or(0, Kinds::bits) | libc::SIGCHLD;
+    // SAFETY: a fork: the child gets a copy of everything, on the same stack address. One thread, by the contract.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })?;
+    Ok(if pid == 0 { Fork::Child } else { Fork::Parent(pid as i32) })
+}
+
+/// Reaps one ended child, if there is one.
+pub fn reap() -> Option<(i32, End)> {
+    let mut status = 0;
+    // SAFETY: the kernel writes one int.
+    let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
+    (pid > 0).then(|| (pid, End::from_wait(status)))
+}
+
+/// Waits for this child.
+pub fn wait(pid: i32) -> io::Result<End> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the kernel writes one int.
+        if unsafe { libc::waitpid(pid, &mut status, libc::__WALL) } >= 0 {
+            return Ok(End::from_wait(status));
+        }
+        let error = last_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Ends the calling process at once: no destructors, no buffers flushed.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Real, effective and saved user and group ids of the calling thread.
+pub fn become_ids(uid: u32, gid: u32) -> io::Result<()> {
+    // The raw calls: the C library's would try to do it for threads that a fork has not copied.
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+}
+
+/// The effective user id of the calling thread only; the saved one stays, so that the way back is open.
+pub fn become_effective(uid: u32) -> io::Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, -1, uid, -1) }).map(drop)
+}
+
+/// Whether others of the same user may look into this process (/proc, ptrace).
+pub fn set_dumpable(yes: bool) {
+    // SAFETY: integers only.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, i32::from(yes), 0, 0, 0) };
+}
+
+/// No program that this process runs can gain a privilege.
+pub fn no_new_privileges() -> io::Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into()).map(drop)
+}
+
+/// The signal that this process gets when the thread that made it ends.
+pub fn die_with_parent(signal: i32) -> io::Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) }.into()).map(drop)
+}
+
+/// The name that `ps` and `top` show, 15 bytes at most.
+pub fn set_name(name: &std::ffi::CStr) {
+    // SAFETY: the kernel reads a terminated string.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+}
+
+/// Closes every descriptor from `first` on.
+pub fn close_from(first: u32) {
+    // SAFETY: the caller's contract in spirit: used between fork and exec, or where the process owns nothing above.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+}
+
+/// Makes descriptor number `to` name what `from` names; it survives an exec.
+pub fn place(from: impl AsFd, to: i32) -> io::Result<()> {
+    let from = from.as_fd().as_raw_fd();
+    // SAFETY: integers only.
+    let result = if from == to {
+        // dup2 to itself would leave close-on-exec set.
+        // SAFETY: integers only.
+        unsafe { libc::fcntl(from, libc::F_SETFD, 0) }
+    } else {
+        // SAFETY: integers only.
+        unsafe { libc::dup2(from, to) }
+    };
+    check(result.into()).map(drop)
+}
+
+/// Soft and hard limit of a resource (`libc::RLIMIT_*`).
+pub fn limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+    let limits = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the kernel reads one rlimit.
+    check(unsafe { libc::setrlimit(resource, &limits) }.into()).map(drop)
+}

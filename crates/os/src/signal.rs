@@ -1,0 +1,39 @@
+//! Signals as descriptors, for loops that wait for several things.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+/// Blocks `signals` for the calling thread and answers a descriptor that becomes readable when one is pending.
+pub fn descriptor(signals: &[i32]) -> io::Result<OwnedFd> {
+    // SAFETY: an all-zero sigset_t is valid storage for sigemptyset, which initialises it.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is ours, and initialised first.
+    unsafe {
+        libc::sigemptyset(&mut set);
+        for &signal in signals {
+            libc::sigaddset(&mut set, signal);
+        }
+        libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+    }
+    // SAFETY: signalfd reads the set and makes a new descriptor, which nobody else owns.
+    let fd = unsafe { libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    crate::check(fd.into())?;
+    // SAFETY: checked above: a valid descriptor, ours alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Unblocks every signal: what a program expects at its start.
+pub fn unblock_all() {
+    // SAFETY: an all-zero sigset_t is valid storage for sigemptyset, which initialises it.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
+    }
+}
+
+/// Ended children need not be waited for: the kernel reaps them.
+pub fn ignore_children() {
+    // SAFETY: setting a disposition to SIG_IGN installs no code.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
