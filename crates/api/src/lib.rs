@@ -1,1 +1,2 @@
 //! See ARCHITECTURE.md.
+#![forbid(unsafe_code)]
