@@ -1,1 +1,42 @@
-fn main() {}
+//! `cargo xtask TASK`: the tasks of this repository that are neither building nor testing. A table of contents.
+//!
+//! It runs no compiler and no test: those have `cargo` and the `Makefile`.
+#![forbid(unsafe_code)]
+
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const USAGE: &str =
+    "usage: cargo xtask tidy [FOLDER]\n\n  tidy   check the house rules of the repository, one line per finding";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next().as_deref(), arguments.next(), arguments.next()) {
+        (Some("tidy"), folder, None) => report(tidy::run(&folder.map_or_else(repository, PathBuf::from))),
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn report(outcome: anyhow::Result<tidy::Report>) -> ExitCode {
+    match outcome {
+        Ok(report) => {
+            report.findings.iter().for_each(|finding| println!("{finding}"));
+            eprintln!("tidy: {} files, {} findings", report.files, report.findings.len());
+            if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("tidy: {error:#}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+/// The folder above this crate; Cargo names the crate's folder to what it runs.
+fn repository() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("."), |xtask| PathBuf::from(xtask).join(".."))
+}
