@@ -67,7 +67,8 @@ pub fn functions(code: &str) -> impl Iterator<Item = Function<'_>> {
 pub fn test_blocks(code: &str) -> Vec<Range<usize>> {
     let marks = code.match_indices("#[cfg(").filter_map(|(at, _)| {
         let end = at + code[at..].find(']')?;
-        words(&code[at..end]).any(|(_, word)| word == "test").then_some(end + 1)
+        let has = |name| words(&code[at..end]).any(|(_, word)| word == name);
+        (has("test") && !has("not")).then_some(end + 1)
     });
     marks.filter_map(|end| block(code, end)).collect()
 }
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn test_blocks_cover_test_modules_and_nothing_else() {
-        let code = "fn a() {}\n#[cfg(test)]\nmod tests { fn b() {} }\n#[cfg(all(test, unix))]\nmod more { }\n#[cfg(test)]\nmod file;\n#[cfg(unix)] mod c { }";
+        let code = "fn a() {}\n#[cfg(test)]\nmod tests { fn b() {} }\n#[cfg(all(test, unix))]\nmod more { }\n#[cfg(test)]\nmod file;\n#[cfg(not(test))] mod c { }";
         let blocks = test_blocks(code);
         assert_eq!(blocks.len(), 2);
         assert_eq!(&code[blocks[0].clone()], "{ fn b() {} }");
