@@ -1,0 +1,69 @@
+//! Lichen's own API, as the command line calls it.
+
+use super::{Body, CallError, Client, Request, encode};
+use crate::node::{Bill, Function, Instance, LogRecord, Node, Pu};
+use std::io::{BufRead, BufReader};
+
+impl Client {
+    /// Whether the node takes invocations; what it waits for is in [`Client::node`].
+    pub fn is_ready(&self) -> bool {
+        self.call(&Request::new("GET", "/readyz")).is_ok()
+    }
+
+    pub fn node(&self) -> Result<Node, CallError> {
+        self.json(&Request::new("GET", "/v1/node"))
+    }
+
+    /// Every function of the node, whatever its account and region.
+    pub fn node_functions(&self) -> Result<Vec<Function>, CallError> {
+        self.json(&Request::new("GET", "/v1/functions"))
+    }
+
+    pub fn instances(&self) -> Result<Vec<Instance>, CallError> {
+        self.json(&Request::new("GET", "/v1/instances"))
+    }
+
+    pub fn pus(&self) -> Result<Vec<Pu>, CallError> {
+        self.json(&Request::new("GET", "/v1/pus"))
+    }
+
+    /// A function's latest bills, newest first.
+    pub fn bills(&self, name: &str, limit: u32) -> Result<Vec<Bill>, CallError> {
+        self.json(&Request::new("GET", &format!("/v1/functions/{}/bills?limit={limit}", encode(name))))
+    }
+
+    /// A function's log from `since` (milliseconds since 1970) on; with `follow`, without an end.
+    pub fn logs(&self, name: &str, since: u64, follow: bool) -> Result<LogRecords, CallError> {
+        let path = format!("/v1/functions/{}/logs?since={since}&follow={follow}", encode(name));
+        // A function may be silent for as long as it likes.
+        let client = if follow { self.clone().with_patience(None) } else { self.clone() };
+        let mut response = client.open(&Request::new("GET", &path))?;
+        if response.status >= 400 {
+            let body = response.read_to_end().unwrap_or_default();
+            return Err(super::refusal(&response, &body));
+        }
+        Ok(LogRecords { endpoint: self.endpoint.clone(), lines: BufReader::new(response.body) })
+    }
+}
+
+/// Log records as they come.
+pub struct LogRecords {
+    endpoint: String,
+    lines: BufReader<Body>,
+}
+
+impl Iterator for LogRecords {
+    type Item = Result<LogRecord, CallError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut line = Vec::new();
+        match self.lines.read_until(b'\n', &mut line) {
+            Ok(0) => None,
+            Ok(_) => Some(serde_json::from_slice(&line).map_err(|_| CallError::Foreign {
+                endpoint: self.endpoint.clone(),
+                what: "a line of its log is not a record",
+            })),
+            Err(source) => Some(Err(CallError::Broken { endpoint: self.endpoint.clone(), source })),
+        }
+    }
+}

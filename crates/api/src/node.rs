@@ -1,0 +1,118 @@
+//! Lichen's own API under `/v1`: what a node says of itself. Times are milliseconds since 1970 unless a name says else.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/node`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub version: String,
+    pub account: String,
+    pub region: String,
+    pub started: u64,
+    /// What keeps the node from being ready; empty when it is.
+    pub waiting_for: Vec<String>,
+    /// What this machine cannot enforce or does not have: sentences for people.
+    pub missing: Vec<String>,
+    pub concurrency: Concurrency,
+}
+
+/// How much of the node is in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Concurrency {
+    pub busy: u64,
+    pub limit: u64,
+}
+
+/// `GET /v1/functions`: a list of these.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Function {
+    pub account: String,
+    pub region: String,
+    pub name: String,
+    pub version: String,
+    pub runtime: String,
+    pub memory_mib: u32,
+    pub modified: u64,
+    pub code_bytes: u64,
+    #[serde(default)]
+    pub instances: Instances,
+    /// Invocations since the node started.
+    #[serde(default)]
+    pub counters: Counters,
+}
+
+/// A function's instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instances {
+    pub idle: u64,
+    pub busy: u64,
+    pub starting: u64,
+    /// Forked ahead of time; they have served nothing yet.
+    pub stems: u64,
+    /// Invocations that wait for an instance.
+    pub queued: u64,
+}
+
+/// What became of a function's invocations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    pub invocations: u64,
+    pub errors: u64,
+    pub throttles: u64,
+    pub cold_starts: u64,
+    pub stem_starts: u64,
+    pub warm_starts: u64,
+    pub billed_ms: u64,
+}
+
+/// `GET /v1/instances`: a list of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: u64,
+    pub function: String,
+    pub version: String,
+    /// `starting`, `stem`, `idle` or `busy`.
+    pub state: String,
+    pub age_ms: u64,
+    pub served: u64,
+}
+
+/// `GET /v1/pus`: a list of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pu {
+    pub id: u32,
+    /// `cpu`, `dpu`, `gpu` or `fpga`.
+    pub kind: String,
+    pub name: String,
+    pub cores: u32,
+    pub ready: bool,
+}
+
+/// One line of `GET /v1/functions/NAME/logs`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRecord {
+    pub time: u64,
+    pub stream: String,
+    /// Empty for what was printed outside of an invocation.
+    pub request: String,
+    pub message: String,
+}
+
+/// `GET /v1/functions/NAME/bills`: a list of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bill {
+    pub time: u64,
+    pub function: String,
+    pub version: String,
+    pub request: String,
+    /// `cold`, `stem` or `warm`.
+    pub start: String,
+    pub failed: bool,
+    pub duration_us: u64,
+    pub billed_ms: u64,
+    pub memory_mib: u32,
+    /// Bytes; 0 where unknown.
+    pub memory_peak: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_us: Option<u64>,
+}
