@@ -1,0 +1,65 @@
+//! How a node dispatches: the `[dispatch]` section of `lichen.toml`.
+
+use sandbox::spec::Kind;
+use std::collections::HashMap;
+
+/// Whether wake-ups are to be fast or idle power low.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Latency {
+    #[default]
+    Normal,
+    /// Holds `/dev/cpu_dma_latency` while requests flow: idle cores poll, and wake up ten times faster.
+    Low,
+}
+
+/// Limits and policies. The defaults are Lambda's where Lambda has one.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DispatchConfig {
+    /// Invocations at once, all functions together.
+    pub concurrency: u32,
+    /// Instances at once, idle ones included; beyond it, those idle for longest end first.
+    pub instances: u32,
+    /// Starts in flight at once, for each core.
+    pub starts_per_core: u32,
+    /// Seconds after which an idle instance ends.
+    pub keep_alive_s: u64,
+    /// MiB for templates and stems together, by estimate.
+    pub memory_budget_mib: u64,
+    /// The most stems of one function.
+    pub stems: u32,
+    /// Bytes of an event.
+    pub payload_max: usize,
+    /// Bytes of an answer.
+    pub response_max: usize,
+    /// MiB that one invocation may print.
+    pub log_max_mib: u64,
+    /// Seconds for loading a function, where its own timeout is not longer.
+    pub init_timeout_s: u64,
+    /// Seconds for which a request waits for a worker that is being restarted.
+    pub worker_wait_s: u64,
+    /// Modules that generic templates load beforehand, by kind.
+    pub preload: HashMap<Kind, Vec<String>>,
+    pub latency: Latency,
+}
+
+impl Default for DispatchConfig {
+    fn default() -> Self {
+        Self {
+            concurrency: 1000,
+            instances: 1500,
+            starts_per_core: 4,
+            keep_alive_s: 600,
+            memory_budget_mib: 1024,
+            stems: 64,
+            payload_max: 6 << 20,
+            response_max: (6 << 20) + 100,
+            log_max_mib: 64,
+            init_timeout_s: 10,
+            worker_wait_s: 5,
+            preload: HashMap::new(),
+            latency: Latency::Normal,
+        }
+    }
+}
