@@ -1,1 +1,253 @@
-//! x
+//! Control groups, version 1 (one hierarchy per controller) and version 2 (one for all).
+//!
+//! A [`Tree`] is the place where this process may make groups; a [`Group`] is one of them, in every hierarchy. Nothing is
+//! ever moved by somebody else: the kernel makes such a move wait for a grace period, about 8 ms when none was lately. A
+//! process enters by itself, writing "0" to each file of [`Group::entrances`].
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
+const PREFIX: &str = "lichen-";
+const ROOT: &str = "/sys/fs/cgroup";
+/// Microseconds after which a processor quota is renewed.
+const PERIOD_US: u64 = 100_000;
+
+/// Why no groups can be made.
+#[derive(Debug, Error)]
+pub enum TreeError {
+    #[error("this kernel has no cgroup controller {0}, or it is not mounted below {ROOT}")]
+    Absent(&'static str),
+    #[error("groups below {0} may not be made by this user; run as root, or in a delegated scope")]
+    Denied(PathBuf, #[source] io::Error),
+}
+
+/// What a group may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes.
+    pub memory: u64,
+    /// Thousandths of a core.
+    pub cpu_millis: u32,
+    /// Processes and threads.
+    pub pids: u32,
+}
+
+/// The place where this process makes groups. Removed, with what is empty below, when dropped.
+#[derive(Debug)]
+pub struct Tree {
+    unified: bool,
+    /// One folder per hierarchy: three, or one.
+    folders: Vec<PathBuf>,
+}
+
+/// One group in every hierarchy.
+#[derive(Debug)]
+pub struct Group {
+    unified: bool,
+    folders: Vec<PathBuf>,
+}
+
+/// Where this process stands in each hierarchy.
+fn own_groups() -> Result<(bool, Vec<PathBuf>), TreeError> {
+    let table = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let find = |controller: &str| {
+        table.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (names, path) = (fields.next()?, fields.next()?);
+            names.split(',').any(|name| name == controller).then(|| path.trim_start_matches('/').to_owned())
+        })
+    };
+    if CONTROLLERS.iter().all(|c| find(c).is_none()) {
+        let own = find("").ok_or(TreeError::Absent("memory"))?;
+        return Ok((true, vec![Path::new(ROOT).join(own)]));
+    }
+    let folder = |c: &'static str| {
+        let own = find(c).ok_or(TreeError::Absent(c))?;
+        let folder = Path::new(ROOT).join(c).join(own);
+        if folder.is_dir() { Ok(folder) } else { Err(TreeError::Absent(c)) }
+    };
+    Ok((false, CONTROLLERS.into_iter().map(folder).collect::<Result<_, _>>()?))
+}
+
+/// A name that tells whose the groups are: a process id, and when that process started.
+fn owner_name(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let started = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.to_owned();
+    Some(format!("{PREFIX}{pid}-{started}"))
+}
+
+impl Tree {
+    /// Makes this process's place below the groups in which it stands. Places whose owners are gone are removed first.
+    pub fn create() -> Result<Self, TreeError> {
+        let (unified, parents) = own_groups()?;
+        sweep(&parents);
+        let name = owner_name(std::process::id()).ok_or(TreeError::Absent("memory"))?;
+        let tree = Self { unified, folders: parents.iter().map(|parent| parent.join(&name)).collect() };
+        for (folder, parent) in tree.folders.iter().zip(&parents) {
+            if unified {
+                enable(parent).map_err(|error| TreeError::Denied(parent.clone(), error))?;
+            }
+            make(folder).map_err(|error| TreeError::Denied(parent.clone(), error))?;
+            if unified {
+                enable(folder).map_err(|error| TreeError::Denied(parent.clone(), error))?;
+            }
+        }
+        Ok(tree)
+    }
+
+    /// Makes a group.
+    pub fn group(&self, name: &str, limits: Limits) -> io::Result<Group> {
+        let folders: Vec<PathBuf> = self.folders.iter().map(|folder| folder.join(name)).collect();
+        for folder in &folders {
+            make(folder)?;
+        }
+        let group = Group { unified: self.unified, folders };
+        group.limit(limits)?;
+        Ok(group)
+    }
+}
+
+impl Tree {
+    /// Removes the place with what is empty below; whether it is gone.
+    pub fn remove(&self) -> bool {
+        self.folders.iter().for_each(|folder| remove_tree(folder));
+        self.folders.iter().all(|folder| !folder.exists())
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
+}
+
+fn enable(folder: &Path) -> io::Result<()> {
+    fs::write(folder.join("cgroup.subtree_control"), "+memory +cpu +pids")
+}
+
+/// Removes the places of owners that have ended, in every hierarchy.
+fn sweep(parents: &[PathBuf]) {
+    for entry in parents.iter().filter_map(|parent| fs::read_dir(parent).ok()).flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse().ok());
+        if owner.is_some_and(|pid: u32| owner_name(pid).as_deref() != Some(name.as_str())) {
+            remove_tree(&entry.path());
+        }
+    }
+}
+
+/// Removes a folder of groups, as far as they are empty.
+fn remove_tree(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove_tree(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(folder);
+}
+
+impl Group {
+    /// Files to which a process writes "0" to enter.
+    pub fn entrances(&self) -> io::Result<Vec<OwnedFd>> {
+        let name = if self.unified { "cgroup.procs" } else { "tasks" };
+        self.folders.iter().map(|f| Ok(OpenOptions::new().write(true).open(f.join(name))?.into())).collect()
+    }
+
+    /// Sets what the group may use.
+    pub fn limit(&self, limits: Limits) -> io::Result<()> {
+        let quota = u64::from(limits.cpu_millis) * PERIOD_US / 1000;
+        if self.unified {
+            self.write(0, "memory.max", limits.memory)?;
+            let swap = self.write(0, "memory.swap.max", 0);
+            self.write(0, "cpu.max", format_args!("{quota} {PERIOD_US}"))?;
+            self.write(0, "pids.max", limits.pids)?;
+            return absent_is_fine(swap);
+        }
+        self.write(0, "memory.limit_in_bytes", limits.memory)?;
+        let swap = self.write(0, "memory.memsw.limit_in_bytes", limits.memory);
+        self.write(1, "cpu.cfs_quota_us", quota)?;
+        self.write(2, "pids.max", limits.pids)?;
+        absent_is_fine(swap)
+    }
+
+    fn write(&self, hierarchy: usize, file: &str, value: impl std::fmt::Display) -> io::Result<()> {
+        let path = self.folders[hierarchy].join(file);
+        OpenOptions::new().write(true).open(path)?.write_all(value.to_string().as_bytes())
+    }
+
+    fn memory_file(&self, v1: &str, v2: &str) -> PathBuf {
+        self.folders[0].join(if self.unified { v2 } else { v1 })
+    }
+
+    /// A descriptor from which the peak memory use, in bytes, can be read as text at offset 0, time and again.
+    pub fn peak_gauge(&self) -> io::Result<OwnedFd> {
+        Ok(fs::File::open(self.memory_file("memory.max_usage_in_bytes", "memory.peak"))?.into())
+    }
+
+    /// The peak memory use in bytes; 0 where the kernel does not tell.
+    pub fn peak(&self) -> u64 {
+        let text = fs::read_to_string(self.memory_file("memory.max_usage_in_bytes", "memory.peak"));
+        text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// How many processes the kernel has ended here because memory ran out.
+    pub fn out_of_memory_kills(&self) -> u64 {
+        let text = fs::read_to_string(self.memory_file("memory.oom_control", "memory.events")).unwrap_or_default();
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// Removes the group; whether it is gone. It is not while processes are in it.
+    pub fn remove(&self) -> bool {
+        self.folders.iter().fold(true, |gone, folder| match fs::remove_dir(folder) {
+            Ok(()) => gone,
+            Err(error) => gone && error.kind() == io::ErrorKind::NotFound,
+        })
+    }
+}
+
+/// A kernel without swap accounting has no such file, and needs none.
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { memory: 64 << 20, cpu_millis: 500, pids: 10 };
+
+    #[test]
+    fn a_group_limits_and_goes_away() {
+        let Ok(tree) = Tree::create() else {
+            println!("skip: this machine lets us make no cgroups");
+            return;
+        };
+        let group = tree.group("test-group", LIMITS).unwrap();
+        assert_eq!(group.entrances().unwrap().len(), group.folders.len());
+        assert_eq!(group.out_of_memory_kills(), 0);
+        let folders = group.folders.clone();
+        assert!(group.remove() && group.remove());
+        assert!(folders.iter().all(|folder| !folder.exists()));
+    }
+
+    #[test]
+    fn the_owner_of_a_place_is_told_from_its_successor() {
+        let own = owner_name(std::process::id()).unwrap();
+        assert!(own.starts_with(&format!("lichen-{}-", std::process::id())));
+        assert_eq!(owner_name(u32::MAX), None);
+    }
+}

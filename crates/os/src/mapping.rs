@@ -50,7 +50,8 @@ impl Mapping {
     pub fn punch(&self, offset: usize, len: usize) -> io::Result<()> {
         assert!(offset + len <= self.len, "the range to punch lies outside the mapping");
         // SAFETY: the range lies within this mapping; removing pages of shared memory invalidates no pointer.
-        Ok(unsafe { madvise(self.at(offset).cast(), len, Advice::LinuxRemove)? })
+        unsafe { madvise(self.at(offset).cast(), len, Advice::LinuxRemove)? };
+        Ok(())
     }
 }
 

@@ -17,3 +17,11 @@ pub fn kill(process: impl AsFd) -> io::Result<()> {
         Err(error) => Err(error.into()),
     }
 }
+
+/// Whether the process has ended.
+pub fn has_ended(process: impl AsFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let process = process.as_fd();
+    let mut polled = [PollFd::from_borrowed_fd(process, PollFlags::IN)];
+    poll(&mut polled, Some(&rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+}

@@ -137,3 +137,35 @@ pub fn limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     // SAFETY: the kernel reads one rlimit.
     check(unsafe { libc::setrlimit(resource, &limits) }.into()).map(drop)
 }
+
+/// Closes every descriptor but these.
+pub fn close_all_but(keep: &[&dyn AsRawFd]) {
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    kept.sort_unstable();
+    let mut first = 0;
+    for fd in kept {
+        if fd > first {
+            // SAFETY: integers only; as for `close_from`.
+            unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
+        }
+        first = fd + 1;
+    }
+    close_from(first);
+}
+
+/// Replaces the calling process's program. Returns only when that fails.
+pub fn exec(program: &std::ffi::CStr, arguments: &[std::ffi::CString], environment: &[std::ffi::CString]) -> io::Error {
+    let pointers = |texts: &[std::ffi::CString]| -> Vec<*const libc::c_char> {
+        texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    // SAFETY: both arrays end in null and point to terminated strings that outlive the call.
+    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    last_error()
+}
+
+/// Sleeps until a signal ends the process.
+pub fn pause() {
+    // SAFETY: no arguments.
+    unsafe { libc::pause() };
+}

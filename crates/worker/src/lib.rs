@@ -1,7 +1,13 @@
 //! The daemon on each PU that runs sandboxes, and the client by which the control plane speaks to it.
+//!
+//! The worker is the only part of Lichen that needs privileges. It listens to nobody but the control plane it was started
+//! with, and ends, with everything that it has made, when that is gone.
 #![forbid(unsafe_code)]
 
 pub mod client;
 pub mod protocol;
+pub mod role;
+mod serve;
 
-pub use client::Client;
+pub use client::{Client, Server, TalkError};
+pub use serve::{descriptors_of, serve};

@@ -6,8 +6,6 @@
 use sandbox::spec::{End, Kind, StartSpec, TemplateSpec};
 use serde::{Deserialize, Serialize};
 
-/// The longest message, in bytes.
-pub const MESSAGE_MAX: usize = 128 * 1024;
 /// The most instances that one [`Command::Spawn`] starts.
 pub const VECTOR_MAX: usize = 16;
 /// Descriptors that accompany each element of a [`Command::Spawn`], in this order: region, down, up, log.

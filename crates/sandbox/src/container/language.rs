@@ -1,0 +1,87 @@
+//! The language runtimes of this machine: where they are, and how a template runs one.
+
+use crate::spec::Kind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where sandboxes have the runtimes' own files.
+pub const RUNTIME_DIR: &str = "/var/runtime";
+
+/// A file to be put below [`RUNTIME_DIR`].
+pub struct RuntimeFile {
+    pub name: &'static str,
+    pub text: &'static str,
+}
+
+/// The scripts that templates run.
+pub const SCRIPTS: &[RuntimeFile] = &[];
+
+/// An interpreter found on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interpreter {
+    pub kind: Kind,
+    pub program: PathBuf,
+    /// As it names itself: `3.11.7`, `20.20.2`.
+    pub version: String,
+    /// Folders outside the usual ones that it needs.
+    pub folders: Vec<PathBuf>,
+}
+
+/// The first interpreter for functions of this kind on the PATH.
+pub fn find(kind: Kind) -> Option<Interpreter> {
+    let (program, arguments) = match kind {
+        Kind::Python => (
+            "python3",
+            [
+                "-c",
+                "import sys, platform\nprint(sys.executable, platform.python_version(), sys.prefix, sys.base_prefix, sep='\\n')",
+            ],
+        ),
+        Kind::Node => ("node", ["-p", "[process.execPath, process.versions.node, process.execPath].join('\\n')"]),
+    };
+    let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let mut lines = text.lines();
+    let program = PathBuf::from(lines.next()?).canonicalize().ok()?;
+    let version = lines.next()?.to_owned();
+    let mut folders: Vec<PathBuf> = lines.map(PathBuf::from).filter(|folder| !usual(folder)).collect();
+    folders.dedup();
+    Some(Interpreter { kind, program, version, folders })
+}
+
+/// Whether every sandbox shows this path anyway.
+fn usual(path: &Path) -> bool {
+    ["/usr", "/bin", "/lib", "/lib64"].iter().any(|folder| path.starts_with(folder))
+}
+
+impl Interpreter {
+    /// The command line of a template.
+    pub fn arguments(&self) -> Vec<String> {
+        let own: &[&str] = match self.kind {
+            Kind::Python => &["-s", "-P", "-B", "/var/runtime/python/template.py"],
+            Kind::Node => &["--v8-pool-size=0", "--single-threaded", "/var/runtime/node/template.cjs"],
+        };
+        std::iter::once(self.program.to_string_lossy().into_owned()).chain(own.iter().map(|&a| a.to_owned())).collect()
+    }
+
+    /// The environment of a template. A function's own comes with its configuration.
+    pub fn environment(&self) -> Vec<String> {
+        let path = self.program.parent().unwrap_or(Path::new("/usr/bin")).display();
+        ["LANG=C.UTF-8".to_owned(), "HOME=/tmp".to_owned(), format!("PATH={path}:/usr/local/bin:/usr/bin:/bin")].into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn python_is_found_with_its_folders() {
+        let Some(python) = find(Kind::Python) else {
+            println!("skip: no python3 on this machine");
+            return;
+        };
+        assert!(python.program.is_absolute() && python.version.starts_with("3."));
+        assert!(python.folders.iter().all(|folder| folder.is_absolute()));
+    }
+}

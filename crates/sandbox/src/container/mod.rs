@@ -1,0 +1,269 @@
+//! Containers, started by container fork: the backend for language runtimes.
+//!
+//! ```text
+//! worker ─┬─ nursery                                     makes sandboxes
+//!         └─ sandbox: namespaces, cgroup, root           one per template
+//!            ├─ init (1)                                 makes slots, reaps, reports
+//!            ├─ template                                 a language runtime at its fork point
+//!            ├─ slot: namespaces, cgroup, /tmp …         one per instance
+//!            │  ├─ slot's init (1)
+//!            │  └─ instance (2)                          forked from the template into the slot
+//!            └─ slot …                                   ready, waiting
+//! ```
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `language` | the interpreters of this machine |
+//! | `root` | what sandboxes see of the file system |
+//! | `policy` | which system calls functions may make |
+//! | `nursery` `init` `slot` | the processes that make the above, from the outside in |
+//! | `message` | what they say to each other |
+//! | `template` `instance` | the seam's types, in the worker |
+
+mod init;
+mod instance;
+mod language;
+mod message;
+mod nursery;
+mod policy;
+mod root;
+mod slot;
+mod template;
+
+use crate::conversation::Conversation;
+use crate::spec::{Kind, TemplateSpec};
+use crate::{Answer, Backend, PrepareError, Template};
+pub use language::{Interpreter, find as find_interpreter};
+use message::{Ids, MakeSandbox, SandboxMade};
+use os::cgroup::{Tree, TreeError};
+use os::idmap;
+use os::ns::{self, Kinds};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+/// The first user id of the first sandbox, where the worker is root: far above those of people and packages.
+const FIRST_ID: u32 = 1 << 28;
+/// Sandboxes that have ids of their own at the same time.
+const ID_RANGES: u64 = 32_768;
+
+/// Where things are on this machine.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// An empty folder, to stage the root on.
+    pub stage: PathBuf,
+    /// The folder of `liblichen_python.so` and `liblichen_node.so`.
+    pub libraries: PathBuf,
+}
+
+/// Why containers cannot be made here.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error("containers must be prepared before the process has a second thread")]
+    Threads,
+    #[error(
+        "no namespaces: this user may not make them (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)"
+    )]
+    Namespaces(#[source] io::Error),
+    #[error(transparent)]
+    Root(#[from] root::RootError),
+    #[error(transparent)]
+    Nursery(#[from] nursery::NurseryError),
+}
+
+/// What has to be done while the process has one thread: the ground on which [`Containers`] is built.
+#[derive(Debug)]
+pub struct Ground {
+    nursery: OwnedFd,
+    interpreters: Vec<Interpreter>,
+    tree: Result<Tree, TreeError>,
+    single_user: bool,
+}
+
+impl Ground {
+    /// Moves the calling process into namespaces of its own, stages the root, and starts the nursery. The process must
+    /// have one thread.
+    pub fn prepare(settings: &Settings) -> Result<Self, OpenError> {
+        if cfork::forkpoint::threads() != 1 {
+            return Err(OpenError::Threads);
+        }
+        let tree = Tree::create();
+        let single_user = !rustix::process::geteuid().is_root();
+        if single_user {
+            become_root_of_one().map_err(OpenError::Namespaces)?;
+        }
+        ns::unshare(Kinds::MOUNT).map_err(OpenError::Namespaces)?;
+        os::mount::make_private().map_err(OpenError::Namespaces)?;
+        let interpreters: Vec<_> = [Kind::Python, Kind::Node].into_iter().filter_map(language::find).collect();
+        root::build(&settings.stage, &interpreters, &settings.libraries)?;
+        // SAFETY: one thread, as seen above; none is started here.
+        let nursery = unsafe { nursery::start(settings.stage.clone()) }?;
+        Ok(Self { nursery, interpreters, tree, single_user })
+    }
+}
+
+/// Gives an ordinary user a namespace in which it may make others: root there, itself outside.
+fn become_root_of_one() -> io::Result<()> {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    ns::unshare(Kinds::USER)?;
+    let own = |outside| [idmap::Range { inside: 0, outside, count: 1 }];
+    idmap::write(std::process::id() as i32, &own(uid), &own(gid), true)
+}
+
+/// The backend.
+pub struct Containers {
+    nursery: Conversation<MakeSandbox, SandboxMade>,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Made>>>,
+    interpreters: Vec<Interpreter>,
+    kinds: Vec<Kind>,
+    tree: Option<Arc<Tree>>,
+    missing: Vec<String>,
+    single_user: bool,
+    next: AtomicU64,
+    /// The inits of all sandboxes ever made that may still live.
+    inits: Mutex<Vec<OwnedFd>>,
+}
+
+type Made = Result<OwnedFd, String>;
+
+impl Containers {
+    /// The backend on its ground. Needs a tokio runtime.
+    pub fn open(ground: Ground) -> io::Result<Arc<Self>> {
+        let mut missing = Vec::new();
+        let tree = match ground.tree {
+            Ok(tree) => Some(Arc::new(tree)),
+            Err(error) => {
+                missing.push(format!("memory and processor limits are not enforced: {error}"));
+                None
+            }
+        };
+        if ground.single_user {
+            missing.push("network = \"egress\" needs root: instances have no network".to_owned());
+        }
+        let containers = Arc::new(Self {
+            nursery: Conversation::new(ground.nursery)?,
+            waiting: Mutex::default(),
+            kinds: ground.interpreters.iter().map(|interpreter| interpreter.kind).collect(),
+            interpreters: ground.interpreters,
+            tree,
+            missing,
+            single_user: ground.single_user,
+            next: AtomicU64::new(0),
+            inits: Mutex::default(),
+        });
+        let listener = Arc::downgrade(&containers);
+        tokio::spawn(async move {
+            while let Some(containers) = listener.upgrade() {
+                let Ok((made, descriptors)) = containers.nursery.hear().await else { return };
+                containers.made(made, descriptors);
+            }
+        });
+        Ok(containers)
+    }
+
+    /// Ends every sandbox at once, with all that runs in it.
+    pub fn end_all(&self) {
+        for init in self.inits.lock().unwrap_or_else(|e| e.into_inner()).drain(..) {
+            let _ = os::pidfd::kill(&init);
+        }
+    }
+
+    /// Notes a new sandbox, and forgets those that have ended.
+    fn note(&self, init: &OwnedFd) {
+        let mut inits = self.inits.lock().unwrap_or_else(|e| e.into_inner());
+        inits.retain(|init| !os::pidfd::has_ended(init));
+        inits.extend(init.try_clone());
+    }
+
+    /// Removes what containers leave on the host, once all are gone. Call it last.
+    pub async fn close(&self) {
+        let Some(tree) = &self.tree else { return };
+        for _ in 0..400 {
+            if tree.remove() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tracing::warn!(?tree, "cgroups could not be removed: processes are left in them");
+    }
+
+    fn made(&self, made: SandboxMade, descriptors: Vec<OwnedFd>) {
+        let init = descriptors.into_iter().next().ok_or_else(|| "no descriptor of the init".to_owned());
+        let waiting = self.waiting.lock().unwrap_or_else(|e| e.into_inner()).remove(&made.id);
+        if let Some(waiting) = waiting {
+            let _ = waiting.send(made.result.and(init));
+        }
+    }
+
+    /// Has the nursery make a sandbox.
+    async fn make(&self, order: MakeSandbox, descriptors: &[std::os::fd::BorrowedFd<'_>]) -> Made {
+        let (tell, told) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(|e| e.into_inner()).insert(order.id, tell);
+        self.nursery.say(&order, descriptors).await.map_err(|e| e.to_string())?;
+        told.await.map_err(|_| "the nursery is gone".to_owned())?
+    }
+
+    fn ids(&self, id: u64) -> Ids {
+        if self.single_user { Ids::Single } else { Ids::Range(FIRST_ID + (id % ID_RANGES) as u32 * nursery::IDS) }
+    }
+
+    async fn prepare(&self, spec: TemplateSpec) -> Result<Arc<dyn Template>, PrepareError> {
+        let interpreter = self.interpreters.iter().find(|interpreter| interpreter.kind == spec.kind);
+        let interpreter = interpreter
+            .ok_or(PrepareError::Unsupported(spec.kind, "its interpreter is not on the PATH of `lichen serve`"))?;
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (init, init_theirs) = os::seqpacket::pair().map_err(|e| PrepareError::Sandbox(e.to_string()))?;
+        let (control, control_theirs) = os::seqpacket::pair().map_err(|e| PrepareError::Sandbox(e.to_string()))?;
+        let (log, log_theirs) = io::pipe().map_err(|e| PrepareError::Sandbox(e.to_string()))?;
+        let code = match &spec.function {
+            Some(code) => {
+                Some(os::mount::detached(&code.folder).map_err(|e| PrepareError::Code(code.folder.clone(), e))?)
+            }
+            None => None,
+        };
+        let group = match &self.tree {
+            Some(tree) => Some(
+                tree.group(&format!("template-{id}"), template::limits(spec.limits)).map_err(PrepareError::Cgroup)?,
+            ),
+            None => None,
+        };
+        let entrances = group.as_ref().map(|g| g.entrances()).transpose().map_err(PrepareError::Cgroup)?;
+        let order = MakeSandbox {
+            id,
+            ids: self.ids(id),
+            tmp: spec.limits.tmp,
+            has_code: code.is_some(),
+            arguments: interpreter.arguments(),
+            environment: interpreter.environment(),
+            processes: self.tree.is_none().then_some(spec.limits.pids),
+        };
+        let mut descriptors = vec![init_theirs.as_fd(), control_theirs.as_fd(), log_theirs.as_fd()];
+        descriptors.extend(code.iter().map(AsFd::as_fd));
+        descriptors.extend(entrances.iter().flatten().map(AsFd::as_fd));
+        let process = self.make(order, &descriptors).await.map_err(PrepareError::Sandbox)?;
+        self.note(&process);
+        drop((init_theirs, control_theirs, log_theirs));
+        let place = template::Place { id, tree: self.tree.clone(), group, process, log };
+        template::ContainerTemplate::open(spec, place, init, control).await
+    }
+}
+
+impl Backend for Containers {
+    fn kinds(&self) -> &[Kind] {
+        &self.kinds
+    }
+
+    fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    fn prepare(&self, spec: TemplateSpec) -> Answer<'_, Result<Arc<dyn Template>, PrepareError>> {
+        Box::pin(self.prepare(spec))
+    }
+}

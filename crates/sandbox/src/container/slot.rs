@@ -1,0 +1,97 @@
+//! Making a slot: a container in a sandbox, with namespaces, cgroup and mounts of its own, that waits for an instance.
+//!
+//! Its user namespace is owned by the template's user, which is what lets a template without any capability send children
+//! there (`cfork::enter`). Its process 1 holds the namespaces and reaps orphans; an instance is its process 2. When
+//! process 1 is killed the kernel ends all the others.
+
+use super::init::{StepError, enter_cgroup, furnish, step};
+use super::message::Ids;
+use cfork::forkpoint::FUNCTION_ID;
+use os::idmap::{self, Range};
+use os::ns::Kinds;
+use os::process::{self, Fork};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::OwnedFd;
+
+/// The first user that an instance can be, as the sandbox counts them. Every slot has another one, so that what the kernel
+/// counts by user (pipes, watches, signals) is limited one by one.
+const FIRST_USER: u32 = 2000;
+const USERS: u32 = super::nursery::IDS - FIRST_USER;
+
+/// Makes slot number `made`: its process 1, by pid and by descriptor.
+pub(super) fn make(ids: Ids, made: u32, tmp: u64, entrances: &[OwnedFd]) -> Result<(i32, OwnedFd), String> {
+    let (mapped, mut tell_mapped) = io::pipe().map_err(|e| e.to_string())?;
+    let (mut ready, tell_ready) = io::pipe().map_err(|e| e.to_string())?;
+    let several = matches!(ids, Ids::Range(_));
+    if several {
+        // The owner of a user namespace is the effective user of its maker.
+        process::become_effective(FUNCTION_ID).map_err(|e| e.to_string())?;
+    }
+    // SAFETY: an init has one thread.
+    let fork = unsafe { process::fork_into(Some(Kinds::WITHOUT_CGROUP)) };
+    if matches!(fork, Ok(Fork::Child)) {
+        drop((tell_mapped, ready));
+        be_process_one(tmp, entrances, mapped, tell_ready);
+    }
+    if several {
+        process::become_effective(0).map_err(|e| e.to_string())?;
+        process::set_dumpable(false);
+    }
+    let Ok(Fork::Parent(pid)) = fork else { return Err(format!("no process for it: {fork:?}")) };
+    drop((mapped, tell_ready));
+    let finish = || -> io::Result<OwnedFd> {
+        let process = os::pidfd::open(pid)?;
+        map(pid, ids, made)?;
+        tell_mapped.write_all(b"m")?;
+        let mut complaint = String::new();
+        ready.read_to_string(&mut complaint)?;
+        if complaint == "ready" { Ok(process) } else { Err(io::Error::other(complaint)) }
+    };
+    let mut finish = finish;
+    finish().map(|process| (pid, process)).map_err(|error| error.to_string())
+}
+
+fn map(pid: i32, ids: Ids, made: u32) -> io::Result<()> {
+    let one = |inside, outside| Range { inside, outside, count: 1 };
+    match ids {
+        Ids::Single => {
+            let own = [one(FUNCTION_ID, FUNCTION_ID)];
+            idmap::write(pid, &own, &own, true)
+        }
+        Ids::Range(_) => {
+            let own = [one(FUNCTION_ID, FIRST_USER + made % USERS), one(0, FUNCTION_ID)];
+            idmap::write(pid, &own, &own, false)
+        }
+    }
+}
+
+/// Is process 1 of a slot.
+fn be_process_one(tmp: u64, entrances: &[OwnedFd], mut mapped: PipeReader, mut tell_ready: PipeWriter) -> ! {
+    // Until its ids are mapped, the init must be able to write to its /proc files.
+    process::set_dumpable(true);
+    process::set_name(c"lichen-slot");
+    if mapped.read(&mut [0]).unwrap_or(0) == 1 {
+        match complete(tmp, entrances) {
+            Ok(()) => {
+                let _ = tell_ready.write_all(b"ready");
+                process::close_from(0);
+                loop {
+                    process::pause();
+                }
+            }
+            Err((step, error)) => {
+                let _ = write!(tell_ready, "could not {step}: {error}");
+            }
+        }
+    }
+    process::exit_now(1)
+}
+
+fn complete(tmp: u64, entrances: &[OwnedFd]) -> Result<(), StepError> {
+    process::set_dumpable(false);
+    enter_cgroup(entrances)?;
+    furnish(tmp)?;
+    os::signal::unblock_all();
+    os::signal::ignore_children();
+    os::caps::drop_all().map_err(step("give up its capabilities"))
+}

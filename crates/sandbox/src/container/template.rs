@@ -1,0 +1,540 @@
+//! A template in its sandbox, as the worker sees it: its slots, and what becomes of its children.
+//!
+//! ```text
+//!            MakeSlot           SlotMade                    Fork                     InstanceEnded
+//!  (wanted) ─────────▶ making ─────────▶ ready ─▶ taken ─────────▶ forked: instance ──────────────▶ ended ─▶ group removed
+//!                        ╰─ SlotNotMade: the start fails             ╰─ Forked: -errno, or silence: the start fails
+//! ```
+//!
+//! All that the template says is hostile; the init is ours.
+
+use super::instance::ContainerInstance;
+use super::message::{FromInit, ToInit};
+use crate::conversation::Conversation;
+use crate::spec::{End, Limits, TemplateSpec};
+use crate::{Answer, Instance, PrepareError, SpawnError, Start, Template};
+use cfork::protocol::{self, Kind as MessageKind};
+use os::cgroup::{self, Group, Tree};
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, oneshot, watch};
+
+/// How long a template may take to its fork point: AWS gives an initialisation 10 s, and bigger machines.
+const PREPARE_LIMIT: Duration = Duration::from_secs(60);
+/// How long a fork may take.
+const FORK_LIMIT: Duration = Duration::from_secs(5);
+/// How much of a template's output is kept, to explain its failure.
+const LOG_KEPT: usize = 4096;
+
+/// The sandbox that was made for a template.
+pub(super) struct Place {
+    pub id: u64,
+    pub tree: Option<Arc<Tree>>,
+    pub group: Option<Group>,
+    pub process: OwnedFd,
+    pub log: io::PipeReader,
+}
+
+/// A ready container.
+pub(super) struct Slot {
+    pub id: u64,
+    /// Its process 1.
+    pub process: OwnedFd,
+    pub group: Option<Group>,
+    entrances: Vec<OwnedFd>,
+    limits: Limits,
+}
+
+#[derive(Default)]
+struct State {
+    ready: VecDeque<Slot>,
+    making: HashMap<u64, (Option<Group>, Vec<OwnedFd>)>,
+    refusal: Option<String>,
+    forks: HashMap<u64, oneshot::Sender<i64>>,
+    /// Who waits for the end of an instance, by pid; and ends that nobody has waited for yet.
+    watchers: HashMap<i32, oneshot::Sender<End>>,
+    ends: HashMap<i32, End>,
+    /// Groups of slots that still have processes.
+    groups: HashMap<u64, Group>,
+    gone: std::collections::HashSet<u64>,
+}
+
+pub(super) struct Shared {
+    spec: TemplateSpec,
+    place: Place,
+    report: String,
+    control: AsyncFd<OwnedFd>,
+    init: Conversation<ToInit, FromInit>,
+    state: Mutex<State>,
+    changed: Notify,
+    target: AtomicUsize,
+    next: AtomicU64,
+    ended: watch::Sender<bool>,
+}
+
+/// The template.
+pub(super) struct ContainerTemplate {
+    shared: Arc<Shared>,
+}
+
+pub(super) fn limits(limits: Limits) -> cgroup::Limits {
+    cgroup::Limits { memory: limits.memory, cpu_millis: limits.cpu_millis, pids: limits.pids }
+}
+
+impl ContainerTemplate {
+    /// Brings a template to its fork point.
+    pub(super) async fn open(
+        spec: TemplateSpec,
+        place: Place,
+        init: OwnedFd,
+        control: OwnedFd,
+    ) -> Result<Arc<dyn Template>, PrepareError> {
+        let failed = |error: io::Error| PrepareError::Sandbox(error.to_string());
+        rustix::io::ioctl_fionbio(&control, true).map_err(|e| failed(e.into()))?;
+        let init = Conversation::new(init).map_err(failed)?;
+        let control = AsyncFd::new(control).map_err(failed)?;
+        let configuration = configuration(&spec);
+        protocol::send(control.get_ref(), MessageKind::Configure, 0, 0, 0, configuration.as_bytes(), &[])
+            .map_err(failed)?;
+        let reached = tokio::time::timeout(PREPARE_LIMIT, fork_point(&control, &init)).await;
+        let report = match reached {
+            Ok(Ok(report)) => report,
+            Ok(Err(reason)) => {
+                let said = said(&place.log);
+                clean_up(place).await;
+                return Err(match reason {
+                    Unready::Ended(how) if said.is_empty() => PrepareError::Ended(how),
+                    Unready::Ended(how) => PrepareError::Ended(format!("{how}: {said}")),
+                    Unready::NotForkable(why) => PrepareError::NotForkable(why),
+                });
+            }
+            Err(_) => {
+                clean_up(place).await;
+                return Err(PrepareError::Late(PREPARE_LIMIT.as_secs()));
+            }
+        };
+        let shared = Arc::new(Shared {
+            spec,
+            place,
+            report,
+            control,
+            init,
+            state: Mutex::default(),
+            changed: Notify::new(),
+            target: AtomicUsize::new(0),
+            next: AtomicU64::new(0),
+            ended: watch::Sender::new(false),
+        });
+        tokio::spawn(Shared::hear_init(shared.clone()));
+        tokio::spawn(Shared::hear_template(shared.clone()));
+        Ok(Arc::new(Self { shared }))
+    }
+}
+
+fn configuration(spec: &TemplateSpec) -> String {
+    let function = spec.function.as_ref().map_or("null", |code| code.config.as_str());
+    let preload = serde_json::to_string(&spec.preload).unwrap_or_else(|_| "[]".to_owned());
+    format!("{{\"preload\":{preload},\"function\":{function}}}")
+}
+
+enum Unready {
+    Ended(String),
+    NotForkable(String),
+}
+
+/// Waits until the template is at its fork point: its report.
+async fn fork_point(control: &AsyncFd<OwnedFd>, init: &Conversation<ToInit, FromInit>) -> Result<String, Unready> {
+    let ready = async {
+        loop {
+            let received = receive(control).await.map_err(|e| Unready::Ended(e.to_string()))?;
+            let Some(received) = received else { std::future::pending().await };
+            if received.header.kind == MessageKind::Ready as u32 {
+                return String::from_utf8(received.payload).map_err(|e| Unready::Ended(e.to_string()));
+            }
+        }
+    };
+    let ended = async {
+        loop {
+            match init.hear().await {
+                Ok((FromInit::Failed { step, error }, _)) => break format!("it could not {step}: {error}"),
+                Ok((FromInit::TemplateEnded { end }, _)) => break format!("{end:?}"),
+                Ok(_) => {}
+                Err(error) => break error.to_string(),
+            }
+        }
+    };
+    let report = tokio::select! {
+        report = ready => report?,
+        how = ended => return Err(Unready::Ended(how)),
+    };
+    let parsed: serde_json::Value = serde_json::from_str(&report).unwrap_or_default();
+    if parsed["forkable"].as_bool() == Some(true) {
+        return Ok(report);
+    }
+    let why = parsed["error"]["errorMessage"].as_str().or(parsed["reason"].as_str());
+    Err(Unready::NotForkable(why.unwrap_or("it gave no reason").to_owned()))
+}
+
+async fn receive(control: &AsyncFd<OwnedFd>) -> io::Result<Option<protocol::Received>> {
+    let mut buffer = Vec::new();
+    loop {
+        let mut ready = control.readable().await?;
+        match protocol::receive(control.get_ref(), &mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+            result => return result,
+        }
+    }
+}
+
+/// The end of what a template has printed.
+fn said(mut log: &io::PipeReader) -> String {
+    let mut text = vec![0; 64 * 1024];
+    let _ = rustix::io::ioctl_fionbio(log, true);
+    let len = log.read(&mut text).unwrap_or(0);
+    String::from_utf8_lossy(&text[len.saturating_sub(LOG_KEPT)..len]).trim().to_owned()
+}
+
+async fn clean_up(place: Place) {
+    let _ = os::pidfd::kill(&place.process);
+    if let Ok(process) = AsyncFd::new(place.process) {
+        let _ = process.readable().await;
+    }
+    if let Some(group) = &place.group {
+        remove(group).await;
+    }
+}
+
+/// Removes a group whose processes have just ended: the kernel may still be busy with the last of them.
+async fn remove(group: &Group) {
+    for _ in 0..100 {
+        if group.remove() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tracing::warn!(?group, "a cgroup could not be removed");
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    async fn hear_init(self: Arc<Self>) {
+        while let Ok((message, descriptors)) = self.init.hear().await {
+            match message {
+                FromInit::SlotMade { slot } => self.slot_made(slot, descriptors),
+                FromInit::SlotNotMade { slot, reason } => {
+                    let mut state = self.state();
+                    state.making.remove(&slot);
+                    state.refusal = Some(reason);
+                }
+                FromInit::SlotEnded { slot } => self.clone().slot_ended(slot),
+                FromInit::InstanceEnded { pid, end } => self.instance_ended(pid, end),
+                FromInit::TemplateEnded { .. } | FromInit::Failed { .. } => {
+                    self.ended.send_replace(true);
+                }
+            }
+            self.changed.notify_waiters();
+        }
+        self.lose_all().await;
+    }
+
+    /// The sandbox is gone, and everything in it.
+    async fn lose_all(&self) {
+        self.ended.send_replace(true);
+        let (watchers, groups) = {
+            let mut state = self.state();
+            state.forks.clear();
+            let ready: Vec<Slot> = state.ready.drain(..).collect();
+            let making: Vec<_> = state.making.drain().filter_map(|(_, (group, _))| group).collect();
+            let left: Vec<_> = state.groups.drain().map(|(_, group)| group).collect();
+            let groups = ready.into_iter().filter_map(|slot| slot.group).chain(making).chain(left);
+            (std::mem::take(&mut state.watchers), groups.collect::<Vec<_>>())
+        };
+        for (_, watcher) in watchers {
+            let _ = watcher.send(End::Lost);
+        }
+        self.changed.notify_waiters();
+        for group in groups.iter().chain(&self.place.group) {
+            remove(group).await;
+        }
+    }
+
+    async fn hear_template(self: Arc<Self>) {
+        let mut ended = self.ended.subscribe();
+        loop {
+            let received = tokio::select! {
+                received = receive(&self.control) => received,
+                _ = ended.wait_for(|ended| *ended) => return,
+            };
+            // What it says wrongly concerns its own children only: they are not started.
+            let Ok(Some(received)) = received else { return };
+            if received.header.kind == MessageKind::Forked as u32 {
+                let waiting = self.state().forks.remove(&received.header.id);
+                if let Some(waiting) = waiting {
+                    let _ = waiting.send(received.header.value);
+                }
+            }
+        }
+    }
+
+    fn slot_made(&self, id: u64, descriptors: Vec<OwnedFd>) {
+        let mut state = self.state();
+        let made = state.making.remove(&id);
+        if let (Some((group, entrances)), Some(process)) = (made, descriptors.into_iter().next()) {
+            state.ready.push_back(Slot { id, process, group, entrances, limits: self.spec.limits });
+        }
+    }
+
+    fn slot_ended(self: Arc<Self>, id: u64) {
+        let mut state = self.state();
+        // Before or after its instance has given its group back.
+        match state.groups.remove(&id) {
+            Some(group) => {
+                drop(state);
+                tokio::spawn(async move { remove(&group).await });
+            }
+            None => {
+                if let Some(at) = state.ready.iter().position(|slot| slot.id == id) {
+                    let slot = state.ready.remove(at);
+                    drop(state);
+                    tokio::spawn(async move {
+                        if let Some(group) = slot.and_then(|slot| slot.group) {
+                            remove(&group).await;
+                        }
+                    });
+                } else {
+                    state.gone.insert(id);
+                }
+            }
+        }
+    }
+
+    fn instance_ended(&self, pid: i32, end: End) {
+        let mut state = self.state();
+        match state.watchers.remove(&pid) {
+            Some(watcher) => drop(watcher.send(end)),
+            None => drop(state.ends.insert(pid, end)),
+        }
+    }
+
+    /// Keeps a slot's group until the slot is gone, then removes it.
+    pub(super) fn bury(self: &Arc<Self>, slot: u64, group: Option<Group>) {
+        let Some(group) = group else { return };
+        let mut state = self.state();
+        if state.gone.remove(&slot) || os::pidfd::has_ended(&self.place.process) {
+            drop(state);
+            tokio::spawn(async move { remove(&group).await });
+        } else {
+            state.groups.insert(slot, group);
+        }
+    }
+
+    fn order_slot(&self) -> Result<(), SpawnError> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let name = format!("slot-{}-{id}", self.place.id);
+        let tree = self.place.tree.as_ref();
+        let group = tree.map(|tree| tree.group(&name, limits(self.spec.limits))).transpose();
+        let group = group.map_err(SpawnError::Limits)?;
+        let entrances = group.as_ref().map(Group::entrances).transpose().map_err(SpawnError::Limits)?;
+        let entrances = entrances.unwrap_or_default();
+        let descriptors: Vec<_> = entrances.iter().map(AsFd::as_fd).collect();
+        let order = ToInit::MakeSlot { slot: id, tmp: self.spec.limits.tmp };
+        match self.init.try_say(&order, &descriptors) {
+            Ok(true) => {
+                drop(descriptors);
+                self.state().making.insert(id, (group, entrances));
+                Ok(())
+            }
+            // The init has more orders than it can take: what it makes meanwhile serves as well.
+            Ok(false) => {
+                if let Some(group) = group {
+                    group.remove();
+                }
+                Ok(())
+            }
+            Err(_) => {
+                if let Some(group) = group {
+                    group.remove();
+                }
+                Err(SpawnError::TemplateGone)
+            }
+        }
+    }
+
+    async fn take_slot(&self) -> Result<Slot, SpawnError> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if *self.ended.borrow() {
+                return Err(SpawnError::TemplateGone);
+            }
+            let (slot, refusal, making) = {
+                let mut state = self.state();
+                let slot = state.ready.pop_front();
+                let refusal = if slot.is_none() { state.refusal.take() } else { None };
+                (slot, refusal, state.making.len())
+            };
+            if let Some(slot) = slot {
+                return Ok(slot);
+            }
+            if let Some(refusal) = refusal {
+                return Err(SpawnError::Slot(refusal));
+            }
+            if making == 0 {
+                self.order_slot()?;
+            }
+            changed.await;
+        }
+    }
+
+    /// Orders what is missing to the number of ready slots that is wanted.
+    fn top_up(&self) {
+        let target = self.target.load(Ordering::Relaxed);
+        let (ready, making) = {
+            let state = self.state();
+            (state.ready.len(), state.making.len())
+        };
+        for _ in ready + making..target {
+            if self.order_slot().is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn spawn(self: &Arc<Self>, start: Start) -> Result<Box<dyn Instance>, SpawnError> {
+        let slot = self.take_slot().await?;
+        let forked = self.fork(&start, &slot).await;
+        let Slot { id, process, group, .. } = slot;
+        let pid = match forked {
+            Ok(pid) => pid,
+            Err(error) => {
+                let _ = os::pidfd::kill(&process);
+                self.bury(id, group);
+                return Err(error);
+            }
+        };
+        let (tell, told) = oneshot::channel();
+        {
+            let mut state = self.state();
+            match state.ends.remove(&pid) {
+                Some(end) => drop(tell.send(end)),
+                None => drop(state.watchers.insert(pid, tell)),
+            }
+        }
+        Ok(Box::new(ContainerInstance::new(self.clone(), id, process, group, told)))
+    }
+
+    /// Has the template fork into a slot: the child's pid.
+    async fn fork(&self, start: &Start, slot: &Slot) -> Result<i32, SpawnError> {
+        if let Some(group) = slot.group.as_ref().filter(|_| slot.limits != start.spec.limits) {
+            group.limit(limits(start.spec.limits)).map_err(SpawnError::Limits)?;
+        }
+        let code = start.spec.code.as_ref();
+        let mount = code.map(|code| {
+            os::mount::detached(&code.folder).map_err(|error| SpawnError::Code(code.folder.clone(), error))
+        });
+        let mount = mount.transpose()?;
+        let channel = &start.channel;
+        let mut descriptors = vec![
+            slot.process.as_fd(),
+            channel.region.as_fd(),
+            channel.down.as_fd(),
+            channel.up.as_fd(),
+            start.log.as_fd(),
+        ];
+        descriptors.extend(mount.iter().map(AsFd::as_fd));
+        descriptors.extend(slot.entrances.iter().map(AsFd::as_fd));
+        let config = code.map_or("", |code| code.config.as_str()).as_bytes();
+        let (tell, told) = oneshot::channel();
+        let id = slot.id;
+        self.state().forks.insert(id, tell);
+        let sent = protocol::send(
+            self.control.get_ref(),
+            MessageKind::Fork,
+            mount.is_some().into(),
+            id,
+            0,
+            config,
+            &descriptors,
+        );
+        if let Err(error) = sent {
+            self.state().forks.remove(&id);
+            return Err(SpawnError::Fork(error));
+        }
+        let value = match tokio::time::timeout(FORK_LIMIT, told).await {
+            Ok(Ok(value)) => value,
+            Ok(Err(_)) => return Err(SpawnError::TemplateGone),
+            Err(_) => {
+                self.state().forks.remove(&id);
+                return Err(SpawnError::Silent(FORK_LIMIT.as_millis() as u64));
+            }
+        };
+        match i32::try_from(value) {
+            Ok(pid @ 1..) => Ok(pid),
+            Ok(errno) => Err(SpawnError::Fork(io::Error::from_raw_os_error(-errno))),
+            Err(_) => Err(SpawnError::Fork(io::Error::from(io::ErrorKind::InvalidData))),
+        }
+    }
+}
+
+impl Template for ContainerTemplate {
+    fn report(&self) -> &str {
+        &self.shared.report
+    }
+
+    fn reserve(&self, slots: usize) {
+        self.shared.target.store(slots, Ordering::Relaxed);
+        self.shared.top_up();
+    }
+
+    fn spawn(&self, starts: Vec<Start>) -> Answer<'_, Vec<Result<Box<dyn Instance>, SpawnError>>> {
+        Box::pin(async move {
+            let mut tasks = Vec::with_capacity(starts.len());
+            let mut starts = starts.into_iter();
+            // A single start, the common case, needs no task of its own.
+            if starts.len() == 1
+                && let Some(start) = starts.next()
+            {
+                let result = self.shared.spawn(start).await;
+                self.shared.top_up();
+                return vec![result];
+            }
+            for start in starts {
+                let shared = self.shared.clone();
+                tasks.push(tokio::spawn(async move { shared.spawn(start).await }));
+            }
+            let mut results = Vec::with_capacity(tasks.len());
+            for task in tasks {
+                results.push(task.await.unwrap_or(Err(SpawnError::TemplateGone)));
+            }
+            self.shared.top_up();
+            results
+        })
+    }
+
+    fn ended(&self) -> Answer<'_, ()> {
+        let mut ended = self.shared.ended.subscribe();
+        Box::pin(async move {
+            let _ = ended.wait_for(|ended| *ended).await;
+        })
+    }
+
+    fn discard(&self) {
+        self.shared.ended.send_replace(true);
+        let _ = os::pidfd::kill(&self.shared.place.process);
+    }
+}
+
+impl Drop for ContainerTemplate {
+    fn drop(&mut self) {
+        self.discard();
+    }
+}

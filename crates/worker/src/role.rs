@@ -1,0 +1,43 @@
+//! The role `lichen worker`: from an empty process to a serving one.
+
+use crate::{Server, TalkError, serve};
+use sandbox::container::{Containers, Ground, OpenError, Settings};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use thiserror::Error;
+use tokio::io::unix::AsyncFd;
+
+/// Why a worker could not start, or had to stop.
+#[derive(Debug, Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Ground(#[from] OpenError),
+    #[error("no event loop")]
+    Loop(#[source] io::Error),
+    #[error("the conversation with the control plane broke")]
+    Talk(#[from] TalkError),
+}
+
+/// Runs the worker until its control plane or its supervisor is gone. Must be called before the process has a second
+/// thread. `socket` leads to the control plane; `lifeline` becomes readable, or ends, when the supervisor is gone.
+pub fn run(settings: &Settings, socket: OwnedFd, lifeline: OwnedFd) -> Result<(), RunError> {
+    let ground = Ground::prepare(settings)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Loop)?;
+    runtime.block_on(async {
+        let containers = Containers::open(ground).map_err(RunError::Loop)?;
+        let server = Server::new(socket).map_err(RunError::Loop)?;
+        let lifeline = AsyncFd::new(lifeline).map_err(RunError::Loop)?;
+        let backend = containers.clone();
+        let serving = tokio::spawn(serve(backend, server));
+        let stop = serving.abort_handle();
+        let result = tokio::select! {
+            result = serving => result.unwrap_or(Ok(())),
+            _ = lifeline.readable() => Ok(()),
+        };
+        stop.abort();
+        containers.end_all();
+        Arc::clone(&containers).close().await;
+        Ok(result?)
+    })
+}
