@@ -1,0 +1,97 @@
+//! What holds for every backend, and for every kind of function that it runs.
+//!
+//! Each case is a function of a [`Bench`]: a backend, a kind, and sample code that does the same in every language. The
+//! suite runs in one thread and without libtest, because containers are prepared before a process has a second thread.
+//! `cargo test -p sandbox --test conformance -- NAME` runs the cases whose names contain NAME.
+
+mod cases;
+mod hostile;
+mod node;
+mod probe;
+
+use probe::Bench;
+use sandbox::Backend;
+use sandbox::container::{Containers, Ground, Settings};
+use sandbox::spec::Kind;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+type Case = (&'static str, for<'a> fn(&'a Bench) -> Pin<Box<dyn Future<Output = ()> + 'a>>);
+
+/// No case takes longer, whatever goes wrong.
+const CASE_LIMIT: Duration = Duration::from_secs(60);
+
+#[macro_export]
+macro_rules! case {
+    ($name:ident) => {
+        (stringify!($name), |bench| Box::pin($name(bench)))
+    };
+}
+
+/// Where cargo has put the runtimes' shared libraries.
+fn libraries() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    test.ancestors().nth(2).expect("it lies in target/PROFILE/deps").to_owned()
+}
+
+fn main() -> ExitCode {
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    if std::env::args().any(|argument| argument == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    let stage = tempfile::tempdir().expect("a temporary folder");
+    let settings = Settings { stage: stage.path().to_owned(), libraries: libraries() };
+    let ground = Ground::prepare(&settings).expect("containers can be prepared here");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let failed = runtime.block_on(async {
+        let containers = Containers::open(ground).expect("the nursery answers");
+        let (passed, failed) = run(containers.clone(), &filter).await;
+        containers.end_all();
+        containers.close().await;
+        println!("\ntest result: {}. {passed} passed; {failed} failed", if failed == 0 { "ok" } else { "FAILED" });
+        failed
+    });
+    // The stage is mounted in this process's own namespace: removing the folder waits for nothing.
+    ExitCode::from(u8::from(failed > 0))
+}
+
+async fn run(containers: std::sync::Arc<Containers>, filter: &str) -> (usize, usize) {
+    let (mut passed, mut failed) = (0, 0);
+    let kinds = containers.kinds().to_vec();
+    for kind in [Kind::Python, Kind::Node] {
+        if !kinds.contains(&kind) {
+            println!("skip: no interpreter for {kind:?} functions on this machine");
+            continue;
+        }
+        let bench = Bench::new(containers.clone(), kind);
+        let only_node: &[Case] = if kind == Kind::Node { node::CASES } else { &[] };
+        for (name, case) in cases::CASES.iter().chain(hostile::CASES).chain(only_node) {
+            let name = format!("{kind:?}::{name}").to_lowercase();
+            if !name.contains(filter) {
+                continue;
+            }
+            let begun = Instant::now();
+            let bench = bench.clone();
+            let result = tokio::task::LocalSet::new()
+                .run_until(async {
+                    let task = tokio::task::spawn_local(async move { case(&bench).await });
+                    tokio::time::timeout(CASE_LIMIT, task).await
+                })
+                .await;
+            let ok = matches!(result, Ok(Ok(())));
+            let word = if ok {
+                "ok"
+            } else if result.is_err() {
+                "FAILED (too slow)"
+            } else {
+                "FAILED"
+            };
+            println!("test {name} ... {word} ({} ms)", begun.elapsed().as_millis());
+            if ok { passed += 1 } else { failed += 1 }
+        }
+    }
+    (passed, failed)
+}
