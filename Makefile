@@ -1,0 +1,73 @@
+# make build   the lichen binary and the two forkable language runtimes, optimised
+# make test    everything that must pass, one stage after the other
+# make tidy    the house rules alone
+# make audit   licences, advisories and sources of what we depend on (needs cargo-deny)
+# make clean   what the above left behind
+#
+# Python packages go to a virtual environment under .build, so that nothing is installed into the machine's own.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: build test fmt clippy tidy units python e2e prepare audit clean
+
+VENV := .build/venv
+PACKAGES := $(wildcard examples/*/requirements.txt bench/apps/*/requirements.txt tests/e2e/requirements.txt)
+NODE_PACKAGES := $(patsubst %/package.json,%/node_modules,$(wildcard tests/e2e/package.json))
+
+build: prepare
+	@echo "==> build"
+	cargo build --release
+
+test: prepare fmt clippy tidy units python e2e
+	@echo "==> all stages passed"
+
+fmt:
+	@echo "==> 1/6 format"
+	@cargo fmt --all --check
+
+clippy:
+	@echo "==> 2/6 lints"
+	@cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+tidy:
+	@echo "==> 3/6 house rules"
+	@cargo xtask tidy
+
+units:
+	@echo "==> 4/6 tests of the crates"
+	@cargo test --workspace
+
+python: $(VENV)/ready
+	@echo "==> 5/6 examples and apps as plain code"
+	@$(VENV)/bin/python -B -m unittest discover examples
+	@$(VENV)/bin/python -B -m unittest discover bench/apps
+
+# The tests find the packages of the clients they drive (boto3 and the like) in the virtual environment.
+e2e: $(VENV)/ready $(NODE_PACKAGES)
+	@echo "==> 6/6 end to end"
+	@if [ -x tests/e2e/run.sh ]; then PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tests/e2e/run.sh; \
+	else echo "skip: there is no tests/e2e/run.sh"; fi
+
+prepare:
+	@.ci/install
+
+$(VENV)/ready: $(PACKAGES)
+	@echo "==> Python packages into $(VENV)"
+	@python3 -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(addprefix --requirement ,$(PACKAGES))
+	@touch $@
+
+%/node_modules: %/package.json
+	@echo "==> Node packages into $@"
+	@npm install --prefix $* --silent --no-audit --no-fund
+	@touch $@
+
+audit:
+	cargo deny check
+
+clean:
+	cargo clean
+	rm -rf .build tests/e2e/node_modules
+	find . -name __pycache__ -prune -exec rm -rf {} +
