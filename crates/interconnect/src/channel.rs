@@ -202,18 +202,12 @@ impl Sender {
         Ok(())
     }
 
-    #[cfg(not(loom))]
     fn wake(&self) {
         match doorbell::sleeper(self.sleeping) {
-            doorbell::FUTEX => doorbell::wake(self.sleeping),
+            doorbell::FUTEX => doorbell::wake(self.ring.head()),
             doorbell::EVENT => doorbell::ring(&self.bell),
             _ => {}
         }
-    }
-
-    #[cfg(loom)]
-    fn wake(&self) {
-        doorbell::ring(&self.bell);
     }
 }
 
@@ -265,19 +259,18 @@ impl Receiver {
     }
 
     /// Sleeps until there may be a message, for `timeout` at most, after looking for it during `spin`.
-    #[cfg(not(loom))]
     pub fn wait(&mut self, spin: Duration, timeout: Option<Duration>) {
         if !self.ring.is_empty() || self.spin(spin) {
             return;
         }
         doorbell::announce(self.sleeping, doorbell::FUTEX);
         if self.ring.is_empty() {
-            doorbell::sleep(self.sleeping, timeout);
+            let (head, seen) = self.ring.head();
+            doorbell::sleep(head, seen, timeout);
         }
         doorbell::awake(self.sleeping);
     }
 
-    #[cfg(not(loom))]
     fn spin(&self, budget: Duration) -> bool {
         if budget.is_zero() {
             return false;
@@ -354,5 +347,5 @@ impl Drop for Message<'_> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;

@@ -5,21 +5,24 @@
 //! | value | the consumer | the producer, after publishing |
 //! |---|---|---|
 //! | [`AWAKE`] | will look at the ring by itself | does nothing |
-//! | [`FUTEX`] | sleeps on the word itself | wakes that futex |
+//! | [`FUTEX`] | sleeps on the ring's head, as a futex | wakes that futex |
 //! | [`EVENT`] | waits for its eventfd, perhaps among other things | rings the eventfd |
 //!
 //! Consumer: write the word, fence, look at the ring once more, sleep. Producer: publish, fence, read the word. At least
-//! one of the two sees what the other wrote (Dekker), so no message sleeps in a ring. A hostile consumer that lies in its
+//! one of the two sees what the other wrote (Dekker), so no message sleeps in a ring. Between that look and the sleep the
+//! head may still move: it is the head itself that the consumer sleeps on, so the kernel looks once more and the sleep
+//! does not begin. (On the sleeping word, which the producer never writes, it would.) A hostile consumer that lies in its
 //! word fails to be woken; a hostile producer that does not ring leaves its own messages unread.
 
 use crate::sync::{AtomicU32, Ordering, fence};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+#[cfg(not(loom))]
 use std::time::Duration;
 
 /// The consumer will look by itself.
 pub const AWAKE: u32 = 0;
-/// The consumer sleeps on the word.
+/// The consumer sleeps on the ring's head.
 pub const FUTEX: u32 = 1;
 /// The consumer waits for its eventfd.
 pub const EVENT: u32 = 2;
@@ -57,22 +60,22 @@ pub fn hush(event: impl AsFd) {
     let _ = rustix::io::read(event, &mut [0; 8]);
 }
 
-/// Wakes the process that sleeps on `word`.
+/// Wakes the process that sleeps on the ring's `head`.
 #[cfg(not(loom))]
-pub fn wake(word: &AtomicU32) {
+pub fn wake(head: &AtomicU32) {
     use rustix::thread::futex;
-    let _ = futex::wake(word, futex::Flags::empty(), 1);
+    let _ = futex::wake(head, futex::Flags::empty(), 1);
 }
 
-/// Sleeps while `word` is [`FUTEX`], for `timeout` at most; returns early at will.
+/// Sleeps while the ring's `head` is `seen`, for `timeout` at most; returns early at will.
 #[cfg(not(loom))]
-pub fn sleep(word: &AtomicU32, timeout: Option<Duration>) {
+pub fn sleep(head: &AtomicU32, seen: u32, timeout: Option<Duration>) {
     use rustix::thread::futex;
     let timeout = timeout.map(|t| rustix::time::Timespec {
         tv_sec: t.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: t.subsec_nanos().into(),
     });
-    let _ = futex::wait(word, futex::Flags::empty(), FUTEX, timeout.as_ref());
+    let _ = futex::wait(head, futex::Flags::empty(), seen, timeout.as_ref());
 }
 
 #[cfg(all(test, loom))]

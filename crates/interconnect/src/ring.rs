@@ -97,6 +97,11 @@ impl<'a> Producer<'a> {
         Self { bytes: Bytes { base, size: size as u32 }, head: 0, shared_head: head, shared_tail: tail }
     }
 
+    /// The word that every push changes.
+    pub fn head(&self) -> &'a AtomicU32 {
+        self.shared_head
+    }
+
     /// Appends one frame whose payload is `parts`, one after the other. The reader sees it whole or not at all.
     pub fn push(&mut self, frame: Frame, parts: &[&[u8]]) -> Result<(), PushError> {
         let need = padded(frame.len as usize);
@@ -133,6 +138,11 @@ impl<'a> Consumer<'a> {
     /// Whether there is nothing to read.
     pub fn is_empty(&self) -> bool {
         self.shared_head.load(Ordering::Acquire) == self.tail
+    }
+
+    /// The word that every push changes, and what it holds while there is nothing to read.
+    pub fn head(&self) -> (&'a AtomicU32, u32) {
+        (self.shared_head, self.tail)
     }
 
     /// Takes the next frame, its payload into `payload`.
