@@ -12,6 +12,7 @@ SHELL := bash
 .NOTPARALLEL:
 .PHONY: build test fmt clippy tidy units python e2e prepare audit clean
 
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .build/venv
 PACKAGES := $(wildcard examples/*/requirements.txt bench/apps/*/requirements.txt tests/e2e/requirements.txt)
 NODE_PACKAGES := $(patsubst %/package.json,%/node_modules,$(wildcard tests/e2e/package.json))
@@ -38,6 +39,8 @@ tidy:
 units:
 	@echo "==> 4/6 tests of the crates"
 	@cargo test --workspace
+	@echo "==> 4/6 models of what is lock-free"
+	@RUSTFLAGS="--cfg loom" cargo test --target-dir "$(TARGET)/loom" --package interconnect --lib
 
 python: $(VENV)/ready
 	@echo "==> 5/6 examples and apps as plain code"
