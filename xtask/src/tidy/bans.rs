@@ -57,16 +57,22 @@ fn rust_sleeps(file: &File) -> Vec<Finding> {
     in_tests.map(|(at, _)| file.finding(at, "test-sleep", SLEEP_ADVICE)).collect()
 }
 
-/// A path that ends in a sleep of the standard library or of tokio, called or imported.
+/// A sleep that holds its caller up: the thread's, or one that is awaited. One that is raced against the event, or polled
+/// by hand, is a time limit.
 fn is_sleep(code: &str, at: usize, word: &str) -> bool {
+    let before = code[..at].trim_end();
     let known = matches!(word, "sleep" | "sleep_ms" | "sleep_until");
-    known && (code[..at].ends_with("thread::") || code[..at].ends_with("time::") || is_bare_call(code, at, word))
+    known && (before.ends_with("thread::") || (!before.ends_with('.') && is_awaited(code, at + word.len())))
 }
 
-fn is_bare_call(code: &str, at: usize, word: &str) -> bool {
-    let before = code[..at].trim_end();
-    let is_path_or_method = before.ends_with([':', '.']) || before.ends_with("fn");
-    code[at + word.len()..].starts_with('(') && !is_path_or_method
+/// Whether the call whose arguments begin at `open` is awaited where it stands.
+fn is_awaited(code: &str, open: usize) -> bool {
+    let mut depth = 0_i32;
+    let end = code[open..].bytes().position(|byte| {
+        depth += i32::from(byte == b'(') - i32::from(byte == b')');
+        depth == 0
+    });
+    end.is_some_and(|end| end > 0 && code[open + end + 1..].trim_start().starts_with(".await"))
 }
 
 fn script_sleeps(file: &File) -> Vec<Finding> {
@@ -154,9 +160,13 @@ mod tests {
     #[test]
     fn rust_tests_do_not_sleep() {
         let test = |call: &str| format!("#[cfg(test)]\nmod tests {{\n{call}\n}}\n");
-        for call in
-            ["std::thread::sleep(d);", "use tokio::time::sleep;", "sleep(d).await;", "tokio::time::sleep_until(t);"]
-        {
+        for call in [
+            "std::thread::sleep(d);",
+            "sleep(d(1)).await;",
+            "time::sleep(d)\n.await;",
+            "use std::thread::sleep;",
+            "sleep_until(t).await;",
+        ] {
             assert_eq!(rules("a.rs", &test(call)), [(3, "test-sleep")], "{call}");
             assert_eq!(rules("crates/os/tests/ns.rs", call), [(1, "test-sleep")], "{call}");
             assert_eq!(rules("a.rs", call), [], "{call}");
@@ -168,6 +178,9 @@ mod tests {
             "// thread::sleep",
             "let sleepers = 1;",
             "futex::sleep(w);",
+            "() = tokio::time::sleep(limit) => {}",
+            "page.sleep(1).await;",
+            "use tokio::time::sleep;",
         ] {
             assert_eq!(rules("a.rs", &test(call)), [], "{call}");
         }
