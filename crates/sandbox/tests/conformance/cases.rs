@@ -206,6 +206,7 @@ async fn settled_footprint(expected: (usize, usize)) -> (usize, usize) {
         if footprint() <= expected {
             break;
         }
+        // tidy: allow test-sleep: the kernel takes namespaces and cgroups apart in its own time and tells nobody
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     footprint()
