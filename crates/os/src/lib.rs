@@ -6,6 +6,7 @@
 
 pub mod caps;
 pub mod cgroup;
+pub mod child;
 pub mod idmap;
 pub mod mapping;
 pub mod memfd;

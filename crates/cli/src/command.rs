@@ -1,0 +1,97 @@
+//! What can be typed. Help, man pages and completions come from here, so that they cannot disagree.
+
+use crate::verb::*;
+use crate::verdict::Verdict;
+use clap::{Parser, Subcommand};
+
+/// Shown when nothing at all was typed.
+pub const GREETING: &str = "\
+Lichen runs functions. Each starts in about a millisecond, isolated from all others.
+
+  lichen run examples/greet -d '{\"name\": \"Ada\"}'    try a function: nothing stays behind
+
+  lichen serve                                       start a node; then, in another terminal:
+  lichen deploy examples/greet --name greet
+  lichen invoke greet -d '{\"name\": \"Ada\"}'
+
+lichen help shows all verbs, lichen doctor what this machine can do.
+";
+
+/// A serverless runtime on one machine: Python and Node.js functions that start in about a millisecond, isolated, behind
+/// AWS Lambda's API.
+#[derive(Debug, Parser)]
+#[command(name = "lichen", version, disable_help_subcommand = false, max_term_width = 100)]
+pub struct Lichen {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Start a node, and keep it running
+    Serve(serve::Arguments),
+    /// Run a function once, on a throw-away node
+    Run(run::Arguments),
+    /// Put a function on a node, or a new state of it
+    Deploy(deploy::Arguments),
+    /// Call a function and print its answer
+    Invoke(invoke::Arguments),
+    /// List the functions of a node
+    Ls(ls::Arguments),
+    /// Show what a function has printed
+    Logs(logs::Arguments),
+    /// Remove functions from a node
+    Rm(rm::Arguments),
+    /// Watch a node at work
+    Top(top::Arguments),
+    /// Say what this machine can do, what is missing, and how to get it
+    Doctor(doctor::Arguments),
+    /// Write man pages
+    Man(man::Arguments),
+    /// Print completions for a shell
+    Completions(completions::Arguments),
+    /// The HTTP faces and the control plane; started by serve
+    #[command(hide = true)]
+    Gateway(roles::GatewayArguments),
+    /// The daemon that runs sandboxes; started by serve
+    #[command(hide = true)]
+    Worker(roles::WorkerArguments),
+}
+
+impl Verb {
+    /// Does it. Nothing here has started a thread: the worker's role needs a process that has one.
+    pub fn act(self) -> Verdict {
+        match self {
+            Self::Serve(arguments) => serve::act(arguments),
+            Self::Run(arguments) => run::act(arguments),
+            Self::Deploy(arguments) => deploy::act(arguments),
+            Self::Invoke(arguments) => invoke::act(arguments),
+            Self::Ls(arguments) => ls::act(arguments),
+            Self::Logs(arguments) => logs::act(arguments),
+            Self::Rm(arguments) => rm::act(arguments),
+            Self::Top(arguments) => top::act(arguments),
+            Self::Doctor(arguments) => doctor::act(arguments),
+            Self::Man(arguments) => man::act(arguments),
+            Self::Completions(arguments) => completions::act(arguments),
+            Self::Gateway(arguments) => roles::gateway(arguments),
+            Self::Worker(arguments) => roles::worker(arguments),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_table_is_sound() {
+        Lichen::command().debug_assert();
+    }
+
+    #[test]
+    fn roles_are_not_for_people() {
+        let help = Lichen::command().render_long_help().to_string();
+        assert!(help.contains("deploy") && !help.contains("gateway") && !help.contains("worker"), "{help}");
+    }
+}

@@ -1,0 +1,63 @@
+//! Programs that functions, deployments and sandboxes need.
+
+use super::{Check, State};
+use std::process::{Command, Stdio};
+
+const PYTHON: &str = "Python functions";
+const NODE: &str = "Node.js functions";
+
+pub fn checks() -> Vec<Check> {
+    let python = interpreter("python", PYTHON, "python3", "apt install python3");
+    let node = interpreter("node", NODE, "node", "apt install nodejs");
+    // One language is enough to run a node; none is not.
+    let none = python.state != State::Ok && node.state != State::Ok;
+    let [python, node] = [python, node].map(|check| if none { check.missing() } else { check });
+    vec![
+        python,
+        program(
+            "pip",
+            "requirements.txt installed when deploying",
+            "python3",
+            &["-m", "pip", "--version"],
+            "apt install python3-pip",
+        ),
+        node,
+        program(
+            "npm",
+            "package.json's dependencies installed when deploying",
+            "npm",
+            &["--version"],
+            "apt install npm",
+        ),
+        program("nft", "network = \"egress\" (as root)", "nft", &["--version"], "apt install nftables"),
+    ]
+}
+
+fn interpreter(name: &'static str, brings: &'static str, file: &str, remedy: &str) -> Check {
+    program(name, brings, file, &["--version"], remedy)
+}
+
+/// A program, and the first line that it says of itself.
+fn program(name: &'static str, brings: &'static str, file: &str, arguments: &[&str], remedy: &str) -> Check {
+    let output = Command::new(file).args(arguments).stdin(Stdio::null()).output();
+    match output {
+        Ok(output) if output.status.success() => {
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            Check::ok(name, brings, said.lines().next().unwrap_or("there").trim())
+        }
+        Ok(output) => Check::lacking(name, brings, format!("{file} does not work: {}", output.status), remedy),
+        Err(_) => Check::lacking(name, brings, format!("no {file} on the PATH"), remedy),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_that_are_there_and_that_are_not() {
+        assert_eq!(program("sh", "x", "sh", &["-c", "echo 1.2"], "y").found, "1.2");
+        assert_eq!(program("sh", "x", "sh", &["-c", "exit 3"], "y").state, State::Lacking);
+        assert_eq!(program("no", "x", "no-such-program", &[], "y").remedy.unwrap(), "y");
+    }
+}

@@ -1,0 +1,91 @@
+//! From what a person has (a folder, a zip, a single file) to what a node takes: a zip, a runtime and a handler.
+//!
+//! Packages are reproducible: the same files give the same bytes, so that a node knows code that it has already. Nothing
+//! of a person's folder is changed: what has to be installed goes to a cache (`dependencies`).
+
+mod archive;
+mod dependencies;
+mod files;
+mod guess;
+mod ignore;
+
+pub use guess::Language;
+
+use crate::verdict::wrong;
+use anyhow::Context;
+use files::Files;
+use std::path::Path;
+
+/// A function's code, ready to be sent.
+pub struct Package {
+    pub zip: Vec<u8>,
+    pub language: Language,
+    /// `file.function`.
+    pub handler: String,
+    /// What was not said and had to be found out, for people.
+    pub remark: Option<String>,
+}
+
+/// What the person has said of the code, and how to go about it.
+#[derive(Default)]
+pub struct Wishes<'a> {
+    pub language: Option<Language>,
+    pub handler: Option<&'a str>,
+    /// Install dependencies again even where the cache has them.
+    pub reinstall: bool,
+    /// No progress on standard error.
+    pub quiet: bool,
+}
+
+/// Makes the package of the code at `path`.
+pub fn pack(path: &Path, wishes: &Wishes<'_>) -> anyhow::Result<Package> {
+    let kind = std::fs::metadata(path).map_err(|error| wrong(format!("cannot read {}: {error}", path.display())))?;
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    match extension {
+        _ if kind.is_dir() => pack_folder(path, wishes),
+        "zip" => pack_zip(path, wishes),
+        "py" | "js" | "mjs" | "cjs" => pack_file(path, wishes),
+        "wasm" => Err(wrong(format!(
+            "{}: WebAssembly functions are not supported yet: give a Python or Node.js function",
+            path.display()
+        ))),
+        _ => {
+            Err(wrong(format!("{} is neither a folder, nor a zip, nor a .py, .js, .mjs or .cjs file", path.display())))
+        }
+    }
+}
+
+fn pack_folder(path: &Path, wishes: &Wishes<'_>) -> anyhow::Result<Package> {
+    let mut files = Files::of_folder(path)?;
+    let guess = guess::guess(&files, wishes.language, wishes.handler).map_err(|e| named(path, &e))?;
+    if let Some(folder) = dependencies::install(path, &files, guess.language, wishes)? {
+        files.add_below(Files::of_cache(&folder)?);
+    }
+    let zip = archive::write(&files).with_context(|| format!("cannot pack {}", path.display()))?;
+    Ok(package(zip, guess))
+}
+
+fn pack_file(path: &Path, wishes: &Wishes<'_>) -> anyhow::Result<Package> {
+    let files = Files::of_file(path)?;
+    let guess = guess::guess(&files, wishes.language, wishes.handler).map_err(|e| named(path, &e))?;
+    let zip = archive::write(&files).with_context(|| format!("cannot pack {}", path.display()))?;
+    Ok(package(zip, guess))
+}
+
+fn pack_zip(path: &Path, wishes: &Wishes<'_>) -> anyhow::Result<Package> {
+    let zip = std::fs::read(path).map_err(|error| wrong(format!("cannot read {}: {error}", path.display())))?;
+    let files = archive::read(&zip).map_err(|e| named(path, &e))?;
+    let guess = guess::guess(&files, wishes.language, wishes.handler).map_err(|e| named(path, &e))?;
+    Ok(package(zip, guess))
+}
+
+fn named(path: &Path, error: &dyn std::error::Error) -> anyhow::Error {
+    wrong(format!("{}: {error}", path.display()))
+}
+
+fn package(zip: Vec<u8>, guess: guess::Guess) -> Package {
+    Package { zip, language: guess.language, handler: guess.handler, remark: guess.remark }
+}
+
+#[cfg(test)]
+mod tests;

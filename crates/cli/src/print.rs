@@ -1,0 +1,97 @@
+//! Tables for people and JSON for programs.
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+use std::io::{self, Write};
+
+/// For whom to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns.
+    #[default]
+    Table,
+    /// One JSON document.
+    Json,
+}
+
+/// The option of every verb that prints.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Output {
+    /// How to print
+    #[arg(short = 'o', long = "output", value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: Format,
+}
+
+/// Prints a JSON document on a line of its own.
+pub fn json(value: &Value) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)
+}
+
+/// Prints bytes as they are, and ends the line.
+pub fn answer(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    if !bytes.ends_with(b"\n") {
+        out.write_all(b"\n")?;
+    }
+    out.flush()
+}
+
+/// Rows of cells under headings.
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub fn new(headings: &[&str]) -> Self {
+        Self { rows: vec![headings.iter().map(|&heading| heading.to_owned()).collect()] }
+    }
+
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    /// The text: columns as wide as their widest cell, two spaces between them; columns of numbers to the right.
+    pub fn render(&self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |c: usize| self.rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let numeric: Vec<bool> = (0..columns).map(|c| self.is_numeric(c)).collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (c, cell) in row.iter().enumerate() {
+                let gap = " ".repeat(widths[c] - cell.chars().count());
+                let (before, after) = if numeric[c] { (gap.as_str(), "") } else { ("", gap.as_str()) };
+                line.extend([before, cell.as_str(), after, "  "]);
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+
+    fn is_numeric(&self, column: usize) -> bool {
+        let mut cells = self.rows.iter().skip(1).filter_map(|row| row.get(column)).peekable();
+        cells.peek().is_some() && cells.all(|cell| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-'))
+    }
+
+    pub fn print(&self) -> io::Result<()> {
+        io::stdout().lock().write_all(self.render().as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let mut table = Table::new(&["NAME", "MEMORY", "NOTE"]);
+        table.row(["greet".into(), "128 MiB".into(), "ok".into()]);
+        table.row(["s".into(), "1024 MiB".into(), String::new()]);
+        assert_eq!(table.render(), "NAME     MEMORY  NOTE\ngreet   128 MiB  ok\ns      1024 MiB\n");
+    }
+}

@@ -1,0 +1,272 @@
+//! Starts the daemons of a node, keeps them alive, and ends them in order.
+//!
+//! ```text
+//!             ┌── listening socket (3), supervisor socket (4) ──► gateway
+//!  supervisor ┤        `w` + descriptor: a worker's connection       ▲
+//!             │                                                      │ the connection
+//!             └── connection (3), lifeline (4) ────────────────► worker
+//! ```
+//! A worker that ends is started again, and the gateway given the new connection. A gateway that ends takes its worker
+//! with it, since the instances answer on the old gateway's channels; then both are started again. When the supervisor
+//! itself is killed, its ends of the sockets and of the lifeline close, and both daemons tear down what is theirs.
+//!
+//! One thread, one poll: nothing here serves a request, and nothing here may fail while others do.
+
+mod backoff;
+pub mod folder;
+pub mod listen;
+mod ready;
+mod role;
+
+use crate::verdict::wrong;
+use anyhow::{Context, bail};
+use backoff::Next;
+use folder::DataFolder;
+use ready::Probe;
+use role::Role;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Signal;
+use std::io::{ErrorKind, IoSlice};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// How long a worker may take to remove its sandboxes.
+const TEAR_DOWN: Duration = Duration::from_secs(10);
+/// The same, when a person has lost patience.
+const TEAR_DOWN_NOW: Duration = Duration::from_secs(2);
+/// The length of what the kernel tells of a signal.
+const SIGNAL_RECORD: usize = 128;
+/// What a daemon that finds its arguments or its configuration wrong ends with.
+const STATUS_WRONG_USAGE: i32 = 2;
+
+/// What to start.
+pub struct Plan {
+    pub listen: SocketAddr,
+    pub folder: DataFolder,
+    pub gateway: Vec<String>,
+    pub worker: Vec<String>,
+    /// How long running invocations have when the node ends.
+    pub drain: Duration,
+}
+
+/// What the supervisor tells its caller.
+pub enum Notice {
+    /// The node answers requests. Told once.
+    Ready,
+    /// The node ends, as soon as what runs has ended.
+    Draining,
+}
+
+/// A node's daemons.
+pub struct Supervisor {
+    plan: Plan,
+    listener: TcpListener,
+    address: SocketAddr,
+    signals: OwnedFd,
+    gateway: Role,
+    /// The end of the supervisor socket that is not the gateway's.
+    gateway_socket: Option<OwnedFd>,
+    worker: Role,
+    probe: Option<Probe>,
+    was_ready: bool,
+    draining: bool,
+}
+
+impl Supervisor {
+    /// Takes what must be had before anything starts: the socket, the signals.
+    pub fn new(plan: Plan) -> anyhow::Result<Self> {
+        let listener = listen::bind(plan.listen)?;
+        let address = listener.local_addr().context("cannot tell the port")?;
+        let signals = os::signal::descriptor(&[Signal::INT.as_raw(), Signal::TERM.as_raw()]);
+        Ok(Self {
+            address,
+            listener,
+            signals: signals.context("cannot receive signals")?,
+            gateway: Role::new("gateway", plan.gateway.clone()),
+            gateway_socket: None,
+            worker: Role::new("worker", plan.worker.clone()),
+            probe: Some(Probe::new(address)),
+            was_ready: false,
+            draining: false,
+            plan,
+        })
+    }
+
+    /// The URL of the node.
+    pub fn endpoint(&self) -> String {
+        listen::endpoint(self.address)
+    }
+
+    /// Runs the node until a signal, or until `stop` becomes readable.
+    pub fn run(&mut self, stop: Option<BorrowedFd<'_>>, mut tell: impl FnMut(Notice)) -> anyhow::Result<()> {
+        let result = self.supervise(stop, &mut tell);
+        if result.is_err() {
+            // Whatever went wrong, what has been started is ended in order.
+            self.draining = true;
+            self.asked_to_end(&mut tell);
+            self.supervise(None, &mut tell)?;
+        }
+        result
+    }
+
+    fn supervise(&mut self, mut stop: Option<BorrowedFd<'_>>, tell: &mut impl FnMut(Notice)) -> anyhow::Result<()> {
+        loop {
+            let now = Instant::now();
+            self.act(now)?;
+            if self.draining && !self.gateway.runs() && !self.worker.runs() {
+                return Ok(());
+            }
+            let woken = self.wait(now, stop)?;
+            if woken.signal && rustix::io::read(&self.signals, &mut [0; SIGNAL_RECORD]).is_ok() {
+                self.asked_to_end(tell);
+            }
+            if woken.stop {
+                // Its writer is gone for good: it would wake us for ever.
+                stop = None;
+                self.asked_to_end(tell);
+            }
+            if woken.probe && self.probe.as_mut().is_some_and(Probe::hear) {
+                (self.probe, self.was_ready) = (None, true);
+                tell(Notice::Ready);
+            }
+            self.look_after_gateway()?;
+            self.look_after_worker()?;
+        }
+    }
+
+    /// Starts what is due and ends what is overdue.
+    fn act(&mut self, now: Instant) -> anyhow::Result<()> {
+        self.gateway.enforce(now);
+        self.worker.enforce(now);
+        if self.draining {
+            return Ok(());
+        }
+        // A new gateway waits until the old one's instances are gone.
+        if self.gateway.is_due(now) && !self.worker.runs() {
+            self.start_gateway()?;
+        }
+        if self.worker.is_due(now) && self.gateway.runs() {
+            self.start_worker()?;
+        }
+        if let Some(probe) = &mut self.probe {
+            probe.ask(now);
+        }
+        Ok(())
+    }
+
+    fn start_gateway(&mut self) -> anyhow::Result<()> {
+        let (ours, theirs) = os::seqpacket::pair().context("cannot make a socket")?;
+        let listener = self.listener.try_clone().context("cannot share the listening socket")?;
+        self.gateway.start(vec![listener.into(), theirs])?;
+        self.gateway_socket = Some(ours);
+        Ok(())
+    }
+
+    fn start_worker(&mut self) -> anyhow::Result<()> {
+        let (for_gateway, for_worker) = os::seqpacket::pair().context("cannot make a socket")?;
+        self.worker.start_with_lifeline(vec![for_worker])?;
+        let Some(gateway) = &self.gateway_socket else { bail!("a worker was started without a gateway") };
+        match os::seqpacket::send(gateway, &[IoSlice::new(b"w")], &[for_gateway.as_fd()]) {
+            // A gateway that has just ended is noticed by its process.
+            Err(error) if !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                Err(error).context("cannot give the gateway its worker")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn wait(&self, now: Instant, stop: Option<BorrowedFd<'_>>) -> anyhow::Result<Woken> {
+        let probe = self.probe.as_ref();
+        let watched = [
+            Some(self.signals.as_fd()),
+            stop,
+            probe.and_then(Probe::socket),
+            self.gateway.process(),
+            self.worker.process(),
+        ];
+        // Each descriptor keeps its place: one that is not there is stood in for by one that is and asks for nothing.
+        let mut fds = watched.map(|fd| match fd {
+            Some(fd) => PollFd::from_borrowed_fd(fd, PollFlags::IN),
+            None => PollFd::new(&self.listener, PollFlags::empty()),
+        });
+        let deadlines = [probe.and_then(Probe::deadline), self.gateway.deadline(), self.worker.deadline()];
+        // What was due at `now` has been done, or waits for another daemon, whose end wakes us.
+        let ahead = deadlines.map(|deadline| deadline.filter(|&at| at > now));
+        match poll(&mut fds, ready::until(now, ahead).as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("cannot wait for the daemons"),
+        }
+        let [signal, stop, probe, ..] = fds.map(|fd| !fd.revents().is_empty());
+        Ok(Woken { signal, stop: stop && watched[1].is_some(), probe })
+    }
+
+    /// The first time: drains. The second time: at once.
+    fn asked_to_end(&mut self, tell: &mut impl FnMut(Notice)) {
+        let patience = if self.draining { Duration::ZERO } else { self.plan.drain };
+        if self.draining {
+            self.worker.end(TEAR_DOWN_NOW);
+        } else {
+            tell(Notice::Draining);
+        }
+        (self.draining, self.probe) = (true, None);
+        self.gateway.end(patience);
+        if !self.gateway.runs() {
+            self.worker.end(TEAR_DOWN);
+        }
+    }
+
+    fn look_after_gateway(&mut self) -> anyhow::Result<()> {
+        let Some((status, lived)) = self.gateway.reap()? else { return Ok(()) };
+        self.gateway_socket = None;
+        self.worker.end(TEAR_DOWN);
+        if self.draining {
+            info!(%status, "the gateway has ended");
+            return Ok(());
+        }
+        revive(&mut self.gateway, status, lived, self.was_ready)
+    }
+
+    fn look_after_worker(&mut self) -> anyhow::Result<()> {
+        let Some((status, lived)) = self.worker.reap()? else { return Ok(()) };
+        if self.draining {
+            info!(%status, "the worker has ended");
+            return Ok(());
+        }
+        if !self.gateway.runs() {
+            self.worker.start_soon();
+            return Ok(());
+        }
+        revive(&mut self.worker, status, lived, self.was_ready)
+    }
+
+    /// The folder of this node.
+    pub fn folder(&self) -> &DataFolder {
+        &self.plan.folder
+    }
+}
+
+/// Which descriptors had something to say. The daemons are asked every time.
+struct Woken {
+    signal: bool,
+    stop: bool,
+    probe: bool,
+}
+
+fn revive(role: &mut Role, status: ExitStatus, lived: Duration, was_ready: bool) -> anyhow::Result<()> {
+    let name = role.name();
+    if status.code() == Some(STATUS_WRONG_USAGE) && !was_ready {
+        return Err(wrong(format!("the {name} cannot start as asked: what it said is above")));
+    }
+    match role.restart(lived, was_ready) {
+        Next::StartAfter(pause) => {
+            warn!(role = name, %status, pause_ms = pause.as_millis() as u64, "ended: starting it again");
+            Ok(())
+        }
+        Next::GiveUp => {
+            bail!("the {name} cannot start ({status}): what it said is above; `lichen doctor` may tell more")
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! `lichen deploy`: code on a node, as a new function or as a new state of one that is there.
+
+use crate::node::{Endpoint, explain, pause};
+use crate::package::{self, Language, Package, Wishes};
+use crate::print::{self, Format, Output};
+use crate::progress::Step;
+use crate::verdict::{Exit, Verdict, wrong};
+use api::lambda::{FunctionConfiguration, Isolation, Network};
+use api::{Client, Manifest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use clap::Args;
+use sha2::{Digest, Sha256};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// A node that needs longer to take a function has a problem.
+const PATIENCE: Duration = Duration::from_secs(120);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What a function is made of and how it is to run: for `deploy` and for `run`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Settings {
+    /// python, node, or a name of AWS's such as python3.11 [default: told from the files]
+    #[arg(long, value_parser = parse_runtime)]
+    runtime: Option<Runtime>,
+    /// The function to call: FILE.FUNCTION [default: told from the files]
+    #[arg(long, value_name = "app.handler")]
+    handler: Option<String>,
+    /// Memory of an instance, /tmp included [default: 128]
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u32>,
+    /// Time that an invocation may take [default: 3]
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u32>,
+    /// An environment variable; any number of them
+    #[arg(long, value_parser = parse_variable, value_name = "K=V")]
+    env: Vec<(String, String)>,
+    /// What an instance serves: one invocation after the other, or a single request
+    #[arg(long, value_parser = parse_isolation, value_name = "instance|request")]
+    isolation: Option<Isolation>,
+    /// What an instance can reach: itself only, or the outside too
+    #[arg(long, value_parser = parse_network, value_name = "none|egress")]
+    network: Option<Network>,
+    /// Install dependencies again instead of taking them from the cache
+    #[arg(long)]
+    reinstall: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// A folder, a zip, or a .py, .js, .mjs or .cjs file
+    path: PathBuf,
+    /// The function's name
+    #[arg(long)]
+    name: String,
+    #[command(flatten)]
+    settings: Settings,
+    /// Kinds of processing units that may run it
+    #[arg(long, value_delimiter = ',', value_parser = parse_pu, value_name = "cpu,dpu")]
+    pu: Vec<String>,
+    /// Instances kept ready whatever the load
+    #[arg(long, value_name = "N")]
+    min_warm: Option<u32>,
+    /// The most invocations at once
+    #[arg(long, value_name = "N")]
+    max_concurrency: Option<u32>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    node: Endpoint,
+}
+
+/// What `--runtime` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtime {
+    language: Language,
+    /// As AWS writes it.
+    name: String,
+}
+
+impl Settings {
+    /// The package of the code at this path, and the manifest of a function made of it.
+    pub fn pack(self, path: &std::path::Path, name: String, quiet: bool) -> anyhow::Result<(Package, Manifest)> {
+        let wishes = Wishes {
+            language: self.runtime.as_ref().map(|runtime| runtime.language),
+            handler: self.handler.as_deref(),
+            reinstall: self.reinstall,
+            quiet,
+        };
+        let package = package::pack(path, &wishes)?;
+        let runtime = self.runtime.map_or_else(|| usual_runtime(package.language).to_owned(), |runtime| runtime.name);
+        let manifest = Manifest {
+            name,
+            runtime,
+            handler: package.handler.clone(),
+            memory_mib: self.memory,
+            timeout_s: self.timeout,
+            environment: self.env.into_iter().collect(),
+            isolation: self.isolation,
+            network: self.network,
+            ..Manifest::default()
+        };
+        Ok((package, manifest))
+    }
+}
+
+pub fn act(arguments: Arguments) -> Verdict {
+    let client = arguments.node.client()?;
+    let quiet = arguments.output.format == Format::Json;
+    let (package, manifest) = arguments.settings.pack(&arguments.path, arguments.name, quiet)?;
+    let manifest = Manifest {
+        min_warm: arguments.min_warm,
+        max_concurrency: arguments.max_concurrency,
+        pu: arguments.pu,
+        ..manifest
+    };
+    if let (Some(remark), false) = (&package.remark, quiet) {
+        eprintln!("{}: {remark}", arguments.path.display());
+    }
+    let step = Step::begin(&format!("deploying {} ({})", manifest.name, size(package.zip.len())), quiet);
+    let (function, how) = put(&client, &manifest, &package)?;
+    drop(step);
+    match arguments.output.format {
+        Format::Json => print::json(&serde_json::to_value(&function)?)?,
+        Format::Table => println!(
+            "{} {how}: {}, {}, {} MiB, {} s",
+            function.function_name, function.runtime, function.handler, function.memory_size, function.timeout
+        ),
+    }
+    Ok(Exit::Done)
+}
+
+/// Makes the function what the manifest and the package say, and waits until it is; tells what it took.
+pub fn put(
+    client: &Client,
+    manifest: &Manifest,
+    package: &Package,
+) -> anyhow::Result<(FunctionConfiguration, &'static str)> {
+    let how = match client.function(&manifest.name) {
+        Ok(there) => {
+            let same_code = there.code_sha256 == BASE64.encode(Sha256::digest(&package.zip));
+            if !same_code {
+                client.update_code(&manifest.name, &package.zip).map_err(explain)?;
+                settled(client, &manifest.name)?;
+            }
+            client.update_configuration(manifest).map_err(explain)?;
+            if same_code { "is deployed, its code as before" } else { "is deployed anew" }
+        }
+        Err(error) if error.code() == "ResourceNotFoundException" => {
+            client.create_function(manifest, &package.zip).map_err(explain)?;
+            "is deployed"
+        }
+        Err(error) => return Err(explain(error)),
+    };
+    if manifest.max_concurrency.is_some() {
+        client.reserve_concurrency(&manifest.name, manifest.max_concurrency).map_err(explain)?;
+    }
+    Ok((settled(client, &manifest.name)?, how))
+}
+
+/// Waits until the node has done with the function what it was asked to.
+fn settled(client: &Client, name: &str) -> anyhow::Result<FunctionConfiguration> {
+    let begun = Instant::now();
+    loop {
+        let function = client.function(name).map_err(explain)?;
+        let reason = |member: &str| {
+            let text = function.other.get(member).and_then(|text| text.as_str());
+            wrong(format!("{name} cannot run: {}", text.unwrap_or("the node does not say why")))
+        };
+        match (function.state.as_str(), function.last_update_status.as_str()) {
+            ("Failed", _) => return Err(reason("StateReason")),
+            (_, "Failed") => return Err(reason("LastUpdateStatusReason")),
+            ("Active" | "Inactive", "Successful" | "") => return Ok(function),
+            _ if begun.elapsed() > PATIENCE => {
+                anyhow::bail!("the node has not made {name} ready in {} s: see its log", PATIENCE.as_secs())
+            }
+            _ => pause(LOOK_AGAIN),
+        }
+    }
+}
+
+fn size(bytes: usize) -> String {
+    if bytes < 1 << 20 {
+        format!("{} KiB", bytes.div_ceil(1 << 10))
+    } else {
+        format!("{} MiB", bytes.div_ceil(1 << 20))
+    }
+}
+
+/// What a function's runtime is called when only its language is known.
+fn usual_runtime(language: Language) -> &'static str {
+    match language {
+        Language::Python => "python3.11",
+        Language::Node => "nodejs20.x",
+    }
+}
+
+fn parse_runtime(text: &str) -> Result<Runtime, String> {
+    let versioned =
+        |prefix: &str| text.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let named = |language, name: &str| Ok(Runtime { language, name: name.to_owned() });
+    match text {
+        "python" | "python3" => named(Language::Python, usual_runtime(Language::Python)),
+        "node" | "nodejs" => named(Language::Node, usual_runtime(Language::Node)),
+        _ if versioned("python3.") => named(Language::Python, text),
+        _ if versioned("nodejs") => named(Language::Node, text),
+        "provided" | "wasm" | "native" | "opencl" | "rtl" | "cuda" => {
+            Err("functions of this kind are not supported yet: python and node are".to_owned())
+        }
+        _ => {
+            Err("there is python, node, and AWS's names for their versions, such as python3.11 and nodejs20.x"
+                .to_owned())
+        }
+    }
+}
+
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("not of the form NAME=VALUE".to_owned()),
+    }
+}
+
+fn parse_isolation(text: &str) -> Result<Isolation, String> {
+    match text {
+        "instance" => Ok(Isolation::Instance),
+        "request" => Ok(Isolation::Request),
+        _ => Err("there is instance and request".to_owned()),
+    }
+}
+
+fn parse_network(text: &str) -> Result<Network, String> {
+    match text {
+        "none" => Ok(Network::None),
+        "egress" => Ok(Network::Egress),
+        _ => Err("there is none and egress".to_owned()),
+    }
+}
+
+fn parse_pu(text: &str) -> Result<String, String> {
+    match text {
+        "cpu" | "dpu" | "gpu" | "fpga" => Ok(text.to_owned()),
+        _ => Err("there is cpu, dpu, gpu and fpga".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runtimes_by_either_name() {
+        let parsed = |text: &str| parse_runtime(text).map(|runtime| (runtime.language, runtime.name));
+        assert_eq!(parsed("python").unwrap(), (Language::Python, "python3.11".into()));
+        assert_eq!(parsed("python3.12").unwrap(), (Language::Python, "python3.12".into()));
+        assert_eq!(parsed("nodejs22.x").unwrap(), (Language::Node, "nodejs22.x".into()));
+        assert!(parsed("wasm").unwrap_err().contains("not supported yet"));
+        assert!(parsed("ruby3.3").is_err() && parsed("python3.").is_err());
+    }
+
+    #[test]
+    fn variables_may_contain_equals_signs() {
+        assert_eq!(parse_variable("A=b=c").unwrap(), ("A".into(), "b=c".into()));
+        assert_eq!(parse_variable("A=").unwrap(), ("A".into(), String::new()));
+        assert!(parse_variable("A").is_err() && parse_variable("=x").is_err());
+    }
+}

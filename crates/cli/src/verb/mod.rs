@@ -1,0 +1,15 @@
+//! One module per verb: what it takes, and what it does.
+
+pub mod completions;
+pub mod deploy;
+pub mod doctor;
+pub mod invoke;
+pub mod logs;
+pub mod ls;
+pub mod man;
+pub mod rm;
+pub mod roles;
+pub mod run;
+pub mod serve;
+mod settings;
+pub mod top;

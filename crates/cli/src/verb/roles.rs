@@ -1,0 +1,59 @@
+//! The daemons' roles: `lichen gateway` and `lichen worker`, as `lichen serve` starts them. Not for people.
+
+use super::settings::Settings;
+use crate::verdict::{Exit, Verdict, wrong};
+use anyhow::Context;
+use clap::Args;
+use daemon::node::Node;
+use daemon::telemetry::{self, Log};
+use os::child;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub struct GatewayArguments {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Args)]
+pub struct WorkerArguments {
+    /// An empty folder, to stage the sandboxes' root on
+    #[arg(long)]
+    stage: PathBuf,
+    /// The folder of the language runtimes' libraries
+    #[arg(long)]
+    libraries: PathBuf,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+pub fn gateway(arguments: GatewayArguments) -> Verdict {
+    os::process::set_name(c"lichen-gateway");
+    let listener = handed_over(child::FIRST_DESCRIPTOR, "listening socket")?;
+    let supervisor = handed_over(child::FIRST_DESCRIPTOR + 1, "supervisor")?;
+    let _ = (listener, supervisor, arguments);
+    Ok(Exit::Done)
+}
+
+pub fn worker(arguments: WorkerArguments) -> Verdict {
+    os::process::set_name(c"lichen-worker");
+    let socket = handed_over(child::FIRST_DESCRIPTOR, "connection")?;
+    let lifeline = handed_over(child::FIRST_DESCRIPTOR + 1, "lifeline")?;
+    begin_log(&arguments.settings)?;
+    let settings = sandbox::container::Settings { stage: arguments.stage, libraries: arguments.libraries };
+    worker::role::run(&settings, socket, lifeline)?;
+    Ok(Exit::Done)
+}
+
+fn begin_log(settings: &Settings) -> anyhow::Result<()> {
+    let source = settings.source()?;
+    let mut sections = source.parse().map_err(|error| wrong(error.to_string()))?;
+    let log: Log = sections.take("log").map_err(|error| wrong(error.to_string()))?;
+    let (_, log) = settings.override_with(None, Node::default(), log);
+    telemetry::start(&log).map_err(|error| wrong(error.to_string()))
+}
+
+fn handed_over(number: i32, what: &str) -> anyhow::Result<OwnedFd> {
+    child::take(number).with_context(|| format!("no {what}: this role is started by `lichen serve`"))
+}

@@ -1,0 +1,89 @@
+//! `lichen run`: a node for one invocation. It lives in a temporary folder and on a free port, and is gone afterwards,
+//! also when it is interrupted.
+
+use super::deploy;
+use super::invoke::tell;
+use super::serve::plan;
+use super::settings::Settings;
+use crate::node::{explain, payload};
+use crate::supervisor::folder::{self, DataFolder};
+use crate::supervisor::{Notice, Supervisor};
+use crate::verdict::{Exit, Verdict};
+use anyhow::Context;
+use api::Client;
+use clap::Args;
+use daemon::node::Node;
+use daemon::telemetry;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
+
+/// The only invocation has ended when the node does, or nobody waits for it.
+const DRAIN: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// A folder, a zip, or a .py, .js, .mjs or .cjs file
+    path: PathBuf,
+    /// The event: JSON, @FILE, or - for standard input
+    #[arg(short, long, value_name = "JSON", allow_hyphen_values = true)]
+    data: Option<String>,
+    #[command(flatten)]
+    function: deploy::Settings,
+    /// What to log of the node itself: error, warn, info, debug, trace
+    #[arg(long, value_name = "LEVEL", default_value = "warn")]
+    log_level: String,
+}
+
+pub fn act(arguments: Arguments) -> Verdict {
+    let Arguments { path, data, function, log_level } = arguments;
+    let event = payload(data.as_deref())?;
+    let temporary = folder::throw_away()?;
+    let settings =
+        Settings { data_dir: Some(temporary.path().to_owned()), log_level: Some(log_level), ..Settings::default() };
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (node, log) = settings.override_with(Some(listen), Node::default(), telemetry::Log::default());
+    telemetry::start(&log)?;
+    let mut supervisor = Supervisor::new(plan(&node, DataFolder::take(temporary.path())?, settings, DRAIN)?)?;
+    let endpoint = supervisor.endpoint();
+    let (stop, done) = std::io::pipe().context("cannot make a pipe")?;
+    let (tell_ready, ready) = sync_channel(1);
+    let client = std::thread::spawn(move || {
+        let verdict = use_once(&path, function, &event, &endpoint, &ready);
+        // The supervisor ends the node when this closes.
+        drop(done);
+        verdict
+    });
+    supervisor.run(Some(stop.as_fd()), |notice| {
+        if let Notice::Ready = notice {
+            // The thread may have ended without waiting for it.
+            let _ = tell_ready.send(());
+        }
+    })?;
+    if !client.is_finished() {
+        anyhow::bail!("interrupted");
+    }
+    client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Packs while the node starts, deploys, invokes.
+fn use_once(
+    path: &std::path::Path,
+    function: deploy::Settings,
+    event: &[u8],
+    endpoint: &str,
+    ready: &Receiver<()>,
+) -> Verdict {
+    let name = "run";
+    let (package, manifest) = function.pack(path, name.to_owned(), false)?;
+    if ready.recv().is_err() {
+        // The supervisor says why.
+        return Ok(Exit::PlatformFailed);
+    }
+    let client = Client::new(endpoint)?.with_patience(None);
+    deploy::put(&client, &manifest, &package)?;
+    let invoked = client.invoke(name, event, true).map_err(explain)?;
+    tell(&invoked)
+}

@@ -1,0 +1,90 @@
+//! `lichen serve`: a node of this machine, for as long as it is wanted.
+
+use super::settings::Settings;
+use crate::supervisor::folder::DataFolder;
+use crate::supervisor::{Notice, Plan, Supervisor};
+use crate::verdict::{Exit, Verdict, wrong};
+use anyhow::Context;
+use api::Client;
+use clap::Args;
+use daemon::node::Node;
+use daemon::telemetry::{self, Log};
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long running invocations have when the node ends, a little more than the gateway gives them itself.
+const DRAIN: Duration = Duration::from_secs(35);
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Where to listen for HTTP [default: 127.0.0.1:9000]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+pub fn act(arguments: Arguments) -> Verdict {
+    let Arguments { listen, settings } = arguments;
+    let source = settings.source()?;
+    let mut sections = source.parse().map_err(|error| wrong(error.to_string()))?;
+    let node: Node = sections.take("node").map_err(|error| wrong(error.to_string()))?;
+    let log: Log = sections.take("log").map_err(|error| wrong(error.to_string()))?;
+    let (node, log) = settings.override_with(listen, node, log);
+    telemetry::start(&log).map_err(|error| wrong(error.to_string()))?;
+    let folder = DataFolder::take(&node.data_dir)?;
+    let mut supervisor = Supervisor::new(plan(&node, folder, settings, DRAIN)?)?;
+    let endpoint = supervisor.endpoint();
+    let place = supervisor.folder().path().to_owned();
+    supervisor.run(None, |notice| match notice {
+        // A terminal that is gone is no reason to end the node.
+        Notice::Ready => drop(std::io::stdout().lock().write_all(greeting(&endpoint, &place).as_bytes())),
+        Notice::Draining if std::io::stderr().is_terminal() => {
+            eprintln!("lichen: finishing what runs; once more to end at once");
+        }
+        Notice::Draining => {}
+    })?;
+    Ok(Exit::Done)
+}
+
+/// What to start for a node like this.
+pub fn plan(node: &Node, folder: DataFolder, settings: Settings, drain: Duration) -> anyhow::Result<Plan> {
+    let stage = folder.path().join("stage");
+    std::fs::create_dir_all(&stage).with_context(|| format!("cannot make {}", stage.display()))?;
+    let settings = Settings { data_dir: Some(folder.path().to_owned()), ..settings };
+    let mut worker = vec!["--stage".to_owned(), stage.display().to_string()];
+    worker.extend(["--libraries".to_owned(), libraries()?.display().to_string()]);
+    worker.extend(settings.arguments());
+    Ok(Plan { listen: node.listen, folder, gateway: settings.arguments(), worker, drain })
+}
+
+/// The folder of the language runtimes' libraries: beside this program, or where packages put them.
+fn libraries() -> anyhow::Result<PathBuf> {
+    const ONE_OF_THEM: &str = "liblichen_python.so";
+    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    let beside = program.parent().context("this program is in no folder")?;
+    let candidates = [beside.to_owned(), beside.join("../lib/lichen"), PathBuf::from("/usr/lib/lichen")];
+    let found = candidates.iter().find(|folder| folder.join(ONE_OF_THEM).exists()).cloned();
+    found.with_context(|| {
+        let folders: Vec<String> = candidates.iter().map(|folder| folder.display().to_string()).collect();
+        format!("{ONE_OF_THEM} is in none of {}: build or install all of Lichen", folders.join(", "))
+    })
+}
+
+/// What a person wants to know when the node is ready.
+fn greeting(endpoint: &str, folder: &std::path::Path) -> String {
+    let missing = Client::new(endpoint).ok().and_then(|client| client.node().ok()).map(|node| node.missing);
+    let mut text = format!(
+        "lichen is ready at {endpoint}, with its data in {}\n\n  \
+         lichen deploy PATH --name NAME\n  \
+         aws lambda list-functions --endpoint-url {endpoint} --region us-east-1 --no-sign-request\n",
+        folder.display()
+    );
+    for sentence in missing.iter().flatten() {
+        text.push_str(&format!("\nnot here: {sentence}"));
+    }
+    text.push('\n');
+    text
+}

@@ -1,0 +1,160 @@
+//! `lichen top`: what a node is doing, every second where a person watches, once elsewhere.
+
+use crate::node::{Endpoint, explain, pause};
+use crate::print::{self, Format, Output, Table};
+use crate::verdict::{Exit, Verdict};
+use api::Client;
+use api::node::{Function, Node};
+use clap::Args;
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Cursor to the top left, then each line erased to its end as it is written: no flicker.
+const HOME: &str = "\x1b[H";
+const ERASE_LINE: &str = "\x1b[K\n";
+const ERASE_BELOW: &str = "\x1b[J";
+const CLEAR: &str = "\x1b[2J";
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Print once and end
+    #[arg(long)]
+    once: bool,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    node: Endpoint,
+}
+
+/// A node at one moment.
+struct Look {
+    node: Node,
+    functions: Vec<Function>,
+    at: Instant,
+}
+
+fn look(client: &Client) -> anyhow::Result<Look> {
+    let node = client.node().map_err(explain)?;
+    let functions = client.node_functions().map_err(explain)?;
+    Ok(Look { node, functions, at: Instant::now() })
+}
+
+pub fn act(arguments: Arguments) -> Verdict {
+    let client = arguments.node.client()?;
+    let mut now = look(&client)?;
+    if arguments.output.format == Format::Json {
+        print::json(&serde_json::json!({ "node": now.node, "functions": now.functions }))?;
+        return Ok(Exit::Done);
+    }
+    let mut out = std::io::stdout();
+    if arguments.once || !out.is_terminal() {
+        out.write_all(render(&now, None).as_bytes())?;
+        return Ok(Exit::Done);
+    }
+    let mut before = None;
+    write!(out, "{CLEAR}")?;
+    loop {
+        let text = render(&now, before.as_ref()).replace('\n', ERASE_LINE);
+        write!(out, "{HOME}{text}{ERASE_BELOW}")?;
+        out.flush()?;
+        pause(INTERVAL);
+        before = Some(std::mem::replace(&mut now, look(&client)?));
+    }
+}
+
+fn render(now: &Look, before: Option<&Look>) -> String {
+    let node = &now.node;
+    let state = if node.waiting_for.is_empty() {
+        "ready".to_owned()
+    } else {
+        format!("waiting for {}", node.waiting_for.join(", "))
+    };
+    let mut text = format!(
+        "lichen {} · {state} · {} functions · {} of {} invocations at once\n\n",
+        node.version,
+        now.functions.len(),
+        node.concurrency.busy,
+        node.concurrency.limit
+    );
+    let rate_heading = if before.is_some() { "CALLS/S" } else { "CALLS" };
+    let mut table = Table::new(&[
+        "NAME",
+        "RUNTIME",
+        rate_heading,
+        "BUSY",
+        "IDLE",
+        "STEMS",
+        "STARTING",
+        "QUEUED",
+        "COLD",
+        "STEM",
+        "WARM",
+        "ERRORS",
+        "THROTTLED",
+    ]);
+    let calls = calls(now, before);
+    for function in &now.functions {
+        let (instances, counters) = (function.instances, function.counters);
+        let numbers = [
+            instances.busy,
+            instances.idle,
+            instances.stems,
+            instances.starting,
+            instances.queued,
+            counters.cold_starts,
+            counters.stem_starts,
+            counters.warm_starts,
+            counters.errors,
+            counters.throttles,
+        ];
+        let words = [function.name.clone(), function.runtime.clone(), calls[&key(function)].clone()];
+        table.row(words.into_iter().chain(numbers.map(|number| number.to_string())));
+    }
+    text.push_str(&table.render());
+    text
+}
+
+fn key(function: &Function) -> (String, String, String) {
+    (function.account.clone(), function.region.clone(), function.name.clone())
+}
+
+/// Each function's invocations: in a second, or in all where there is nothing to compare with.
+fn calls(now: &Look, before: Option<&Look>) -> HashMap<(String, String, String), String> {
+    let invocations = |f: &Function| (key(f), f.counters.invocations);
+    let old: HashMap<_, _> = before.iter().flat_map(|look| look.functions.iter().map(invocations)).collect();
+    let seconds = before.map(|before| (now.at - before.at).as_secs_f64().max(0.001));
+    let cell = |function: &Function| {
+        let total = function.counters.invocations;
+        let text = match seconds {
+            Some(seconds) => {
+                let new = total.saturating_sub(old.get(&key(function)).copied().unwrap_or(0));
+                format!("{:.1}", new as f64 / seconds)
+            }
+            None => total.to_string(),
+        };
+        (key(function), text)
+    };
+    now.functions.iter().map(cell).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(invocations: u64, at: Instant) -> Look {
+        let mut function = Function { name: "f".into(), runtime: "python3.11".into(), ..Function::default() };
+        function.counters.invocations = invocations;
+        function.instances.busy = 2;
+        Look { node: Node::default(), functions: vec![function], at }
+    }
+
+    #[test]
+    fn calls_become_a_rate_when_there_are_two_looks() {
+        let begin = Instant::now();
+        let (one, two) = (at(10, begin), at(40, begin + Duration::from_secs(2)));
+        assert!(render(&one, None).contains("  10  "), "{}", render(&one, None));
+        assert!(render(&two, Some(&one)).contains(" 15.0  "), "{}", render(&two, Some(&one)));
+    }
+}
