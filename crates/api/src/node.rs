@@ -116,3 +116,22 @@ pub struct Bill {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_us: Option<u64>,
 }
+
+/// `GET /v1/usage`: a list of these, one for each day and function.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// `2025-01-31`, UTC.
+    pub day: String,
+    pub account: String,
+    pub region: String,
+    pub function: String,
+    pub version: String,
+    pub invocations: u64,
+    pub failures: u64,
+    pub cold: u64,
+    pub stem: u64,
+    pub duration_us: u64,
+    pub billed_ms: u64,
+    /// Memory reserved times milliseconds billed.
+    pub mib_ms: u64,
+}

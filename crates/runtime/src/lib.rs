@@ -2,6 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod billing;
+pub mod codestore;
 pub mod dispatch;
 pub mod function;
+pub mod ledger;
 pub mod logs;
+pub mod registry;

@@ -1,0 +1,174 @@
+//! The ledger's thread: gathers bills, writes them in batches, and throws old ones away.
+
+use super::{LedgerConfig, Message, schema};
+use crate::billing::Bill;
+use crate::dispatch::StartKind;
+use crate::function::FunctionKey;
+use rusqlite::{Connection, params};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+/// How long a bill waits for others.
+const GATHER: Duration = Duration::from_millis(250);
+/// As many bills as are written at once.
+const BATCH: usize = 4096;
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// The same complaint is not repeated sooner.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+const DAY_MS: u64 = 86_400_000;
+
+/// A day's total of one function.
+#[derive(Default)]
+struct Total {
+    invocations: i64,
+    failures: i64,
+    cold: i64,
+    stem: i64,
+    duration_us: i64,
+    billed_ms: i64,
+    mib_ms: i64,
+}
+
+pub struct Writer {
+    connection: Connection,
+    config: LedgerConfig,
+    lost: Arc<AtomicU64>,
+    batch: Vec<Bill>,
+    pruned: Option<Instant>,
+    complained: Option<Instant>,
+}
+
+impl Writer {
+    pub fn new(connection: Connection, config: LedgerConfig, lost: Arc<AtomicU64>) -> Self {
+        Self { connection, config, lost, batch: Vec::with_capacity(BATCH), pruned: None, complained: None }
+    }
+
+    /// Runs until nobody can send a bill any more.
+    pub fn run(mut self, bills: &Receiver<Message>) {
+        while let Ok(first) = bills.recv() {
+            let mut waiting = self.take(first);
+            let deadline = Instant::now() + GATHER;
+            while waiting.is_none() && self.batch.len() < BATCH {
+                match bills.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                    Ok(message) => waiting = self.take(message),
+                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+                }
+            }
+            self.write();
+            if let Some(waiting) = waiting {
+                // Whoever asked may have lost patience.
+                let _ = waiting.send(());
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) -> Option<SyncSender<()>> {
+        match message {
+            Message::Bill(bill) => {
+                self.batch.push(bill);
+                None
+            }
+            Message::Flush(waiting) => Some(waiting),
+        }
+    }
+
+    fn write(&mut self) {
+        if let Err(error) = self.write_batch().and_then(|()| self.prune()) {
+            self.lost.fetch_add(self.batch.len() as u64, Ordering::Relaxed);
+            if self.complained.is_none_or(|at| at.elapsed() > COMPLAIN_EVERY) {
+                self.complained = Some(Instant::now());
+                tracing::error!(%error, lost = self.lost.load(Ordering::Relaxed), "bills could not be written");
+            }
+        }
+        self.batch.clear();
+    }
+
+    fn write_batch(&mut self) -> rusqlite::Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction()?;
+        {
+            let mut add = transaction.prepare_cached(schema::ADD_BILL)?;
+            self.batch.iter().try_for_each(|bill| add_bill(&mut add, bill))?;
+            let mut add = transaction.prepare_cached(schema::ADD_USAGE)?;
+            for ((day, function), total) in totals(&self.batch) {
+                add_usage(&mut add, &api::time::rfc3339(day * DAY_MS)[..10], function, &total)?;
+            }
+        }
+        transaction.commit()?;
+        // What is written is not lost when pruning fails.
+        self.batch.clear();
+        Ok(())
+    }
+
+    fn prune(&mut self) -> rusqlite::Result<()> {
+        if self.pruned.is_some_and(|at| at.elapsed() < PRUNE_EVERY) {
+            return Ok(());
+        }
+        self.pruned = Some(Instant::now());
+        let rows = i64::try_from(self.config.keep_rows).unwrap_or(i64::MAX);
+        self.connection.execute(schema::PRUNE_ROWS, [rows])?;
+        let oldest = api::time::now_ms().saturating_sub(u64::from(self.config.keep_days) * DAY_MS);
+        self.connection.execute(schema::PRUNE_DAYS, [oldest as i64]).map(drop)
+    }
+}
+
+fn word(start: StartKind) -> &'static str {
+    match start {
+        StartKind::Cold => "cold",
+        StartKind::Warm => "warm",
+        StartKind::Stem => "stem",
+    }
+}
+
+fn add_bill(add: &mut rusqlite::CachedStatement<'_>, bill: &Bill) -> rusqlite::Result<()> {
+    let FunctionKey { account, region, name, version } = &bill.function;
+    add.execute(params![
+        bill.at_unix_ms as i64,
+        account,
+        region,
+        name,
+        version,
+        bill.request_id,
+        word(bill.start),
+        bill.failed,
+        bill.duration.as_micros() as i64,
+        bill.billed_ms as i64,
+        bill.memory_mib,
+        bill.memory_peak as i64,
+        bill.init.map(|init| init.as_micros() as i64),
+    ])
+    .map(drop)
+}
+
+fn totals(bills: &[Bill]) -> HashMap<(u64, &FunctionKey), Total> {
+    let mut totals: HashMap<_, Total> = HashMap::new();
+    for bill in bills {
+        let total = totals.entry((bill.at_unix_ms / DAY_MS, &bill.function)).or_default();
+        total.invocations += 1;
+        total.failures += i64::from(bill.failed);
+        total.cold += i64::from(bill.start == StartKind::Cold);
+        total.stem += i64::from(bill.start == StartKind::Stem);
+        total.duration_us += bill.duration.as_micros() as i64;
+        total.billed_ms += bill.billed_ms as i64;
+        total.mib_ms += bill.billed_ms as i64 * i64::from(bill.memory_mib);
+    }
+    totals
+}
+
+fn add_usage(
+    add: &mut rusqlite::CachedStatement<'_>,
+    day: &str,
+    function: &FunctionKey,
+    total: &Total,
+) -> rusqlite::Result<()> {
+    let FunctionKey { account, region, name, version } = function;
+    let Total { invocations, failures, cold, stem, duration_us, billed_ms, mib_ms } = total;
+    let row =
+        params![day, account, region, name, version, invocations, failures, cold, stem, duration_us, billed_ms, mib_ms];
+    add.execute(row).map(drop)
+}

@@ -1,0 +1,67 @@
+//! One function, as the registry has it.
+
+use super::settings::{self, SettingsError};
+use crate::codestore::{CodeId, CodeStore};
+use crate::function::Function;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// Whose function, and which.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FunctionId {
+    pub account: String,
+    pub region: String,
+    pub name: String,
+}
+
+impl FunctionId {
+    /// The function's ARN, without a version.
+    pub fn arn(&self) -> String {
+        format!("arn:aws:lambda:{}:{}:function:{}", self.region, self.account, self.name)
+    }
+}
+
+/// What can be changed of a function.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Content {
+    /// The function's configuration in Lambda's words, members that Lichen does not know included.
+    pub settings: Map<String, Value>,
+    pub tags: Map<String, Value>,
+    pub code: CodeId,
+    /// Bytes of the zip file.
+    pub code_bytes: u64,
+    /// Reserved concurrency.
+    pub reserved: Option<u32>,
+}
+
+/// One state of a function; the next state is another entry.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub id: FunctionId,
+    pub content: Content,
+    /// Changes with every write.
+    pub revision: String,
+    /// Changes when code or settings do; the [`Function::revision`].
+    pub generation: String,
+    /// Milliseconds since 1970.
+    pub modified_ms: u64,
+    /// The same, as dispatch wants it.
+    pub function: Arc<Function>,
+}
+
+/// An entry but for what follows from it.
+pub(super) struct Row {
+    pub id: FunctionId,
+    pub content: Content,
+    pub revision: String,
+    pub generation: String,
+    pub modified_ms: u64,
+}
+
+impl Row {
+    pub fn into_entry(self, code: &CodeStore) -> Result<Entry, SettingsError> {
+        let function = settings::function(&self.id, &self.content, &self.generation, code)?;
+        let Self { id, content, revision, generation, modified_ms } = self;
+        Ok(Entry { id, content, revision, generation, modified_ms, function: Arc::new(function) })
+    }
+}

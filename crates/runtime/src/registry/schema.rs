@@ -1,0 +1,44 @@
+//! The registry's tables, and how a database of an older Lichen becomes one of this.
+//!
+//! A migration is never changed once it is released; a new one is added at the end.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+const MIGRATIONS: [&str; 1] = [
+    // Settings and tags are JSON objects, as their callers gave them. `revision` changes with every write, `generation`
+    // only when instances of the function have to be new ones.
+    "CREATE TABLE functions (
+        account TEXT NOT NULL,
+        region TEXT NOT NULL,
+        name TEXT NOT NULL,
+        settings TEXT NOT NULL,
+        tags TEXT NOT NULL,
+        code BLOB NOT NULL,
+        code_bytes INTEGER NOT NULL,
+        reserved INTEGER,
+        revision TEXT NOT NULL,
+        generation TEXT NOT NULL,
+        modified_ms INTEGER NOT NULL,
+        PRIMARY KEY (account, region, name)
+    ) STRICT, WITHOUT ROWID;",
+];
+
+/// How far a database is: the number of migrations that it has seen.
+pub fn version(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// How far this Lichen can read.
+pub const LATEST: u32 = MIGRATIONS.len() as u32;
+
+/// Brings a database up to [`LATEST`], each step whole or not at all.
+pub fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let seen = version(connection)?;
+    for (at, migration) in (1u32..).zip(MIGRATIONS).skip(seen as usize) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", at)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}

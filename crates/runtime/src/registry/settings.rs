@@ -1,0 +1,149 @@
+//! From a function's configuration in Lambda's words to what dispatch needs.
+//!
+//! Who writes to the registry has checked the configuration and told its caller what is wrong with it; this is the last
+//! line, and says no more than which member is to blame.
+
+use super::entry::{Content, FunctionId};
+use crate::codestore::CodeStore;
+use crate::function::{Function, FunctionKey, Isolation};
+use api::lambda::LATEST;
+use sandbox::spec::{Kind, Network};
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use thiserror::Error;
+
+/// Lambda's defaults.
+const MEMORY_MIB: u32 = 128;
+const TIMEOUT_S: u32 = 3;
+const TMP_MIB: u32 = 512;
+
+/// Why a configuration is none.
+#[derive(Debug, Error)]
+pub enum SettingsError {
+    #[error("no sandbox of this node runs {0:?}")]
+    UnknownRuntime(Box<str>),
+    #[error("the configuration cannot be understood")]
+    Malformed(#[source] serde_json::Error),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Settings {
+    runtime: String,
+    handler: String,
+    memory_size: u32,
+    timeout: u32,
+    environment: Environment,
+    ephemeral_storage: EphemeralStorage,
+    logging_config: LoggingConfig,
+    lichen: Options,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            runtime: String::new(),
+            handler: String::new(),
+            memory_size: MEMORY_MIB,
+            timeout: TIMEOUT_S,
+            environment: Environment::default(),
+            ephemeral_storage: EphemeralStorage::default(),
+            logging_config: LoggingConfig::default(),
+            lichen: Options::default(),
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Environment {
+    variables: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct EphemeralStorage {
+    size: u32,
+}
+
+impl Default for EphemeralStorage {
+    fn default() -> Self {
+        Self { size: TMP_MIB }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct LoggingConfig {
+    log_group: Option<String>,
+}
+
+/// `api::lambda::Options`, in the words of this layer.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Options {
+    isolation: Option<Isolation>,
+    network: Option<Network>,
+    min_warm: u32,
+}
+
+/// What runs a runtime; nothing for one that no sandbox runs.
+pub fn kind_of(runtime: &str) -> Option<Kind> {
+    let is_version = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let python = runtime.strip_prefix("python").filter(|version| is_version(version));
+    let node = runtime.strip_prefix("nodejs").or_else(|| runtime.strip_prefix("node"));
+    let node = node.filter(|version| is_version(version.strip_suffix('x').unwrap_or(version)));
+    python.map(|_| Kind::Python).or_else(|| node.map(|_| Kind::Node))
+}
+
+pub(super) fn function(
+    id: &FunctionId,
+    content: &Content,
+    generation: &str,
+    code: &CodeStore,
+) -> Result<Function, SettingsError> {
+    let settings = Settings::deserialize(Value::Object(content.settings.clone())).map_err(SettingsError::Malformed)?;
+    let kind = kind_of(&settings.runtime).ok_or_else(|| SettingsError::UnknownRuntime((*settings.runtime).into()))?;
+    Ok(Function {
+        key: FunctionKey {
+            account: id.account.clone(),
+            region: id.region.clone(),
+            name: id.name.clone(),
+            version: LATEST.to_owned(),
+        },
+        arn: id.arn(),
+        revision: generation.to_owned(),
+        kind,
+        runtime: settings.runtime,
+        handler: settings.handler,
+        code: code.folder(content.code),
+        memory_mib: settings.memory_size,
+        tmp_mib: settings.ephemeral_storage.size,
+        timeout_s: settings.timeout,
+        environment: settings.environment.variables,
+        isolation: settings.lichen.isolation.unwrap_or_default(),
+        network: settings.lichen.network.unwrap_or_default(),
+        min_warm: settings.lichen.min_warm,
+        max_concurrency: content.reserved,
+        log_group: settings.logging_config.log_group.unwrap_or_else(|| format!("/aws/lambda/{}", id.name)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runtimes() {
+        for runtime in ["python3.11", "python3", "python"] {
+            assert_eq!(kind_of(runtime), Some(Kind::Python), "{runtime}");
+        }
+        for runtime in ["nodejs20.x", "nodejs", "node", "node22"] {
+            assert_eq!(kind_of(runtime), Some(Kind::Node), "{runtime}");
+        }
+        for runtime in ["", "PYTHON3.9", "java21", "provided.al2023", "nodejs-edge", "pythonic"] {
+            assert_eq!(kind_of(runtime), None, "{runtime}");
+        }
+    }
+}

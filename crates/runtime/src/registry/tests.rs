@@ -1,0 +1,198 @@
+//! The registry on a disk of its own.
+
+use super::*;
+use crate::codestore::{CodeConfig, Held};
+use serde_json::{Map, Value, json};
+use std::io::Write;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+struct Node {
+    folder: tempfile::TempDir,
+    registry: Registry,
+}
+
+impl Node {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = open(folder.path()).unwrap();
+        Self { folder, registry }
+    }
+
+    fn restart(self) -> Self {
+        let Self { folder, registry } = self;
+        drop(registry);
+        let registry = open(folder.path()).unwrap();
+        Self { folder, registry }
+    }
+
+    fn upload(&self, text: &str) -> Held {
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        zip.start_file("app.py", zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(text.as_bytes()).unwrap();
+        self.registry.code().admit(&zip.finish().unwrap().into_inner()).unwrap()
+    }
+
+    fn create(&self, name: &str, text: &str) -> Arc<Entry> {
+        self.registry.create(id(name), content(&self.upload(text))).unwrap()
+    }
+
+    fn observe(&self) -> Receiver<String> {
+        let (sender, receiver) = sync_channel(100);
+        self.registry.observe(move |change| {
+            sender
+                .send(match change {
+                    Change::Deployed(function) => format!("+{}", function.key.name),
+                    Change::Withdrawn(key) => format!("-{}", key.name),
+                })
+                .unwrap();
+        });
+        receiver
+    }
+}
+
+fn open(folder: &Path) -> Result<Registry, OpenError> {
+    let code = CodeStore::open(&folder.join("code"), CodeConfig::default()).unwrap();
+    Registry::open(&folder.join("registry.db"), code)
+}
+
+fn id(name: &str) -> FunctionId {
+    FunctionId { account: "000000000000".into(), region: "us-east-1".into(), name: name.into() }
+}
+
+fn content(code: &Held) -> Content {
+    Content {
+        settings: object(json!({ "Runtime": "python3.11", "Handler": "app.handler", "Novelty": { "B": 1, "A": 2 } })),
+        tags: object(json!({ "team": "blue" })),
+        code: code.id(),
+        code_bytes: code.zip_bytes(),
+        reserved: None,
+    }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    value.as_object().unwrap().clone()
+}
+
+fn set(content: &mut Content, member: &str, value: Value) -> Result<(), ()> {
+    content.settings.insert(member.into(), value);
+    Ok(())
+}
+
+#[test]
+fn functions_survive_a_restart_with_members_that_nobody_knows() {
+    let node = Node::new();
+    let before = node.create("resize", "1");
+    let node = node.restart();
+    let after = node.registry.find("000000000000", "us-east-1", "resize").unwrap();
+    assert_eq!(
+        (&after.content, &after.revision, after.modified_ms),
+        (&before.content, &before.revision, before.modified_ms)
+    );
+    assert_eq!(after.function, before.function);
+    assert_eq!(serde_json::to_string(&after.content.settings["Novelty"]).unwrap(), r#"{"B":1,"A":2}"#);
+    assert!(after.function.code.join("app.py").is_file());
+    assert_eq!((after.function.memory_mib, after.function.timeout_s, after.function.tmp_mib), (128, 3, 512));
+    assert_eq!(after.function.log_group, "/aws/lambda/resize");
+}
+
+#[test]
+fn names_are_per_account_and_region() {
+    let node = Node::new();
+    node.create("f", "1");
+    let elsewhere = FunctionId { region: "eu-west-1".into(), ..id("f") };
+    node.registry.create(elsewhere.clone(), content(&node.upload("2"))).unwrap();
+    assert!(matches!(node.registry.create(id("f"), content(&node.upload("3"))), Err(CreateError::Exists(_))));
+    assert_eq!(node.registry.named("f").len(), 2);
+    assert!(node.registry.find("111111111111", "us-east-1", "f").is_none());
+    node.registry.delete(&elsewhere).unwrap().unwrap();
+    assert!(node.registry.delete(&elsewhere).unwrap().is_none());
+    let node = node.restart();
+    assert_eq!(node.registry.all().into_iter().map(|entry| entry.id.clone()).collect::<Vec<_>>(), [id("f")]);
+}
+
+#[test]
+fn an_update_changes_the_revision_and_only_a_real_one_the_generation() {
+    let node = Node::new();
+    let first = node.create("f", "1");
+    let limited = node.registry.update(&id("f"), None, |content| -> Result<(), ()> {
+        content.reserved = Some(3);
+        Ok(())
+    });
+    let limited = limited.unwrap();
+    assert_ne!(limited.revision, first.revision);
+    assert_eq!((limited.function.max_concurrency, &limited.function.revision), (Some(3), &first.function.revision));
+    let bigger = node.registry.update(&id("f"), Some(&limited.revision), |c| set(c, "MemorySize", json!(256))).unwrap();
+    assert_eq!((bigger.function.memory_mib, &bigger.function.revision), (256, &bigger.revision));
+}
+
+#[test]
+fn an_update_that_is_refused_changes_nothing() {
+    let node = Node::new();
+    let first = node.create("f", "1");
+    let stale = node.registry.update(&id("f"), Some("another"), |_| Ok::<(), ()>(()));
+    assert!(matches!(stale, Err(UpdateError::Revision { .. })));
+    assert!(matches!(node.registry.update(&id("f"), None, |_| Err("no")), Err(UpdateError::Refused("no"))));
+    assert!(matches!(node.registry.update(&id("g"), None, |_| Ok::<(), ()>(())), Err(UpdateError::NotFound(_))));
+    let cobol = node.registry.update(&id("f"), None, |c| set(c, "Runtime", json!("cobol")));
+    assert!(matches!(cobol, Err(UpdateError::Settings(SettingsError::UnknownRuntime(_)))));
+    let malformed = node.registry.update(&id("f"), None, |c| set(c, "Timeout", json!("soon")));
+    assert!(matches!(malformed, Err(UpdateError::Settings(SettingsError::Malformed(_)))));
+    let node = node.restart();
+    assert_eq!(node.registry.find("000000000000", "us-east-1", "f").unwrap().revision, first.revision);
+}
+
+#[test]
+fn observers_learn_of_what_is_there_and_of_every_change() {
+    let node = Node::new();
+    node.create("a", "1");
+    node.create("b", "1");
+    let changes = node.observe();
+    node.create("c", "1");
+    node.registry.update(&id("a"), None, |c| set(c, "Timeout", json!(9))).unwrap();
+    node.registry.delete(&id("b")).unwrap();
+    assert_eq!(changes.try_iter().collect::<Vec<_>>(), ["+a", "+b", "+c", "+a", "-b"]);
+}
+
+#[test]
+fn code_goes_when_no_function_has_it_and_nobody_runs_it() {
+    let node = Node::new();
+    let (first, shared) = (node.create("f", "1"), node.create("g", "1"));
+    let old = first.function.code.clone();
+    let second = node.upload("2");
+    let update = |name: &str| {
+        node.registry.update(&id(name), None, |content| -> Result<(), ()> {
+            content.code = second.id();
+            Ok(())
+        })
+    };
+    update("f").unwrap();
+    assert_eq!(node.registry.sweep().unwrap(), 0);
+    update("g").unwrap();
+    drop(shared);
+    assert_eq!(node.registry.sweep().unwrap(), 0, "an instance of the first state may still run");
+    assert!(old.is_dir());
+    drop(first);
+    assert_eq!(node.registry.sweep().unwrap(), 2);
+    assert!(!old.exists());
+}
+
+#[test]
+fn a_newer_registry_and_a_broken_one_are_refused() {
+    let Node { folder, registry } = Node::new();
+    drop(registry);
+    let path = folder.path().join("registry.db");
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", schema::LATEST + 1).unwrap();
+    assert!(matches!(open(folder.path()), Err(OpenError::Newer { .. })));
+    std::fs::write(&path, "this is no database, whatever its name says".repeat(100)).unwrap();
+    assert!(matches!(open(folder.path()), Err(OpenError::Database { .. })));
+}
+
+#[test]
+fn a_function_that_cannot_be_read_does_not_hide_the_others() {
+    let node = Node::new();
+    node.create("good", "1");
+    node.create("bad", "1");
+    node.registry.writer().connection.execute("UPDATE functions SET settings = '{}' WHERE name = 'bad'", []).unwrap();
+    let node = node.restart();
+    assert_eq!(node.registry.all().len(), 1);
+}
