@@ -36,8 +36,10 @@ tidy:
 	@echo "==> 3/6 house rules"
 	@cargo xtask tidy
 
+# The tests of sandboxes load the language runtimes' libraries, which `cargo test` does not build.
 units:
 	@echo "==> 4/6 tests of the crates"
+	@cargo build
 	@cargo test --workspace
 	@echo "==> 4/6 models of what is lock-free"
 	@RUSTFLAGS="--cfg loom" cargo test --target-dir "$(TARGET)/loom" --package interconnect --lib
