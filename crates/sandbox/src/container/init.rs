@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::path::Path;
 
 /// A step that failed, and how.
@@ -57,7 +57,8 @@ pub(super) fn run(nursery: &Nursery, order: MakeSandbox, descriptors: Vec<OwnedF
     let belongings = Belongings { socket, control, log, code, entrances: descriptors.collect() };
     match begin(nursery, &order, &belongings) {
         Ok(template) => {
-            let Belongings { socket, .. } = belongings;
+            let Belongings { socket, control, log, code, entrances } = belongings;
+            drop((control, log, code, entrances));
             process::close_all_but(&[&socket]);
             let Ok(children) = os::signal::descriptor(&[libc::SIGCHLD]) else { return };
             Init { socket, children, ids: order.ids, template, slots: HashMap::new(), made: 0 }.serve();
@@ -87,7 +88,7 @@ fn begin(nursery: &Nursery, order: &MakeSandbox, has: &Belongings) -> Result<i32
         Fork::Child => {
             let (step, error) = become_template(order, has, &nursery.filter);
             let text = format!("lichen: the template could not {step}: {error}\n");
-            let _ = rustix::io::write(&has.log, text.as_bytes());
+            let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());
             process::exit_now(127)
         }
     }
@@ -119,10 +120,13 @@ fn become_template(order: &MakeSandbox, has: &Belongings, filter: &Filter) -> St
         let high = |fd: &OwnedFd| {
             rustix::io::fcntl_dupfd_cloexec(fd, 64).map_err(io::Error::from).map_err(step("place its descriptors"))
         };
-        let (control, log, null) = (high(&has.control)?, high(&has.log)?, high(&null)?);
-        for (from, to) in [(&null, 0), (&log, 1), (&log, 2), (&control, cfork::protocol::CONTROL)] {
+        let (control, log, high_null) = (high(&has.control)?, high(&has.log)?, high(&null)?);
+        drop(null);
+        for (from, to) in [(&high_null, 0), (&log, 1), (&log, 2), (&control, cfork::protocol::CONTROL)] {
             process::place(from, to).map_err(step("place its descriptors"))?;
         }
+        // They are closed here, all at once.
+        let _ = [control, log, high_null].map(OwnedFd::into_raw_fd);
         process::close_from(cfork::protocol::CONTROL as u32 + 1);
         let texts = |texts: &[String]| -> Result<Vec<CString>, StepError> {
             texts.iter().map(|t| CString::new(t.as_str()).map_err(|e| ("read its arguments", e.into()))).collect()

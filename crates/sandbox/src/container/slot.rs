@@ -27,16 +27,18 @@ pub(super) fn make(ids: Ids, made: u32, tmp: u64, entrances: &[OwnedFd]) -> Resu
         // The owner of a user namespace is the effective user of its maker.
         process::become_effective(FUNCTION_ID).map_err(|e| e.to_string())?;
     }
+    // The new process's id maps are files that only its owner may write, and a process that is not dumpable has none.
+    process::set_dumpable(true);
     // SAFETY: an init has one thread.
     let fork = unsafe { process::fork_into(Some(Kinds::WITHOUT_CGROUP)) };
     if matches!(fork, Ok(Fork::Child)) {
         drop((tell_mapped, ready));
-        be_process_one(tmp, entrances, mapped, tell_ready);
+        be_process_one(several, tmp, entrances, mapped, tell_ready);
     }
     if several {
         process::become_effective(0).map_err(|e| e.to_string())?;
-        process::set_dumpable(false);
     }
+    process::set_dumpable(false);
     let Ok(Fork::Parent(pid)) = fork else { return Err(format!("no process for it: {fork:?}")) };
     drop((mapped, tell_ready));
     let finish = || -> io::Result<OwnedFd> {
@@ -66,12 +68,16 @@ fn map(pid: i32, ids: Ids, made: u32) -> io::Result<()> {
 }
 
 /// Is process 1 of a slot.
-fn be_process_one(tmp: u64, entrances: &[OwnedFd], mut mapped: PipeReader, mut tell_ready: PipeWriter) -> ! {
-    // Until its ids are mapped, the init must be able to write to its /proc files.
-    process::set_dumpable(true);
+fn be_process_one(
+    several: bool,
+    tmp: u64,
+    entrances: &[OwnedFd],
+    mut mapped: PipeReader,
+    mut tell_ready: PipeWriter,
+) -> ! {
     process::set_name(c"lichen-slot");
     if mapped.read(&mut [0]).unwrap_or(0) == 1 {
-        match complete(tmp, entrances) {
+        match complete(several, tmp, entrances) {
             Ok(()) => {
                 let _ = tell_ready.write_all(b"ready");
                 process::close_from(0);
@@ -87,11 +93,16 @@ fn be_process_one(tmp: u64, entrances: &[OwnedFd], mut mapped: PipeReader, mut t
     process::exit_now(1)
 }
 
-fn complete(tmp: u64, entrances: &[OwnedFd]) -> Result<(), StepError> {
-    process::set_dumpable(false);
+fn complete(several: bool, tmp: u64, entrances: &[OwnedFd]) -> Result<(), StepError> {
+    if several {
+        process::become_ids(0, 0).map_err(step("take its identity"))?;
+    }
     enter_cgroup(entrances)?;
     furnish(tmp)?;
     os::signal::unblock_all();
     os::signal::ignore_children();
-    os::caps::drop_all().map_err(step("give up its capabilities"))
+    os::caps::drop_all().map_err(step("give up its capabilities"))?;
+    // Entering by a process's descriptor is allowed to those who may look into that process. There is nothing in it.
+    process::set_dumpable(true);
+    Ok(())
 }

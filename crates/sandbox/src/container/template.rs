@@ -18,7 +18,7 @@ use os::cgroup::{self, Group, Tree};
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
@@ -28,6 +28,8 @@ use tokio::sync::{Notify, oneshot, watch};
 const PREPARE_LIMIT: Duration = Duration::from_secs(60);
 /// How long a fork may take.
 const FORK_LIMIT: Duration = Duration::from_secs(5);
+/// How long after a start the slots it took are replaced: making them would take a core from the new instance.
+const REFILL_DELAY: Duration = Duration::from_millis(2);
 /// How much of a template's output is kept, to explain its failure.
 const LOG_KEPT: usize = 4096;
 
@@ -73,6 +75,7 @@ pub(super) struct Shared {
     state: Mutex<State>,
     changed: Notify,
     target: AtomicUsize,
+    refilling: AtomicBool,
     next: AtomicU64,
     ended: watch::Sender<bool>,
 }
@@ -127,6 +130,7 @@ impl ContainerTemplate {
             state: Mutex::default(),
             changed: Notify::new(),
             target: AtomicUsize::new(0),
+            refilling: AtomicBool::new(false),
             next: AtomicU64::new(0),
             ended: watch::Sender::new(false),
         });
@@ -395,6 +399,19 @@ impl Shared {
         }
     }
 
+    /// Orders replacements for the slots that a start has taken, once it has had time to finish.
+    fn top_up_later(self: &Arc<Self>) {
+        if self.refilling.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let shared = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(REFILL_DELAY).await;
+            shared.refilling.store(false, Ordering::Relaxed);
+            shared.top_up();
+        });
+    }
+
     /// Orders what is missing to the number of ready slots that is wanted.
     fn top_up(&self) {
         let target = self.target.load(Ordering::Relaxed);
@@ -504,7 +521,7 @@ impl Template for ContainerTemplate {
                 && let Some(start) = starts.next()
             {
                 let result = self.shared.spawn(start).await;
-                self.shared.top_up();
+                self.shared.top_up_later();
                 return vec![result];
             }
             for start in starts {
@@ -515,7 +532,7 @@ impl Template for ContainerTemplate {
             for task in tasks {
                 results.push(task.await.unwrap_or(Err(SpawnError::TemplateGone)));
             }
-            self.shared.top_up();
+            self.shared.top_up_later();
             results
         })
     }

@@ -201,15 +201,17 @@ fn footprint() -> (usize, usize) {
     (folders, std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count))
 }
 
-async fn settled_footprint(expected: (usize, usize)) -> (usize, usize) {
-    for _ in 0..500 {
-        if footprint() <= expected {
-            break;
-        }
+/// The footprint once it has stayed the same for a while, or is the expected one.
+async fn settled_footprint(expected: Option<(usize, usize)>) -> (usize, usize) {
+    let (mut last, mut same) = (footprint(), 0);
+    while same < 20 && Some(last) != expected {
         // tidy: allow test-sleep: the kernel takes namespaces and cgroups apart in its own time and tells nobody
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        let now = footprint();
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
     }
-    footprint()
+    last
 }
 
 async fn retiring_leaves_nothing(bench: &Bench) {
@@ -218,14 +220,14 @@ async fn retiring_leaves_nothing(bench: &Bench) {
     first.reply(json!({"do": "echo", "value": 1})).await;
     first.instance.retire().await;
     drop((first.channel, first.log));
-    let before = settled_footprint((0, 0)).await;
+    let before = settled_footprint(None).await;
     for _ in 0..5 {
         let mut probe = bench.start(&template).await;
         probe.reply(json!({"do": "leave-children"})).await;
         let usage = probe.instance.retire().await;
         assert!(usage.memory_peak > 0 || before.0 == 0, "memory is accounted for");
     }
-    assert_eq!(settled_footprint(before).await, before);
+    assert_eq!(settled_footprint(Some(before)).await, before);
 }
 
 async fn a_discarded_template_takes_its_instances_along(bench: &Bench) {
