@@ -1,5 +1,6 @@
 # make build   the lichen binary and the two forkable language runtimes, optimised
 # make test    everything that must pass, one stage after the other
+# make demo    the examples on a node of their own, cold and warm, and what it took
 # make tidy    the house rules alone
 # make audit   licences, advisories and sources of what we depend on (needs cargo-deny)
 # make clean   what the above left behind
@@ -10,7 +11,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: build test fmt clippy tidy units python e2e prepare audit clean
+.PHONY: build test demo fmt clippy tidy units python e2e prepare audit clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .build/venv
@@ -23,6 +24,10 @@ build: prepare
 
 test: prepare fmt clippy tidy units python e2e
 	@echo "==> all stages passed"
+
+demo: build
+	@echo "==> demo"
+	@python3 examples/demo.py "$(TARGET)/release/lichen"
 
 fmt:
 	@echo "==> 1/6 format"
