@@ -45,7 +45,7 @@ tidy:
 units:
 	@echo "==> 4/6 tests of the crates"
 	@cargo build
-	@cargo test --workspace
+	@cargo test --workspace --no-fail-fast
 	@echo "==> 4/6 models of what is lock-free"
 	@RUSTFLAGS="--cfg loom" cargo test --target-dir "$(TARGET)/loom" --package interconnect --lib
 
