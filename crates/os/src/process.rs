@@ -169,3 +169,23 @@ pub fn pause() {
     // SAFETY: no arguments.
     unsafe { libc::pause() };
 }
+
+/// Overwrites the environment with which the process was started: whoever may look into it, or into its children, learns
+/// nothing from it. Nothing may read the environment afterwards.
+///
+/// # Safety
+/// The calling process must have one thread.
+pub unsafe fn wipe_environment() {
+    unsafe extern "C" {
+        static mut environ: *mut *mut libc::c_char;
+    }
+    // SAFETY: one thread, by the contract; environ is an array of terminated, writable strings that ends in null.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            std::ptr::write_bytes(*entry, 0, libc::strlen(*entry));
+            entry = entry.add(1);
+        }
+        environ = std::ptr::null_mut();
+    }
+}

@@ -43,6 +43,9 @@ pub unsafe fn start(stage: PathBuf) -> Result<OwnedFd, NurseryError> {
         Fork::Child => {
             let _ = process::die_with_parent(libc::SIGKILL);
             process::set_name(c"lichen-nursery");
+            // Inits and slots are copies of this process, and their /proc is a sandbox's.
+            // SAFETY: a process that was just forked has one thread.
+            unsafe { process::wipe_environment() };
             drop(ours);
             let status = Nursery { socket: theirs, stage, filter }.run().is_err();
             process::exit_now(status.into())

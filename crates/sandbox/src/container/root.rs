@@ -80,8 +80,8 @@ pub fn build(stage: &Path, interpreters: &[Interpreter], libraries: &Path) -> Re
     devices(&stage.join("dev"))?;
     runtimes(&below(stage, Path::new(RUNTIME_DIR)), interpreters, libraries)?;
     mount::read_only_devices(stage).map_err(at(stage))?;
-    // A new /proc may be no less restricted than the one that is there: this one stays writable, and hidden.
-    mount::proc(&stage.join("proc")).map_err(at(stage.join("proc")))
+    // A sandbox may mount its own /proc only where it sees one already, and no less restricted: it will cover this one.
+    mount::bind(Path::new("/proc"), &stage.join("proc")).map_err(at(stage.join("proc")))
 }
 
 fn below(stage: &Path, path: &Path) -> PathBuf {

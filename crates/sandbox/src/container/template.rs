@@ -155,8 +155,8 @@ enum Unready {
 async fn fork_point(control: &AsyncFd<OwnedFd>, init: &Conversation<ToInit, FromInit>) -> Result<String, Unready> {
     let ready = async {
         loop {
-            let received = receive(control).await.map_err(|e| Unready::Ended(e.to_string()))?;
-            let Some(received) = received else { std::future::pending().await };
+            // A control socket that ends says less than the init does about why.
+            let Ok(Some(received)) = receive(control).await else { std::future::pending().await };
             if received.header.kind == MessageKind::Ready as u32 {
                 return String::from_utf8(received.payload).map_err(|e| Unready::Ended(e.to_string()));
             }
