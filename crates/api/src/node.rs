@@ -59,22 +59,44 @@ pub struct Counters {
     pub invocations: u64,
     pub errors: u64,
     pub throttles: u64,
+    /// Invocations that the node could not serve.
+    pub platform_errors: u64,
     pub cold_starts: u64,
     pub stem_starts: u64,
     pub warm_starts: u64,
-    pub billed_ms: u64,
+    pub duration_us: u64,
 }
 
-/// `GET /v1/instances`: a list of these.
+/// `GET /v1/instances`: a list of these, one for each revision of a function that has instances or may have some.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Instance {
-    pub id: u64,
+pub struct Revision {
+    pub account: String,
+    pub region: String,
     pub function: String,
     pub version: String,
-    /// `starting`, `stem`, `idle` or `busy`.
-    pub state: String,
-    pub age_ms: u64,
-    pub served: u64,
+    pub revision: String,
+    /// Replaced or deleted: ends with its last instance.
+    pub closed: bool,
+    pub instances: Instances,
+}
+
+/// `GET /v1/templates`: a list of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Template {
+    /// What it runs: `python`, `node`.
+    pub kind: String,
+    /// `none` or `egress`.
+    pub network: String,
+    /// The function of a dedicated template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// `waiting`, `preparing`, `ready` or `refused`.
+    pub phase: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prepare_us: Option<u64>,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// `GET /v1/pus`: a list of these.

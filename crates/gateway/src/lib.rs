@@ -1,2 +1,29 @@
-//! See ARCHITECTURE.md.
+//! Lichen's HTTP faces: AWS Lambda's API, function URLs, Lichen's own API, metrics and health.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`run`] | the role `lichen gateway`, from its descriptors to its drain |
+//! | [`config`] | all sections of `lichen.toml` |
+//! | [`gateway`] | what every request can reach |
+//! | [`route`] | from a request to an operation |
+//! | [`http`] | connections, bodies, paths, who may call |
+//! | [`lambda`], [`url`], [`v1`], [`metrics`], [`health`] | the faces |
+//!
+//! What runs functions is `runtime`; nothing here knows what an instance is.
 #![forbid(unsafe_code)]
+
+pub mod config;
+mod gateway;
+mod health;
+mod http;
+mod lambda;
+mod metrics;
+mod route;
+pub mod run;
+mod supervisor;
+mod url;
+mod v1;
+
+pub use config::Config;
+pub use gateway::OpenError;
+pub use run::{RunError, run};

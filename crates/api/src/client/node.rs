@@ -1,7 +1,7 @@
 //! Lichen's own API, as the command line calls it.
 
 use super::{Body, CallError, Client, Request, encode};
-use crate::node::{Bill, Function, Instance, LogRecord, Node, Pu};
+use crate::node::{Bill, Function, LogRecord, Node, Pu, Revision, Template, Usage};
 use std::io::{BufRead, BufReader};
 
 impl Client {
@@ -19,8 +19,17 @@ impl Client {
         self.json(&Request::new("GET", "/v1/functions"))
     }
 
-    pub fn instances(&self) -> Result<Vec<Instance>, CallError> {
+    pub fn instances(&self) -> Result<Vec<Revision>, CallError> {
         self.json(&Request::new("GET", "/v1/instances"))
+    }
+
+    pub fn templates(&self) -> Result<Vec<Template>, CallError> {
+        self.json(&Request::new("GET", "/v1/templates"))
+    }
+
+    /// Totals of every function and day, newest first.
+    pub fn usage(&self) -> Result<Vec<Usage>, CallError> {
+        self.json(&Request::new("GET", "/v1/usage"))
     }
 
     pub fn pus(&self) -> Result<Vec<Pu>, CallError> {

@@ -1,0 +1,92 @@
+//! The configuration of a node's gateway: every section of `lichen.toml`, each defined beside what it configures.
+
+use crate::lambda::Bounds;
+use daemon::config::{ConfigError, Source};
+use daemon::node::Node;
+use daemon::telemetry::Log;
+use runtime::codestore::CodeConfig;
+use runtime::dispatch::DispatchConfig;
+use runtime::ledger::LedgerConfig;
+use runtime::logs::LogConfig;
+use serde::Deserialize;
+
+/// `[http]`: what the gateway bears from its clients.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Connections at once; more are answered with 503 and closed.
+    pub connections: usize,
+    /// Seconds after which a connection closes that sends no request, or no more of one's head.
+    pub idle_s: u64,
+    /// Seconds for which a request's body may stand still, and for which a client may leave an answer untaken.
+    pub stall_s: u64,
+    /// Bytes of a request's head.
+    pub head_max: usize,
+    /// MiB for requests' bodies that are in memory, all together.
+    pub bodies_mib: u32,
+    /// Names, beside addresses and `localhost`, by which clients may call this node while it listens on this machine
+    /// only. A web page that makes its own name mean this machine is refused by that.
+    pub hosts: Vec<String>,
+    /// Seconds for which running invocations are waited for when the node ends.
+    pub drain_s: u64,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            idle_s: 60,
+            stall_s: 30,
+            head_max: 64 * 1024,
+            bodies_mib: 512,
+            hosts: Vec::new(),
+            drain_s: 30,
+        }
+    }
+}
+
+/// All sections.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    pub node: Node,
+    pub log: Log,
+    pub http: Http,
+    pub functions: Bounds,
+    pub code: CodeConfig,
+    pub bills: LedgerConfig,
+    pub logs: LogConfig,
+    pub dispatch: DispatchConfig,
+}
+
+impl Config {
+    /// Reads a file, all of it: what nobody knows is refused.
+    pub fn from_source(source: &Source) -> Result<Self, ConfigError> {
+        let mut sections = source.parse()?;
+        let config = Self {
+            node: sections.take("node")?,
+            log: sections.take("log")?,
+            http: sections.take("http")?,
+            functions: sections.take("functions")?,
+            code: sections.take("code")?,
+            bills: sections.take("bills")?,
+            logs: sections.take("logs")?,
+            dispatch: sections.take("dispatch")?,
+        };
+        sections.finish()?;
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_section_is_known_and_no_other() {
+        let read = |text: &str| Config::from_source(&Source::of("lichen.toml", text));
+        let config = read("[dispatch]\nkeep_alive_s = 5\nlatency = \"low\"\n[http]\nconnections = 7\n").unwrap();
+        assert_eq!((config.dispatch.keep_alive_s, config.http.connections, config.http.idle_s), (5, 7, 60));
+        assert!(read("[dispatch]\nkeepalive = 5\n").unwrap_err().to_string().contains("did you mean `keep_alive_s`?"));
+        assert!(read("[htpp]\n").unwrap_err().to_string().contains("did you mean `http`?"));
+    }
+}

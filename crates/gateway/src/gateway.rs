@@ -1,0 +1,115 @@
+//! What every request can reach.
+
+use crate::config::Config;
+use crate::http::body::Bodies;
+use crate::http::guard::Guard;
+use daemon::drain::Signal;
+use daemon::readiness::Readiness;
+use runtime::dispatch::Dispatcher;
+use runtime::ledger::Ledger;
+use runtime::logs::LogStore;
+use runtime::registry::{Change, Registry};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use thiserror::Error;
+use tokio::task::JoinError;
+
+/// Why a node's parts could not be put together.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error("the data folder {folder:?} cannot be made")]
+    Folder { folder: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Code(#[from] runtime::codestore::OpenError),
+    #[error(transparent)]
+    Registry(#[from] runtime::registry::OpenError),
+    #[error(transparent)]
+    Ledger(#[from] runtime::ledger::OpenError),
+    #[error(transparent)]
+    Logs(#[from] runtime::logs::OpenError),
+}
+
+/// A node, as its gateway sees it.
+pub struct Gateway {
+    pub config: Config,
+    pub registry: Registry,
+    pub dispatcher: Arc<Dispatcher>,
+    pub logs: Arc<LogStore>,
+    pub ledger: Ledger,
+    pub readiness: Readiness,
+    pub bodies: Bodies,
+    pub guard: Guard,
+    pub drain: Signal,
+    /// Milliseconds since 1970.
+    pub started: u64,
+    pub tally: Tally,
+}
+
+/// What is counted of HTTP.
+#[derive(Default)]
+pub struct Tally {
+    /// Requests by the first digit of their answer's status, less one.
+    pub statuses: [AtomicU64; 5],
+}
+
+impl Tally {
+    pub fn count(&self, status: u16) {
+        let class = usize::from(status / 100).clamp(1, self.statuses.len());
+        self.statuses[class - 1].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Gateway {
+    /// Opens everything that a node keeps, and puts its parts together. Within a tokio runtime; blocks on the disk.
+    pub fn open(config: Config, local: SocketAddr, drain: Signal) -> Result<Arc<Self>, OpenError> {
+        let folder = &config.node.data_dir;
+        std::fs::create_dir_all(folder).map_err(|source| OpenError::Folder { folder: folder.clone(), source })?;
+        let code = runtime::codestore::CodeStore::open(&folder.join("code"), config.code.clone())?;
+        let registry = Registry::open(&folder.join("registry.db"), code)?;
+        let ledger = Ledger::open(&folder.join("bills.db"), config.bills.clone())?;
+        let logs = LogStore::open(&folder.join("logs"), config.logs.clone())?;
+        let dispatcher = Dispatcher::new(config.dispatch.clone(), logs.clone(), ledger.clone());
+        let deployer = dispatcher.clone();
+        registry.observe(move |change| match change {
+            Change::Deployed(function) => deployer.deploy(function),
+            Change::Withdrawn(key) => deployer.withdraw(&key),
+        });
+        Ok(Arc::new(Self {
+            registry,
+            dispatcher,
+            logs,
+            ledger,
+            readiness: Readiness::default(),
+            bodies: Bodies::new(config.http.bodies_mib, Duration::from_secs(config.http.stall_s)),
+            guard: Guard::new(local.ip().is_loopback(), &config.http.hosts),
+            drain,
+            started: api::time::now_ms(),
+            tally: Tally::default(),
+            config,
+        }))
+    }
+
+    /// What keeps the node from being ready; empty when it is.
+    pub fn waiting_for(&self) -> Vec<&'static str> {
+        let mut waiting = self.readiness.missing();
+        if !self.dispatcher.worker_ready() {
+            waiting.push("worker");
+        }
+        if self.drain.has_begun() {
+            waiting.push("nothing: the node is shutting down");
+        }
+        waiting
+    }
+
+    /// Does what waits for the disk where nobody else waits for it.
+    pub async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let gateway = self.clone();
+        tokio::task::spawn_blocking(move || work(&gateway)).await
+    }
+}

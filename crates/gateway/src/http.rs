@@ -1,0 +1,11 @@
+//! HTTP as all faces of the gateway use it: connections, bodies, paths, and who may call.
+
+pub mod answer;
+pub mod body;
+pub mod guard;
+pub mod path;
+pub mod request_id;
+pub mod serve;
+
+pub use answer::{Body, Response};
+pub use body::BodyError;

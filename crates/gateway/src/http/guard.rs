@@ -1,0 +1,111 @@
+//! Keeps web pages out: a browser on this machine reaches whatever listens on it, on behalf of any page it shows.
+//!
+//! Two ways in, two checks. A page sends a request across origins: browsers say so in `Origin`. A page's own name is made
+//! to mean this machine (DNS rebinding): then `Host` is that name. Programs send no `Origin`, and call the node by address.
+//!
+//! Function URLs are meant for web pages, and decide about origins themselves; only the second check is theirs.
+
+use hyper::HeaderMap;
+use hyper::header::{HOST, ORIGIN};
+use std::net::IpAddr;
+use thiserror::Error;
+
+/// Why a request is not for this node to answer.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum Refusal {
+    #[error(
+        "This node listens on this machine only, and is not known as {host:?}. Call it by address or as localhost, or add the name to `hosts` in [http] of lichen.toml."
+    )]
+    UnknownHost { host: String },
+    #[error("Requests that a web page of {origin:?} sends across origins are not answered.")]
+    CrossOrigin { origin: String },
+}
+
+/// Who may call.
+pub struct Guard {
+    /// Whether the node listens on this machine only, where nobody but its users can mean to call it.
+    local: bool,
+    hosts: Vec<String>,
+}
+
+impl Guard {
+    pub fn new(local: bool, hosts: &[String]) -> Self {
+        Self { local, hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect() }
+    }
+
+    /// `for_pages`: whether the request's target is meant for web pages.
+    pub fn check(&self, headers: &HeaderMap, for_pages: bool) -> Result<(), Refusal> {
+        let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let host = text(HOST).unwrap_or_default();
+        if self.local && !self.knows(name_of(&host)) {
+            return Err(Refusal::UnknownHost { host: host.into_owned() });
+        }
+        match text(ORIGIN) {
+            Some(origin) if !for_pages && !is_same(&origin, &host) => {
+                Err(Refusal::CrossOrigin { origin: origin.into_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        let is_localhost = |name: &str| name.eq_ignore_ascii_case("localhost");
+        let last = name.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+        // HTTP/1.0 has no Host, and browsers do not speak it.
+        name.is_empty()
+            || is_localhost(last)
+            || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+            || self.hosts.iter().any(|host| name.eq_ignore_ascii_case(host))
+    }
+}
+
+/// A host without its port.
+fn name_of(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+fn is_same(origin: &str, host: &str) -> bool {
+    origin.split_once("://").is_some_and(|(_, origin_host)| origin_host.eq_ignore_ascii_case(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(guard: &Guard, host: &str, origin: Option<&str>, for_pages: bool) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, host.parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, origin.parse().unwrap());
+        }
+        guard.check(&headers, for_pages).is_ok()
+    }
+
+    #[test]
+    fn names_that_mean_another_machine_are_refused_where_only_this_one_can_call() {
+        let guard = Guard::new(true, &["Build.Example".to_owned()]);
+        for host in ["127.0.0.1:9000", "localhost", "LOCALHOST:1", "f.localhost:9000", "[::1]:9000", "build.example:80"]
+        {
+            assert!(check(&guard, host, None, false), "{host}");
+        }
+        for host in ["evil.example:9000", "localhost.evil.example", "127.0.0.1.evil.example"] {
+            assert!(!check(&guard, host, None, false), "{host}");
+            assert!(!check(&guard, host, None, true), "{host}");
+            assert!(check(&Guard::new(false, &[]), host, None, false), "{host}");
+        }
+        assert!(guard.check(&HeaderMap::new(), false).is_ok());
+    }
+
+    #[test]
+    fn other_origins_reach_function_urls_only() {
+        let guard = Guard::new(true, &[]);
+        for origin in ["http://evil.example", "null", "http://localhost:3000"] {
+            assert!(!check(&guard, "localhost:9000", Some(origin), false), "{origin}");
+            assert!(check(&guard, "localhost:9000", Some(origin), true), "{origin}");
+        }
+        assert!(check(&guard, "localhost:9000", Some("http://localhost:9000"), false));
+    }
+}

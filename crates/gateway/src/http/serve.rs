@@ -1,0 +1,104 @@
+//! Connections: accepted, bounded in number and patience, and finished in good order when the node ends.
+//!
+//! HTTP/1.1 only; TLS is for a proxy in front.
+
+use crate::gateway::Gateway;
+use crate::route;
+use daemon::drain::Watch;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Pause after an accept that failed for want of descriptors or memory: the next would fail as well.
+const PAUSE: Duration = Duration::from_millis(50);
+/// What a connection too many is told.
+const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n\
+    x-amzn-ErrorType: ServiceException\r\nConnection: close\r\nContent-Length: 118\r\n\r\n\
+    {\"Type\":\"Service\",\"Message\":\"This node has as many connections as `connections` in [http] of lichen.toml allows it.\"}\n";
+
+/// Accepts connections until it is dropped.
+pub async fn accept(listener: TcpListener, gateway: Arc<Gateway>, drain: Watch) {
+    let connections = Arc::new(Semaphore::new(gateway.config.http.connections.min(Semaphore::MAX_PERMITS)));
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // A client that has gone again is no trouble of ours.
+                if error.kind() != io::ErrorKind::ConnectionAborted {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                continue;
+            }
+        };
+        match connections.clone().try_acquire_owned() {
+            Ok(place) => {
+                tokio::spawn(serve(stream, peer, gateway.clone(), drain.clone(), place));
+            }
+            Err(_) => turn_away(stream),
+        }
+    }
+}
+
+/// In one write into an empty socket buffer, or not at all: nobody waits for a client who is not served.
+fn turn_away(stream: TcpStream) {
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.write(BUSY);
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    gateway: Arc<Gateway>,
+    mut drain: Watch,
+    _place: OwnedSemaphorePermit,
+) {
+    let http = &gateway.config.http;
+    if let Err(error) = prepare(&stream, Duration::from_secs(http.stall_s)) {
+        tracing::debug!(%peer, %error, "a connection was gone before it began");
+        return;
+    }
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(http.idle_s.max(1)));
+    builder.max_buf_size(http.head_max.max(8192));
+    let service = service_fn(|request| route::answer(gateway.clone(), peer, request));
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = drain.begun() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%peer, %error, "a connection broke");
+    }
+}
+
+fn prepare(stream: &TcpStream, stall: Duration) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    // For clients that take no more of their answer: the kernel gives up on them, and we need not watch.
+    let milliseconds = u32::try_from(stall.as_millis()).unwrap_or(u32::MAX);
+    Ok(rustix::net::sockopt::set_tcp_user_timeout(stream, milliseconds)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_to_a_connection_too_many_is_well_formed() {
+        let text = std::str::from_utf8(BUSY).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{}", body.len());
+        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
+    }
+}

@@ -1,0 +1,254 @@
+//! Errors as AWS Lambda tells them: a status, a code in a header, and a text in a body whose shape depends on the code.
+
+use crate::http::{BodyError, Response, answer};
+use hyper::header::{HeaderValue, RETRY_AFTER};
+use hyper::{Method, StatusCode};
+use runtime::dispatch::InvokeError;
+use runtime::registry::{CreateError, SettingsError, StoreError, UpdateError};
+use serde_json::{Map, Value};
+use std::fmt::Display;
+use tokio::task::JoinError;
+
+/// What kind of error: Lambda's codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    AccessDenied,
+    InvalidParameterValue,
+    InvalidRequestContent,
+    NotImplemented,
+    PreconditionFailed,
+    RequestEntityTooLarge,
+    ResourceConflict,
+    ResourceNotFound,
+    Serialization,
+    Service,
+    /// Busy, starting, or shutting down: it may be tried again.
+    Unavailable,
+    /// No room on disk: trying again does not help.
+    Full,
+    TooManyRequests,
+    UnknownOperation,
+    Validation,
+}
+
+/// How the body of a kind of error is written.
+struct Form {
+    code: &'static str,
+    status: u16,
+    /// `User` or `Service`; validation errors have none.
+    party: Option<&'static str>,
+    text: &'static str,
+}
+
+const fn form(code: &'static str, status: u16, party: Option<&'static str>, text: &'static str) -> Form {
+    Form { code, status, party, text }
+}
+
+impl Kind {
+    const fn form(self) -> Form {
+        const USER: Option<&str> = Some("User");
+        const SERVICE: Option<&str> = Some("Service");
+        match self {
+            Self::AccessDenied => form("AccessDeniedException", 403, None, "Message"),
+            Self::InvalidParameterValue => form("InvalidParameterValueException", 400, USER, "message"),
+            Self::InvalidRequestContent => form("InvalidRequestContentException", 400, USER, "message"),
+            Self::NotImplemented => form("NotImplementedException", 501, SERVICE, "Message"),
+            Self::PreconditionFailed => form("PreconditionFailedException", 412, USER, "message"),
+            Self::RequestEntityTooLarge => form("RequestEntityTooLargeException", 413, USER, "message"),
+            Self::ResourceConflict => form("ResourceConflictException", 409, USER, "message"),
+            Self::ResourceNotFound => form("ResourceNotFoundException", 404, USER, "Message"),
+            Self::Serialization => form("SerializationException", 400, None, "message"),
+            Self::Service => form("ServiceException", 500, SERVICE, "Message"),
+            Self::Unavailable => form("ServiceException", 503, SERVICE, "Message"),
+            Self::Full => form("ServiceException", 507, SERVICE, "Message"),
+            Self::TooManyRequests => form("TooManyRequestsException", 429, USER, "message"),
+            Self::UnknownOperation => form("UnknownOperationException", 404, None, "message"),
+            Self::Validation => form("ValidationException", 400, None, "message"),
+        }
+    }
+}
+
+/// An error, ready to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    kind: Kind,
+    message: String,
+    /// Why a request was throttled.
+    reason: Option<&'static str>,
+}
+
+/// One constructor for each kind whose text is the caller's.
+macro_rules! constructors {
+    ($($name:ident => $kind:ident),* $(,)?) => {
+        $(pub fn $name(message: impl Into<String>) -> Self {
+            Self { kind: Kind::$kind, message: message.into(), reason: None }
+        })*
+    };
+}
+
+impl Fault {
+    constructors! {
+        access_denied => AccessDenied,
+        invalid_parameter => InvalidParameterValue,
+        invalid_content => InvalidRequestContent,
+        not_implemented => NotImplemented,
+        conflict => ResourceConflict,
+        not_found => ResourceNotFound,
+        serialization => Serialization,
+        too_large => RequestEntityTooLarge,
+        unavailable => Unavailable,
+        full => Full,
+        validation => Validation,
+    }
+
+    pub fn unknown_operation(method: &Method, path: &str) -> Self {
+        let message = format!("This node has no operation {method} {path}.");
+        Self { kind: Kind::UnknownOperation, message, reason: None }
+    }
+
+    /// Something broke here; what exactly is for the log, not for the caller.
+    pub fn internal(error: &(impl std::error::Error + ?Sized)) -> Self {
+        let mut causes = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            causes.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        tracing::error!(error = causes, "a request failed for a reason of the node's own");
+        Self { kind: Kind::Service, message: error.to_string(), reason: None }
+    }
+
+    pub fn stale_revision() -> Self {
+        let message = "The Revision Id provided does not match the latest Revision Id. \
+            Call the GetFunction/GetAlias API to retrieve the latest Revision Id";
+        Self { kind: Kind::PreconditionFailed, message: message.to_owned(), reason: None }
+    }
+
+    pub fn function_not_found(arn: impl Display) -> Self {
+        Self::not_found(format!("Function not found: {arn}"))
+    }
+
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.kind.form().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    #[cfg(test)]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub fn answer(&self) -> Response {
+        let Form { code, party, text, .. } = self.kind.form();
+        let mut body = Map::new();
+        if let Some(reason) = self.reason {
+            body.insert("Reason".into(), reason.into());
+        }
+        if let Some(party) = party {
+            body.insert("Type".into(), party.into());
+        }
+        body.insert(text.into(), self.message.clone().into());
+        let mut response = answer::json_text(self.status(), Value::Object(body).to_string());
+        response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(code));
+        if self.kind == Kind::Unavailable {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<JoinError> for Fault {
+    fn from(error: JoinError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<BodyError> for Fault {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLong { .. } => Self::too_large(error.to_string()),
+            BodyError::NoMemory => Self::unavailable(error.to_string()),
+            BodyError::Stalled(_) | BodyError::Broken(_) => Self::invalid_content(error.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::DiskFull(_) => Self::full(error.to_string()),
+            StoreError::Database(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<SettingsError> for Fault {
+    fn from(error: SettingsError) -> Self {
+        Self::invalid_parameter(error.to_string())
+    }
+}
+
+impl From<CreateError> for Fault {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Exists(_) => Self::conflict(error.to_string()),
+            CreateError::Settings(error) => error.into(),
+            CreateError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<UpdateError<Fault>> for Fault {
+    fn from(error: UpdateError<Fault>) -> Self {
+        match error {
+            UpdateError::NotFound(_) => Self::not_found(error.to_string()),
+            UpdateError::Revision { .. } => Self::stale_revision(),
+            UpdateError::Refused(fault) => fault,
+            UpdateError::Settings(error) => error.into(),
+            UpdateError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<InvokeError> for Fault {
+    fn from(error: InvokeError) -> Self {
+        match error {
+            InvokeError::Throttled { reason } => {
+                let reason = Some(reason.as_str());
+                Self { kind: Kind::TooManyRequests, message: error.to_string(), reason }
+            }
+            InvokeError::Draining | InvokeError::NoWorker => Self::unavailable(error.to_string()),
+            InvokeError::PayloadTooLarge { .. } | InvokeError::ContextTooLarge { .. } => {
+                Self::too_large(error.to_string())
+            }
+            InvokeError::Platform(error) => Self::internal(&error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Body;
+    use runtime::dispatch::ThrottleReason;
+
+    fn told(fault: &Fault) -> (u16, String, String) {
+        let response = fault.answer();
+        let code = response.headers()["x-amzn-errortype"].to_str().unwrap().to_owned();
+        let Body::Whole(body) = response.body() else { panic!("an error is no stream") };
+        (response.status().as_u16(), code, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn errors_have_lambdas_shapes() {
+        let throttled = InvokeError::Throttled { reason: ThrottleReason::ConcurrentInvocationLimitExceeded };
+        let body = r#"{"Reason":"ConcurrentInvocationLimitExceeded","Type":"User","message":"Rate Exceeded."}"#;
+        assert_eq!(told(&throttled.into()), (429, "TooManyRequestsException".into(), body.into()));
+        let body = r#"{"Type":"User","Message":"Function not found: arn"}"#;
+        assert_eq!(told(&Fault::function_not_found("arn")), (404, "ResourceNotFoundException".into(), body.into()));
+        let body = r#"{"message":"1 validation error"}"#;
+        assert_eq!(told(&Fault::validation("1 validation error")), (400, "ValidationException".into(), body.into()));
+        let (status, code, body) = told(&Fault::from(InvokeError::Draining));
+        assert_eq!((status, code.as_str()), (503, "ServiceException"));
+        assert!(body.starts_with(r#"{"Type":"Service","Message":"#), "{body}");
+    }
+}

@@ -1,0 +1,241 @@
+//! Which function: names, partial and whole ARNs, and qualifiers.
+
+use super::constraint;
+use super::fault::Fault;
+use super::scope::{self, Scope};
+use crate::gateway::Gateway;
+use crate::route::Exchange;
+use api::lambda::{LATEST, NAME_MAX};
+use daemon::node::Account;
+use runtime::registry::{Entry, FunctionId};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// The longest ARN, in characters.
+const TEXT_MAX: usize = 140;
+const QUALIFIER_MAX: usize = 128;
+const PATTERN: &str = "(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:)?\
+    (\\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?";
+const QUALIFIER_PATTERN: &str = "\\$(LATEST(\\.PUBLISHED)?)|[a-zA-Z0-9-_$]+";
+const DISAGREE: &str = "The derived qualifier from the function name does not match the specified qualifier.";
+
+/// What a caller wrote for a function, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Written<'a> {
+    region: Option<&'a str>,
+    account: Option<&'a str>,
+    name: &'a str,
+    qualifier: Option<&'a str>,
+}
+
+/// A function that a request means, whether there is one or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    pub account: Cow<'a, str>,
+    pub region: Cow<'a, str>,
+    pub name: Cow<'a, str>,
+    pub qualifier: Option<Cow<'a, str>>,
+}
+
+impl Target<'_> {
+    pub fn id(&self) -> FunctionId {
+        let [account, region, name] = [&self.account, &self.region, &self.name].map(|part| part.clone().into_owned());
+        FunctionId { account, region, name }
+    }
+
+    fn not_found(&self) -> Fault {
+        let qualifier = self.qualifier.as_ref().map(|qualifier| format!(":{qualifier}")).unwrap_or_default();
+        Fault::function_not_found(self.id().arn() + &qualifier)
+    }
+
+    /// The function, in the only version that there is so far.
+    pub fn find(&self, gateway: &Gateway) -> Result<Arc<Entry>, Fault> {
+        if self.qualifier.as_deref().is_some_and(|qualifier| qualifier != LATEST) {
+            return Err(self.not_found());
+        }
+        gateway.registry.find(&self.account, &self.region, &self.name).ok_or_else(|| self.not_found())
+    }
+}
+
+impl Target<'_> {
+    /// The function; one that is not where the request looks is found in another account or region, if it is only there.
+    /// For faces without credentials, whose callers cannot say where to look.
+    pub fn find_anywhere(&self, gateway: &Gateway) -> Result<Arc<Entry>, Fault> {
+        self.find(gateway).or_else(|fault| match &gateway.registry.named(&self.name)[..] {
+            [only] => Ok(only.clone()),
+            _ => Err(fault),
+        })
+    }
+}
+
+/// The function that the path's first star and the query's `Qualifier` mean.
+pub fn of_path(exchange: &Exchange) -> Result<Target<'_>, Fault> {
+    let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
+    resolve(exchange.capture(0), exchange.query("Qualifier"), scope)
+}
+
+/// The function that a name and a qualifier mean in a scope.
+pub fn resolve<'a>(text: Cow<'a, str>, qualifier: Option<Cow<'a, str>>, scope: Scope<'a>) -> Result<Target<'a>, Fault> {
+    check_qualifier(qualifier.as_deref())?;
+    match text {
+        Cow::Borrowed(text) => place(parse(text)?, qualifier, scope),
+        Cow::Owned(text) => {
+            let Target { account, region, name, qualifier } = place(parse(&text)?, qualifier, scope)?;
+            let own = |part: Cow<'_, str>| Cow::Owned(part.into_owned());
+            Ok(Target { account: own(account), region: own(region), name: own(name), qualifier: qualifier.map(own) })
+        }
+    }
+}
+
+fn place<'a>(written: Written<'a>, qualifier: Option<Cow<'a, str>>, scope: Scope<'a>) -> Result<Target<'a>, Fault> {
+    if let Some(region) = written.region.filter(|region| *region != scope.region) {
+        let message = format!("Functions from '{region}' are not reachable in this region ('{}')", scope.region);
+        return Err(Fault::not_found(message));
+    }
+    let qualifier = match (written.qualifier, qualifier) {
+        (Some(one), Some(other)) if one != other => return Err(Fault::invalid_parameter(DISAGREE)),
+        (Some(one), _) => Some(Cow::Borrowed(one)),
+        (None, other) => other,
+    };
+    let account = written.account.map_or(scope.account, Cow::Borrowed);
+    Ok(Target { account, region: scope.region, name: Cow::Borrowed(written.name), qualifier })
+}
+
+fn parse(text: &str) -> Result<Written<'_>, Fault> {
+    if text.len() > TEXT_MAX {
+        let rule = format!("Member must have length less than or equal to {TEXT_MAX}");
+        return Err(constraint::violation("functionName", text, &rule));
+    }
+    let written = take_apart(text).ok_or_else(|| {
+        constraint::violation(
+            "functionName",
+            text,
+            &format!("Member must satisfy regular expression pattern: {PATTERN}"),
+        )
+    })?;
+    if written.name.len() > NAME_MAX {
+        let rule = format!("Member must have length less than or equal to {NAME_MAX}");
+        return Err(Fault::invalid_parameter(constraint::sentence("functionName", text, &rule)));
+    }
+    Ok(written)
+}
+
+/// The pattern above, by hand: every invocation passes here.
+fn take_apart(text: &str) -> Option<Written<'_>> {
+    let is_word =
+        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    if is_word(text) {
+        return Some(Written { region: None, account: None, name: text, qualifier: None });
+    }
+    let parts: Vec<&str> = text.split(':').collect();
+    let mut rest = &parts[..];
+    if let ["arn", partition, "lambda", more @ ..] = rest {
+        let is_partition = partition.is_empty() || partition.strip_prefix("aws").is_some_and(is_partition_rest);
+        rest = if is_partition { more } else { return None };
+    }
+    // What is optional is only there when something follows it: a function may be called `us-east-1`.
+    let mut optional = |is_meant: fn(&str) -> bool| match rest {
+        [first, more @ ..] if !more.is_empty() && is_meant(first) => {
+            rest = more;
+            Some(*first)
+        }
+        _ => None,
+    };
+    let region = optional(is_region);
+    let account = optional(Account::is_valid);
+    optional(|part| part == "function");
+    match *rest {
+        [name] if is_word(name) => Some(Written { region, account, name, qualifier: None }),
+        [name, qualifier] if is_word(name) && (qualifier == LATEST || is_word(qualifier)) => {
+            Some(Written { region, account, name, qualifier: Some(qualifier) })
+        }
+        _ => None,
+    }
+}
+
+fn is_partition_rest(rest: &str) -> bool {
+    rest.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-')
+}
+
+fn is_region(part: &str) -> bool {
+    let digits = part.rsplit('-').next().is_some_and(|last| last.len() == 1 && last.as_bytes()[0].is_ascii_digit());
+    digits && part.split('-').count() >= 3 && daemon::node::Region::is_valid(part)
+}
+
+fn check_qualifier(qualifier: Option<&str>) -> Result<(), Fault> {
+    let Some(qualifier) = qualifier else { return Ok(()) };
+    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_$".contains(&byte);
+    if qualifier.is_empty() || qualifier.len() > QUALIFIER_MAX {
+        let rule = match qualifier.len() {
+            0 => "Member must have length greater than or equal to 1".to_owned(),
+            _ => format!("Member must have length less than or equal to {QUALIFIER_MAX}"),
+        };
+        return Err(constraint::violation("qualifier", qualifier, &rule));
+    }
+    if qualifier != "$LATEST.PUBLISHED" && !qualifier.bytes().all(is_known) {
+        let rule = format!("Member must satisfy regular expression pattern: {QUALIFIER_PATTERN}");
+        return Err(constraint::violation("qualifier", qualifier, &rule));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope() -> Scope<'static> {
+        Scope { account: "000000000000".into(), region: "us-east-1".into() }
+    }
+
+    fn target(text: &'static str, qualifier: Option<&'static str>) -> Result<[String; 4], Fault> {
+        let target = resolve(text.into(), qualifier.map(Cow::Borrowed), scope())?;
+        let qualifier = target.qualifier.unwrap_or_default();
+        Ok([target.account, target.region, target.name, qualifier].map(Cow::into_owned))
+    }
+
+    #[test]
+    fn all_ways_to_write_a_name() {
+        let own = |qualifier: &str| Ok(["000000000000", "us-east-1", "f", qualifier].map(str::to_owned));
+        let other = |qualifier: &str| Ok(["123456789012", "us-east-1", "f", qualifier].map(str::to_owned));
+        assert_eq!(target("f", None), own(""));
+        assert_eq!(target("f:$LATEST", None), own("$LATEST"));
+        assert_eq!(target("f", Some("$LATEST")), own("$LATEST"));
+        assert_eq!(target("function:f:7", Some("7")), own("7"));
+        assert_eq!(target("us-east-1:f", None), own(""));
+        assert_eq!(target("123456789012:function:f", None), other(""));
+        assert_eq!(target("123456789012:f:live", None), other("live"));
+        assert_eq!(target("arn:aws:lambda:us-east-1:123456789012:function:f", None), other(""));
+        assert_eq!(target("arn:aws-us-gov:lambda:us-east-1:123456789012:function:f:$LATEST", None), other("$LATEST"));
+        assert_eq!(target("123456789012", None).unwrap()[2], "123456789012");
+        assert_eq!(target("function", None).unwrap()[2], "function");
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused_in_lambdas_words() {
+        for wrong in
+            ["invalid:function:name", "a/b", "", "f:", "arn:aws:s3:us-east-1:123456789012:function:f", "a:b:c:d:e:f:g"]
+        {
+            let message = target(wrong, None).unwrap_err().message().to_owned();
+            let head = format!(
+                "1 validation error detected: Value '{wrong}' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: (arn:(aws"
+            );
+            assert!(message.starts_with(&head), "{message}");
+        }
+        let long: &'static str = "a".repeat(65).leak();
+        let fault = target(long, None).unwrap_err();
+        assert!(fault.message().ends_with("Member must have length less than or equal to 64"), "{fault:?}");
+        let longer: &'static str = "a".repeat(141).leak();
+        assert!(target(longer, None).unwrap_err().message().ends_with("length less than or equal to 140"));
+    }
+
+    #[test]
+    fn qualifiers_and_regions_must_agree() {
+        assert_eq!(target("f:1", Some("2")).unwrap_err().message(), DISAGREE);
+        assert_eq!(
+            target("arn:aws:lambda:eu-west-1:123456789012:function:f", None).unwrap_err().message(),
+            "Functions from 'eu-west-1' are not reachable in this region ('us-east-1')"
+        );
+        let fault = target("f", Some("invalid-qualifier-with-?-char")).unwrap_err();
+        assert!(fault.message().ends_with("pattern: \\$(LATEST(\\.PUBLISHED)?)|[a-zA-Z0-9-_$]+"), "{fault:?}");
+    }
+}

@@ -1,0 +1,149 @@
+//! `/metrics`: what the node counts, in Prometheus' text format. Written by hand: counters live where they are counted.
+//!
+//! Times are seconds and memory bytes, as Prometheus wants its units.
+
+use crate::gateway::Gateway;
+use crate::http::answer;
+use crate::route::{Answer, Exchange, Route, route};
+use hyper::StatusCode;
+use hyper::header::HeaderValue;
+use runtime::dispatch::counters::{BOUNDS_US, Fault, Tally};
+use runtime::dispatch::snapshot::{FunctionState, NodeState};
+use runtime::function::FunctionKey;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::Ordering;
+
+pub const ROUTES: &[Route] = &[route!(GET "/metrics" GetMetrics => metrics)];
+
+async fn metrics(exchange: Exchange) -> Answer {
+    let gateway = &exchange.gateway;
+    let mut page = Page::default();
+    let state = gateway.dispatcher.snapshot();
+    node(&mut page, gateway, &state);
+    functions(&mut page, &state.functions);
+    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    Ok(answer::with(StatusCode::OK, text, page.0))
+}
+
+fn node(page: &mut Page, gateway: &Gateway, state: &NodeState) {
+    page.metric("lichen_ready", "gauge", "Whether the node takes invocations.");
+    page.sample("lichen_ready", "", u64::from(gateway.waiting_for().is_empty()));
+    page.metric("lichen_in_flight", "gauge", "Invocations that run or wait for an instance.");
+    page.sample("lichen_in_flight", "", state.in_flight);
+    page.metric("lichen_concurrency_limit", "gauge", "The most invocations at once.");
+    page.sample("lichen_concurrency_limit", "", state.concurrency);
+    page.metric("lichen_worker_losses_total", "counter", "Workers that ended unasked.");
+    page.sample("lichen_worker_losses_total", "", state.worker.losses);
+    page.metric("lichen_bills_lost_total", "counter", "Bills that could not be kept.");
+    page.sample("lichen_bills_lost_total", "", gateway.ledger.lost());
+    page.metric("lichen_http_responses_total", "counter", "Answers by the class of their status.");
+    for (class, count) in (1..).zip(&gateway.tally.statuses) {
+        let count = count.load(Ordering::Relaxed);
+        page.sample("lichen_http_responses_total", &format!("{{status=\"{class}xx\"}}"), count);
+    }
+}
+
+/// A function's revisions are one function.
+fn functions(page: &mut Page, states: &[FunctionState]) {
+    let labelled: Vec<(String, &FunctionState)> = states.iter().map(|state| (labels(&state.key), state)).collect();
+    let mut gauges: BTreeMap<&str, [u64; 5]> = BTreeMap::new();
+    let mut tallies: BTreeMap<&str, &Tally> = BTreeMap::new();
+    for (labels, state) in &labelled {
+        let counts = [state.idle, state.busy, state.starting, state.stems, state.queued];
+        let sums = gauges.entry(labels).or_default();
+        sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += u64::from(count));
+        tallies.insert(labels, &state.tally);
+    }
+    page.metric("lichen_instances", "gauge", "Instances by what they do.");
+    for (labels, counts) in &gauges {
+        for (state, count) in ["idle", "busy", "starting", "stem"].iter().zip(counts) {
+            page.sample("lichen_instances", &format!("{{{labels},state=\"{state}\"}}"), count);
+        }
+    }
+    page.metric("lichen_queue_length", "gauge", "Invocations that wait for an instance.");
+    gauges.iter().for_each(|(labels, counts)| page.sample("lichen_queue_length", &format!("{{{labels}}}"), counts[4]));
+    starts(page, &tallies);
+    errors(page, &tallies);
+    durations(page, &tallies);
+}
+
+fn starts(page: &mut Page, tallies: &BTreeMap<&str, &Tally>) {
+    page.metric("lichen_invocations_total", "counter", "Invocations by where their instance came from.");
+    for (labels, tally) in tallies {
+        for (start, count) in [("cold", tally.cold), ("stem", tally.stem), ("warm", tally.warm)] {
+            page.sample("lichen_invocations_total", &format!("{{{labels},start=\"{start}\"}}"), count);
+        }
+    }
+}
+
+fn errors(page: &mut Page, tallies: &BTreeMap<&str, &Tally>) {
+    page.metric("lichen_errors_total", "counter", "Invocations that ended as an error of the function.");
+    for (labels, tally) in tallies {
+        for (fault, count) in Fault::ALL.iter().zip(tally.faults) {
+            page.sample("lichen_errors_total", &format!("{{{labels},error=\"{}\"}}", fault.as_str()), count);
+        }
+    }
+    page.metric("lichen_throttles_total", "counter", "Invocations refused for want of concurrency.");
+    tallies.iter().for_each(|(labels, tally)| {
+        page.sample("lichen_throttles_total", &format!("{{{labels}}}"), tally.throttles);
+    });
+    page.metric("lichen_platform_errors_total", "counter", "Invocations that the node could not serve.");
+    tallies.iter().for_each(|(labels, tally)| {
+        page.sample("lichen_platform_errors_total", &format!("{{{labels}}}"), tally.platform_errors);
+    });
+}
+
+fn durations(page: &mut Page, tallies: &BTreeMap<&str, &Tally>) {
+    const NAME: &str = "lichen_duration_seconds";
+    page.metric(NAME, "histogram", "From the function's being loaded to its answer.");
+    for (labels, tally) in tallies {
+        let mut sum = 0;
+        for (bound, count) in BOUNDS_US.iter().zip(tally.buckets) {
+            sum += count;
+            let bound = *bound as f64 / 1e6;
+            page.sample("lichen_duration_seconds_bucket", &format!("{{{labels},le=\"{bound}\"}}"), sum);
+        }
+        sum += tally.buckets[BOUNDS_US.len()];
+        page.sample("lichen_duration_seconds_bucket", &format!("{{{labels},le=\"+Inf\"}}"), sum);
+        page.sample("lichen_duration_seconds_sum", &format!("{{{labels}}}"), tally.duration_us as f64 / 1e6);
+        page.sample("lichen_duration_seconds_count", &format!("{{{labels}}}"), sum);
+    }
+}
+
+/// Names, versions and regions hold nothing that would have to be escaped.
+fn labels(key: &FunctionKey) -> String {
+    let FunctionKey { account, region, name, version } = key;
+    format!("account=\"{account}\",region=\"{region}\",function=\"{name}\",version=\"{version}\"")
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn metric(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "{name}{labels} {value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_is_cumulative() {
+        let mut tally = Tally { duration_us: 1_500_000, ..Tally::default() };
+        (tally.buckets[0], tally.buckets[3], tally.buckets[BOUNDS_US.len()]) = (2, 1, 1);
+        let mut page = Page::default();
+        durations(&mut page, &BTreeMap::from([("function=\"f\"", &tally)]));
+        let line = |text: &str| page.0.lines().any(|line| line == text);
+        assert!(line("lichen_duration_seconds_bucket{function=\"f\",le=\"0.0001\"} 2"), "{}", page.0);
+        assert!(line("lichen_duration_seconds_bucket{function=\"f\",le=\"0.001\"} 3"), "{}", page.0);
+        assert!(line("lichen_duration_seconds_bucket{function=\"f\",le=\"+Inf\"} 4"), "{}", page.0);
+        assert!(line("lichen_duration_seconds_sum{function=\"f\"} 1.5"), "{}", page.0);
+    }
+}

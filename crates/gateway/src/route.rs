@@ -1,0 +1,237 @@
+//! From a request to the operation that it asks for: tables of operations, one beside each resource, searched in order.
+
+use crate::gateway::Gateway;
+use crate::http::answer::{self, header};
+use crate::http::{Response, path, request_id};
+use crate::lambda::Fault;
+use crate::{health, lambda, metrics, url, v1};
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode};
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// What becomes of a request.
+pub type Answer = Result<Response, Fault>;
+type Act = fn(Exchange) -> Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// One operation: what it answers to, and what it does.
+pub struct Route {
+    /// Nothing for any method.
+    pub method: Option<Method>,
+    /// Segments; `*` stands for one, `**` for all that are left.
+    pub pattern: &'static str,
+    /// As logs and metrics call it.
+    pub name: &'static str,
+    pub act: Act,
+}
+
+/// An entry of a table: `route!(POST "/things/*" CreateThing => create)`.
+macro_rules! route {
+    (ANY $pattern:literal $name:ident => $act:path) => {
+        $crate::route::Route { method: None, pattern: $pattern, name: stringify!($name), act: |x| Box::pin($act(x)) }
+    };
+    ($method:ident $pattern:literal $name:ident => $act:path) => {
+        $crate::route::Route {
+            method: Some(hyper::Method::$method),
+            pattern: $pattern,
+            name: stringify!($name),
+            act: |x| Box::pin($act(x)),
+        }
+    };
+}
+pub(crate) use route;
+
+/// The most used first.
+const TABLES: [&[Route]; 8] = [
+    lambda::invoke::ROUTES,
+    url::ROUTES,
+    lambda::function::ROUTES,
+    lambda::update::ROUTES,
+    lambda::concurrency::ROUTES,
+    v1::ROUTES,
+    health::ROUTES,
+    metrics::ROUTES,
+];
+
+/// A request under way.
+pub struct Exchange {
+    pub gateway: Arc<Gateway>,
+    pub id: String,
+    /// When it arrived: nanoseconds of `CLOCK_MONOTONIC`.
+    pub accepted: u64,
+    pub peer: SocketAddr,
+    pub head: Parts,
+    /// Nothing once it has been read.
+    pub body: Option<Incoming>,
+    /// What the pattern's stars stood for, still encoded.
+    captures: [Span; 2],
+}
+
+/// A part of the path; empty where there is none.
+type Span = (usize, usize);
+
+impl Exchange {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head.headers, name)
+    }
+
+    /// A parameter of the query, decoded.
+    pub fn query(&self, name: &str) -> Option<Cow<'_, str>> {
+        path::query(self.head.uri.query(), name)
+    }
+
+    /// What a star of the pattern stands for, as it came.
+    pub fn raw_capture(&self, star: usize) -> &str {
+        let (start, end) = self.captures[star];
+        &self.head.uri.path()[start..end]
+    }
+
+    /// What a star of the pattern stands for, decoded; empty when it cannot be.
+    pub fn capture(&self, star: usize) -> Cow<'_, str> {
+        path::decode(self.raw_capture(star)).unwrap_or_default()
+    }
+}
+
+/// Answers one request, whatever it is.
+pub async fn answer(
+    gateway: Arc<Gateway>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Response, Infallible> {
+    let accepted = os::monotonic_ns();
+    let (head, body) = request.into_parts();
+    let id = request_id::request_id();
+    let header_id = HeaderValue::from_maybe_shared(Bytes::from(id.clone()));
+    let tracing = tracing::enabled!(target: "gateway::access", tracing::Level::DEBUG);
+    let line = tracing.then(|| (head.method.clone(), head.uri.path().to_owned(), id.clone()));
+    let (name, result) = act(
+        &gateway,
+        Exchange { gateway: gateway.clone(), id, accepted, peer, head, body: Some(body), captures: [(0, 0); 2] },
+    )
+    .await;
+    let mut response = result.unwrap_or_else(|fault| fault.answer());
+    if let Ok(id) = header_id {
+        response.headers_mut().insert("x-amzn-requestid", id);
+    }
+    let status = response.status().as_u16();
+    gateway.tally.count(status);
+    if let Some((method, path, request)) = line {
+        let us = (os::monotonic_ns() - accepted) / 1000;
+        tracing::debug!(target: "gateway::access", operation = name, %method, path, status, us, %peer, request, "answered");
+    }
+    Ok(response)
+}
+
+async fn act(gateway: &Gateway, mut exchange: Exchange) -> (&'static str, Answer) {
+    let found = find(&exchange.head.method, exchange.head.uri.path());
+    let for_pages = matches!(&found, Found::Route(route, _) if route.name == url::NAME);
+    if let Err(refusal) = gateway.guard.check(&exchange.head.headers, for_pages) {
+        return ("refused", Err(Fault::access_denied(refusal.to_string())));
+    }
+    match found {
+        Found::Route(route, captures) => {
+            exchange.captures = captures;
+            (route.name, (route.act)(exchange).await)
+        }
+        Found::OtherMethods(methods) => ("unknown", Ok(method_not_allowed(&methods))),
+        Found::Nothing => ("unknown", Err(Fault::unknown_operation(&exchange.head.method, exchange.head.uri.path()))),
+    }
+}
+
+fn method_not_allowed(methods: &str) -> Response {
+    let body = serde_json::json!({ "message": format!("This path is for {methods} only.") });
+    let mut response = answer::json(StatusCode::METHOD_NOT_ALLOWED, &body);
+    if let Ok(methods) = HeaderValue::from_str(methods) {
+        response.headers_mut().insert(hyper::header::ALLOW, methods);
+    }
+    response
+}
+
+enum Found {
+    Route(&'static Route, [Span; 2]),
+    /// The path is known, for these methods.
+    OtherMethods(String),
+    Nothing,
+}
+
+fn find(method: &Method, path: &str) -> Found {
+    let mut others: Vec<&str> = Vec::new();
+    for route in TABLES.iter().copied().flatten() {
+        let Some(captures) = match_pattern(route.pattern, path) else { continue };
+        match &route.method {
+            Some(known) if known != method => others.push(known.as_str()),
+            _ => return Found::Route(route, captures),
+        }
+    }
+    if others.is_empty() { Found::Nothing } else { Found::OtherMethods(others.join(", ")) }
+}
+
+/// Compares segment by segment; a slash at a path's end means nothing, but for what is left to `**`.
+fn match_pattern(pattern: &str, path: &str) -> Option<[Span; 2]> {
+    let (mut captures, mut star) = ([(0, 0); 2], 0);
+    // Where in the path the segment at hand begins: behind a slash.
+    let mut at = 1;
+    for part in pattern[1..].split('/') {
+        if part == "**" {
+            captures[star] = (at.min(path.len()), path.len());
+            return Some(captures);
+        }
+        let rest = path.get(at..)?;
+        let end = rest.find('/').map_or(path.len(), |slash| at + slash);
+        match part {
+            "*" if end > at => {
+                captures[star] = (at, end);
+                star += 1;
+            }
+            _ if *part == path[at..end] && !part.is_empty() => {}
+            _ => return None,
+        }
+        at = end + 1;
+    }
+    (at >= path.len()).then_some(captures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn captured<'a>(pattern: &str, path: &'a str) -> Option<[&'a str; 2]> {
+        match_pattern(pattern, path).map(|captures| captures.map(|(start, end)| &path[start..end]))
+    }
+
+    #[test]
+    fn patterns() {
+        assert_eq!(captured("/a/*/b", "/a/x%3Ay/b"), Some(["x%3Ay", ""]));
+        assert_eq!(captured("/a/*/b/*", "/a/1/b/2/"), Some(["1", "2"]));
+        assert_eq!(captured("/a", "/a/"), Some(["", ""]));
+        assert_eq!(captured("/f/*/**", "/f/name/x/y"), Some(["name", "x/y"]));
+        assert_eq!(captured("/f/*/**", "/f/name/"), Some(["name", ""]));
+        assert_eq!(captured("/f/*/**", "/f/name"), Some(["name", ""]));
+        for path in ["/a", "/a/", "/a//b", "/a/1/b/c", "/a/1", "", "*", "/"] {
+            assert_eq!(captured("/a/*/b", path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_operation_is_found_by_its_own_pattern() {
+        for route in TABLES.iter().copied().flatten() {
+            let path = route.pattern.replace("**", "x/y").replace('*', "x");
+            let method = route.method.clone().unwrap_or(Method::PATCH);
+            assert!(matches!(find(&method, &path), Found::Route(found, _) if found.name == route.name), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_known_path_names_its_methods() {
+        assert!(
+            matches!(find(&Method::PATCH, "/2015-03-31/functions/f"), Found::OtherMethods(m) if m == "GET, DELETE")
+        );
+        assert!(matches!(find(&Method::GET, "/nowhere"), Found::Nothing));
+    }
+}

@@ -1,0 +1,132 @@
+//! The role `lichen gateway`: opens the node, serves, and ends in good order.
+//!
+//! ```text
+//!           SIGTERM, SIGINT, or the supervisor gone
+//!  serving ────────────────────────────────────────► draining ──► flushed ──► ended
+//!           running invocations finish; new ones get 503, /readyz too
+//! ```
+
+use crate::config::Config;
+use crate::gateway::{Gateway, OpenError};
+use crate::http::serve;
+use crate::supervisor::Supervisor;
+use daemon::drain;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
+
+/// How long running invocations have when nobody is left who would want their answers.
+const ORPHAN_DRAIN: Duration = Duration::from_secs(1);
+/// How long connections and bills have when all invocations have ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How often the code of deleted functions is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(15);
+
+/// Why a gateway could not start.
+#[derive(Debug, Error)]
+pub enum RunError {
+    #[error("no event loop")]
+    Loop(#[source] io::Error),
+    #[error("the listening socket cannot be used")]
+    Listener(#[source] io::Error),
+    #[error("the supervisor's socket cannot be used")]
+    Supervisor(#[source] io::Error),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// Runs a node's gateway until it is told to end, or its supervisor is gone. `listener` is a listening TCP socket;
+/// on `supervisor`, which keeps message boundaries, workers' connections arrive.
+pub fn run(config: Config, listener: OwnedFd, supervisor: OwnedFd) -> Result<(), RunError> {
+    raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("gateway")
+        .build()
+        .map_err(RunError::Loop)?;
+    let result = runtime.block_on(serve_node(config, listener, supervisor));
+    // Nothing that is still there matters any more.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn serve_node(config: Config, listener: OwnedFd, supervisor: OwnedFd) -> Result<(), RunError> {
+    let mut stop = Stop::new(supervisor)?;
+    let listener = TcpListener::from(listener);
+    listener.set_nonblocking(true).map_err(RunError::Listener)?;
+    let local = listener.local_addr().map_err(RunError::Listener)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(RunError::Listener)?;
+    let patience = Duration::from_secs(config.http.drain_s);
+    let (trigger, watch) = drain::new();
+    let gateway = Gateway::open(config, local, watch.signal())?;
+    let accepting = tokio::spawn(serve::accept(listener, gateway.clone(), watch));
+    let sweeping = tokio::spawn(sweep(gateway.clone()));
+    tracing::info!(%local, functions = gateway.registry.all().len(), "the gateway serves");
+    let orphaned = stop.asked(&gateway).await;
+    sweeping.abort();
+    trigger.begin();
+    let patience = if orphaned { ORPHAN_DRAIN.min(patience) } else { patience };
+    tracing::info!(?patience, orphaned, "the gateway drains");
+    gateway.dispatcher.drain(patience).await;
+    accepting.abort();
+    // Connections have their answers to send; what is left of them then is of clients that do not take theirs.
+    let _ = timeout(LAST_WORDS, trigger.finished()).await;
+    let flushed = gateway.blocking(|gateway| gateway.ledger.flush(LAST_WORDS)).await;
+    if !flushed.unwrap_or(false) {
+        tracing::error!("the last bills could not be written");
+    }
+    Ok(())
+}
+
+/// Reasons to end.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+    supervisor: Supervisor,
+}
+
+impl Stop {
+    fn new(supervisor: OwnedFd) -> Result<Self, RunError> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(RunError::Loop)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(RunError::Loop)?,
+            supervisor: Supervisor::new(supervisor).map_err(RunError::Supervisor)?,
+        })
+    }
+
+    /// Waits for one of them: whether it is that the supervisor is gone.
+    async fn asked(&mut self, gateway: &Gateway) -> bool {
+        tokio::select! {
+            _ = self.terminate.recv() => false,
+            _ = self.interrupt.recv() => false,
+            () = self.supervisor.listen(&gateway.dispatcher) => true,
+        }
+    }
+}
+
+async fn sweep(gateway: Arc<Gateway>) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        ticks.tick().await;
+        match gateway.blocking(|gateway| gateway.registry.sweep()).await {
+            Ok(Ok(0)) | Err(_) => {}
+            Ok(Ok(swept)) => tracing::debug!(swept, "code that no function has was deleted"),
+            Ok(Err(error)) => tracing::warn!(%error, "code that no function has could not be deleted"),
+        }
+    }
+}
+
+/// Every connection and every instance takes descriptors; the usual limit of 1,024 is for programs that use `select`.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+}

@@ -1,0 +1,124 @@
+//! From a function's answer to an HTTP response: payload format 2.0.
+
+use crate::http::{Response, answer};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE};
+use serde_json::{Map, Value};
+
+/// Headers that belong to the connection, not to the function.
+const OURS: [&str; 5] = ["connection", "content-length", "keep-alive", "transfer-encoding", "upgrade"];
+
+/// What a client is told of a function that failed: nothing.
+pub fn failed() -> Response {
+    answer::json_text(StatusCode::BAD_GATEWAY, "Internal Server Error")
+}
+
+/// An object with a `statusCode` describes a response; anything else is the body of one.
+pub fn translate(body: Bytes) -> Response {
+    match serde_json::from_slice(&body) {
+        Ok(Value::Object(described)) if described.contains_key("statusCode") => build(described).unwrap_or_else(failed),
+        _ => answer::json_text(StatusCode::OK, body),
+    }
+}
+
+fn build(mut described: Map<String, Value>) -> Option<Response> {
+    let status = match described.remove("statusCode")? {
+        Value::String(digits) => digits.parse().ok()?,
+        number => u16::try_from(number.as_u64()?).ok()?,
+    };
+    let status = StatusCode::from_u16(status).ok().filter(|status| (200..600).contains(&status.as_u16()))?;
+    let is_base64 = described.get("isBase64Encoded") == Some(&Value::Bool(true));
+    let body = match described.remove("body") {
+        None | Some(Value::Null) => Bytes::new(),
+        Some(Value::String(text)) if is_base64 => BASE64.decode(text).ok()?.into(),
+        Some(Value::String(text)) => text.into(),
+        Some(value) => value.to_string().into(),
+    };
+    let mut response = answer::empty(status);
+    *response.body_mut() = crate::http::Body::Whole(body);
+    if let Some(Value::Object(headers)) = described.remove("headers") {
+        for (name, value) in headers.into_iter().filter(|(name, _)| !is_ours(name)) {
+            let value = HeaderValue::try_from(text(value)).ok()?;
+            response.headers_mut().append(HeaderName::try_from(name).ok()?, value);
+        }
+    }
+    if let Some(Value::Array(cookies)) = described.remove("cookies") {
+        for cookie in cookies {
+            response.headers_mut().append(SET_COOKIE, HeaderValue::try_from(text(cookie)).ok()?);
+        }
+    }
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().entry(CONTENT_TYPE).or_insert(json);
+    Some(response)
+}
+
+fn is_ours(name: &str) -> bool {
+    OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours))
+}
+
+fn text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Body;
+    use serde_json::json;
+
+    fn translated(answer: &Value) -> (u16, String, Response) {
+        let response = translate(answer.to_string().into());
+        let Body::Whole(body) = response.body() else { panic!("a function's answer is whole") };
+        (response.status().as_u16(), String::from_utf8(body.to_vec()).unwrap(), response)
+    }
+
+    #[test]
+    fn what_describes_no_response_is_a_body() {
+        for answer in [json!("Hello"), json!({ "message": 1 }), json!(null), json!([1])] {
+            let (status, body, response) = translated(&answer);
+            assert_eq!((status, body), (200, answer.to_string()));
+            assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+        }
+    }
+
+    #[test]
+    fn a_described_response() {
+        let (status, body, response) = translated(&json!({
+            "statusCode": 201,
+            "headers": { "Content-Type": "text/html", "X-Count": 3, "Content-Length": "999", "transfer-encoding": "x" },
+            "cookies": ["a=1", "b=2; Secure"],
+            "body": "<p>",
+        }));
+        assert_eq!((status, body.as_str()), (201, "<p>"));
+        assert_eq!(
+            (&response.headers()[CONTENT_TYPE], &response.headers()["x-count"]),
+            (&"text/html".parse().unwrap(), &"3".parse().unwrap())
+        );
+        assert_eq!(response.headers().get_all(SET_COOKIE).iter().count(), 2);
+        assert!(
+            response.headers().get("content-length").is_none() && response.headers().get("transfer-encoding").is_none()
+        );
+        let (_, body, _) = translated(&json!({ "statusCode": "200", "body": "aGk=", "isBase64Encoded": true }));
+        assert_eq!(body, "hi");
+    }
+
+    #[test]
+    fn nonsense_is_a_failure() {
+        for answer in [
+            json!({ "statusCode": 99 }),
+            json!({ "statusCode": 101 }),
+            json!({ "statusCode": true }),
+            json!({ "statusCode": 200, "headers": { "a": "b\r\nc: d" } }),
+            json!({ "statusCode": 200, "headers": { "a b": "c" } }),
+            json!({ "statusCode": 200, "body": "!", "isBase64Encoded": true }),
+        ] {
+            assert_eq!(translated(&answer).0, 502, "{answer}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Lichen's own API: what a node says of itself beyond Lambda's API. The shapes are `api::node`'s.
+//!
+//! Nothing is changed here: functions are deployed through Lambda's API.
+
+mod functions;
+mod logs;
+mod node;
+mod package;
+
+use crate::lambda::{Fault, name, scope};
+use crate::route::{Exchange, Route, route};
+use runtime::registry::Entry;
+use std::sync::Arc;
+
+pub const ROUTES: &[Route] = &[
+    route!(GET "/v1/node" GetNode => node::node),
+    route!(GET "/v1/pus" ListPus => node::pus),
+    route!(GET "/v1/functions" ListNodeFunctions => functions::list),
+    route!(GET "/v1/functions/*/logs" GetLogs => logs::logs),
+    route!(GET "/v1/functions/*/bills" ListBills => functions::bills),
+    route!(GET "/v1/usage" GetUsage => functions::usage),
+    route!(GET "/v1/instances" ListInstances => functions::revisions),
+    route!(GET "/v1/templates" ListTemplates => node::templates),
+    route!(GET "/v1/code/*" GetCode => package::download),
+];
+
+/// Where packages are, by their hashes.
+pub const CODE: &str = "/v1/code";
+
+/// The function that the path names, in the caller's account and region first, else wherever there is only one.
+fn function(exchange: &Exchange) -> Result<Arc<Entry>, Fault> {
+    let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
+    let target = name::resolve(exchange.capture(0), None, scope)?;
+    target.find_anywhere(&exchange.gateway)
+}
+
+/// A number of the query.
+fn number(exchange: &Exchange, parameter: &str, default: u64) -> Result<u64, Fault> {
+    let Some(text) = exchange.query(parameter) else { return Ok(default) };
+    text.parse().map_err(|_| Fault::invalid_parameter(format!("`{parameter}` is a number, and {text:?} is none")))
+}
