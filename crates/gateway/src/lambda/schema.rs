@@ -114,11 +114,9 @@ fn check_further(request: &Map<String, Value>, bounds: &Bounds) -> Result<(), Fa
     if let Some(variables) = find(request, "Environment.Variables").and_then(Value::as_object) {
         check_environment(variables, bounds)?;
     }
-    if let Some(Value::Array(layers)) = find(request, "Layers") {
-        if let Some(layer) = layers.first() {
-            let layer = layer.as_str().unwrap_or_default();
-            return Err(Fault::invalid_parameter(format!("Layer version {layer} does not exist.")));
-        }
+    if let Some(layer) = find(request, "Layers").and_then(Value::as_array).and_then(|layers| layers.first()) {
+        let layer = layer.as_str().unwrap_or_default();
+        return Err(Fault::invalid_parameter(format!("Layer version {layer} does not exist.")));
     }
     if let Some(tags) = find(request, "Tags").and_then(Value::as_object) {
         check_tags(tags, bounds)?;
