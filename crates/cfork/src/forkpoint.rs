@@ -2,15 +2,17 @@
 //!
 //! A child's first steps, in order: enter its cgroups (each by writing "0" to a tasks file that the worker has opened: a
 //! task that moves itself does not wait for a grace period), attach the code, take the instance's identity, give up all
-//! capabilities, put the log in place of its standard streams, attach its channel, close the template's descriptors.
+//! capabilities, put the log in place of its standard streams, attach its channel, close the template's descriptors and
+//! open its files anew.
 
+use crate::descriptors::{self, Stock};
 use crate::enter::{Entered, fork_into_slot};
 use crate::instance::Instance;
 use crate::invocation::{self, Started};
 use crate::protocol::{self, Kind, Received};
 use interconnect::channel::Channel;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use thiserror::Error;
 
 /// The user and group of every function, inside its sandbox.
@@ -39,6 +41,7 @@ pub struct Child {
 pub struct ForkPoint {
     control: OwnedFd,
     buffer: Vec<u8>,
+    stock: Stock,
 }
 
 impl ForkPoint {
@@ -50,7 +53,7 @@ impl ForkPoint {
         // SAFETY: by the contract.
         let control = unsafe { OwnedFd::from_raw_fd(protocol::CONTROL) };
         rustix::io::fcntl_setfd(&control, rustix::io::FdFlags::CLOEXEC).map_err(|e| ServeError::Socket(e.into()))?;
-        let mut point = Self { control, buffer: Vec::new() };
+        let mut point = Self { control, buffer: Vec::new(), stock: Stock::default() };
         let first = point.receive()?;
         if first.header.kind != Kind::Configure as u32 {
             return Err(ServeError::Unexpected(first.header.kind));
@@ -67,12 +70,19 @@ impl ForkPoint {
         protocol::send(&self.control, Kind::Ready, threads(), 0, 0, report, &[]).map_err(ServeError::Socket)
     }
 
-    /// Serves fork requests, calling `before` ahead of each fork. Returns in the children only, or when the worker is
-    /// gone.
+    /// Looks at what is open beyond the control socket and `known`: children open its files anew and find `/dev/null` in
+    /// place of what is foreign.
+    pub fn take_stock(&mut self, known: &[RawFd]) -> io::Result<&Stock> {
+        self.stock = descriptors::take_stock(&[known, &[self.control.as_raw_fd()]].concat())?;
+        Ok(&self.stock)
+    }
+
+    /// Serves fork requests, calling `before` ahead of each fork and `after` behind it, both in the template. Returns in
+    /// the children only, or when the worker is gone.
     ///
     /// # Safety
     /// As [`fork_into_slot`].
-    pub unsafe fn serve(mut self, mut before: impl FnMut()) -> Result<Child, ServeError> {
+    pub unsafe fn serve(mut self, mut before: impl FnMut(), mut after: impl FnMut()) -> Result<Child, ServeError> {
         loop {
             let request = self.receive()?;
             if request.header.kind != Kind::Fork as u32 {
@@ -84,21 +94,32 @@ impl ForkPoint {
             };
             before();
             // SAFETY: by the contract.
-            match unsafe { fork_into_slot(slot) } {
+            let value = match unsafe { fork_into_slot(slot) } {
                 Ok(Entered::Child) => {
+                    let stock = std::mem::take(&mut self.stock);
                     drop(self);
-                    return Ok(settle(request));
+                    return Ok(settle(request, &stock));
                 }
-                Ok(Entered::Template(pid)) => self.answer(request.header.id, pid.into())?,
-                Err(error) => {
-                    self.answer(request.header.id, -i64::from(error.raw_os_error().unwrap_or(libc::EIO)))?;
-                }
-            }
+                Ok(Entered::Template(pid)) => pid.into(),
+                Err(error) => -i64::from(error.raw_os_error().unwrap_or(libc::EIO)),
+            };
+            self.answer(request.header.id, value)?;
+            after();
         }
     }
 
     fn answer(&self, id: u64, value: i64) -> Result<(), ServeError> {
         protocol::send(&self.control, Kind::Forked, 0, id, value, &[], &[]).map_err(ServeError::Socket)
+    }
+}
+
+/// Forks once, for the sake of the fork handlers that libraries have registered: they bring their threads to rest.
+pub fn rehearse() -> io::Result<()> {
+    // SAFETY: the child ends at once, so it misses neither threads nor locks.
+    match unsafe { libc::fork() } {
+        0 => os::process::exit_now(0),
+        -1 => Err(io::Error::last_os_error()),
+        pid => os::process::wait(pid).map(drop),
     }
 }
 
@@ -109,7 +130,7 @@ pub fn threads() -> u32 {
 }
 
 /// The child's first steps. Where one fails it says so through its channel and ends: it must not run half isolated.
-fn settle(request: Received) -> Child {
+fn settle(request: Received, stock: &Stock) -> Child {
     let forked = os::monotonic_ns();
     let has_code = request.header.flags & 1 == 1;
     let mut descriptors = request.descriptors.into_iter();
@@ -120,7 +141,7 @@ fn settle(request: Received) -> Child {
     let code = if has_code { descriptors.next() } else { None };
     let tasks: Vec<OwnedFd> = descriptors.collect();
     let Ok(mut channel) = Channel::attach(&region, down, up) else { os::process::exit_now(253) };
-    if let Err((step, error)) = isolate(&tasks, code.as_ref().map(AsFd::as_fd), &log) {
+    if let Err((step, error)) = isolate(&tasks, code.as_ref().map(AsFd::as_fd), &log, stock) {
         let _ = channel.sender.send(invocation::NOT_ENTERED, step.as_bytes(), error.to_string().as_bytes());
         os::process::exit_now(252);
     }
@@ -128,7 +149,12 @@ fn settle(request: Received) -> Child {
     Child { config: request.payload, instance: Instance::new(channel, started) }
 }
 
-fn isolate(tasks: &[OwnedFd], code: Option<BorrowedFd<'_>>, log: &OwnedFd) -> Result<(), (&'static str, io::Error)> {
+fn isolate(
+    tasks: &[OwnedFd],
+    code: Option<BorrowedFd<'_>>,
+    log: &OwnedFd,
+    stock: &Stock,
+) -> Result<(), (&'static str, io::Error)> {
     let step = |name: &'static str| move |error: io::Error| (name, error);
     for file in tasks {
         rustix::io::write(file, b"0").map_err(io::Error::from).map_err(step("enter its cgroup"))?;
@@ -141,7 +167,10 @@ fn isolate(tasks: &[OwnedFd], code: Option<BorrowedFd<'_>>, log: &OwnedFd) -> Re
     // A change of identity has closed /proc/self to the process itself.
     os::process::set_dumpable(true);
     os::process::place(log, 1).map_err(step("place its log"))?;
-    os::process::place(log, 2).map_err(step("place its log"))
+    os::process::place(log, 2).map_err(step("place its log"))?;
+    descriptors::blind(stock.foreign.iter().map(|(number, _)| *number))
+        .map_err(step("drop its template's descriptors"))?;
+    descriptors::reopen(&stock.files).map_err(step("open its files"))
 }
 
 #[cfg(test)]
@@ -149,7 +178,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_are_counted() {
+    fn threads_are_counted_and_a_rehearsal_ends() {
         assert!(threads() >= 1);
+        rehearse().unwrap();
     }
 }

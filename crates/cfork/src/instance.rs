@@ -62,6 +62,11 @@ impl Instance {
         self.begun = os::monotonic_ns();
     }
 
+    /// The longest answer that the channel takes.
+    pub fn answer_max(&self) -> usize {
+        self.channel.sender.body_max()
+    }
+
     /// Answers the invocation.
     pub fn reply(&mut self, body: &[u8]) -> Result<(), SendError> {
         self.answer(invocation::REPLY, body)

@@ -9,15 +9,19 @@
 //! | [`protocol`] | what the worker and a template say to each other |
 //! | [`invocation`] | what the gateway and an instance say to each other |
 //! | [`forkpoint`] | the template's side |
+//! | [`descriptors`] | what a template holds open, and what its children do about it |
+//! | [`memory`] | what a template does with its memory so that forks are cheap |
 //! | [`enter`] | how a child gets into its slot |
 //! | [`instance`] | the instance's side |
 //!
 //! No language is known here: `lang/python` and `lang/node` are.
 
+pub mod descriptors;
 pub mod enter;
 pub mod forkpoint;
 pub mod instance;
 pub mod invocation;
+pub mod memory;
 pub mod protocol;
 
 pub use forkpoint::{Child, ForkPoint};
