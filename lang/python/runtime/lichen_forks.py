@@ -1,0 +1,98 @@
+"""Fork hooks: who registered them, which of them a fork of the template needs, and what makes its children differ.
+
+Libraries register hooks with os.register_at_fork. The standard library's own replace locks that other threads might
+hold (threading, logging, concurrent.futures) and seed random again, at a cost of 370 microseconds and 200 page faults. A
+template has one thread, so no lock is held by another; its children seed what there is to seed, and that is all. Hooks
+of other libraries run. When a function forks by itself, in whatever state its threads are, all hooks run.
+
+It does not seed generators that libraries or functions have made for themselves: what a template draws from is copied.
+"""
+
+import os
+import sys
+
+_register = os.register_at_fork
+_hooks = []
+_ours = False
+_descendant = False
+
+
+class _Hooks:
+    """What one call of os.register_at_fork has registered."""
+
+    __slots__ = ("before", "child", "parent", "always")
+
+    def __init__(self, before, child, parent, always):
+        self.before = before
+        self.child = child
+        self.parent = parent
+        self.always = always
+
+
+def install():
+    """Takes the place of os.register_at_fork."""
+    _register(before=_before, after_in_child=_in_child, after_in_parent=_in_parent)
+    os.register_at_fork = register
+
+
+def register(*, before=None, after_in_child=None, after_in_parent=None):
+    """Register callables to be called when forking a new process."""
+    if before is None and after_in_child is None and after_in_parent is None:
+        raise TypeError("At least one argument is required.")
+    for hook in (before, after_in_child, after_in_parent):
+        if hook is not None and not callable(hook):
+            raise TypeError(f"{hook!r} is not callable")
+    caller = sys._getframe(1).f_globals.get("__name__") or ""
+    always = caller.partition(".")[0] not in sys.stdlib_module_names
+    _hooks.append(_Hooks(before, after_in_child, after_in_parent, always))
+
+
+def forking_ourselves(yes):
+    """Whether forks from now on are the template's own."""
+    global _ours
+    _ours = yes
+
+
+def is_descendant():
+    """Whether this process was forked by the function: it must not answer in the instance's name."""
+    return _descendant
+
+
+def _run(hooks):
+    for hook in hooks:
+        if hook is not None:
+            try:
+                hook()
+            except BaseException:  # as the interpreter does: a hook that fails is told of, the fork goes on
+                sys.excepthook(*sys.exc_info())
+
+
+def _before():
+    _run(hooks.before for hooks in reversed(_hooks) if hooks.always or not _ours)
+
+
+def _in_parent():
+    _run(hooks.parent for hooks in _hooks if hooks.always or not _ours)
+
+
+def _in_child():
+    global _descendant
+    _run(hooks.child for hooks in _hooks if hooks.always or not _ours)
+    if _ours:
+        forking_ourselves(False)
+        _differ()
+    else:
+        _descendant = True
+
+
+def _differ():
+    """Seeds what siblings would otherwise share, and renews what they know of themselves."""
+    modules = sys.modules
+    if (random := modules.get("random")) is not None:
+        random.seed()
+    if (numpy_random := modules.get("numpy.random")) is not None:
+        numpy_random.seed()
+    if (ssl := modules.get("_ssl")) is not None:
+        ssl.RAND_add(os.urandom(32), 32.0)
+    if (threading := modules.get("threading")) is not None:
+        threading.main_thread()._set_native_id()

@@ -1,0 +1,36 @@
+"""The root logger as functions find it on Lambda: one handler, to the log, with the request's id in every line."""
+
+import logging
+import sys
+import time
+
+_request_id = ""
+
+
+def set_request(request_id):
+    """Lines from now on belong to this request."""
+    global _request_id
+    _request_id = request_id
+
+
+class LambdaLoggerHandler(logging.Handler):
+    """Writes to whatever sys.stdout is by then."""
+
+    def emit(self, record):
+        sys.stdout.write(self.format(record))
+
+
+def _add_request(record):
+    record.aws_request_id = _request_id
+    return True
+
+
+def install():
+    """Gives the root logger its handler."""
+    form = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
+    formatter = logging.Formatter(form, "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = LambdaLoggerHandler()
+    handler.setFormatter(formatter)
+    handler.addFilter(_add_request)
+    logging.getLogger().addHandler(handler)
