@@ -13,8 +13,28 @@ pub struct RuntimeFile {
     pub text: &'static str,
 }
 
+macro_rules! script {
+    ($from:literal, $to:literal, $name:literal) => {
+        RuntimeFile {
+            name: concat!($to, "/", $name),
+            text: include_str!(concat!("../../../../lang/", $from, "/", $name)),
+        }
+    };
+}
+
 /// The scripts that templates run.
-pub const SCRIPTS: &[RuntimeFile] = &[];
+pub const SCRIPTS: &[RuntimeFile] = &[
+    script!("python/runtime", "python", "lichen_answer.py"),
+    script!("python/runtime", "python", "lichen_context.py"),
+    script!("python/runtime", "python", "lichen_errors.py"),
+    script!("python/runtime", "python", "lichen_forks.py"),
+    script!("python/runtime", "python", "lichen_function.py"),
+    script!("python/runtime", "python", "lichen_instance.py"),
+    script!("python/runtime", "python", "lichen_logging.py"),
+    script!("python/runtime", "python", "lichen_rehearsal.py"),
+    script!("python/runtime", "python", "lichen_template.py"),
+    script!("python/runtime", "python", "template.py"),
+];
 
 /// An interpreter found on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -95,7 +95,7 @@ async fn a_start_is_quick(bench: &Bench) {
             median(3),
             median(4)
         );
-        assert!(total[total.len() / 2] < 50_000_000, "a start takes less than 50 ms even on a loaded machine");
+        assert!(total[total.len() / 2] < 500_000_000, "a start takes less than half a second even on a loaded machine");
     }
 }
 
