@@ -7,6 +7,7 @@
 //! | [`gateway`] | what every request can reach |
 //! | [`route`] | from a request to an operation |
 //! | [`http`] | connections, bodies, paths, who may call |
+//! | [`spans`] | when an invocation passed its stations, for who asks |
 //! | [`lambda`], [`url`], [`v1`], [`metrics`], [`health`] | the faces |
 //!
 //! What runs functions is `runtime`; nothing here knows what an instance is.
@@ -20,6 +21,7 @@ mod lambda;
 mod metrics;
 mod route;
 pub mod run;
+mod spans;
 mod supervisor;
 mod url;
 mod v1;

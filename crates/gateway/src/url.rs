@@ -10,6 +10,7 @@ use crate::http::BodyError;
 use crate::lambda::invoke::trace_id;
 use crate::lambda::{Fault, name, scope};
 use crate::route::{Answer, Exchange, Route, route};
+use crate::spans;
 use bytes::Bytes;
 use runtime::dispatch::Call;
 use runtime::registry::Entry;
@@ -28,6 +29,7 @@ async fn call(mut exchange: Exchange) -> Answer {
         None => Bytes::new(),
     };
     let payload = event::build(&exchange, &entry, &body);
+    let spans_wanted = spans::wanted(&exchange);
     let call = Call {
         payload: payload.into(),
         trace_id: trace_id(&exchange),
@@ -36,7 +38,11 @@ async fn call(mut exchange: Exchange) -> Answer {
         ..Call::default()
     };
     let outcome = exchange.gateway.dispatcher.invoke(&entry.function, call).await?;
-    Ok(if outcome.failed { reply::failed() } else { reply::translate(outcome.body) })
+    let mut response = if outcome.failed { reply::failed() } else { reply::translate(outcome.body) };
+    if spans_wanted {
+        spans::tell(&mut response, &outcome.report);
+    }
+    Ok(response)
 }
 
 fn too_long(error: BodyError) -> Fault {

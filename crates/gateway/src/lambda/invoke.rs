@@ -6,6 +6,7 @@ use super::{constraint, name};
 use crate::gateway::Gateway;
 use crate::http::{BodyError, Response, answer, request_id};
 use crate::route::{Answer, Exchange, Route, route};
+use crate::spans;
 use api::lambda::LATEST;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -45,6 +46,7 @@ async fn invoke(mut exchange: Exchange) -> Answer {
             ));
         }
     }
+    let spans_wanted = spans::wanted(&exchange);
     let trace_id = trace_id(&exchange);
     let trace_header = HeaderValue::from_str(&trace_id).ok();
     let call = Call {
@@ -58,7 +60,11 @@ async fn invoke(mut exchange: Exchange) -> Answer {
         ..Call::default()
     };
     let outcome = exchange.gateway.dispatcher.invoke(&entry.function, call).await?;
+    let report = spans_wanted.then(|| outcome.report.clone());
     let mut response = answered(outcome);
+    if let Some(report) = report {
+        spans::tell(&mut response, &report);
+    }
     if let Some(trace) = trace_header {
         response.headers_mut().insert("x-amzn-trace-id", trace);
     }
