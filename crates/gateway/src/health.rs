@@ -5,7 +5,8 @@ use crate::route::{Answer, Exchange, Route, route};
 use hyper::StatusCode;
 use serde_json::json;
 
-pub const ROUTES: &[Route] = &[route!(GET "/healthz" Health => health), route!(GET "/readyz" Ready => ready)];
+pub const ROUTES: &[Route] =
+    &[route!(GET "/healthz" Health for Anybody => health), route!(GET "/readyz" Ready for Anybody => ready)];
 
 async fn health(_: Exchange) -> Answer {
     Ok(answer::json(StatusCode::OK, &json!({ "status": "alive" })))

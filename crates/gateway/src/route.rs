@@ -2,6 +2,7 @@
 
 use crate::gateway::Gateway;
 use crate::http::answer::{self, header};
+use crate::http::guard::Callers;
 use crate::http::{Response, path, request_id};
 use crate::lambda::Fault;
 use crate::{health, lambda, metrics, url, v1};
@@ -26,21 +27,30 @@ pub struct Route {
     pub method: Option<Method>,
     /// Segments; `*` stands for one, `**` for all that are left.
     pub pattern: &'static str,
-    /// As logs and metrics call it.
+    /// As logs call it.
     pub name: &'static str,
+    /// Who may ask for it.
+    pub callers: Callers,
     pub act: Act,
 }
 
-/// An entry of a table: `route!(POST "/things/*" CreateThing => create)`.
+/// An entry of a table: `route!(POST "/things/*" CreateThing => create)`; `for Pages` where others than programs may call.
 macro_rules! route {
-    (ANY $pattern:literal $name:ident => $act:path) => {
-        $crate::route::Route { method: None, pattern: $pattern, name: stringify!($name), act: |x| Box::pin($act(x)) }
-    };
     ($method:ident $pattern:literal $name:ident => $act:path) => {
+        $crate::route::route!($method $pattern $name for Programs => $act)
+    };
+    (ANY $pattern:literal $name:ident for $callers:ident => $act:path) => {
+        $crate::route::route!(@ None, $pattern, $name, $callers, $act)
+    };
+    ($method:ident $pattern:literal $name:ident for $callers:ident => $act:path) => {
+        $crate::route::route!(@ Some(hyper::Method::$method), $pattern, $name, $callers, $act)
+    };
+    (@ $method:expr, $pattern:literal, $name:ident, $callers:ident, $act:path) => {
         $crate::route::Route {
-            method: Some(hyper::Method::$method),
+            method: $method,
             pattern: $pattern,
             name: stringify!($name),
+            callers: $crate::http::guard::Callers::$callers,
             act: |x| Box::pin($act(x)),
         }
     };
@@ -130,8 +140,11 @@ pub async fn answer(
 
 async fn act(gateway: &Gateway, mut exchange: Exchange) -> (&'static str, Answer) {
     let found = find(&exchange.head.method, exchange.head.uri.path());
-    let for_pages = matches!(&found, Found::Route(route, _) if route.name == url::NAME);
-    if let Err(refusal) = gateway.guard.check(&exchange.head.headers, for_pages) {
+    let callers = match &found {
+        Found::Route(route, _) => route.callers,
+        Found::OtherMethods(_) | Found::Nothing => Callers::Programs,
+    };
+    if let Err(refusal) = gateway.guard.check(&exchange.head.headers, callers) {
         return ("refused", Err(Fault::access_denied(refusal.to_string())));
     }
     match found {

@@ -16,9 +16,7 @@ use runtime::dispatch::Call;
 use runtime::registry::Entry;
 use std::sync::Arc;
 
-pub const ROUTES: &[Route] = &[route!(ANY "/f/*/**" FunctionUrl => call)];
-/// What this operation is called, where it is treated unlike all others.
-pub const NAME: &str = "FunctionUrl";
+pub const ROUTES: &[Route] = &[route!(ANY "/f/*/**" FunctionUrl for Pages => call)];
 
 async fn call(mut exchange: Exchange) -> Answer {
     let entry = find(&exchange)?;

@@ -3,7 +3,8 @@
 //! Two ways in, two checks. A page sends a request across origins: browsers say so in `Origin`. A page's own name is made
 //! to mean this machine (DNS rebinding): then `Host` is that name. Programs send no `Origin`, and call the node by address.
 //!
-//! Function URLs are meant for web pages, and decide about origins themselves; only the second check is theirs.
+//! Function URLs are meant for web pages, and decide about origins themselves; only the second check is theirs. Probes
+//! may call the node whatever they like.
 
 use hyper::HeaderMap;
 use hyper::header::{HOST, ORIGIN};
@@ -21,7 +22,18 @@ pub enum Refusal {
     CrossOrigin { origin: String },
 }
 
-/// Who may call.
+/// Whom an operation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callers {
+    /// Programs, and pages that come from this node itself.
+    Programs,
+    /// Web pages of whatever origin too.
+    Pages,
+    /// Everybody, by whatever name they know this node.
+    Anybody,
+}
+
+/// Tells who may call.
 pub struct Guard {
     /// Whether the node listens on this machine only, where nobody but its users can mean to call it.
     local: bool,
@@ -33,15 +45,18 @@ impl Guard {
         Self { local, hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect() }
     }
 
-    /// `for_pages`: whether the request's target is meant for web pages.
-    pub fn check(&self, headers: &HeaderMap, for_pages: bool) -> Result<(), Refusal> {
+    /// Whether a request may ask for what is for `callers`.
+    pub fn check(&self, headers: &HeaderMap, callers: Callers) -> Result<(), Refusal> {
+        if callers == Callers::Anybody {
+            return Ok(());
+        }
         let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
         let host = text(HOST).unwrap_or_default();
         if self.local && !self.knows(name_of(&host)) {
             return Err(Refusal::UnknownHost { host: host.into_owned() });
         }
         match text(ORIGIN) {
-            Some(origin) if !for_pages && !is_same(&origin, &host) => {
+            Some(origin) if callers == Callers::Programs && !is_same(&origin, &host) => {
                 Err(Refusal::CrossOrigin { origin: origin.into_owned() })
             }
             _ => Ok(()),
@@ -75,13 +90,13 @@ fn is_same(origin: &str, host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn check(guard: &Guard, host: &str, origin: Option<&str>, for_pages: bool) -> bool {
+    fn check(guard: &Guard, host: &str, origin: Option<&str>, callers: Callers) -> bool {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, host.parse().unwrap());
         if let Some(origin) = origin {
             headers.insert(ORIGIN, origin.parse().unwrap());
         }
-        guard.check(&headers, for_pages).is_ok()
+        guard.check(&headers, callers).is_ok()
     }
 
     #[test]
@@ -89,23 +104,24 @@ mod tests {
         let guard = Guard::new(true, &["Build.Example".to_owned()]);
         for host in ["127.0.0.1:9000", "localhost", "LOCALHOST:1", "f.localhost:9000", "[::1]:9000", "build.example:80"]
         {
-            assert!(check(&guard, host, None, false), "{host}");
+            assert!(check(&guard, host, None, Callers::Programs), "{host}");
         }
         for host in ["evil.example:9000", "localhost.evil.example", "127.0.0.1.evil.example"] {
-            assert!(!check(&guard, host, None, false), "{host}");
-            assert!(!check(&guard, host, None, true), "{host}");
-            assert!(check(&Guard::new(false, &[]), host, None, false), "{host}");
+            assert!(!check(&guard, host, None, Callers::Programs), "{host}");
+            assert!(!check(&guard, host, None, Callers::Pages), "{host}");
+            assert!(check(&guard, host, None, Callers::Anybody), "{host}");
+            assert!(check(&Guard::new(false, &[]), host, None, Callers::Programs), "{host}");
         }
-        assert!(guard.check(&HeaderMap::new(), false).is_ok());
+        assert!(guard.check(&HeaderMap::new(), Callers::Programs).is_ok());
     }
 
     #[test]
     fn other_origins_reach_function_urls_only() {
         let guard = Guard::new(true, &[]);
         for origin in ["http://evil.example", "null", "http://localhost:3000"] {
-            assert!(!check(&guard, "localhost:9000", Some(origin), false), "{origin}");
-            assert!(check(&guard, "localhost:9000", Some(origin), true), "{origin}");
+            assert!(!check(&guard, "localhost:9000", Some(origin), Callers::Programs), "{origin}");
+            assert!(check(&guard, "localhost:9000", Some(origin), Callers::Pages), "{origin}");
         }
-        assert!(check(&guard, "localhost:9000", Some("http://localhost:9000"), false));
+        assert!(check(&guard, "localhost:9000", Some("http://localhost:9000"), Callers::Programs));
     }
 }
