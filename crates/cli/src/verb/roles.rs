@@ -4,8 +4,7 @@ use super::settings::Settings;
 use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
 use clap::Args;
-use daemon::node::Node;
-use daemon::telemetry::{self, Log};
+use daemon::telemetry;
 use os::child;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -32,7 +31,9 @@ pub fn gateway(arguments: GatewayArguments) -> Verdict {
     os::process::set_name(c"lichen-gateway");
     let listener = handed_over(child::FIRST_DESCRIPTOR, "listening socket")?;
     let supervisor = handed_over(child::FIRST_DESCRIPTOR + 1, "supervisor")?;
-    let _ = (listener, supervisor, arguments);
+    let config = arguments.settings.config(None)?;
+    telemetry::start(&config.log).map_err(|error| wrong(error.to_string()))?;
+    gateway::run(config, listener, supervisor)?;
     Ok(Exit::Done)
 }
 
@@ -40,18 +41,11 @@ pub fn worker(arguments: WorkerArguments) -> Verdict {
     os::process::set_name(c"lichen-worker");
     let socket = handed_over(child::FIRST_DESCRIPTOR, "connection")?;
     let lifeline = handed_over(child::FIRST_DESCRIPTOR + 1, "lifeline")?;
-    begin_log(&arguments.settings)?;
+    let log = arguments.settings.config(None)?.log;
+    telemetry::start(&log).map_err(|error| wrong(error.to_string()))?;
     let settings = sandbox::container::Settings { stage: arguments.stage, libraries: arguments.libraries };
     worker::role::run(&settings, socket, lifeline)?;
     Ok(Exit::Done)
-}
-
-fn begin_log(settings: &Settings) -> anyhow::Result<()> {
-    let source = settings.source()?;
-    let mut sections = source.parse().map_err(|error| wrong(error.to_string()))?;
-    let log: Log = sections.take("log").map_err(|error| wrong(error.to_string()))?;
-    let (_, log) = settings.override_with(None, Node::default(), log);
-    telemetry::start(&log).map_err(|error| wrong(error.to_string()))
 }
 
 fn handed_over(number: i32, what: &str) -> anyhow::Result<OwnedFd> {

@@ -8,11 +8,10 @@ use super::settings::Settings;
 use crate::node::{explain, payload};
 use crate::supervisor::folder::{self, DataFolder};
 use crate::supervisor::{Notice, Supervisor};
-use crate::verdict::{Exit, Verdict};
+use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
 use api::Client;
 use clap::Args;
-use daemon::node::Node;
 use daemon::telemetry;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
@@ -44,9 +43,10 @@ pub fn act(arguments: Arguments) -> Verdict {
     let settings =
         Settings { data_dir: Some(temporary.path().to_owned()), log_level: Some(log_level), ..Settings::default() };
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let (node, log) = settings.override_with(Some(listen), Node::default(), telemetry::Log::default());
-    telemetry::start(&log)?;
-    let mut supervisor = Supervisor::new(plan(&node, DataFolder::take(temporary.path())?, settings, DRAIN)?)?;
+    let log = settings.config(None)?.log;
+    telemetry::start(&log).map_err(|error| wrong(error.to_string()))?;
+    let folder = DataFolder::take(temporary.path())?;
+    let mut supervisor = Supervisor::new(plan(listen, folder, settings, DRAIN)?)?;
     let endpoint = supervisor.endpoint();
     let (stop, done) = std::io::pipe().context("cannot make a pipe")?;
     let (tell_ready, ready) = sync_channel(1);

@@ -7,15 +7,14 @@ use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
 use api::Client;
 use clap::Args;
-use daemon::node::Node;
-use daemon::telemetry::{self, Log};
+use daemon::telemetry;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How long running invocations have when the node ends, a little more than the gateway gives them itself.
-const DRAIN: Duration = Duration::from_secs(35);
+/// What the gateway has, beyond the time it gives to running invocations, when the node ends.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -28,14 +27,11 @@ pub struct Arguments {
 
 pub fn act(arguments: Arguments) -> Verdict {
     let Arguments { listen, settings } = arguments;
-    let source = settings.source()?;
-    let mut sections = source.parse().map_err(|error| wrong(error.to_string()))?;
-    let node: Node = sections.take("node").map_err(|error| wrong(error.to_string()))?;
-    let log: Log = sections.take("log").map_err(|error| wrong(error.to_string()))?;
-    let (node, log) = settings.override_with(listen, node, log);
-    telemetry::start(&log).map_err(|error| wrong(error.to_string()))?;
-    let folder = DataFolder::take(&node.data_dir)?;
-    let mut supervisor = Supervisor::new(plan(&node, folder, settings, DRAIN)?)?;
+    let config = settings.config(listen)?;
+    telemetry::start(&config.log).map_err(|error| wrong(error.to_string()))?;
+    let folder = DataFolder::take(&config.node.data_dir)?;
+    let drain = Duration::from_secs(config.http.drain_s) + LAST_WORDS;
+    let mut supervisor = Supervisor::new(plan(config.node.listen, folder, settings, drain)?)?;
     let endpoint = supervisor.endpoint();
     let place = supervisor.folder().path().to_owned();
     supervisor.run(None, |notice| match notice {
@@ -50,14 +46,14 @@ pub fn act(arguments: Arguments) -> Verdict {
 }
 
 /// What to start for a node like this.
-pub fn plan(node: &Node, folder: DataFolder, settings: Settings, drain: Duration) -> anyhow::Result<Plan> {
+pub fn plan(listen: SocketAddr, folder: DataFolder, settings: Settings, drain: Duration) -> anyhow::Result<Plan> {
     let stage = folder.path().join("stage");
     std::fs::create_dir_all(&stage).with_context(|| format!("cannot make {}", stage.display()))?;
     let settings = Settings { data_dir: Some(folder.path().to_owned()), ..settings };
     let mut worker = vec!["--stage".to_owned(), stage.display().to_string()];
     worker.extend(["--libraries".to_owned(), libraries()?.display().to_string()]);
     worker.extend(settings.arguments());
-    Ok(Plan { listen: node.listen, folder, gateway: settings.arguments(), worker, drain })
+    Ok(Plan { listen, folder, gateway: settings.arguments(), worker, drain })
 }
 
 /// The folder of the language runtimes' libraries: beside this program, or where packages put them.

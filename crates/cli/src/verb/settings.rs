@@ -3,8 +3,9 @@
 use crate::verdict::wrong;
 use clap::Args;
 use daemon::config::Source;
-use daemon::node::{Account, Node, Region};
-use daemon::telemetry::{Format, Log};
+use daemon::node::{Account, Region};
+use daemon::telemetry::Format;
+use gateway::Config;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -32,24 +33,20 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The configuration file, an empty one where there is none.
-    pub fn source(&self) -> anyhow::Result<Source> {
-        match &self.config {
-            Some(path) => Source::read(path).map_err(|error| wrong(chain(&error))),
-            None => Ok(Source::default()),
-        }
-    }
-
-    /// The two sections that every daemon reads, the command line's wishes in them.
-    pub fn override_with(&self, listen: Option<SocketAddr>, node: Node, log: Log) -> (Node, Log) {
-        let node = Node {
-            listen: listen.unwrap_or(node.listen),
-            data_dir: self.data_dir.clone().unwrap_or(node.data_dir),
-            account: self.account.clone().unwrap_or(node.account),
-            region: self.region.clone().unwrap_or(node.region),
+    /// The node's configuration: the file, and what the command line overrules.
+    pub fn config(&self, listen: Option<SocketAddr>) -> anyhow::Result<Config> {
+        let source = match &self.config {
+            Some(path) => Source::read(path).map_err(|error| wrong(chain(&error)))?,
+            None => Source::default(),
         };
-        let log = Log { format: self.log.unwrap_or(log.format), level: self.log_level.clone().unwrap_or(log.level) };
-        (node, log)
+        let mut config = Config::from_source(&source).map_err(|error| wrong(chain(&error)))?;
+        overrule(&mut config.node.listen, listen);
+        overrule(&mut config.node.data_dir, self.data_dir.clone());
+        overrule(&mut config.node.account, self.account.clone());
+        overrule(&mut config.node.region, self.region.clone());
+        overrule(&mut config.log.format, self.log);
+        overrule(&mut config.log.level, self.log_level.clone());
+        Ok(config)
     }
 
     /// The same options as a command line.
@@ -70,8 +67,14 @@ impl Settings {
     }
 }
 
+fn overrule<T>(setting: &mut T, typed: Option<T>) {
+    if let Some(typed) = typed {
+        *setting = typed;
+    }
+}
+
 /// An error with its causes, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -85,6 +88,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
     use clap::Parser;
+    use daemon::node::Node;
 
     #[derive(Parser)]
     struct Typed {
@@ -97,9 +101,9 @@ mod tests {
         let typed = ["x", "--data-dir", "d", "--account", "123456789012", "--log", "json", "--log-level", "debug"];
         let settings = Typed::parse_from(typed).settings;
         assert_eq!(settings.arguments(), typed[1..]);
-        let (node, log) = settings.override_with(None, Node::default(), Log::default());
-        assert_eq!((node.data_dir, node.region), (PathBuf::from("d"), Node::default().region));
-        assert_eq!((log.format, log.level.as_str()), (Format::Json, "debug"));
+        let config = settings.config(None).unwrap();
+        assert_eq!((config.node.data_dir, config.node.region), (PathBuf::from("d"), Node::default().region));
+        assert_eq!((config.log.format, config.log.level.as_str()), (Format::Json, "debug"));
         assert!(Typed::try_parse_from(["x", "--account", "1"]).is_err());
     }
 }
