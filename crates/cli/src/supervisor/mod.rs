@@ -106,7 +106,8 @@ impl Supervisor {
         if result.is_err() {
             // Whatever went wrong, what has been started is ended in order.
             self.draining = true;
-            self.asked_to_end(&mut tell);
+            self.gateway.end(TEAR_DOWN_NOW);
+            self.worker.end(TEAR_DOWN);
             self.supervise(None, &mut tell)?;
         }
         result
