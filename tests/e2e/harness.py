@@ -24,7 +24,7 @@ from botocore.config import Config
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 BINARY = Path(os.environ.get("LICHEN_BINARY", REPOSITORY / "target/debug/lichen"))
-FUNCTIONS = HERE / "functions"
+FIXTURES = HERE / "fixtures"
 PATIENCE = 30
 
 
@@ -137,9 +137,9 @@ def package(folder):
 
 
 def deploy(api, folder, name=None, **settings):
-    """Makes a function of a folder below functions/; answers its name."""
+    """Makes a function of a folder below fixtures/; answers its name."""
     name = name or f"{folder}-{uuid.uuid4().hex[:8]}"
-    is_node = (FUNCTIONS / folder / "index.js").exists()
+    is_node = (FIXTURES / folder / "index.js").exists()
     defaults = {
         "Runtime": "nodejs20.x" if is_node else "python3.11",
         "Handler": "index.handler" if is_node else "app.handler",
@@ -147,7 +147,7 @@ def deploy(api, folder, name=None, **settings):
         "Timeout": 30,
         "MemorySize": 256,
     }
-    api.create_function(FunctionName=name, Code={"ZipFile": package(FUNCTIONS / folder)}, **{**defaults, **settings})
+    api.create_function(FunctionName=name, Code={"ZipFile": package(FIXTURES / folder)}, **{**defaults, **settings})
     api.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
     return name
 

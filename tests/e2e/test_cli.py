@@ -13,7 +13,7 @@ import uuid
 from pathlib import Path
 
 import harness
-from harness import BINARY, FUNCTIONS, REPOSITORY, Node, alive, descendants, eventually, lichen, package
+from harness import BINARY, FIXTURES, REPOSITORY, Node, alive, descendants, eventually, lichen, package
 
 DONE, FUNCTION_FAILED, WRONG_USAGE, PLATFORM_FAILED = range(4)
 GREET = REPOSITORY / "examples/greet"
@@ -59,8 +59,8 @@ class Verbs(unittest.TestCase):
     def test_a_folder_a_file_and_a_zip(self):
         with tempfile.TemporaryDirectory() as folder:
             archive = Path(folder) / "code.zip"
-            archive.write_bytes(package(FUNCTIONS / "counter"))
-            for path in (FUNCTIONS / "counter", FUNCTIONS / "counter/app.py", archive):
+            archive.write_bytes(package(FIXTURES / "counter"))
+            for path in (FIXTURES / "counter", FIXTURES / "counter/app.py", archive):
                 self.assertEqual(self.answer(self.deploy(path))["calls"], 1)
 
     def test_nodejs(self):
@@ -81,7 +81,7 @@ class Verbs(unittest.TestCase):
 
     def test_settings_arrive(self):
         name = self.deploy(
-            FUNCTIONS / "counter", "--env", "GREETING=a=b", "--memory", 200, "--timeout", 7, "--runtime", "python",
+            FIXTURES / "counter", "--env", "GREETING=a=b", "--memory", 200, "--timeout", 7, "--runtime", "python",
             "--handler", "app.handler", "--isolation", "request", "--max-concurrency", 3, "--min-warm", 1,
         )
         first, second = self.answer(name), self.answer(name)
@@ -94,22 +94,22 @@ class Verbs(unittest.TestCase):
         self.assertEqual(reserved["ReservedConcurrentExecutions"], 3)
 
     def test_a_second_deployment_updates(self):
-        name = self.deploy(FUNCTIONS / "counter", "--env", "GREETING=one")
+        name = self.deploy(FIXTURES / "counter", "--env", "GREETING=one")
         self.assertEqual(self.answer(name)["greeting"], "one")
-        done = self.lichen("deploy", FUNCTIONS / "counter", "--name", name, "--env", "GREETING=two")
+        done = self.lichen("deploy", FIXTURES / "counter", "--name", name, "--env", "GREETING=two")
         self.check(done, DONE, "its code as before")
         self.assertEqual(self.answer(name)["greeting"], "two")
         self.check(self.lichen("deploy", GREET, "--name", name), DONE, f"{name} is deployed anew")
         self.assertEqual(self.answer(name)["message"], "Hello, world!")
 
     def test_a_function_that_fails(self):
-        name = self.deploy(FUNCTIONS / "hostile")
+        name = self.deploy(FIXTURES / "hostile")
         done = self.lichen("invoke", name, "-d", '{"do": "raise"}')
         self.check(done, FUNCTION_FAILED, stderr="the function failed: KeyError: 'no such key'")
         self.assertEqual(json.loads(done.stdout)["errorType"], "KeyError")
 
     def test_logs(self):
-        name = self.deploy(FUNCTIONS / "counter")
+        name = self.deploy(FIXTURES / "counter")
         done = self.check(self.lichen("invoke", name, "--log"), DONE, stderr="called 1")
         self.assertIn("REPORT RequestId", done.stderr)
         eventually(lambda: "called 1" in self.lichen("logs", name).stdout, "the log is there")
@@ -141,7 +141,7 @@ class Verbs(unittest.TestCase):
         eventually(arrived, f"{text!r} is in the log")
 
     def test_lists(self):
-        name = self.deploy(FUNCTIONS / "counter")
+        name = self.deploy(FIXTURES / "counter")
         self.answer(name)
         self.check(self.lichen("ls"), DONE, name)
         functions = {function["name"]: function for function in json.loads(self.lichen("ls", "-o", "json").stdout)}
@@ -204,7 +204,7 @@ class Run(unittest.TestCase):
         self.assertIn("image", json.loads(done.stdout))
 
     def test_a_function_that_fails(self):
-        done = lichen("run", FUNCTIONS / "hostile", "-d", '{"do": "exit"}')
+        done = lichen("run", FIXTURES / "hostile", "-d", '{"do": "exit"}')
         self.assertEqual(done.returncode, FUNCTION_FAILED, done)
         self.assertEqual(json.loads(done.stdout)["errorType"], "Runtime.ExitError")
 
@@ -216,7 +216,7 @@ class Run(unittest.TestCase):
 
     def interrupted(self, number):
         process = subprocess.Popen(
-            [BINARY, "run", FUNCTIONS / "hostile", "-d", '{"do": "sleep"}', "--timeout", "60"],
+            [BINARY, "run", FIXTURES / "hostile", "-d", '{"do": "sleep"}', "--timeout", "60"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         eventually(lambda: temporary_files() - self.before, "the node has a folder")
