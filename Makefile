@@ -16,7 +16,7 @@ SHELL := bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .build/venv
 PACKAGES := $(wildcard examples/*/requirements.txt bench/apps/*/requirements.txt tests/e2e/requirements.txt)
-NODE_PACKAGES := $(patsubst %/package.json,%/node_modules,$(wildcard tests/e2e/package.json))
+NODE_PACKAGES := $(patsubst %/package-lock.json,%/node_modules,$(wildcard tests/e2e/package-lock.json))
 
 build: prepare
 	@echo "==> build"
@@ -69,9 +69,9 @@ $(VENV)/ready: $(PACKAGES)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(addprefix --requirement ,$(PACKAGES))
 	@touch $@
 
-%/node_modules: %/package.json
+%/node_modules: %/package-lock.json
 	@echo "==> Node packages into $@"
-	@npm install --prefix $* --silent --no-audit --no-fund
+	@npm ci --prefix $* --silent --no-audit --no-fund
 	@touch $@
 
 audit:
