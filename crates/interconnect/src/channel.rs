@@ -166,6 +166,11 @@ impl Sender {
         self.bulk_max
     }
 
+    /// Whether the receiver has taken every message, as far as it says.
+    pub fn is_read(&self) -> bool {
+        self.ring.is_read()
+    }
+
     /// Sends one message and wakes the receiver if it sleeps.
     pub fn send(&mut self, kind: u32, head: &[u8], body: &[u8]) -> Result<(), SendError> {
         let inline = head.len() + body.len() <= INLINE_MAX;

@@ -102,6 +102,11 @@ impl<'a> Producer<'a> {
         self.shared_head
     }
 
+    /// Whether the reader has taken everything, as far as it says.
+    pub fn is_read(&self) -> bool {
+        self.shared_tail.load(Ordering::Acquire) == self.head
+    }
+
     /// Appends one frame whose payload is `parts`, one after the other. The reader sees it whole or not at all.
     pub fn push(&mut self, frame: Frame, parts: &[&[u8]]) -> Result<(), PushError> {
         let need = padded(frame.len as usize);

@@ -1,16 +1,54 @@
 //! From an invocation to an instance and back.
 //!
+//! ```text
+//!             invoke ─► state: take, start or wait ─► channel ═══════════════════════╗
+//!                          ▲            │                                            ║ memory
+//!   attach_worker ─► events ─╮          ╰─► link ─► worker ┄► template ┄► instance ◄═╝
+//!                    upkeep ─┴─► link
+//! ```
+//!
+//! The worker is not on the data path: a request is in the instance's channel before the instance exists, and its answer
+//! is read by the thread of the runtime that is woken by it.
+//!
 //! | module | what it is |
 //! |---|---|
 //! | [`call`] | what goes into an invocation and what comes out |
 //! | [`config`] | limits and policies of a node |
 //! | [`counters`] | what is counted |
 //! | [`snapshot`] | what a node looks like at a moment |
+//! | `invoke` | one invocation, from its admission to its bill |
+//! | `node` | the state behind the lock, and all decisions on it |
+//! | `ticket` | what a request holds while it is served |
+//! | `start`, `spec` | starting an instance, and what the worker has to know for it |
+//! | `instance`, `shared`, `journal` | one instance: its channel, what others know of it, its log |
+//! | `link`, `events` | the worker: what it is told, what it says |
+//! | `upkeep` | what is done in the background |
+//! | `clock`, `keep_going`, `latency` | deadlines; invocations nobody waits for; fast wake-ups |
+//! | `failure`, `lines`, `trace` | how errors, logs and traces are worded |
+//!
+//! The policies are elsewhere, and pure: [`crate::pool`], [`crate::scaling`], [`crate::keepalive`], [`crate::templates`].
 
 pub mod call;
+mod clock;
 pub mod config;
 pub mod counters;
+mod events;
+mod failure;
+mod instance;
+mod invoke;
+mod journal;
+mod keep_going;
+mod latency;
+mod lines;
+mod link;
+mod node;
+mod shared;
 pub mod snapshot;
+mod spec;
+mod start;
+mod ticket;
+mod trace;
+mod upkeep;
 
 pub use call::{Call, InvokeError, Outcome, PlatformError, Report, Spans, StartKind, ThrottleReason};
 pub use config::{DispatchConfig, Latency};
@@ -19,59 +57,270 @@ pub use snapshot::NodeState;
 use crate::billing::BillSink;
 use crate::function::{Function, FunctionKey};
 use crate::logs::LogStore;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use crate::scaling;
+use crate::templates::Seat;
+use clock::Clock;
+use instance::Instance;
+use interconnect::layout::INLINE_MAX;
+use keep_going::KeepGoing;
+use latency::Wakefulness;
+use link::Link;
+use node::{Permit, State, Step, Waiter};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use ticket::{Admission, Grant, Lease, Ticket};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+/// Bytes that accompany an event beside the caller's own texts.
+const HEAD_OVERHEAD: usize = 64;
 
 /// Runs functions on this node: owns every instance, and speaks to the worker.
 pub struct Dispatcher {
     config: DispatchConfig,
+    logs: Arc<LogStore>,
+    bills: Box<dyn BillSink>,
+    runtime: Handle,
+    state: Mutex<State>,
+    clock: Arc<Clock>,
+    wakefulness: Arc<Wakefulness>,
+    /// Something is to be done in the background.
+    upkeep: Arc<Notify>,
+    /// Invocations that are running or wait for an instance.
+    in_flight: AtomicU32,
+    /// There are none any more.
+    quiet: Notify,
+    clock_task: AbortHandle,
 }
 
 impl Dispatcher {
     /// Must be called within a tokio runtime, on which all further work takes place.
-    pub fn new(config: DispatchConfig, _logs: Arc<LogStore>, _bills: impl BillSink) -> Arc<Self> {
-        Arc::new(Self { config })
+    pub fn new(config: DispatchConfig, logs: Arc<LogStore>, bills: impl BillSink) -> Arc<Self> {
+        let runtime = Handle::current();
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+        // Milliseconds with room for a million ids each: a gateway that is restarted never uses one again.
+        let first_id = api::time::now_ms() << 20;
+        let (clock, upkeep) = (Arc::new(Clock::default()), Arc::new(Notify::new()));
+        let clock_task = runtime.spawn(clock.clone().run()).abort_handle();
+        let node = Arc::new(Self {
+            state: Mutex::new(State::new(&config, cores, first_id)),
+            wakefulness: Wakefulness::new(config.latency),
+            bills: Box::new(bills),
+            in_flight: AtomicU32::new(0),
+            quiet: Notify::new(),
+            upkeep: upkeep.clone(),
+            runtime,
+            config,
+            logs,
+            clock,
+            clock_task,
+        });
+        node.runtime.spawn(upkeep::run(Arc::downgrade(&node), upkeep));
+        node
     }
 
     /// Takes over the connection to a worker, at the start and whenever the supervisor has restarted it. What an earlier
     /// worker ran is lost.
     pub fn attach_worker(self: &Arc<Self>, socket: OwnedFd) {
-        drop(socket);
+        let _context = self.runtime.enter();
+        match Link::new(socket) {
+            Ok(link) => self.attach(link),
+            Err(error) => tracing::error!(%error, "the worker's connection is of no use"),
+        }
     }
 
     /// Whether a worker has said that it is there.
     pub fn worker_ready(&self) -> bool {
-        false
+        self.state().link().is_some()
     }
 
     /// Announces a new or changed function: its template is prepared, its minimum of warm instances kept, and instances
     /// of its older revisions end when they are idle.
     pub fn deploy(self: &Arc<Self>, function: Arc<Function>) {
-        drop(function);
+        let now = os::monotonic_ns();
+        let mut state = self.state();
+        let id = state.post(&function);
+        let others: Vec<u64> = match state.functions.get(&function.key) {
+            Some(entry) => entry.posts.iter().map(|(_, other)| *other).filter(|other| *other != id).collect(),
+            None => Vec::new(),
+        };
+        for other in others {
+            state.close(other);
+        }
+        let (kind, network, urgent) = (function.kind, function.network, function.min_warm > 0);
+        state.templates.want(Seat::Generic(kind, network), kind, now, false);
+        state.templates.want(Seat::Dedicated(id), kind, now, urgent);
+        if let Some(post) = state.posts.get_mut(&id) {
+            (post.function, post.deployed, post.closed) = (function, true, false);
+        }
+        drop(state);
+        self.upkeep_soon();
     }
 
     /// Ends what a function has: idle instances now, busy ones when they have answered.
-    pub fn withdraw(&self, _key: &FunctionKey) {}
+    pub fn withdraw(&self, key: &FunctionKey) {
+        let mut state = self.state();
+        let posts = state.functions.get(key).map(|entry| entry.posts.clone()).unwrap_or_default();
+        for (_, post) in posts {
+            state.close(post);
+        }
+        drop(state);
+        self.upkeep_soon();
+    }
 
     /// Runs a function once. Dropping the future does not stop the invocation, as on Lambda.
-    pub async fn invoke(self: &Arc<Self>, _function: &Arc<Function>, _call: Call) -> Result<Outcome, InvokeError> {
-        Err(InvokeError::NoWorker)
+    pub async fn invoke(self: &Arc<Self>, function: &Arc<Function>, call: Call) -> Result<Outcome, InvokeError> {
+        KeepGoing::new(self.runtime.clone(), invoke::run(self.clone(), function.clone(), call)).await
     }
 
     /// The node at this moment.
     pub fn snapshot(&self) -> NodeState {
-        NodeState {
-            worker: snapshot::WorkerState::default(),
-            draining: false,
-            in_flight: 0,
-            concurrency: self.config.concurrency,
-            starting: 0,
-            functions: Vec::new(),
-            templates: Vec::new(),
-        }
+        snapshot::take(&self.state(), self.in_flight.load(Relaxed), self.config.concurrency)
     }
 
     /// Refuses new invocations and waits until the running ones have ended, for `limit` at most; then ends all instances.
-    pub async fn drain(&self, _limit: Duration) {}
+    pub async fn drain(&self, limit: Duration) {
+        self.state().draining = true;
+        let over = async {
+            loop {
+                let quiet = self.quiet.notified();
+                if self.in_flight.load(Relaxed) == 0 {
+                    return;
+                }
+                quiet.await;
+            }
+        };
+        if tokio::time::timeout(limit, over).await.is_err() {
+            let left = self.in_flight.load(Relaxed);
+            tracing::warn!(left, "invocations were still running at the end of the time for them");
+        }
+        let ended = self.state().clear_pools();
+        drop(ended);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn upkeep_soon(&self) {
+        self.upkeep.notify_one();
+    }
+
+    /// Lets an invocation in, or refuses it; the first instance for it is found under the same lock.
+    fn admit(
+        self: &Arc<Self>,
+        function: &Arc<Function>,
+        call: &Call,
+    ) -> Result<(Admission, Result<Step, PlatformError>), InvokeError> {
+        let (len, limit) = (call.payload.len(), self.config.payload_max);
+        if len > limit {
+            return Err(InvokeError::PayloadTooLarge { len, limit });
+        }
+        let texts = [&call.request_id, &call.trace_id, &call.client_context, &call.cognito_identity, &call.tenant_id];
+        let len = texts.iter().map(|text| text.len()).sum::<usize>();
+        let limit = INLINE_MAX.saturating_sub(HEAD_OVERHEAD + function.arn.len());
+        if len > limit {
+            return Err(InvokeError::ContextTooLarge { len, limit });
+        }
+        let now = os::monotonic_ns();
+        self.wakefulness.touch(&self.runtime, now);
+        let mut state = self.state();
+        if state.draining {
+            return Err(InvokeError::Draining);
+        }
+        let post = state.post(function);
+        let Some(meter) = state.posts.get(&post).map(|post| post.meter.clone()) else {
+            return Err(InvokeError::NoWorker);
+        };
+        let (running, all) = (meter.in_flight.load(Relaxed), self.in_flight.load(Relaxed));
+        if let Err(reason) = scaling::admit(running, function.max_concurrency, all, self.config.concurrency) {
+            meter.counters.throttle();
+            return Err(InvokeError::Throttled { reason });
+        }
+        let admission = Admission::new(self.clone(), meter);
+        Ok((admission, self.seek(state, post, now)))
+    }
+
+    /// Another instance for an invocation that was let in.
+    fn acquire(self: &Arc<Self>, function: &Arc<Function>) -> Result<Step, PlatformError> {
+        let mut state = self.state();
+        let post = state.post(function);
+        self.seek(state, post, os::monotonic_ns())
+    }
+
+    fn seek(&self, mut state: MutexGuard<'_, State>, post: u64, now: u64) -> Result<Step, PlatformError> {
+        let warm = state.posts.get(&post).is_some_and(|post| post.pool.idle() > 0);
+        let step = state.acquire(post, now);
+        let surplus = state.surplus(self.config.instances as usize);
+        drop(state);
+        drop(surplus);
+        if !warm {
+            self.upkeep_soon();
+        }
+        step
+    }
+
+    /// An instance is free.
+    fn put(self: &Arc<Self>, instance: Box<Instance>) {
+        let now = os::monotonic_ns();
+        let mut state = self.state();
+        let keep = now + self.config.keep_alive().as_nanos() as u64;
+        let is_first_due = keep < state.upkeep_at;
+        let draining = state.draining;
+        let Some(post) = state.posts.get_mut(&instance.shared.post) else { return };
+        if instance.shared.is_departed() || ((post.closed || draining) && post.pool.queued() == 0) {
+            post.pool.gone();
+            drop(state);
+            drop(instance);
+            return self.upkeep_soon();
+        }
+        let handed = post.pool.put(instance, now);
+        drop(state);
+        if let Some((waiter, instance)) = handed {
+            self.hand_over(waiter, Lease::new(self.clone(), instance));
+        }
+        if is_first_due {
+            self.upkeep_soon();
+        }
+    }
+
+    fn hand_over(&self, waiter: Waiter, lease: Lease) {
+        // Whoever waited may have given up meanwhile: then the instance is free again.
+        if let Err(Grant::Instance(lease)) = waiter.send(Grant::Instance(lease)) {
+            lease.give_back();
+        }
+    }
+
+    fn deliver(self: &Arc<Self>, granted: Vec<(Waiter, Permit)>) {
+        for (waiter, permit) in granted {
+            // Whoever waited may have given up meanwhile: the ticket falls, and others get leave to start.
+            let _ = waiter.send(Grant::Start(Ticket::new(self.clone(), permit)));
+        }
+    }
+
+    /// An invocation is over.
+    fn left(&self) {
+        if self.in_flight.fetch_sub(1, Relaxed) == 1 {
+            self.quiet.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        self.clock_task.abort();
+        // The background task finds that the node is gone.
+        self.upkeep.notify_one();
+    }
+}
+
+/// Registers a descriptor with the runtime, for reading.
+fn watch<T: AsRawFd>(descriptor: T) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(descriptor, Interest::READABLE)
 }

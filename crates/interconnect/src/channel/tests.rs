@@ -23,6 +23,16 @@ fn bodies_of_every_size_arrive() {
 }
 
 #[test]
+fn a_sender_knows_what_was_read() {
+    let (mut host, mut guest) = open(4096);
+    assert!(host.sender.is_read());
+    host.sender.send(1, b"", b"body").unwrap();
+    assert!(!host.sender.is_read());
+    drop(guest.receiver.receive().unwrap().unwrap());
+    assert!(host.sender.is_read());
+}
+
+#[test]
 fn the_bulk_area_is_busy_until_the_message_is_dropped() {
     let (mut host, mut guest) = open(1 << 20);
     let body = vec![7; 100_000];

@@ -2,6 +2,7 @@
 
 use sandbox::spec::Kind;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// Whether wake-ups are to be fast or idle power low.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -61,5 +62,19 @@ impl Default for DispatchConfig {
             preload: HashMap::new(),
             latency: Latency::Normal,
         }
+    }
+}
+
+impl DispatchConfig {
+    pub(super) fn keep_alive(&self) -> Duration {
+        Duration::from_secs(self.keep_alive_s)
+    }
+
+    pub(super) fn init_timeout(&self) -> Duration {
+        Duration::from_secs(self.init_timeout_s)
+    }
+
+    pub(super) fn worker_wait(&self) -> Duration {
+        Duration::from_secs(self.worker_wait_s)
     }
 }

@@ -1,7 +1,9 @@
 //! What a node looks like at a moment: for `ls`, `top`, `/v1` and `/metrics`.
 
 use super::counters::Tally;
+use super::node::{Post, State};
 use crate::function::FunctionKey;
+use crate::templates::{Phase, Seat};
 use sandbox::spec::{Kind, Network};
 
 /// The whole node.
@@ -75,4 +77,60 @@ pub enum TemplatePhase {
     Refused {
         reason: String,
     },
+}
+
+/// Looks at everything.
+pub(super) fn take(state: &State, in_flight: u32, concurrency: u32) -> NodeState {
+    let worker = state.worker.as_ref();
+    let mut functions: Vec<FunctionState> = state.posts.values().map(function).collect();
+    functions.sort_by(|a, b| name(&a.key).cmp(&name(&b.key)).then_with(|| a.closed.cmp(&b.closed)));
+    NodeState {
+        worker: WorkerState {
+            ready: worker.is_some_and(|worker| worker.ready),
+            kinds: worker.map(|worker| worker.kinds.clone()).unwrap_or_default(),
+            missing: worker.map(|worker| worker.missing.clone()).unwrap_or_default(),
+            losses: state.losses,
+        },
+        draining: state.draining,
+        in_flight,
+        concurrency,
+        starting: state.starting,
+        functions,
+        templates: state.templates.iter().filter_map(|(seat, phase)| template(state, seat, phase)).collect(),
+    }
+}
+
+fn name(key: &FunctionKey) -> [&str; 4] {
+    [&key.account, &key.region, &key.name, &key.version]
+}
+
+fn function(post: &Post) -> FunctionState {
+    FunctionState {
+        key: post.function.key.clone(),
+        revision: post.function.revision.clone(),
+        closed: post.closed,
+        idle: post.pool.idle() as u32,
+        stems: post.pool.stems() as u32,
+        busy: post.pool.busy(),
+        starting: post.starting + post.stemming,
+        queued: post.pool.queued() as u32,
+        tally: post.meter.counters.tally(),
+    }
+}
+
+fn template(state: &State, seat: Seat, phase: &Phase) -> Option<TemplateState> {
+    let (kind, network, function) = match seat {
+        Seat::Generic(kind, network) => (kind, network, None),
+        Seat::Dedicated(post) => {
+            let function = &state.posts.get(&post)?.function;
+            (function.kind, function.network, Some(function.key.clone()))
+        }
+    };
+    let phase = match phase {
+        Phase::Waiting { .. } => TemplatePhase::Waiting,
+        Phase::Preparing { .. } => TemplatePhase::Preparing,
+        Phase::Ready { prepare_us, .. } => TemplatePhase::Ready { prepare_us: *prepare_us },
+        Phase::Refused { reason } => TemplatePhase::Refused { reason: reason.clone() },
+    };
+    Some(TemplateState { kind, network, function, phase })
 }

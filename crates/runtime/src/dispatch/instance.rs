@@ -1,0 +1,195 @@
+//! One instance, held by one owner at a time: the pool while it waits, an invocation while it is busy.
+//!
+//! Dropping it ends it: the worker is told, unless it has told us.
+
+use super::clock::Clock;
+use super::journal::{Journal, TooMuch};
+use super::link::{Link, Said};
+use super::shared::{Departure, Shared, Verdict};
+use bytes::Bytes;
+use cfork::invocation::{self, Served, Started};
+use interconnect::channel::{Channel, Message, SendError};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use tokio::io::unix::AsyncFd;
+use worker::protocol::Command;
+
+/// Bytes of a reason that are shown.
+const REASON_MAX: usize = 512;
+
+/// The host's end of an instance's channel, known to the runtime by the descriptor that rings.
+struct Wire(Channel);
+
+impl AsRawFd for Wire {
+    fn as_raw_fd(&self) -> RawFd {
+        use std::os::fd::AsFd;
+        self.0.receiver.bell().as_fd().as_raw_fd()
+    }
+}
+
+/// What an instance has to say, or what is said of it.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Its function is loaded.
+    Ready,
+    /// Its function could not be loaded: Lambda's error object.
+    InitFailed(Bytes),
+    /// It could not be isolated; it has ended.
+    NotEntered {
+        step: String,
+        error: String,
+    },
+    /// It has answered.
+    Replied {
+        body: Bytes,
+        failed: bool,
+        served: Served,
+    },
+    /// It has answered with more bytes than it may.
+    TooLarge,
+    /// It says what makes no sense: it must not be trusted with another request.
+    Broken,
+    /// It has printed more than it may.
+    LogLimit,
+    TimedOut,
+    Departed(Departure),
+}
+
+/// What an instance is made of.
+pub(super) struct Parts {
+    pub shared: Arc<Shared>,
+    pub link: Weak<Link>,
+    pub clock: Arc<Clock>,
+    pub channel: Channel,
+    pub journal: Journal,
+    /// Bytes of an answer.
+    pub response_max: usize,
+}
+
+/// One instance.
+pub(super) struct Instance {
+    pub shared: Arc<Shared>,
+    pub journal: Journal,
+    /// When it passed the stations of its start, by its own account.
+    pub started: Started,
+    pub has_served: bool,
+    link: Weak<Link>,
+    clock: Arc<Clock>,
+    wire: AsyncFd<Wire>,
+    ready: bool,
+    response_max: usize,
+}
+
+impl Instance {
+    pub fn new(parts: Parts) -> io::Result<Self> {
+        parts.channel.receiver.sleep_by_event();
+        Ok(Self {
+            shared: parts.shared,
+            journal: parts.journal,
+            started: Started::default(),
+            has_served: false,
+            link: parts.link,
+            clock: parts.clock,
+            wire: super::watch(Wire(parts.channel))?,
+            ready: false,
+            response_max: parts.response_max,
+        })
+    }
+
+    /// Writes a request into the channel.
+    pub fn send(&mut self, head: &[u8], event: &[u8]) -> Result<(), SendError> {
+        self.wire.get_mut().0.sender.send(invocation::INVOKE, head, event)
+    }
+
+    /// Whether it has taken the request, as far as it says. One that has not has done nothing with it.
+    pub fn has_taken_request(&self) -> bool {
+        self.wire.get_ref().0.sender.is_read()
+    }
+
+    /// Whether it has said nothing unasked, and lives.
+    pub fn is_sound(&mut self) -> bool {
+        !self.shared.is_departed() && self.hear().is_none()
+    }
+
+    /// From `due` on the invocation counts as timed out.
+    pub fn set_deadline(&self, due: u64) {
+        self.clock.set(&self.shared, due);
+    }
+
+    pub fn clear_deadline(&self) {
+        self.shared.clear_due();
+    }
+
+    /// What happens next.
+    pub async fn next(&mut self) -> Event {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        // Asked first: what it wrote before it ended is in the ring by then, and counts.
+        let verdict = self.shared.poll(cx);
+        loop {
+            if let Some(event) = self.hear() {
+                return Poll::Ready(event);
+            }
+            if let Some(verdict) = verdict {
+                return Poll::Ready(match verdict {
+                    Verdict::Departed(departure) => Event::Departed(departure),
+                    Verdict::TimedOut => Event::TimedOut,
+                });
+            }
+            if self.journal.poll(cx) == Poll::Ready(TooMuch) {
+                return Poll::Ready(Event::LogLimit);
+            }
+            match self.wire.poll_read_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                // The bell is edge-triggered and need not be emptied. What was rung for is seen by looking once more.
+                Poll::Ready(Ok(mut guard)) => guard.clear_ready(),
+                // The runtime shuts down.
+                Poll::Ready(Err(_)) => return Poll::Ready(Event::Broken),
+            }
+        }
+    }
+
+    fn hear(&mut self) -> Option<Event> {
+        let message = match self.wire.get_mut().0.receiver.receive() {
+            Ok(message) => message?,
+            Err(_) => return Some(Event::Broken),
+        };
+        let (event, started) = understand(&message, self.ready, self.response_max);
+        self.started = started.unwrap_or(self.started);
+        self.ready |= matches!(event, Event::Ready);
+        Some(event)
+    }
+}
+
+fn understand(message: &Message<'_>, ready: bool, body_max: usize) -> (Event, Option<Started>) {
+    let body = || Bytes::from(message.body());
+    let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(REASON_MAX)]).into_owned();
+    match message.kind() {
+        invocation::READY if !ready => (Event::Ready, Some(Started::decode(message.head()))),
+        invocation::INIT_FAILED if !ready => (Event::InitFailed(body()), Some(Started::decode(message.head()))),
+        invocation::NOT_ENTERED if !ready => {
+            (Event::NotEntered { step: text(message.head()), error: text(&message.body()) }, None)
+        }
+        invocation::REPLY | invocation::FAILED if ready && message.body_len() > body_max => (Event::TooLarge, None),
+        kind @ (invocation::REPLY | invocation::FAILED) if ready => {
+            let served = Served::decode(message.head());
+            (Event::Replied { body: body(), failed: kind == invocation::FAILED, served }, None)
+        }
+        _ => (Event::Broken, None),
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.clock.forget(&self.shared);
+        if !self.shared.is_departed()
+            && let Some(link) = self.link.upgrade()
+        {
+            link.tell(Said::Command(Command::Retire { instance: self.shared.id }));
+        }
+    }
+}

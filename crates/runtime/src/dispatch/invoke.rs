@@ -1,0 +1,290 @@
+//! One invocation, from its admission to its bill.
+//!
+//! ```text
+//!  admit ──► acquire ──┬─ instance ──────────► send ──╮
+//!    │         ▲       ├─ leave to start ─► start ────┼──► what happens next ──► conclude ──► outcome
+//!  refused     │       ╰─ queue ─► either of these    │            │
+//!              ╰──────── once more, where the instance has not taken the request ╯
+//! ```
+
+use super::call::{Call, InvokeError, Outcome, PlatformError, Report, Spans, StartKind};
+use super::failure::Failure;
+use super::instance::{Event, Instance};
+use super::lines::{self, Figures};
+use super::node::Step;
+use super::shared::Departure;
+use super::start::FirstRequest;
+use super::ticket::{Admission, Grant, Lease, Ticket};
+use super::{Dispatcher, trace};
+use crate::billing::{Bill, billed_ms};
+use crate::function::{Function, Isolation};
+use bytes::Bytes;
+use cfork::invocation::Invocation;
+use sandbox::spec::End;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// For how long a request waits for an instance, as long as there is a worker.
+const QUEUE_MAX: Duration = Duration::from_secs(60);
+
+/// One invocation under way.
+struct Course {
+    node: Arc<Dispatcher>,
+    function: Arc<Function>,
+    call: Call,
+    admission: Admission,
+    spans: Spans,
+    /// Whether the log says that it has begun.
+    announced: bool,
+    /// Whether the request was sent before, and so is not sent again.
+    last: bool,
+}
+
+/// What came of one attempt.
+enum Attempt {
+    Done(Result<Outcome, InvokeError>),
+    /// The instance has done nothing with the request: another may.
+    Again,
+}
+
+/// A result to be reported.
+struct Answer {
+    start: StartKind,
+    /// The function's answer, or what went wrong with it.
+    body: Result<Bytes, Failure>,
+    /// Since when its duration counts.
+    begun: u64,
+    /// What came before, where this invocation waited for it.
+    init: Option<Duration>,
+}
+
+/// Runs a function once.
+pub(super) async fn run(node: Arc<Dispatcher>, function: Arc<Function>, call: Call) -> Result<Outcome, InvokeError> {
+    let accepted = if call.accepted > 0 { call.accepted } else { os::monotonic_ns() };
+    let (admission, mut step) = node.admit(&function, &call)?;
+    let spans = Spans { accepted, ..Spans::default() };
+    let mut course = Course { node, function, call, admission, spans, announced: false, last: false };
+    loop {
+        match course.attempt(step).await {
+            Attempt::Done(result) => {
+                if result.is_err() {
+                    course.admission.meter().counters.platform_error();
+                }
+                return result;
+            }
+            Attempt::Again => step = course.node.acquire(&course.function),
+        }
+    }
+}
+
+impl Course {
+    async fn attempt(&mut self, step: Result<Step, PlatformError>) -> Attempt {
+        let grant = match step {
+            Ok(Step::Take(instance)) => Ok(Grant::Instance(Lease::new(self.node.clone(), instance))),
+            Ok(Step::Start(permit)) => Ok(Grant::Start(Ticket::new(self.node.clone(), permit))),
+            Ok(Step::Wait(granted)) => self.wait(granted).await,
+            Err(error) => Err(error.into()),
+        };
+        match grant {
+            Ok(Grant::Instance(lease)) => self.take(lease).await,
+            Ok(Grant::Start(ticket)) => self.start(ticket).await,
+            Ok(Grant::Never { reason }) => Attempt::Done(Err(PlatformError::NoTemplate { reason }.into())),
+            Err(error) => Attempt::Done(Err(error)),
+        }
+    }
+
+    async fn wait(&self, mut granted: oneshot::Receiver<Grant>) -> Result<Grant, InvokeError> {
+        let began = Instant::now();
+        loop {
+            match tokio::time::timeout(self.node.config.worker_wait(), &mut granted).await {
+                Ok(Ok(grant)) => return Ok(grant),
+                Ok(Err(_)) => return Err(InvokeError::NoWorker),
+                Err(_) if !self.node.worker_ready() => return Err(InvokeError::NoWorker),
+                Err(_) if began.elapsed() >= QUEUE_MAX => return Err(PlatformError::Overdue(QUEUE_MAX).into()),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// An instance that waits.
+    async fn take(&mut self, mut lease: Lease) -> Attempt {
+        let begun = os::monotonic_ns();
+        self.spans.decided = begun;
+        let instance = &mut *lease.instance;
+        if !instance.is_sound() {
+            return Attempt::Again;
+        }
+        let start = if instance.has_served { StartKind::Warm } else { StartKind::Stem };
+        let mut answer = Answer { start, body: Ok(Bytes::new()), begun, init: None };
+        instance.journal.begin(&self.call.request_id, self.call.log_tail);
+        self.announce(instance);
+        if instance.send(&self.head(), &self.call.payload).is_err() {
+            answer.body = Err(Failure::broken(&self.call.request_id));
+            return self.conclude(lease, false, answer).await;
+        }
+        instance.set_deadline(begun + self.timeout().as_nanos() as u64);
+        let event = instance.next().await;
+        self.settle(lease, event, answer).await
+    }
+
+    /// An instance of its own.
+    async fn start(&mut self, mut ticket: Ticket) -> Attempt {
+        let decided = os::monotonic_ns();
+        self.spans.decided = decided;
+        let head = self.head();
+        let started = self.node.start(&mut ticket, Some(FirstRequest { call: &self.call, head: &head }));
+        let mut instance = match started {
+            Ok(instance) => instance,
+            Err(error) => return Attempt::Done(Err(error.into())),
+        };
+        // Before it is loaded, as its own lines may follow at once.
+        self.announce(&mut instance);
+        let loading = self.timeout().max(self.node.config.init_timeout());
+        instance.set_deadline(decided + loading.as_nanos() as u64);
+        let first = instance.next().await;
+        let seen = os::monotonic_ns();
+        let mut answer = Answer { start: StartKind::Cold, body: Ok(Bytes::new()), begun: decided, init: None };
+        if !matches!(first, Event::Ready) {
+            if matches!(first, Event::TimedOut) && !instance.shared.is_spawned() {
+                let reason = format!("the worker has not started it within {loading:?}");
+                return Attempt::Done(Err(PlatformError::NotStarted { reason }.into()));
+            }
+            return self.settle(ticket.into_lease(instance), first, answer).await;
+        }
+        let mut lease = ticket.into_lease(instance);
+        let instance = &mut *lease.instance;
+        // Its own account of the time is believed as far as it is possible.
+        answer.begun = instance.started.loaded.clamp(decided, seen);
+        answer.init = Some(Duration::from_nanos(answer.begun - decided));
+        instance.set_deadline(answer.begun + self.timeout().as_nanos() as u64);
+        let event = instance.next().await;
+        self.settle(lease, event, answer).await
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_secs(self.function.timeout_s.into())
+    }
+
+    fn head(&self) -> Vec<u8> {
+        let head = Invocation {
+            deadline_unix_ms: api::time::now_ms() + self.timeout().as_millis() as u64,
+            request_id: &self.call.request_id,
+            function_arn: &self.function.arn,
+            trace_id: &self.call.trace_id,
+            client_context: &self.call.client_context,
+            cognito_identity: &self.call.cognito_identity,
+            tenant_id: &self.call.tenant_id,
+        };
+        head.encode()
+    }
+
+    fn announce(&mut self, instance: &mut Instance) {
+        if !std::mem::replace(&mut self.announced, true) {
+            instance.journal.note(lines::start(&self.call.request_id, &self.function.key.version));
+        }
+    }
+
+    /// What became of the request.
+    async fn settle(&mut self, lease: Lease, event: Event, mut answer: Answer) -> Attempt {
+        let instance = &lease.instance;
+        let may_repeat = !std::mem::replace(&mut self.last, true);
+        let untouched = may_repeat && !instance.has_taken_request();
+        let id = &self.call.request_id;
+        let (body, sound) = match event {
+            Event::Replied { body, failed, served } => {
+                (self.spans.begun, self.spans.ended) = (served.begun, served.ended);
+                let told = |body| Failure::told(super::counters::Fault::Unhandled, body);
+                (if failed { Err(told(body)) } else { Ok(body) }, true)
+            }
+            Event::TooLarge => (Err(Failure::response_too_large(self.node.config.response_max)), true),
+            Event::InitFailed(body) => (Err(Failure::told(super::counters::Fault::Init, body)), false),
+            Event::TimedOut => (Err(Failure::timed_out(id, self.timeout())), false),
+            Event::LogLimit => (Err(Failure::log_limit(id, self.node.config.log_max_mib)), false),
+            Event::Departed(_) if untouched => return Attempt::Again,
+            Event::NotEntered { .. } if may_repeat => return Attempt::Again,
+            Event::Departed(Departure::Ended { end: End::Lost, .. }) => {
+                return Attempt::Done(Err(PlatformError::WorkerLost.into()));
+            }
+            Event::Departed(Departure::Ended { end, .. }) => (Err(Failure::ended(id, end)), false),
+            Event::Departed(Departure::NotSpawned { reason }) => {
+                return Attempt::Done(Err(PlatformError::NotStarted { reason }.into()));
+            }
+            Event::NotEntered { step, error } => {
+                let reason = format!("it could not {step}: {error}");
+                return Attempt::Done(Err(PlatformError::NotStarted { reason }.into()));
+            }
+            Event::Ready | Event::Broken => (Err(Failure::broken(id)), false),
+        };
+        answer.body = body;
+        self.conclude(lease, sound, answer).await
+    }
+
+    /// Reports, bills, and lets go of the instance, which may serve others if it is `sound`.
+    async fn conclude(&mut self, mut lease: Lease, mut sound: bool, mut answer: Answer) -> Attempt {
+        let received = os::monotonic_ns();
+        let instance = &mut *lease.instance;
+        instance.clear_deadline();
+        if instance.journal.drain().await.is_err() && sound {
+            answer.body = Err(Failure::log_limit(&self.call.request_id, self.node.config.log_max_mib));
+            sound = false;
+        }
+        if !instance.shared.is_spawned() {
+            // The answer has overtaken the worker's news of the instance, which says what memory it uses: let it in.
+            tokio::task::yield_now().await;
+        }
+        let duration = Duration::from_nanos(received - answer.begun.min(received));
+        let figures = Figures {
+            duration,
+            billed_ms: billed_ms(duration + answer.init.unwrap_or_default()),
+            memory_mib: self.function.memory_mib,
+            memory_peak: instance.shared.memory_peak(),
+            init: answer.init,
+        };
+        self.spans.received = received;
+        if answer.start == StartKind::Cold {
+            let started = instance.started;
+            (self.spans.forked, self.spans.entered) = (started.forked, started.entered);
+            self.spans.loaded = started.loaded;
+        }
+        instance.journal.note(lines::end(&self.call.request_id, &figures, answer.body.as_ref().err()));
+        let log_tail = instance.journal.end();
+        let id = instance.shared.id;
+        instance.has_served = true;
+        if sound && self.function.isolation == Isolation::Instance {
+            lease.give_back();
+        } else {
+            drop(lease);
+        }
+        Attempt::Done(Ok(self.outcome(id, &figures, answer, log_tail)))
+    }
+
+    fn outcome(&self, instance: u64, figures: &Figures, answer: Answer, log_tail: Option<Vec<u8>>) -> Outcome {
+        let fault = answer.body.as_ref().err().map(|failure| failure.fault);
+        self.admission.meter().counters.invocation(answer.start, figures.duration, fault);
+        self.node.bills.record(Bill {
+            function: self.function.key.clone(),
+            request_id: self.call.request_id.clone(),
+            start: answer.start,
+            at_unix_ms: api::time::now_ms(),
+            duration: figures.duration,
+            billed_ms: figures.billed_ms,
+            memory_mib: figures.memory_mib,
+            memory_peak: figures.memory_peak,
+            init: figures.init,
+            failed: fault.is_some(),
+        });
+        trace::stops(&self.spans, &self.function, instance, &self.call.request_id);
+        let report = Report {
+            start: answer.start,
+            instance,
+            duration: figures.duration,
+            billed_ms: figures.billed_ms,
+            init: figures.init,
+            memory_peak: figures.memory_peak,
+            spans: self.spans,
+        };
+        let body = answer.body.unwrap_or_else(|failure| failure.body);
+        Outcome { body, failed: fault.is_some(), log_tail, report }
+    }
+}

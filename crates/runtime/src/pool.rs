@@ -1,0 +1,181 @@
+//! The instances of one function, and the requests that wait for one: who serves next.
+//!
+//! ```text
+//!            ╭── stem ──╮                        requests that find none of these wait in a queue, first come first
+//!  start ────┤          ├──► busy ──► idle       served; an instance that becomes free goes to the first of them
+//!            ╰──────────╯      ▲        │
+//!                              ╰────────╯
+//! ```
+//!
+//! Idle instances are used last in, first out: those not needed stay unused, and so are known by their age. Pure: what an
+//! instance and a waiting request are is the caller's business, and so is ending what is taken out.
+
+use crate::dispatch::StartKind;
+use std::collections::VecDeque;
+
+/// `I` is an instance, `W` a waiting request.
+#[derive(Debug)]
+pub struct Pool<I, W> {
+    /// By the time since when they are idle, ascending.
+    idle: VecDeque<(I, u64)>,
+    stems: VecDeque<I>,
+    queue: VecDeque<W>,
+    busy: u32,
+}
+
+impl<I, W> Default for Pool<I, W> {
+    fn default() -> Self {
+        Self { idle: VecDeque::new(), stems: VecDeque::new(), queue: VecDeque::new(), busy: 0 }
+    }
+}
+
+impl<I, W> Pool<I, W> {
+    pub fn idle(&self) -> usize {
+        self.idle.len()
+    }
+
+    pub fn stems(&self) -> usize {
+        self.stems.len()
+    }
+
+    pub fn busy(&self) -> u32 {
+        self.busy
+    }
+
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Since when instances are idle, the oldest first.
+    pub fn idle_since(&self) -> impl Iterator<Item = u64> {
+        self.idle.iter().map(|(_, since)| *since)
+    }
+
+    /// Since when the instance is idle that has been so for longest.
+    pub fn oldest_idle(&self) -> Option<u64> {
+        self.idle_since().next()
+    }
+
+    /// An instance for a request: it counts as busy until it is put back or gone.
+    pub fn take(&mut self) -> Option<(I, StartKind)> {
+        let warm = self.idle.pop_back().map(|(instance, _)| (instance, StartKind::Warm));
+        let taken = warm.or_else(|| Some((self.stems.pop_front()?, StartKind::Stem)))?;
+        self.busy += 1;
+        Some(taken)
+    }
+
+    /// Appends a request to the queue.
+    pub fn enqueue(&mut self, request: W) {
+        self.queue.push_back(request);
+    }
+
+    /// The request that has waited for longest.
+    pub fn dequeue(&mut self) -> Option<W> {
+        self.queue.pop_front()
+    }
+
+    /// An instance that was started for a request has become busy.
+    pub fn adopt(&mut self) {
+        self.busy += 1;
+    }
+
+    /// A busy instance has ended.
+    pub fn gone(&mut self) {
+        self.busy -= 1;
+    }
+
+    /// A busy instance is free at `now`: it is idle from now on, or stays busy for the request that is returned with it.
+    pub fn put(&mut self, instance: I, now: u64) -> Option<(W, I)> {
+        if let Some(request) = self.queue.pop_front() {
+            return Some((request, instance));
+        }
+        self.busy -= 1;
+        self.idle.push_back((instance, now));
+        None
+    }
+
+    /// A stem is ready: kept, or busy from now on for the request that is returned with it.
+    pub fn put_stem(&mut self, instance: I) -> Option<(W, I)> {
+        if let Some(request) = self.queue.pop_front() {
+            self.busy += 1;
+            return Some((request, instance));
+        }
+        self.stems.push_back(instance);
+        None
+    }
+
+    /// Takes out what has been idle for longest.
+    pub fn retire_idle(&mut self) -> Option<I> {
+        self.idle.pop_front().map(|(instance, _)| instance)
+    }
+
+    /// Takes out the oldest stem.
+    pub fn retire_stem(&mut self) -> Option<I> {
+        self.stems.pop_front()
+    }
+
+    /// Takes out the first waiting instance, idle or stem, of which `is` holds.
+    pub fn remove(&mut self, is: impl Fn(&I) -> bool) -> Option<I> {
+        if let Some(at) = self.idle.iter().position(|(instance, _)| is(instance)) {
+            return self.idle.remove(at).map(|(instance, _)| instance);
+        }
+        let at = self.stems.iter().position(is)?;
+        self.stems.remove(at)
+    }
+
+    /// Takes out all waiting instances, idle ones and stems.
+    pub fn clear(&mut self) -> impl Iterator<Item = I> {
+        self.idle.drain(..).map(|(instance, _)| instance).chain(self.stems.drain(..))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type TestPool = Pool<u32, &'static str>;
+
+    #[test]
+    fn the_last_in_is_the_first_out_and_stems_come_after() {
+        let mut pool = TestPool::default();
+        assert!(pool.put_stem(9).is_none());
+        for instance in [1, 2] {
+            pool.adopt();
+            assert!(pool.put(instance, instance.into()).is_none());
+        }
+        assert_eq!(pool.oldest_idle(), Some(1));
+        assert_eq!(pool.take(), Some((2, StartKind::Warm)));
+        assert_eq!(pool.take(), Some((1, StartKind::Warm)));
+        assert_eq!(pool.take(), Some((9, StartKind::Stem)));
+        assert_eq!((pool.take(), pool.busy()), (None, 3));
+    }
+
+    #[test]
+    fn a_free_instance_goes_to_the_first_in_the_queue() {
+        let mut pool = TestPool::default();
+        pool.enqueue("a");
+        pool.enqueue("b");
+        pool.adopt();
+        assert_eq!(pool.put(1, 0), Some(("a", 1)));
+        assert_eq!(pool.put_stem(2), Some(("b", 2)));
+        assert_eq!((pool.busy(), pool.idle(), pool.stems()), (2, 0, 0));
+        pool.gone();
+        assert!(pool.put(1, 0).is_none());
+        assert_eq!((pool.busy(), pool.idle()), (0, 1));
+    }
+
+    #[test]
+    fn waiting_instances_can_be_taken_out() {
+        let mut pool = TestPool::default();
+        for instance in 1..=3 {
+            pool.adopt();
+            pool.put(instance, 0);
+        }
+        pool.put_stem(4);
+        assert_eq!(pool.remove(|i| *i == 2), Some(2));
+        assert_eq!(pool.remove(|i| *i == 4), Some(4));
+        assert_eq!(pool.remove(|i| *i == 4), None);
+        assert_eq!(pool.retire_idle(), Some(1));
+        assert_eq!(pool.clear().collect::<Vec<_>>(), [3]);
+    }
+}
