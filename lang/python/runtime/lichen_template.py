@@ -9,6 +9,7 @@ import gc
 import importlib
 import json
 import os
+import site
 import sys
 import time
 
@@ -26,6 +27,7 @@ def run():
     config = json.loads(_lichen.configure())
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     lichen_logging.install()
+    _find_packages()
     began = time.monotonic()
     missing = _preload(config.get("preload") or ())
     settings, handler, error, reason = _load(config.get("function"))
@@ -41,6 +43,14 @@ def run():
     }
     lichen_forks.forking_ourselves(True)
     _begin(_lichen.serve(json.dumps(report)), settings, handler)
+
+
+def _find_packages():
+    """What `site` does at a start, without its .pth files: they run code of whoever installed a package."""
+    if sys.flags.no_site:
+        site.setquit()
+        site.sethelper()
+        sys.path += [folder for folder in site.getsitepackages() if os.path.isdir(folder)]
 
 
 def _preload(names):

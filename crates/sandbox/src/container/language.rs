@@ -78,7 +78,7 @@ impl Interpreter {
     /// The command line of a template.
     pub fn arguments(&self) -> Vec<String> {
         let own: &[&str] = match self.kind {
-            Kind::Python => &["-s", "-P", "-B", "/var/runtime/python/template.py"],
+            Kind::Python => &["-s", "-S", "-P", "-B", "-X", "utf8", "/var/runtime/python/template.py"],
             Kind::Node => &["--v8-pool-size=0", "--single-threaded", "/var/runtime/node/template.cjs"],
         };
         std::iter::once(self.program.to_string_lossy().into_owned()).chain(own.iter().map(|&a| a.to_owned())).collect()
@@ -87,7 +87,17 @@ impl Interpreter {
     /// The environment of a template. A function's own comes with its configuration.
     pub fn environment(&self) -> Vec<String> {
         let path = self.program.parent().unwrap_or(Path::new("/usr/bin")).display();
-        ["LANG=C.UTF-8".to_owned(), "HOME=/tmp".to_owned(), format!("PATH={path}:/usr/local/bin:/usr/bin:/bin")].into()
+        let fixed = [
+            "LANG=C.UTF-8",
+            "HOME=/tmp",
+            "TZ=:UTC",
+            // The loader reads this once: a function's libraries are found although its environment comes later.
+            "LD_LIBRARY_PATH=/var/task:/var/task/lib:/opt/lib",
+            // Symbols are bound in the template rather than in each of its children.
+            "LD_BIND_NOW=1",
+        ];
+        let path = format!("PATH={path}:/usr/local/bin:/usr/bin:/bin");
+        fixed.into_iter().map(str::to_owned).chain([path]).collect()
     }
 }
 

@@ -1,0 +1,5 @@
+def prepare():
+    raise LookupError("nothing to prepare with")
+
+
+prepare()
