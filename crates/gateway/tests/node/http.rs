@@ -4,6 +4,7 @@ use crate::place::{FUNCTIONS, Place};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 impl Place {
     fn connect(&self) -> TcpStream {
@@ -96,6 +97,19 @@ fn connections_are_bounded() {
     let refused = read_all(&mut place.connect());
     assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("connections"), "{refused}");
     drop(kept);
+}
+
+#[test]
+fn clients_that_ask_nothing_do_not_hold_up_the_end() {
+    let mut place = Place::new();
+    let silent = place.connect();
+    let mut idle = place.connect();
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    idle.read_exact(&mut [0; 12]).unwrap();
+    let begun = Instant::now();
+    place.end();
+    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+    drop((silent, idle));
 }
 
 #[test]

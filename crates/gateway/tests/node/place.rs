@@ -56,7 +56,8 @@ impl Place {
         (self.running, self.address) = (Some(running), address);
     }
 
-    fn end(&mut self) {
+    /// Ends the gateway.
+    pub fn end(&mut self) {
         let Some((supervisor, thread)) = self.running.take() else { return };
         drop(supervisor);
         thread.join().unwrap().unwrap();
