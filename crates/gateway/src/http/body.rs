@@ -96,6 +96,9 @@ impl Bodies {
                 }
                 rest.extend_from_slice(&data);
             }
+            if body.is_end_stream() {
+                break;
+            }
         }
         Ok(if rest.is_empty() { first } else { rest.freeze() })
     }
