@@ -17,6 +17,8 @@ pub fn hand_over(command: &mut Command, descriptors: Vec<OwnedFd>) {
         for (descriptor, number) in apart.iter().zip(FIRST_DESCRIPTOR..) {
             crate::process::place(descriptor, number)?;
         }
+        // A mask survives an exec: whoever takes its signals by descriptor must not make its children deaf.
+        crate::signal::unblock_all();
         Ok(())
     };
     // SAFETY: the closure runs between fork and exec: beside system calls it allocates one short list, which the C
