@@ -93,12 +93,13 @@ impl ForkPoint {
                 continue;
             };
             before();
+            let template = std::process::id();
             // SAFETY: by the contract.
             let value = match unsafe { fork_into_slot(slot) } {
                 Ok(Entered::Child) => {
                     let stock = std::mem::take(&mut self.stock);
                     drop(self);
-                    return Ok(settle(request, &stock));
+                    return Ok(settle(request, &stock, template));
                 }
                 Ok(Entered::Template(pid)) => pid.into(),
                 Err(error) => -i64::from(error.raw_os_error().unwrap_or(libc::EIO)),
@@ -130,7 +131,7 @@ pub fn threads() -> u32 {
 }
 
 /// The child's first steps. Where one fails it says so through its channel and ends: it must not run half isolated.
-fn settle(request: Received, stock: &Stock) -> Child {
+fn settle(request: Received, stock: &Stock, template: u32) -> Child {
     let forked = os::monotonic_ns();
     let has_code = request.header.flags & 1 == 1;
     let mut descriptors = request.descriptors.into_iter();
@@ -141,6 +142,11 @@ fn settle(request: Received, stock: &Stock) -> Child {
     let code = if has_code { descriptors.next() } else { None };
     let tasks: Vec<OwnedFd> = descriptors.collect();
     let Ok(mut channel) = Channel::attach(&region, down, up) else { os::process::exit_now(253) };
+    // Libraries that have drawn random numbers in the template tell by the process id that they are in a child of it.
+    if std::process::id() == template {
+        let _ = channel.sender.send(invocation::NOT_ENTERED, b"differ", b"its process id is its template's");
+        os::process::exit_now(251);
+    }
     if let Err((step, error)) = isolate(&tasks, code.as_ref().map(AsFd::as_fd), &log, stock) {
         let _ = channel.sender.send(invocation::NOT_ENTERED, step.as_bytes(), error.to_string().as_bytes());
         os::process::exit_now(252);

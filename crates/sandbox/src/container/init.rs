@@ -82,6 +82,7 @@ fn begin(nursery: &Nursery, order: &MakeSandbox, has: &Belongings) -> Result<i32
     if let Some(code) = &has.code {
         mount::attach(code, cfork::protocol::TASK_ROOT).map_err(step("attach the code"))?;
     }
+    leave_ids_to_instances().map_err(step("fork"))?;
     // SAFETY: an init has one thread.
     match unsafe { process::fork_into(None) }.map_err(step("fork the template"))? {
         Fork::Parent(pid) => Ok(pid),
@@ -92,6 +93,19 @@ fn begin(nursery: &Nursery, order: &MakeSandbox, has: &Belongings) -> Result<i32
             process::exit_now(127)
         }
     }
+}
+
+/// Uses up the first process ids of the sandbox, which are those that instances get in their slots: libraries tell by a
+/// change of their process id that they were forked, and must not draw the same random numbers as their template.
+fn leave_ids_to_instances() -> io::Result<()> {
+    for _ in 0..8 {
+        // SAFETY: an init has one thread, and the child ends at once.
+        match unsafe { process::fork_into(None) }? {
+            Fork::Parent(pid) => process::wait(pid).map(drop)?,
+            Fork::Child => process::exit_now(0),
+        }
+    }
+    Ok(())
 }
 
 /// Enters the cgroup and makes it the root of what is seen of cgroups from now on.
