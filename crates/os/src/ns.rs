@@ -24,6 +24,8 @@ impl Kinds {
     pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP);
     /// Mount.
     pub const MOUNT: Self = Self(libc::CLONE_NEWNS);
+    /// Network.
+    pub const NET: Self = Self(libc::CLONE_NEWNET);
     /// User.
     pub const USER: Self = Self(libc::CLONE_NEWUSER);
 
@@ -38,14 +40,14 @@ impl Kinds {
     }
 }
 
-/// Puts the calling process into the namespaces, of these kinds, of another process. What concerns process ids takes
-/// effect for its next child.
+/// Puts the calling thread into the namespaces, of these kinds, of another process, or into the one namespace that a
+/// descriptor names. What concerns process ids takes effect for its next child.
 pub fn enter(process: impl AsFd, kinds: Kinds) -> io::Result<()> {
     // SAFETY: setns reads no memory of ours.
     check(unsafe { libc::syscall(libc::SYS_setns, process.as_fd().as_raw_fd(), kinds.0) }).map(drop)
 }
 
-/// Gives the calling process new namespaces of its own.
+/// Gives the calling thread new namespaces of its own.
 pub fn unshare(kinds: Kinds) -> io::Result<()> {
     // SAFETY: unshare reads no memory of ours.
     check(unsafe { libc::syscall(libc::SYS_unshare, kinds.0) }).map(drop)
