@@ -131,6 +131,11 @@ impl Egress {
         told.await.map_err(|_| AttachError::Ended)?
     }
 
+    /// Whether sandboxes can be attached.
+    pub fn is_open(&self) -> bool {
+        !self.orders.is_closed()
+    }
+
     /// Takes back everything, and returns when it is done. Nothing is attached from then on.
     pub async fn close(&self) {
         let (tell, told) = oneshot::channel();

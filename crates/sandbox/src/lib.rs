@@ -89,6 +89,12 @@ pub enum PrepareError {
     Code(std::path::PathBuf, #[source] std::io::Error),
     #[error("no cgroup for the template")]
     Cgroup(#[source] std::io::Error),
+    #[error("network = \"egress\" needs root: run `lichen serve` as root, or the function without a network")]
+    EgressNeedsRoot,
+    #[error("network = \"egress\" cannot be had here")]
+    Egress(#[source] net::egress::OpenError),
+    #[error("the sandbox could not be given its way out")]
+    Attach(#[source] net::egress::AttachError),
     #[error("the sandbox could not be made: {0}")]
     Sandbox(String),
     #[error("the template ended before its fork point{}", if .0.is_empty() { String::new() } else { format!(": {}", .0) })]
@@ -106,6 +112,8 @@ pub enum SpawnError {
     TemplateGone,
     #[error("no slot could be made: {0}")]
     Slot(String),
+    #[error("a slot could not be given its way out")]
+    Attach(#[source] net::egress::AttachError),
     #[error("the code folder {0} cannot be shown to a sandbox")]
     Code(std::path::PathBuf, #[source] std::io::Error),
     #[error("its limits could not be set")]

@@ -34,7 +34,9 @@ fn main() {
     drop(internet);
 }
 
-const TESTS: [(&str, fn(&Path)); 4] = [
+type Test = (&'static str, fn(&Path));
+
+const TESTS: [Test; 4] = [
     ("the outside is reached, and nothing of the host", reach),
     ("attaching is quick, and many can wait for it", attach_many),
     ("an orderly end leaves nothing", close),
@@ -79,7 +81,9 @@ fn reach(run: &Path) {
     }
     assert!(slot.is_refused([127, 0, 0, 1].into(), HTTP), "its loopback is its own");
     published_ports_are_the_hosts_too(&slot);
+    assert!(egress.is_open());
     runtime.block_on(egress.close());
+    assert!(!egress.is_open());
     assert!(slot.call(INTERNET, HTTP).is_err(), "it goes with its owner");
 }
 

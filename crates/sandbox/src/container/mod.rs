@@ -19,7 +19,9 @@
 //! | `nursery` `init` `slot` | the processes that make the above, from the outside in |
 //! | `message` | what they say to each other |
 //! | `template` `instance` | the seam's types, in the worker |
+//! | `egress` | the way out of those that may leave |
 
+mod egress;
 mod init;
 mod instance;
 mod language;
@@ -33,8 +35,10 @@ mod template;
 use crate::conversation::Conversation;
 use crate::spec::{Kind, TemplateSpec};
 use crate::{Answer, Backend, PrepareError, Template};
+use egress::WayOut;
 pub use language::{Interpreter, find as find_interpreter};
 use message::{Ids, MakeSandbox, SandboxMade};
+use net::egress::resolver::Resolver;
 use os::cgroup::{Tree, TreeError};
 use os::idmap;
 use os::ns::{self, Kinds};
@@ -84,6 +88,7 @@ pub struct Ground {
     interpreters: Vec<Interpreter>,
     tree: Result<Tree, TreeError>,
     single_user: bool,
+    resolver: Resolver,
 }
 
 impl Ground {
@@ -101,10 +106,11 @@ impl Ground {
         ns::unshare(Kinds::MOUNT).map_err(OpenError::Namespaces)?;
         os::mount::make_private().map_err(OpenError::Namespaces)?;
         let interpreters: Vec<_> = [Kind::Python, Kind::Node].into_iter().filter_map(language::find).collect();
-        root::build(&settings.stage, &interpreters, &settings.libraries)?;
+        let resolver = Resolver::of_this_host();
+        root::build(&settings.stage, &interpreters, &settings.libraries, &resolver.text)?;
         // SAFETY: one thread, as seen above; none is started here.
         let nursery = unsafe { nursery::start(settings.stage.clone()) }?;
-        Ok(Self { nursery, interpreters, tree, single_user })
+        Ok(Self { nursery, interpreters, tree, single_user, resolver })
     }
 }
 
@@ -125,6 +131,7 @@ pub struct Containers {
     tree: Option<Arc<Tree>>,
     missing: Vec<String>,
     single_user: bool,
+    way_out: WayOut,
     next: AtomicU64,
     /// The inits of all sandboxes ever made that may still live.
     inits: Mutex<Vec<OwnedFd>>,
@@ -154,6 +161,7 @@ impl Containers {
             tree,
             missing,
             single_user: ground.single_user,
+            way_out: WayOut::new(ground.single_user, ground.resolver),
             next: AtomicU64::new(0),
             inits: Mutex::default(),
         });
@@ -183,6 +191,7 @@ impl Containers {
 
     /// Removes what containers leave on the host, once all are gone. Call it last.
     pub async fn close(&self) {
+        self.way_out.close().await;
         let Some(tree) = &self.tree else { return };
         for _ in 0..400 {
             if tree.remove() {
@@ -217,6 +226,7 @@ impl Containers {
         let interpreter = self.interpreters.iter().find(|interpreter| interpreter.kind == spec.kind);
         let interpreter = interpreter
             .ok_or(PrepareError::Unsupported(spec.kind, "its interpreter is not on the PATH of `lichen serve`"))?;
+        let egress = self.way_out.of(spec.network).await?;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (init, init_theirs) = os::seqpacket::pair().map_err(|e| PrepareError::Sandbox(e.to_string()))?;
         let (control, control_theirs) = os::seqpacket::pair().map_err(|e| PrepareError::Sandbox(e.to_string()))?;
@@ -249,7 +259,14 @@ impl Containers {
         let process = self.make(order, &descriptors).await.map_err(PrepareError::Sandbox)?;
         self.note(&process);
         drop((init_theirs, control_theirs, log_theirs));
-        let place = template::Place { id, tree: self.tree.clone(), group, process, log };
+        let place = template::Place { id, tree: self.tree.clone(), group, process, log, egress };
+        // A function's code may want to leave when it is loaded.
+        if let Some(egress) = place.egress.as_ref().filter(|_| spec.function.is_some())
+            && let Err(error) = egress::attach(egress, &place.process).await
+        {
+            template::clean_up(place).await;
+            return Err(PrepareError::Attach(error));
+        }
         template::ContainerTemplate::open(spec, place, init, control).await
     }
 }

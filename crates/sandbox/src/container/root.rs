@@ -38,7 +38,7 @@ fn at(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> RootError {
 /// The host's folders that every sandbox sees, where they exist.
 const SHARED: [&str; 6] = ["usr", "bin", "sbin", "lib", "lib32", "lib64"];
 /// What of /etc every sandbox sees, where it exists.
-const SHARED_ETC: [&str; 10] = [
+const SHARED_ETC: [&str; 9] = [
     "alternatives",
     "ca-certificates",
     "ld.so.cache",
@@ -46,7 +46,6 @@ const SHARED_ETC: [&str; 10] = [
     "mime.types",
     "pki",
     "protocols",
-    "resolv.conf",
     "services",
     "ssl",
 ];
@@ -59,13 +58,14 @@ const FILES: [(&str, &str); 4] = [
     ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
 ];
 
-/// Stages the root at `stage`, an existing folder. `libraries` holds the runtimes' shared libraries.
-pub fn build(stage: &Path, interpreters: &[Interpreter], libraries: &Path) -> Result<(), RootError> {
+/// Stages the root at `stage`, an existing folder. `libraries` holds the runtimes' shared libraries, `resolver` is the text
+/// of /etc/resolv.conf.
+pub fn build(stage: &Path, interpreters: &[Interpreter], libraries: &Path, resolver: &str) -> Result<(), RootError> {
     mount::tmpfs(stage, 64 << 20, 0o755, false).map_err(at(stage))?;
     for folder in EMPTY {
         make(&stage.join(folder))?;
     }
-    for (name, text) in FILES {
+    for (name, text) in FILES.into_iter().chain([("etc/resolv.conf", resolver)]) {
         fs::write(stage.join(name), text).map_err(at(name))?;
     }
     for name in SHARED {

@@ -8,12 +8,14 @@
 //!
 //! All that the template says is hostile; the init is ours.
 
+use super::egress;
 use super::instance::ContainerInstance;
 use super::message::{FromInit, ToInit};
 use crate::conversation::Conversation;
 use crate::spec::{End, Limits, TemplateSpec};
 use crate::{Answer, Instance, PrepareError, SpawnError, Start, Template};
 use cfork::protocol::{self, Kind as MessageKind};
+use net::egress::Egress;
 use os::cgroup::{self, Group, Tree};
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
@@ -40,6 +42,8 @@ pub(super) struct Place {
     pub group: Option<Group>,
     pub process: OwnedFd,
     pub log: io::PipeReader,
+    /// The way out of its slots, if they have one.
+    pub egress: Option<Arc<Egress>>,
 }
 
 /// A ready container.
@@ -56,7 +60,7 @@ pub(super) struct Slot {
 struct State {
     ready: VecDeque<Slot>,
     making: HashMap<u64, (Option<Group>, Vec<OwnedFd>)>,
-    refusal: Option<String>,
+    refusal: Option<SpawnError>,
     forks: HashMap<u64, oneshot::Sender<i64>>,
     /// Who waits for the end of an instance, by pid; and ends that nobody has waited for yet.
     watchers: HashMap<i32, oneshot::Sender<End>>,
@@ -203,7 +207,8 @@ fn said(mut log: &io::PipeReader) -> String {
     String::from_utf8_lossy(&text[len.saturating_sub(LOG_KEPT)..len]).trim().to_owned()
 }
 
-async fn clean_up(place: Place) {
+/// Ends a sandbox that will be no template.
+pub(super) async fn clean_up(place: Place) {
     let _ = os::pidfd::kill(&place.process);
     if let Ok(process) = AsyncFd::new(place.process) {
         let _ = process.readable().await;
@@ -232,11 +237,11 @@ impl Shared {
     async fn hear_init(self: Arc<Self>) {
         while let Ok((message, descriptors)) = self.init.hear().await {
             match message {
-                FromInit::SlotMade { slot } => self.slot_made(slot, descriptors),
+                FromInit::SlotMade { slot } => self.clone().slot_made(slot, descriptors),
                 FromInit::SlotNotMade { slot, reason } => {
                     let mut state = self.state();
                     state.making.remove(&slot);
-                    state.refusal = Some(reason);
+                    state.refusal = Some(SpawnError::Slot(reason));
                 }
                 FromInit::SlotEnded { slot } => self.clone().slot_ended(slot),
                 FromInit::InstanceEnded { pid, end } => self.instance_ended(pid, end),
@@ -288,12 +293,35 @@ impl Shared {
         }
     }
 
-    fn slot_made(&self, id: u64, descriptors: Vec<OwnedFd>) {
+    fn slot_made(self: Arc<Self>, id: u64, descriptors: Vec<OwnedFd>) {
+        let Some(process) = descriptors.into_iter().next() else {
+            self.state().making.remove(&id);
+            return;
+        };
+        let Some(egress) = self.place.egress.clone() else { return self.slot_ready(id, process) };
+        tokio::spawn(async move {
+            match egress::attach(&egress, &process).await {
+                Ok(()) => self.slot_ready(id, process),
+                Err(error) => {
+                    let _ = os::pidfd::kill(&process);
+                    let made = self.state().making.remove(&id);
+                    self.bury(id, made.and_then(|(group, _)| group));
+                    self.state().refusal = Some(SpawnError::Attach(error));
+                }
+            }
+            self.changed.notify_waiters();
+        });
+    }
+
+    fn slot_ready(self: &Arc<Self>, id: u64, process: OwnedFd) {
         let mut state = self.state();
-        let made = state.making.remove(&id);
-        if let (Some((group, entrances)), Some(process)) = (made, descriptors.into_iter().next()) {
-            state.ready.push_back(Slot { id, process, group, entrances, limits: self.spec.limits });
+        let Some((group, entrances)) = state.making.remove(&id) else { return };
+        if state.gone.contains(&id) {
+            // It has ended while it was attached.
+            drop(state);
+            return self.bury(id, group);
         }
+        state.ready.push_back(Slot { id, process, group, entrances, limits: self.spec.limits });
     }
 
     fn slot_ended(self: Arc<Self>, id: u64) {
@@ -390,7 +418,7 @@ impl Shared {
                 return Ok(slot);
             }
             if let Some(refusal) = refusal {
-                return Err(SpawnError::Slot(refusal));
+                return Err(refusal);
             }
             if making == 0 {
                 self.order_slot()?;

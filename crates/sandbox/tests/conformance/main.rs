@@ -5,6 +5,7 @@
 //! `cargo test -p sandbox --test conformance -- NAME` runs the cases whose names contain NAME.
 
 mod cases;
+mod egress;
 mod hostile;
 mod node;
 mod probe;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     }
     let stage = tempfile::tempdir().expect("a temporary folder");
     let settings = Settings { stage: stage.path().to_owned(), libraries: libraries() };
+    egress::become_host();
     let ground = Ground::prepare(&settings).expect("containers can be prepared here");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let failed = runtime.block_on(async {
@@ -68,7 +70,7 @@ async fn run(containers: std::sync::Arc<Containers>, filter: &str) -> (usize, us
         }
         let bench = Bench::new(containers.clone(), kind);
         let only_node: &[Case] = if kind == Kind::Node { node::CASES } else { &[] };
-        for (name, case) in cases::CASES.iter().chain(hostile::CASES).chain(only_node) {
+        for (name, case) in cases::CASES.iter().chain(hostile::CASES).chain(egress::CASES).chain(only_node) {
             let name = format!("{kind:?}::{name}").to_lowercase();
             if !name.contains(filter) {
                 continue;

@@ -60,13 +60,15 @@ impl Bench {
     }
 
     pub async fn prepare(&self, function: Option<Code>) -> Result<Arc<dyn Template>, PrepareError> {
-        let spec = TemplateSpec {
-            kind: self.kind,
-            preload: Vec::new(),
-            function,
-            limits: self.limits(),
-            network: Network::None,
-        };
+        self.prepare_with(function, Network::None).await
+    }
+
+    pub async fn prepare_with(
+        &self,
+        function: Option<Code>,
+        network: Network,
+    ) -> Result<Arc<dyn Template>, PrepareError> {
+        let spec = TemplateSpec { kind: self.kind, preload: Vec::new(), function, limits: self.limits(), network };
         Backend::prepare(&*self.backend, spec).await
     }
 
