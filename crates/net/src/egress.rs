@@ -170,6 +170,7 @@ fn serve(settings: &Settings, opened: oneshot::Sender<Result<(), OpenError>>, mu
         }
     }
     router.close();
+    drop(orders);
     if let Some(tell) = closed {
         let _ = tell.send(());
     }

@@ -131,6 +131,16 @@ impl Socket {
         if answered { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
 
+    /// What the kernel has to say, without the message's own header.
+    fn ask_for(&self, mut message: Message, mut answer: impl FnMut(&[u8])) -> io::Result<()> {
+        self.send(message.number(1))?;
+        self.hear(|kind, payload| {
+            verdict(kind, payload)?;
+            answer(payload);
+            Ok(())
+        })
+    }
+
     /// Everything of which the kernel has a list, without the messages' own headers.
     fn list(&self, mut message: Message, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         self.send(message.number(1))?;

@@ -107,7 +107,8 @@ fn tell_iptables(uplink: &str) -> bool {
             return false;
         }
     };
-    let devices = devices();
+    // What names this uplink is of an earlier one: nothing has been told of this one.
+    let devices: Vec<String> = devices().into_iter().filter(|device| device != uplink).collect();
     for rule in listing.lines().filter_map(|line| line.strip_prefix("-A ")) {
         if left_behind(rule, &devices) {
             let _ = iptables("-D", rule.split_ascii_whitespace());

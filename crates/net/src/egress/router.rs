@@ -8,7 +8,7 @@ use super::addresses::{GATEWAY, Slot, Uplink};
 use super::forwarding::{self, Forwarding};
 use super::{AttachError, OpenError, Settings, rules};
 use crate::netlink::Socket;
-use crate::netlink::route::{End, Prefix};
+use crate::netlink::route::{End, News, Prefix};
 use os::ns::{self, Kinds};
 use std::fs::{self, File};
 use std::io;
@@ -61,6 +61,7 @@ impl Place {
 #[derive(Debug)]
 pub struct Router {
     own: Place,
+    news: News,
     host: Place,
     uplink: String,
     uplink_index: u32,
@@ -74,11 +75,14 @@ impl Router {
     pub fn open(settings: &Settings) -> Result<Self, OpenError> {
         let _turn = turn(&settings.run);
         let host = Place::here()?;
+        let host_news = News::listen().map_err(OpenError::Socket)?;
         sweep(&host.filter);
         ns::unshare(Kinds::NET).map_err(OpenError::Namespace)?;
         let own = Place::here()?;
+        let news = News::listen().map_err(OpenError::Socket)?;
         behave().map_err(OpenError::Behaviour)?;
         let (uplink, uplink_index) = make_uplink(&host, &own)?;
+        host.links.wait_until_up(uplink_index, &host_news).map_err(OpenError::Uplink)?;
         let servers = &settings.resolver.servers;
         rules::of_router(&uplink, servers).install(&own.filter).map_err(OpenError::Filter)?;
         rules::of_guard(&uplink, servers).install(&host.filter).map_err(OpenError::Filter)?;
@@ -87,7 +91,7 @@ impl Router {
         let forwarding = Forwarding::open(&settings.run, &uplink, &host.filter).map_err(OpenError::Forwarding)?;
         own.enter().map_err(OpenError::Namespace)?;
         tracing::info!(uplink = uplink.name, address = %uplink.router, "egress is open");
-        Ok(Self { own, host, uplink: uplink.name, uplink_index, forwarding, run: settings.run.clone(), made: 0 })
+        Ok(Self { own, news, host, uplink: uplink.name, uplink_index, forwarding, run: settings.run.clone(), made: 0 })
     }
 
     /// Gives the network of a process a way out: its address there.
@@ -101,11 +105,12 @@ impl Router {
         let end = |name, index| End { name, index, hardware: HARDWARE, resolve: false };
         let (here, there) = (end(&slot.link, slot.index), end(INSIDE, INSIDE_INDEX));
         self.own.links.add_pair(here, there, namespace.as_fd()).map_err(AttachError::Link)?;
-        // Last of the two: it can send at once, while the other end is told a moment later that it can.
         inside.bring_up(INSIDE_INDEX).map_err(AttachError::Link)?;
         inside.add_address(INSIDE_INDEX, slot.address, 32).map_err(AttachError::Address)?;
         inside.add_route(Prefix::ALL, INSIDE_INDEX, Some(GATEWAY)).map_err(AttachError::Route)?;
         self.own.links.add_route(Prefix::one(slot.address), slot.index, None).map_err(AttachError::Route)?;
+        // The end that has come up last can send at once; the other cannot.
+        self.own.links.wait_until_up(slot.index, &self.news).map_err(AttachError::Link)?;
         Ok(slot.address)
     }
 

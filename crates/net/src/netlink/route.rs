@@ -3,12 +3,16 @@
 //! Only what is used: pairs of virtual Ethernet devices, single IPv4 addresses, and routes in the main table.
 
 use super::{ANSWERED, LISTING, Message, NEW, Socket, attributes, nest, put, text};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::netlink::SocketAddrNetlink;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_NUM_TX_QUEUES: u16 = 31;
@@ -23,6 +27,11 @@ const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 /// The gateway is a neighbour, whatever the addresses say.
 const ONLINK: u32 = 4;
+
+const IF_OPER_UP: u8 = 6;
+const LINK_HEADER_LEN: usize = 16;
+/// How long a device may take to be able to send.
+const UP_LIMIT: Duration = Duration::from_secs(5);
 
 /// One end of a pair of devices.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +99,27 @@ impl Prefix {
     }
 }
 
+/// Tells when something has become of a device, in the network namespace in which its maker stood.
+#[derive(Debug)]
+pub struct News(Socket);
+
+impl News {
+    pub fn listen() -> io::Result<Self> {
+        let socket = Socket::route()?;
+        rustix::net::bind(&socket.0, &SocketAddrNetlink::new(0, libc::RTMGRP_LINK as u32))?;
+        Ok(Self(socket))
+    }
+
+    /// Waits until there is some, this long at most, and forgets it.
+    pub fn wait(&self, limit: Duration) -> io::Result<()> {
+        let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
+        poll(&mut [PollFd::new(&self.0.0, PollFlags::IN)], Some(&limit))?;
+        // That there was too much of it is news as well.
+        let _ = self.0.hear(|_, _| Ok(()));
+        Ok(())
+    }
+}
+
 impl Socket {
     /// Makes a pair of devices: `here`, which is up, and `there` in the namespace `other`, which is not: the kernel lets no
     /// device go up before its pair is complete.
@@ -113,6 +143,29 @@ impl Socket {
     /// Brings a device up.
     pub fn bring_up(&self, index: u32) -> io::Result<()> {
         self.ask([Message::new(libc::RTM_NEWLINK, ANSWERED, &link(index, libc::IFF_UP))])
+    }
+
+    /// Waits until a device can send: the kernel tells it so some time after its pair is complete, and loses meanwhile what
+    /// it is to send. Asking hastens that (Linux 6.8).
+    pub fn wait_until_up(&self, index: u32, news: &News) -> io::Result<()> {
+        let until = Instant::now() + UP_LIMIT;
+        while !self.is_up(index)? {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            news.wait(left)?;
+        }
+        Ok(())
+    }
+
+    fn is_up(&self, index: u32) -> io::Result<bool> {
+        let mut up = false;
+        self.ask_for(Message::new(libc::RTM_GETLINK, 0, &link(index, 0)), |device| {
+            let mut found = attributes(device.get(LINK_HEADER_LEN..).unwrap_or(&[]));
+            up = found.any(|(kind, value)| kind == IFLA_OPERSTATE && value == [IF_OPER_UP]);
+        })?;
+        Ok(up)
     }
 
     /// Removes a device, and the other end of its pair.

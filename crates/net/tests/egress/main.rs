@@ -36,10 +36,11 @@ fn main() {
 
 type Test = (&'static str, fn(&Path));
 
-const TESTS: [Test; 4] = [
+const TESTS: [Test; 5] = [
     ("the outside is reached, and nothing of the host", reach),
     ("attaching is quick, and many can wait for it", attach_many),
     ("an orderly end leaves nothing", close),
+    ("a firewall that drops what is forwarded is told", firewall),
     ("a killed owner leaves nothing but what the next one takes back", kill),
 ];
 
@@ -97,14 +98,14 @@ fn published_ports_are_the_hosts_too(slot: &Place) {
     let publish = format!(
         "table ip docker {{ chain early {{ type nat hook prerouting priority -100; tcp dport 8080 dnat to {PRIVATE}:{HTTP}; }}; }}"
     );
-    if world::rules(&["--check", &publish]).is_none() {
+    if world::say("nft", &["--check", &publish]).is_none() {
         return println!("  skip: there is no nft to publish a port with");
     }
-    world::rules(&[&publish]);
+    world::say("nft", &[&publish]);
     assert!(slot.is_refused(HOST, 8080));
-    let rules = world::rules(&["list", "ruleset"]).unwrap_or_default();
+    let rules = world::say("nft", &["list", "ruleset"]).unwrap_or_default();
     assert!(rules.contains("table ip lichen0"), "{rules}");
-    world::rules(&["flush", "ruleset"]);
+    world::say("nft", &["flush", "ruleset"]);
     assert!(slot.is_refused(HOST, HTTP), "no other program can remove the host's filter");
     assert!(slot.call(INTERNET, HTTP).is_ok());
 }
@@ -117,10 +118,9 @@ fn attach_many(run: &Path) {
     println!("  open: {} µs", begun.elapsed().as_micros());
     let places: Vec<Place> = (0..2 * SLOTS).map(|_| Place::new("slot")).collect();
     let (first, second) = places.split_at(SLOTS);
-    let mut took: Vec<Duration> = first.iter().map(|place| timed(&runtime, &egress, place)).collect();
-    took.sort_unstable();
-    let micros = |at: usize| took[at].as_micros();
-    println!("  one after another: min {} µs, p50 {} µs, max {} µs", micros(0), micros(SLOTS / 2), micros(SLOTS - 1));
+    let (took, called): (Vec<_>, Vec<_>) = first.iter().map(|place| timed(&runtime, &egress, place)).unzip();
+    print("one after another", took);
+    print("the first call of each", called);
     let begun = Instant::now();
     let addresses = runtime.block_on(async {
         let waiting = second.iter().map(|place| {
@@ -138,11 +138,20 @@ fn attach_many(run: &Path) {
     assert!(places.iter().all(|place| place.call(INTERNET, HTTP).is_ok()));
 }
 
-fn timed(runtime: &Runtime, egress: &Egress, place: &Place) -> Duration {
+/// How long attaching takes, and a call straight after it.
+fn timed(runtime: &Runtime, egress: &Egress, place: &Place) -> (Duration, Duration) {
     let process = place.descriptor();
     let begun = Instant::now();
     runtime.block_on(egress.attach(process)).expect("attached");
-    begun.elapsed()
+    let attached = begun.elapsed();
+    place.call(INTERNET, HTTP).expect("the outside");
+    (attached, begun.elapsed() - attached)
+}
+
+fn print(what: &str, mut times: Vec<Duration>) {
+    times.sort_unstable();
+    let [min, p50, max] = [0, times.len() / 2, times.len() - 1].map(|at| times[at].as_micros());
+    println!("  {what}: min {min} µs, p50 {p50} µs, max {max} µs");
 }
 
 fn close(run: &Path) {
@@ -162,11 +171,36 @@ fn close(run: &Path) {
     nothing_is_left(run);
 }
 
+/// As Docker has it.
+fn firewall(run: &Path) {
+    if world::say("iptables", &["-P", "FORWARD", "DROP"]).is_none() {
+        return println!("  skip: there is no iptables");
+    }
+    let runtime = runtime();
+    let before = world::say("iptables", &["-S", "FORWARD"]);
+    let mut owner = world::start("owner", &run.display().to_string());
+    owner.kill().expect("it can be killed");
+    owner.wait().expect("it ends");
+    world::wait_until_gone("lichen0");
+    assert_ne!(world::say("iptables", &["-S", "FORWARD"]), before, "something is left");
+    let other = world::start("owner", &run.display().to_string());
+    let egress = runtime.block_on(Egress::open(settings(run))).expect("egress opens");
+    let slot = Place::new("slot");
+    runtime.block_on(egress.attach(slot.descriptor())).expect("attached");
+    assert!(slot.call(INTERNET, HTTP).is_ok());
+    runtime.block_on(egress.close());
+    world::end(other);
+    assert_eq!(world::say("iptables", &["-S", "FORWARD"]), before);
+    world::say("iptables", &["-P", "FORWARD", "ACCEPT"]);
+    nothing_is_left(run);
+}
+
 fn be_owner(run: &Path) {
     let runtime = runtime();
-    let _egress = runtime.block_on(Egress::open(settings(run))).expect("egress opens");
+    let egress = runtime.block_on(Egress::open(settings(run))).expect("egress opens");
     println!("ready");
     let _ = std::io::stdin().read(&mut [0]);
+    runtime.block_on(egress.close());
 }
 
 fn kill(run: &Path) {
@@ -175,7 +209,7 @@ fn kill(run: &Path) {
     owner.kill().expect("it can be killed");
     owner.wait().expect("it ends");
     world::wait_until_gone("lichen0");
-    if let Some(left) = world::rules(&["list", "ruleset"]) {
+    if let Some(left) = world::say("nft", &["list", "ruleset"]) {
         assert!(left.contains("table ip lichen0-guard") && !left.contains("table ip lichen0 "), "{left}");
     }
     assert!(forwards(), "nobody was there to turn it off");
@@ -189,6 +223,6 @@ fn nothing_is_left(run: &Path) {
     assert!(!forwards() && !world::devices().contains("lichen"));
     let files = std::fs::read_dir(run).expect("the folder").filter_map(Result::ok);
     assert!(files.map(|file| file.file_name()).all(|name| name == "lock"));
-    let rules = world::rules(&["list", "ruleset"]).unwrap_or_default();
+    let rules = world::say("nft", &["list", "ruleset"]).unwrap_or_default();
     assert!(!rules.contains("lichen"), "{rules}");
 }

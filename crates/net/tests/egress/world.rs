@@ -10,7 +10,7 @@
 //! Nothing of the machine's own network is touched, nor is root needed where user namespaces are allowed.
 
 use net::netlink::Socket;
-use net::netlink::route::{End, Prefix};
+use net::netlink::route::{End, News, Prefix};
 use os::idmap;
 use os::ns::{self, Kinds};
 use std::fs::File;
@@ -56,6 +56,13 @@ pub fn start(part: &str, argument: &str) -> Child {
     BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut said).expect("it speaks");
     assert_eq!(said.trim(), "ready", "{part} failed");
     child
+}
+
+/// Tells such a process to end, and waits for it.
+pub fn end(mut child: Child) {
+    drop(child.stdin.take());
+    let status = child.wait().expect("it ends");
+    assert!(status.success(), "{status}");
 }
 
 impl Place {
@@ -184,22 +191,19 @@ pub fn devices() -> String {
     std::fs::read_to_string("/proc/thread-self/net/dev").expect("a table of devices")
 }
 
-/// The rules of the host, where somebody can tell.
-pub fn rules(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("nft").args(arguments).output().ok()?;
-    assert!(output.status.success(), "nft {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+/// What a program says that knows the host's rules, where there is one.
+pub fn say(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Waits until a device of the host is gone.
 pub fn wait_until_gone(device: &str) {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, netlink::SocketAddrNetlink, recv, socket_with};
-    let news = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None).expect("netlink");
-    bind(&news, &SocketAddrNetlink::new(0, libc::RTMGRP_LINK as u32)).expect("news of devices");
-    rustix::net::sockopt::set_socket_timeout(&news, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE))
-        .expect("a limit");
+    let news = News::listen().expect("netlink");
+    let until = Instant::now() + PATIENCE;
     while devices().contains(device) {
-        let heard = recv(&news, &mut [0u8; 4096][..], rustix::net::RecvFlags::empty());
-        assert!(heard.is_ok(), "{device} is still there: {}", devices());
+        assert!(Instant::now() < until, "{device} is still there: {}", devices());
+        news.wait(PATIENCE).expect("news of devices");
     }
 }

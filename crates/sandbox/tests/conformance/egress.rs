@@ -92,7 +92,8 @@ async fn a_function_leaves_only_with_egress(bench: &Bench) {
     }
     let internet = Internet::new();
     let _service = TcpListener::bind((HOST, PORT)).expect("a port of the host");
-    let mut without = bench.start(&bench.generic().await).await;
+    let plain = bench.generic().await;
+    let mut without = bench.start(&plain).await;
     assert!(!reaches(&mut without, INTERNET).await, "a function has no network unless it asks for one");
     let generic = bench.prepare_with(None, Network::Egress).await.expect("a generic template");
     let dedicated = bench.prepare_with(Some(bench.code()), Network::Egress).await.expect("a dedicated template");
