@@ -2,7 +2,7 @@
 //!
 //! [`egress`] gives sandboxes a way out that leads to nothing of this host. [`netlink`] is how the kernel is asked for
 //! links, addresses, routes and packet filters: a few requests, written out here, so that neither a crate of thousands of
-//! types nor a command line has to be there (`docs/adr/0011-egress.md`).
+//! types nor a command line has to be there (`docs/adr/0004-egress.md`).
 //!
 //! IPv4 only. What runs in a namespace, and who may have which network, is decided above.
 #![forbid(unsafe_code)]

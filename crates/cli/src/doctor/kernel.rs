@@ -7,7 +7,7 @@ use std::fs;
 const OLDEST: (u32, u32) = (5, 15);
 
 pub fn checks() -> Vec<Check> {
-    vec![version(), rights(), namespaces(), seccomp(), pidfd(), memfd(), userfaultfd()]
+    vec![version(), rights(), namespaces(), egress(), seccomp(), pidfd(), memfd(), userfaultfd()]
 }
 
 fn version() -> Check {
@@ -62,6 +62,21 @@ fn namespaces_remedy() -> String {
     thrown
         .map_or("in a container: start it with the right to make namespaces (docker run --privileged)", |s| s.2)
         .to_owned()
+}
+
+fn egress() -> Check {
+    const BRINGS: &str = "network = \"egress\" (as root): functions that reach other machines, and nothing of this one";
+    if !is_root() {
+        return Check::lacking("egress", BRINGS, "not tried: an ordinary user", "sudo lichen doctor");
+    }
+    match Probe::Egress.attempt() {
+        Ok(()) => Check::ok("egress", BRINGS, "a network with address translation can be made"),
+        Err(reason) => {
+            let remedy =
+                "use a kernel with nf_tables (CONFIG_NFT_MASQ, CONFIG_NFT_REJECT, CONFIG_NFT_FIB_IPV4) and veth";
+            Check::lacking("egress", BRINGS, reason, remedy)
+        }
+    }
 }
 
 fn seccomp() -> Check {

@@ -12,6 +12,8 @@ use std::process::Command;
 pub enum Probe {
     /// All seven namespaces, and a mount within.
     Namespaces,
+    /// A way out for functions, from a network of the probe's own.
+    Egress,
 }
 
 impl Probe {
@@ -30,6 +32,7 @@ impl Probe {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Namespaces => namespaces(),
+            Self::Egress => Ok(net::egress::rehearse()?),
         }
     }
 }

@@ -29,7 +29,6 @@ pub fn checks() -> Vec<Check> {
             &["--version"],
             "apt install npm",
         ),
-        program("nft", "network = \"egress\" (as root)", "nft", &["--version"], "apt install nftables"),
     ]
 }
 

@@ -168,7 +168,8 @@ fn behave() -> io::Result<()> {
     BEHAVIOUR.iter().try_for_each(|(name, value)| set(name, value))
 }
 
-fn set(name: &str, value: &str) -> io::Result<()> {
+/// Sets a switch of IPv4 where the calling thread stands.
+pub fn set(name: &str, value: &str) -> io::Result<()> {
     fs::write(format!("/proc/sys/net/ipv4/{name}"), value)
 }
 
