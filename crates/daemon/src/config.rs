@@ -7,6 +7,8 @@ mod keys;
 #[cfg(test)]
 mod tests;
 
+pub use keys::of as keys_of;
+
 use crate::nearest::nearest;
 use serde::de::DeserializeOwned;
 use std::fmt::{self, Display};

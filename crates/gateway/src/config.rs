@@ -80,6 +80,39 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use daemon::config::keys_of;
+
+    /// The reference for people, kept true.
+    const REFERENCE: &str = include_str!("../../../docs/lichen.toml");
+
+    #[test]
+    fn the_reference_has_every_key_with_its_default() {
+        let read = Config::from_source(&Source::of("docs/lichen.toml", REFERENCE)).unwrap();
+        let own = Config::default();
+        assert_eq!(Node { data_dir: own.node.data_dir.clone(), ..read.node }, own.node);
+        assert_eq!((read.log, read.http, read.functions), (own.log, own.http, own.functions));
+        assert_eq!((read.code, read.bills, read.logs), (own.code, own.bills, own.logs));
+        assert_eq!(read.dispatch, own.dispatch);
+        let has = |section: &str, key: &str| {
+            let body = REFERENCE.split_once(&format!("\n[{section}]")).unwrap().1;
+            let body = body.split("\n[").next().unwrap();
+            let nested = format!("\n[{section}.{key}]");
+            body.contains(&format!("\n{key} = ")) || REFERENCE.contains(&nested)
+        };
+        let keys = [
+            ("node", keys_of::<Node>()),
+            ("log", keys_of::<Log>()),
+            ("http", keys_of::<Http>()),
+            ("functions", keys_of::<Bounds>()),
+            ("code", keys_of::<CodeConfig>()),
+            ("bills", keys_of::<LedgerConfig>()),
+            ("logs", keys_of::<LogConfig>()),
+            ("dispatch", keys_of::<DispatchConfig>()),
+        ];
+        for (section, key) in keys.into_iter().flat_map(|(section, keys)| keys.iter().map(move |key| (section, key))) {
+            assert!(has(section, key), "docs/lichen.toml lacks `{key}` in [{section}]");
+        }
+    }
 
     #[test]
     fn every_section_is_known_and_no_other() {

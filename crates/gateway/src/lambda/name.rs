@@ -238,4 +238,26 @@ mod tests {
         let fault = target("f", Some("invalid-qualifier-with-?-char")).unwrap_err();
         assert!(fault.message().ends_with("pattern: \\$(LATEST(\\.PUBLISHED)?)|[a-zA-Z0-9-_$]+"), "{fault:?}");
     }
+
+    /// The parser by hand against the pattern's own words, on texts made of the pattern's own pieces.
+    #[test]
+    fn whatever_is_taken_apart_is_put_together_again() {
+        const PIECES: [&str; 12] =
+            ["arn", "aws", "lambda", "us-east-1", "123456789012", "function", "f", ":", ":", ":", "$LATEST", ""];
+        let mut state = 1u32;
+        for _ in 0..20_000 {
+            let text: String = (0..8)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    PIECES[(state >> 16) as usize % PIECES.len()]
+                })
+                .collect();
+            let Some(written) = take_apart(&text) else { continue };
+            let tail: String =
+                [Some(written.name), written.qualifier].into_iter().flatten().collect::<Vec<_>>().join(":");
+            assert!(text.ends_with(&tail), "{text}: {written:?}");
+            let all = text.split(':').all(|part| part.is_empty() || part == LATEST || !part.contains('$'));
+            assert!(all && !written.name.is_empty(), "{text}: {written:?}");
+        }
+    }
 }

@@ -226,6 +226,35 @@ fn bombs_are_refused() {
     assert!(matches!(refusal(&bomb, config), AdmitError::ZippedTooBig { .. }));
 }
 
+/// Packages that were right before some of their bytes changed: whatever becomes of them, nothing is left of those that
+/// are refused, and nothing leaves the store.
+#[test]
+fn damaged_packages_do_no_harm() {
+    let (folder, store) = store(CodeConfig { durable: false, ..CodeConfig::default() });
+    let whole = package(|w| {
+        add(w, "a/b.py", 0o644, b"print('hello, hello, hello, hello')");
+        w.add_symlink("l", "a/b.py", SimpleFileOptions::default()).unwrap();
+        add(w, "c", 0o755, &[0; 300]);
+    });
+    let mut state = 12_345u32;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % below
+    };
+    for _ in 0..2000 {
+        let mut damaged = whole.clone();
+        for _ in 0..=random(3) {
+            let (at, byte) = (random(damaged.len()), random(256) as u8);
+            damaged[at] = byte;
+        }
+        damaged.truncate(damaged.len() - random(2) * random(40));
+        let kept = store.admit(&damaged).is_ok();
+        let expected = if kept { 2 } else { 0 };
+        assert_eq!(names(folder.path()).len(), expected, "{damaged:?}");
+        store.sweep(&HashSet::new()).unwrap().delete().unwrap();
+    }
+}
+
 #[test]
 fn a_full_disk_is_told_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();

@@ -196,3 +196,23 @@ fn a_function_that_cannot_be_read_does_not_hide_the_others() {
     let node = node.restart();
     assert_eq!(node.registry.all().len(), 1);
 }
+
+#[test]
+fn a_full_disk_is_told_and_changes_nothing() {
+    let node = Node::new();
+    let first = node.create("f", "1");
+    {
+        let writer = node.registry.writer();
+        let pages: i64 = writer.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        writer.connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
+    }
+    let long = "x".repeat(1 << 20);
+    let full = node.registry.update(&id("f"), None, |c| set(c, "Description", json!(long)));
+    assert!(matches!(full, Err(UpdateError::Store(StoreError::DiskFull(_)))));
+    let mut content = content(&node.upload("2"));
+    content.tags.insert("long".into(), long.into());
+    assert!(matches!(node.registry.create(id("g"), content), Err(CreateError::Store(StoreError::DiskFull(_)))));
+    let node = node.restart();
+    let all = node.registry.all();
+    assert_eq!((all.len(), &all[0].revision), (1, &first.revision));
+}
