@@ -72,12 +72,13 @@ pub(super) fn run(nursery: &Nursery, order: MakeSandbox, descriptors: Vec<OwnedF
 
 /// Completes the sandbox and starts the template in it.
 fn begin(nursery: &Nursery, order: &MakeSandbox, has: &Belongings) -> Result<i32, StepError> {
+    // Still as the worker's user: the stage may lie in a folder that only that one may enter.
+    mount::pivot(&nursery.stage).map_err(step("change the root"))?;
     if matches!(order.ids, Ids::Range(_)) {
         process::become_ids(0, 0).map_err(step("become root in the sandbox"))?;
     }
     process::set_dumpable(false);
     enter_cgroup(&has.entrances)?;
-    mount::pivot(&nursery.stage).map_err(step("change the root"))?;
     furnish(order.tmp)?;
     if let Some(code) = &has.code {
         mount::attach(code, cfork::protocol::TASK_ROOT).map_err(step("attach the code"))?;
