@@ -18,7 +18,7 @@
 //! | `policy` | which system calls functions may make |
 //! | `nursery` `init` `slot` | the processes that make the above, from the outside in |
 //! | `message` | what they say to each other |
-//! | `template` `instance` | the seam's types, in the worker |
+//! | `template` `pool` `instance` | the seam's types and a template's slots, in the worker |
 //! | `egress` | the way out of those that may leave |
 
 mod egress;
@@ -28,6 +28,7 @@ mod language;
 mod message;
 mod nursery;
 mod policy;
+mod pool;
 mod root;
 mod slot;
 mod template;

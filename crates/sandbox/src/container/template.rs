@@ -8,9 +8,9 @@
 //!
 //! All that the template says is hostile; the init is ours.
 
-use super::egress;
 use super::instance::ContainerInstance;
 use super::message::{FromInit, ToInit};
+use super::pool::{Slot, remove};
 use crate::conversation::Conversation;
 use crate::spec::{End, Limits, TemplateSpec};
 use crate::{Answer, Instance, PrepareError, SpawnError, Start, Template};
@@ -30,8 +30,6 @@ use tokio::sync::{Notify, oneshot, watch};
 const PREPARE_LIMIT: Duration = Duration::from_secs(60);
 /// How long a fork may take.
 const FORK_LIMIT: Duration = Duration::from_secs(5);
-/// How long after a start the slots it took are replaced: making them would take a core from the new instance.
-const REFILL_DELAY: Duration = Duration::from_millis(2);
 /// How much of a template's output is kept, to explain its failure.
 const LOG_KEPT: usize = 4096;
 
@@ -46,42 +44,37 @@ pub(super) struct Place {
     pub egress: Option<Arc<Egress>>,
 }
 
-/// A ready container.
-pub(super) struct Slot {
-    pub id: u64,
-    /// Its process 1.
-    pub process: OwnedFd,
-    pub group: Option<Group>,
-    entrances: Vec<OwnedFd>,
-    limits: Limits,
-}
-
 #[derive(Default)]
-struct State {
-    ready: VecDeque<Slot>,
-    making: HashMap<u64, (Option<Group>, Vec<OwnedFd>)>,
-    refusal: Option<SpawnError>,
-    forks: HashMap<u64, oneshot::Sender<i64>>,
+pub(super) struct State {
+    pub ready: VecDeque<Slot>,
+    pub making: HashMap<u64, (Option<Group>, Vec<OwnedFd>)>,
+    /// Why a slot was not made: for one of those who wait for one.
+    pub refusal: Option<SpawnError>,
+    /// Forks under way, by slot, and who waits for the template's answer.
+    forks: HashMap<u64, Option<oneshot::Sender<i64>>>,
     /// Who waits for the end of an instance, by pid; and ends that nobody has waited for yet.
     watchers: HashMap<i32, oneshot::Sender<End>>,
     ends: HashMap<i32, End>,
     /// Groups of slots that still have processes.
-    groups: HashMap<u64, Group>,
-    gone: std::collections::HashSet<u64>,
+    pub groups: HashMap<u64, Group>,
+    /// Slots that have ended while an instance still holds their group.
+    pub gone: std::collections::HashSet<u64>,
 }
 
 pub(super) struct Shared {
-    spec: TemplateSpec,
-    place: Place,
+    pub(super) spec: TemplateSpec,
+    pub(super) place: Place,
     report: String,
     control: AsyncFd<OwnedFd>,
-    init: Conversation<ToInit, FromInit>,
+    pub(super) init: Conversation<ToInit, FromInit>,
     state: Mutex<State>,
-    changed: Notify,
-    target: AtomicUsize,
-    refilling: AtomicBool,
-    next: AtomicU64,
-    ended: watch::Sender<bool>,
+    pub(super) changed: Notify,
+    pub(super) target: AtomicUsize,
+    pub(super) refilling: AtomicBool,
+    /// Starts that wait for a slot.
+    pub(super) waiting: AtomicUsize,
+    pub(super) next: AtomicU64,
+    pub(super) ended: watch::Sender<bool>,
 }
 
 /// The template.
@@ -135,6 +128,7 @@ impl ContainerTemplate {
             changed: Notify::new(),
             target: AtomicUsize::new(0),
             refilling: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
             next: AtomicU64::new(0),
             ended: watch::Sender::new(false),
         });
@@ -218,19 +212,18 @@ pub(super) async fn clean_up(place: Place) {
     }
 }
 
-/// Removes a group whose processes have just ended: the kernel may still be busy with the last of them.
-async fn remove(group: &Group) {
-    for _ in 0..100 {
-        if group.remove() {
-            return;
+impl State {
+    /// An end that nobody waits for matters only while a fork is under way, whose child it may be: a template's other
+    /// children end here too, and process ids come round again.
+    fn forget_ends(&mut self) {
+        if self.forks.is_empty() {
+            self.ends.clear();
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    tracing::warn!(?group, "a cgroup could not be removed");
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
@@ -238,11 +231,7 @@ impl Shared {
         while let Ok((message, descriptors)) = self.init.hear().await {
             match message {
                 FromInit::SlotMade { slot } => self.clone().slot_made(slot, descriptors),
-                FromInit::SlotNotMade { slot, reason } => {
-                    let mut state = self.state();
-                    state.making.remove(&slot);
-                    state.refusal = Some(SpawnError::Slot(reason));
-                }
+                FromInit::SlotNotMade { slot, reason } => self.slot_not_made(slot, reason),
                 FromInit::SlotEnded { slot } => self.clone().slot_ended(slot),
                 FromInit::InstanceEnded { pid, end } => self.instance_ended(pid, end),
                 FromInit::TemplateEnded { .. } | FromInit::Failed { .. } => {
@@ -285,64 +274,9 @@ impl Shared {
             // What it says wrongly concerns its own children only: they are not started.
             let Ok(Some(received)) = received else { return };
             if received.header.kind == MessageKind::Forked as u32 {
-                let waiting = self.state().forks.remove(&received.header.id);
+                let waiting = self.state().forks.get_mut(&received.header.id).and_then(Option::take);
                 if let Some(waiting) = waiting {
                     let _ = waiting.send(received.header.value);
-                }
-            }
-        }
-    }
-
-    fn slot_made(self: Arc<Self>, id: u64, descriptors: Vec<OwnedFd>) {
-        let Some(process) = descriptors.into_iter().next() else {
-            self.state().making.remove(&id);
-            return;
-        };
-        let Some(egress) = self.place.egress.clone() else { return self.slot_ready(id, process) };
-        tokio::spawn(async move {
-            match egress::attach(&egress, &process).await {
-                Ok(()) => self.slot_ready(id, process),
-                Err(error) => {
-                    let _ = os::pidfd::kill(&process);
-                    let made = self.state().making.remove(&id);
-                    self.bury(id, made.and_then(|(group, _)| group));
-                    self.state().refusal = Some(SpawnError::Attach(error));
-                }
-            }
-            self.changed.notify_waiters();
-        });
-    }
-
-    fn slot_ready(self: &Arc<Self>, id: u64, process: OwnedFd) {
-        let mut state = self.state();
-        let Some((group, entrances)) = state.making.remove(&id) else { return };
-        if state.gone.contains(&id) {
-            // It has ended while it was attached.
-            drop(state);
-            return self.bury(id, group);
-        }
-        state.ready.push_back(Slot { id, process, group, entrances, limits: self.spec.limits });
-    }
-
-    fn slot_ended(self: Arc<Self>, id: u64) {
-        let mut state = self.state();
-        // Before or after its instance has given its group back.
-        match state.groups.remove(&id) {
-            Some(group) => {
-                drop(state);
-                tokio::spawn(async move { remove(&group).await });
-            }
-            None => {
-                if let Some(at) = state.ready.iter().position(|slot| slot.id == id) {
-                    let slot = state.ready.remove(at);
-                    drop(state);
-                    tokio::spawn(async move {
-                        if let Some(group) = slot.and_then(|slot| slot.group) {
-                            remove(&group).await;
-                        }
-                    });
-                } else {
-                    state.gone.insert(id);
                 }
             }
         }
@@ -354,104 +288,7 @@ impl Shared {
             Some(watcher) => drop(watcher.send(end)),
             None => drop(state.ends.insert(pid, end)),
         }
-    }
-
-    /// Keeps a slot's group until the slot is gone, then removes it.
-    pub(super) fn bury(self: &Arc<Self>, slot: u64, group: Option<Group>) {
-        let Some(group) = group else { return };
-        let mut state = self.state();
-        if state.gone.remove(&slot) || os::pidfd::has_ended(&self.place.process) {
-            drop(state);
-            tokio::spawn(async move { remove(&group).await });
-        } else {
-            state.groups.insert(slot, group);
-        }
-    }
-
-    fn order_slot(&self) -> Result<(), SpawnError> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let name = format!("slot-{}-{id}", self.place.id);
-        let tree = self.place.tree.as_ref();
-        let group = tree.map(|tree| tree.group(&name, limits(self.spec.limits))).transpose();
-        let group = group.map_err(SpawnError::Limits)?;
-        let entrances = group.as_ref().map(Group::entrances).transpose().map_err(SpawnError::Limits)?;
-        let entrances = entrances.unwrap_or_default();
-        let descriptors: Vec<_> = entrances.iter().map(AsFd::as_fd).collect();
-        let order = ToInit::MakeSlot { slot: id, tmp: self.spec.limits.tmp };
-        match self.init.try_say(&order, &descriptors) {
-            Ok(true) => {
-                drop(descriptors);
-                self.state().making.insert(id, (group, entrances));
-                Ok(())
-            }
-            // The init has more orders than it can take: what it makes meanwhile serves as well.
-            Ok(false) => {
-                if let Some(group) = group {
-                    group.remove();
-                }
-                Ok(())
-            }
-            Err(_) => {
-                if let Some(group) = group {
-                    group.remove();
-                }
-                Err(SpawnError::TemplateGone)
-            }
-        }
-    }
-
-    async fn take_slot(&self) -> Result<Slot, SpawnError> {
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if *self.ended.borrow() {
-                return Err(SpawnError::TemplateGone);
-            }
-            let (slot, refusal, making) = {
-                let mut state = self.state();
-                let slot = state.ready.pop_front();
-                let refusal = if slot.is_none() { state.refusal.take() } else { None };
-                (slot, refusal, state.making.len())
-            };
-            if let Some(slot) = slot {
-                return Ok(slot);
-            }
-            if let Some(refusal) = refusal {
-                return Err(refusal);
-            }
-            if making == 0 {
-                self.order_slot()?;
-            }
-            changed.await;
-        }
-    }
-
-    /// Orders replacements for the slots that a start has taken, once it has had time to finish.
-    fn top_up_later(self: &Arc<Self>) {
-        if self.refilling.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let shared = self.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(REFILL_DELAY).await;
-            shared.refilling.store(false, Ordering::Relaxed);
-            shared.top_up();
-        });
-    }
-
-    /// Orders what is missing to the number of ready slots that is wanted.
-    fn top_up(&self) {
-        let target = self.target.load(Ordering::Relaxed);
-        let (ready, making) = {
-            let state = self.state();
-            (state.ready.len(), state.making.len())
-        };
-        for _ in ready + making..target {
-            if self.order_slot().is_err() {
-                return;
-            }
-        }
+        state.forget_ends();
     }
 
     async fn spawn(self: &Arc<Self>, start: Start) -> Result<Box<dyn Instance>, SpawnError> {
@@ -461,6 +298,7 @@ impl Shared {
         let pid = match forked {
             Ok(pid) => pid,
             Err(error) => {
+                self.state().forks.remove(&id);
                 let _ = os::pidfd::kill(&process);
                 self.bury(id, group);
                 return Err(error);
@@ -473,6 +311,8 @@ impl Shared {
                 Some(end) => drop(tell.send(end)),
                 None => drop(state.watchers.insert(pid, tell)),
             }
+            state.forks.remove(&id);
+            state.forget_ends();
         }
         Ok(Box::new(ContainerInstance::new(self.clone(), id, process, group, told)))
     }
@@ -500,7 +340,7 @@ impl Shared {
         let config = code.map_or("", |code| code.config.as_str()).as_bytes();
         let (tell, told) = oneshot::channel();
         let id = slot.id;
-        self.state().forks.insert(id, tell);
+        self.state().forks.insert(id, Some(tell));
         let sent = protocol::send(
             self.control.get_ref(),
             MessageKind::Fork,
@@ -510,17 +350,11 @@ impl Shared {
             config,
             &descriptors,
         );
-        if let Err(error) = sent {
-            self.state().forks.remove(&id);
-            return Err(SpawnError::Fork(error));
-        }
+        sent.map_err(SpawnError::Fork)?;
         let value = match tokio::time::timeout(FORK_LIMIT, told).await {
             Ok(Ok(value)) => value,
             Ok(Err(_)) => return Err(SpawnError::TemplateGone),
-            Err(_) => {
-                self.state().forks.remove(&id);
-                return Err(SpawnError::Silent(FORK_LIMIT.as_millis() as u64));
-            }
+            Err(_) => return Err(SpawnError::Silent(FORK_LIMIT.as_millis() as u64)),
         };
         match i32::try_from(value) {
             Ok(pid @ 1..) => Ok(pid),

@@ -1,0 +1,215 @@
+//! A template's slots: made ahead, taken by starts, removed when what ran in them is gone.
+//!
+//! ```text
+//!            MakeSlot           SlotMade [attach]
+//!  (wanted) ─────────▶ making ───────────────────▶ ready ─▶ taken by an instance ─▶ buried ─▶ group removed
+//!                        ╰─ SlotNotMade: a waiting start fails                        (once the slot's process 1 is gone)
+//! ```
+
+use super::egress;
+use super::message::ToInit;
+use super::template::{Shared, limits};
+use crate::SpawnError;
+use crate::spec::Limits;
+use os::cgroup::Group;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long after a start the slots it took are replaced: making them would take a core from the new instance.
+const REFILL_DELAY: Duration = Duration::from_millis(2);
+/// A ready container.
+pub(super) struct Slot {
+    pub id: u64,
+    /// Its process 1.
+    pub process: OwnedFd,
+    pub group: Option<Group>,
+    /// The files by which its instance enters its cgroup.
+    pub entrances: Vec<OwnedFd>,
+    /// What the group is limited to.
+    pub limits: Limits,
+}
+
+impl Shared {
+    pub(super) fn slot_made(self: Arc<Self>, id: u64, descriptors: Vec<OwnedFd>) {
+        let Some(process) = descriptors.into_iter().next() else {
+            self.state().making.remove(&id);
+            return;
+        };
+        let Some(egress) = self.place.egress.clone() else { return self.slot_ready(id, process) };
+        tokio::spawn(async move {
+            match egress::attach(&egress, &process).await {
+                Ok(()) => self.slot_ready(id, process),
+                Err(error) => {
+                    let _ = os::pidfd::kill(&process);
+                    let made = self.state().making.remove(&id);
+                    self.bury(id, made.and_then(|(group, _)| group));
+                    self.state().refusal = Some(SpawnError::Attach(error));
+                }
+            }
+            self.changed.notify_waiters();
+        });
+    }
+
+    fn slot_ready(self: &Arc<Self>, id: u64, process: OwnedFd) {
+        let mut state = self.state();
+        let Some((group, entrances)) = state.making.remove(&id) else { return };
+        if state.gone.contains(&id) {
+            // It has ended while it was attached.
+            drop(state);
+            return self.bury(id, group);
+        }
+        state.ready.push_back(Slot { id, process, group, entrances, limits: self.spec.limits });
+    }
+
+    pub(super) fn slot_ended(self: Arc<Self>, id: u64) {
+        let mut state = self.state();
+        // Before or after its instance has given its group back.
+        match state.groups.remove(&id) {
+            Some(group) => {
+                drop(state);
+                tokio::spawn(async move { remove(&group).await });
+            }
+            None => {
+                if let Some(at) = state.ready.iter().position(|slot| slot.id == id) {
+                    let slot = state.ready.remove(at);
+                    drop(state);
+                    tokio::spawn(async move {
+                        if let Some(group) = slot.and_then(|slot| slot.group) {
+                            remove(&group).await;
+                        }
+                    });
+                } else {
+                    state.gone.insert(id);
+                }
+            }
+        }
+    }
+
+    pub(super) fn slot_not_made(&self, id: u64, reason: String) {
+        let made = {
+            let mut state = self.state();
+            state.refusal = Some(SpawnError::Slot(reason));
+            state.making.remove(&id)
+        };
+        if let Some((Some(group), _)) = made {
+            tokio::spawn(async move { remove(&group).await });
+        }
+    }
+
+    /// Keeps a slot's group until the slot is gone, then removes it.
+    pub(super) fn bury(self: &Arc<Self>, slot: u64, group: Option<Group>) {
+        let Some(group) = group else { return };
+        let mut state = self.state();
+        if state.gone.remove(&slot) || os::pidfd::has_ended(&self.place.process) {
+            drop(state);
+            tokio::spawn(async move { remove(&group).await });
+        } else {
+            state.groups.insert(slot, group);
+        }
+    }
+
+    fn order_slot(&self) -> Result<(), SpawnError> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let name = format!("slot-{}-{id}", self.place.id);
+        let tree = self.place.tree.as_ref();
+        let group = tree.map(|tree| tree.group(&name, limits(self.spec.limits))).transpose();
+        let group = group.map_err(SpawnError::Limits)?;
+        let entrances = group.as_ref().map(Group::entrances).transpose().map_err(SpawnError::Limits)?;
+        let entrances = entrances.unwrap_or_default();
+        let descriptors: Vec<_> = entrances.iter().map(AsFd::as_fd).collect();
+        let order = ToInit::MakeSlot { slot: id, tmp: self.spec.limits.tmp };
+        match self.init.try_say(&order, &descriptors) {
+            Ok(true) => {
+                drop(descriptors);
+                self.state().making.insert(id, (group, entrances));
+                Ok(())
+            }
+            // The init has more orders than it can take: what it makes meanwhile serves as well.
+            Ok(false) => {
+                if let Some(group) = group {
+                    group.remove();
+                }
+                Ok(())
+            }
+            Err(_) => {
+                if let Some(group) = group {
+                    group.remove();
+                }
+                Err(SpawnError::TemplateGone)
+            }
+        }
+    }
+
+    /// A ready slot, made now if there is none.
+    pub(super) async fn take_slot(&self) -> Result<Slot, SpawnError> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let slot = self.wait_for_slot().await;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        slot
+    }
+
+    async fn wait_for_slot(&self) -> Result<Slot, SpawnError> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if *self.ended.borrow() {
+                return Err(SpawnError::TemplateGone);
+            }
+            let short = {
+                let mut state = self.state();
+                if let Some(slot) = state.ready.pop_front() {
+                    return Ok(slot);
+                }
+                if let Some(refusal) = state.refusal.take() {
+                    return Err(refusal);
+                }
+                state.making.len() < self.waiting.load(Ordering::Relaxed)
+            };
+            if short {
+                self.order_slot()?;
+            }
+            changed.await;
+        }
+    }
+
+    /// Orders replacements for the slots that a start has taken, once it has had time to finish.
+    pub(super) fn top_up_later(self: &Arc<Self>) {
+        if self.refilling.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let shared = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(REFILL_DELAY).await;
+            shared.refilling.store(false, Ordering::Relaxed);
+            shared.top_up();
+        });
+    }
+
+    /// Orders what is missing to the number of ready slots that is wanted.
+    pub(super) fn top_up(&self) {
+        let target = self.target.load(Ordering::Relaxed);
+        let (ready, making) = {
+            let state = self.state();
+            (state.ready.len(), state.making.len())
+        };
+        for _ in ready + making..target {
+            if self.order_slot().is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Removes a group whose processes have just ended: the kernel may still be busy with the last of them.
+pub(super) async fn remove(group: &Group) {
+    for _ in 0..100 {
+        if group.remove() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tracing::warn!(?group, "a cgroup could not be removed");
+}
