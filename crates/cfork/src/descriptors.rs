@@ -51,13 +51,14 @@ fn sort(stock: &mut Stock, number: RawFd, open: BorrowedFd<'_>) {
     match kind {
         FileType::RegularFile | FileType::Directory if reads_only => stock.files.push(number),
         FileType::CharacterDevice => {}
-        _ => stock.foreign.push((number, format!("descriptor {number} ({})", name(number)))),
+        _ => stock.foreign.push((number, describe(number))),
     }
 }
 
-fn name(number: RawFd) -> String {
+fn describe(number: RawFd) -> String {
     let link = readlink(format!("/proc/self/fd/{number}"), Vec::new());
-    link.map_or_else(|_| "unknown".into(), |link| link.to_string_lossy().into_owned())
+    let name = link.map_or_else(|_| "unknown".into(), |link| link.to_string_lossy().into_owned());
+    format!("descriptor {number} ({name})")
 }
 
 /// Gives this process an open file of its own for each of these descriptors, at the same number and position.
@@ -74,14 +75,15 @@ pub fn reopen(files: &[RawFd]) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts `/dev/null` in the place of each of these descriptors: numbers that somebody still believes in stay taken.
-pub fn blind(numbers: impl IntoIterator<Item = RawFd>) -> io::Result<()> {
-    let mut numbers = numbers.into_iter().peekable();
-    if numbers.peek().is_some() {
-        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, 0.into())?;
-        numbers.try_for_each(|number| replace(number, &null))?;
+/// Puts `/dev/null` in the place of what is foreign: numbers that somebody still believes in stay taken. What a library's
+/// fork handler has put there meanwhile is the child's own, and stays.
+pub fn blind(stock: &Stock) -> io::Result<()> {
+    if stock.foreign.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, 0.into())?;
+    let same = stock.foreign.iter().filter(|(number, what)| describe(*number) == *what);
+    same.map(|(number, _)| *number).try_for_each(|number| replace(number, &null))
 }
 
 fn replace(number: RawFd, with: &OwnedFd) -> io::Result<()> {
@@ -132,8 +134,14 @@ mod tests {
     #[test]
     fn a_blinded_descriptor_reaches_nobody() {
         let (ours, theirs) = os::seqpacket::pair().unwrap();
-        blind([ours.as_raw_fd()]).unwrap();
+        let (replaced, _other) = os::seqpacket::pair().unwrap();
+        let number = |of: &OwnedFd| of.as_raw_fd();
+        let before = |of: &OwnedFd| (number(of), describe(number(of)));
+        let stock = Stock { files: Vec::new(), foreign: vec![before(&ours), before(&replaced)] };
+        replace(number(&replaced), &os::memfd::sealed("cfork-test", 4096).unwrap()).unwrap();
+        blind(&stock).unwrap();
         assert_eq!(os::seqpacket::receive(&theirs, &mut [0; 8], &mut Vec::new()).unwrap(), 0);
         assert_eq!(rustix::io::read(ours.as_fd(), &mut [0; 8]).unwrap(), 0);
+        assert!(describe(number(&replaced)).contains("cfork-test"), "what has taken its place stays");
     }
 }

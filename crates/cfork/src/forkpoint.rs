@@ -174,8 +174,7 @@ fn isolate(
     os::process::set_dumpable(true);
     os::process::place(log, 1).map_err(step("place its log"))?;
     os::process::place(log, 2).map_err(step("place its log"))?;
-    descriptors::blind(stock.foreign.iter().map(|(number, _)| *number))
-        .map_err(step("drop its template's descriptors"))?;
+    descriptors::blind(stock).map_err(step("drop its template's descriptors"))?;
     descriptors::reopen(&stock.files).map_err(step("open its files"))
 }
 

@@ -34,6 +34,16 @@ pub const SCRIPTS: &[RuntimeFile] = &[
     script!("python/runtime", "python", "lichen_rehearsal.py"),
     script!("python/runtime", "python", "lichen_template.py"),
     script!("python/runtime", "python", "template.py"),
+    script!("node/runtime", "node", "lichen_answer.cjs"),
+    script!("node/runtime", "node", "lichen_context.cjs"),
+    script!("node/runtime", "node", "lichen_errors.cjs"),
+    script!("node/runtime", "node", "lichen_forks.cjs"),
+    script!("node/runtime", "node", "lichen_function.cjs"),
+    script!("node/runtime", "node", "lichen_instance.cjs"),
+    script!("node/runtime", "node", "lichen_logging.cjs"),
+    script!("node/runtime", "node", "lichen_rehearsal.cjs"),
+    script!("node/runtime", "node", "lichen_template.cjs"),
+    script!("node/runtime", "node", "template.cjs"),
 ];
 
 /// An interpreter found on this machine.

@@ -1,0 +1,93 @@
+// An instance: takes invocations and answers them, one after the other, until it is ended.
+'use strict';
+
+const native = require('./lichen.node');
+const { answer, failure, tooLarge } = require('./lichen_answer.cjs');
+const errors = require('./lichen_errors.cjs');
+const logging = require('./lichen_logging.cjs');
+
+// As Lambda's runtime ends for these.
+const UNHANDLED_REJECTION = 128;
+const UNCAUGHT_EXCEPTION = 129;
+
+let handler;
+let settings;
+let current = null;
+let turning = false;
+let traced = false;
+let caught = () => {};
+
+/** Says that the function cannot be loaded, and ends. */
+function failToLoad(error) {
+  native.init_failed(failure(error, 'Init Error'));
+  native.exit(1);
+}
+
+/** What becomes of errors that nobody has caught: `handle(error, status)`. */
+function catchAll(handle) {
+  caught = handle;
+}
+
+process.on('uncaughtException', (error) => {
+  logging.failure('Uncaught Exception', error);
+  caught(error, UNCAUGHT_EXCEPTION);
+});
+
+process.on('unhandledRejection', (reason) => {
+  const error = new errors.Fault('Runtime.UnhandledPromiseRejection', String(reason), reason);
+  logging.failure('Unhandled Promise Rejection', error);
+  caught(error, UNHANDLED_REJECTION);
+});
+
+process.on('beforeExit', () => {
+  if (handler !== undefined) current?.nothingLeft();
+  else caught(new errors.Fault('Runtime.NodeJsExit', 'The function waits, while it is loaded, for what nothing is left to do.'));
+});
+
+/** Serves what comes, from now on. */
+function serve(loaded, its) {
+  handler = loaded;
+  settings = its;
+  native.ready();
+  catchAll(end);
+  native.listen(turn);
+  turn();
+}
+
+/** Ends the process by an error of the function's: the invocation's, if there is one. */
+function end(error, status) {
+  if (current !== null) native.fail(JSON.stringify(errors.describe(error)));
+  native.exit(status);
+}
+
+/** Serves what has come. */
+function turn() {
+  turning = true;
+  while (current === null) {
+    const invocation = native.take();
+    if (invocation === undefined) break;
+    invoke(invocation);
+  }
+  turning = false;
+}
+
+function invoke(invocation) {
+  setTrace(invocation[4]);
+  let ended = false;
+  const begun = answer(handler, settings, invocation, native.begin, (succeeded, body) => {
+    ended = true;
+    current = null;
+    const limit = succeeded ? native.reply(body) : native.fail(body);
+    if (limit !== undefined) native.fail(tooLarge(limit));
+    if (!turning) turn();
+  });
+  if (!ended) current = begun;
+}
+
+function setTrace(id) {
+  if (id !== '') process.env._X_AMZN_TRACE_ID = id;
+  else if (traced) delete process.env._X_AMZN_TRACE_ID;
+  traced = id !== '';
+}
+
+module.exports = { catchAll, failToLoad, serve };

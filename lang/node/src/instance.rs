@@ -1,0 +1,158 @@
+//! Functions of an instance: take an invocation, answer it.
+
+use crate::abi::{Info, RawEnv, RawValue};
+use crate::bell;
+use crate::value::{Env, Thrown, Value, because, call};
+use crate::{Role, with_role, wrong_role};
+use cfork::{Instance, Request};
+use interconnect::channel::SendError;
+use std::ffi::CString;
+use std::os::fd::{BorrowedFd, RawFd};
+
+/// `environment(variables: string[])`: each `NAME=VALUE`.
+pub unsafe extern "C" fn environment(env: RawEnv, info: Info) -> RawValue {
+    let body = |env: Env, [variables]: [Value; 1]| {
+        let variables = env.texts(variables)?;
+        // SAFETY: an instance that replaces its environment has one thread.
+        unsafe { libc::clearenv() };
+        for text in variables {
+            let Some(at) = text.iter().position(|&byte| byte == b'=') else { continue };
+            if let (Ok(name), Ok(value)) = (CString::new(&text[..at]), CString::new(&text[at + 1..])) {
+                // SAFETY: as above; the C library copies both.
+                unsafe { libc::setenv(name.as_ptr(), value.as_ptr(), 1) };
+            }
+        }
+        env.undefined()
+    };
+    // SAFETY: Node passes its own.
+    unsafe { call(env, info, body) }
+}
+
+/// `pid(): number`. Node.js asks for it once, when the template begins.
+pub unsafe extern "C" fn pid(env: RawEnv, info: Info) -> RawValue {
+    // SAFETY: Node passes its own.
+    unsafe { call(env, info, |env, []| env.number(std::process::id().into())) }
+}
+
+/// `print(descriptor: number, text: string | Uint8Array)`: all of it is written when this returns.
+pub unsafe extern "C" fn print(env: RawEnv, info: Info) -> RawValue {
+    let body = |env: Env, [descriptor, text]: [Value; 2]| {
+        let descriptor = env.count(descriptor)? as RawFd;
+        env.with_bytes(text, |bytes| write(descriptor, bytes))?;
+        env.undefined()
+    };
+    // SAFETY: Node passes its own.
+    unsafe { call(env, info, body) }
+}
+
+/// Writes all, or as much as there is somebody to read it.
+fn write(descriptor: RawFd, mut bytes: &[u8]) {
+    // SAFETY: whether the number is open the kernel says; a function that has put something else there gets its output.
+    let target = unsafe { BorrowedFd::borrow_raw(descriptor.max(0)) };
+    while !bytes.is_empty() {
+        match rustix::io::write(target, bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => {
+                let mut ready = [rustix::event::PollFd::new(&target, rustix::event::PollFlags::OUT)];
+                let _ = rustix::event::poll(&mut ready, None);
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+fn with_instance<T>(work: impl FnOnce(&mut Instance) -> Result<T, Thrown>) -> Result<T, Thrown> {
+    with_role(|role| match role {
+        Role::Instance(instance) => work(instance),
+        _ => Err(wrong_role()),
+    })
+}
+
+/// `ready()`
+pub unsafe extern "C" fn ready(env: RawEnv, info: Info) -> RawValue {
+    let body = |env: Env, []: [Value; 0]| {
+        with_instance(|instance| instance.ready().map_err(|e| because("the channel")(&e)))?;
+        env.undefined()
+    };
+    // SAFETY: Node passes its own.
+    unsafe { call(env, info, body) }
+}
+
+/// `init_failed(error: string)`
+pub unsafe extern "C" fn init_failed(env: RawEnv, info: Info) -> RawValue {
+    // SAFETY: Node passes its own.
+    unsafe { call(env, info, |env, [error]| send(env, error, Instance::init_failed)) }
+}
+
+/// `begin()`
+pub unsafe extern "C" fn begin(env: RawEnv, info: Info) -> RawValue {
+    let body = |env: Env, []: [Value; 0]| {
+        with_instance(|instance| {
+            instance.begin();
+            Ok(())
+        })?;
+        env.undefined()
+    };
+    // SAFETY: Node passes its own.
+    unsafe { call(env, info, body) }
+}
+
+/// `reply(answer: string | Uint8Array): number | undefined`
+pub unsafe extern "C" fn reply(env: RawEnv, info: Info) -> RawValue {
+    // SAFETY: Node passes its own.
+    unsafe { call(env, info, |env, [answer]| send(env, answer, Instance::reply)) }
+}
+
+/// `fail(error: string): number | undefined`
+pub unsafe extern "C" fn fail(env: RawEnv, info: Info) -> RawValue {
+    // SAFETY: Node passes its own.
+    unsafe { call(env, info, |env, [error]| send(env, error, Instance::fail)) }
+}
+
+/// Sends a text: nothing, or the limit where it is too long.
+fn send(
+    env: Env,
+    body: Value,
+    how: impl FnOnce(&mut Instance, &[u8]) -> Result<(), SendError>,
+) -> Result<Value, Thrown> {
+    match env.with_bytes(body, |body| with_instance(|instance| Ok(how(instance, body))))?? {
+        Ok(()) => {
+            bell::keeps_loop(true);
+            env.undefined()
+        }
+        Err(SendError::TooLong { limit, .. }) => env.number(limit as f64),
+        Err(error) => Err(because("the channel")(&error)),
+    }
+}
+
+/// `take(): undefined | [event, deadline, request id, arn, trace id, client context, identity, tenant]`
+pub unsafe extern "C" fn take(env: RawEnv, info: Info) -> RawValue {
+    let body = |env: Env, []: [Value; 0]| {
+        with_instance(|instance| match instance.poll().map_err(|e| because("the channel")(&e))? {
+            Some(request) => {
+                bell::keeps_loop(false);
+                unpack(env, &request)
+            }
+            None => env.undefined(),
+        })
+    };
+    // SAFETY: Node passes its own.
+    unsafe { call(env, info, body) }
+}
+
+fn unpack(env: Env, request: &Request<'_>) -> Result<Value, Thrown> {
+    let head = request.invocation().ok_or_else(|| Thrown::Because("the gateway sent a malformed head".into()))?;
+    let mut event = vec![0; request.event_len()];
+    request.copy_event(&mut event);
+    env.list([
+        env.text(&event)?,
+        env.number(head.deadline_unix_ms as f64)?,
+        env.text(head.request_id.as_bytes())?,
+        env.text(head.function_arn.as_bytes())?,
+        env.text(head.trace_id.as_bytes())?,
+        env.text(head.client_context.as_bytes())?,
+        env.text(head.cognito_identity.as_bytes())?,
+        env.text(head.tenant_id.as_bytes())?,
+    ])
+}
