@@ -257,12 +257,13 @@ impl Dispatcher {
     fn seek(&self, mut state: MutexGuard<'_, State>, post: u64, now: u64) -> Result<Step, PlatformError> {
         let warm = state.posts.get(&post).is_some_and(|post| post.pool.idle() > 0);
         let step = state.acquire(post, now);
+        if warm {
+            return step;
+        }
         let surplus = state.surplus(self.config.instances as usize);
         drop(state);
         drop(surplus);
-        if !warm {
-            self.upkeep_soon();
-        }
+        self.upkeep_soon();
         step
     }
 

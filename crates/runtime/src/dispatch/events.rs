@@ -113,7 +113,10 @@ impl Dispatcher {
                 state.templates.ended(template, now);
             }
             Event::Spawned { instance } => {
-                state.instances.get(&instance).inspect(|shared| shared.spawned(descriptors.pop()));
+                let shared = state.instances.get(&instance);
+                if shared.is_some_and(|shared| shared.spawned(descriptors.pop())) {
+                    link.tell(Said::Command(Command::Retire { instance }));
+                }
                 return;
             }
             Event::NotSpawned { instance, reason } => {

@@ -186,7 +186,7 @@ fn understand(message: &Message<'_>, ready: bool, body_max: usize) -> (Event, Op
 impl Drop for Instance {
     fn drop(&mut self) {
         self.clock.forget(&self.shared);
-        if !self.shared.is_departed()
+        if self.shared.retire()
             && let Some(link) = self.link.upgrade()
         {
             link.tell(Said::Command(Command::Retire { instance: self.shared.id }));

@@ -356,7 +356,8 @@ impl State {
 
     /// What has to go where there are more than `limit` instances: the one that has been idle for longest.
     pub fn surplus(&mut self, limit: usize) -> Option<Box<Instance>> {
-        if self.instances.len() <= limit {
+        // What has been retired and has not ended yet does not count: its place is as good as free.
+        if self.posts.values().map(Post::live).sum::<usize>() <= limit {
             return None;
         }
         let idle = self.posts.values_mut().filter(|post| post.pool.idle() > 0);

@@ -40,6 +40,8 @@ struct Control {
     timed_out: bool,
     waker: Option<Waker>,
     spawned: bool,
+    /// Nobody wants it any more.
+    retired: bool,
     /// Reads as the peak of memory use, in bytes.
     memory: Option<OwnedFd>,
 }
@@ -125,10 +127,20 @@ impl Shared {
         Some(self.control().looked_at).filter(|at| *at > 0)
     }
 
-    /// The worker has made it; `memory` reads as the peak of its memory use.
-    pub fn spawned(&self, memory: Option<OwnedFd>) {
+    /// The worker has made it; `memory` reads as the peak of its memory use. Answers whether it was retired before, so
+    /// that the worker is to be told now.
+    pub fn spawned(&self, memory: Option<OwnedFd>) -> bool {
         let mut control = self.control();
         (control.spawned, control.memory) = (true, memory);
+        control.retired
+    }
+
+    /// Nobody wants it any more. Answers whether the worker is to be told now: one that has departed needs no end, and
+    /// one that the worker is still making is not known to it yet.
+    pub fn retire(&self) -> bool {
+        let mut control = self.control();
+        control.retired = true;
+        control.spawned && control.departure.is_none()
     }
 
     pub fn is_spawned(&self) -> bool {
@@ -180,6 +192,18 @@ mod tests {
         shared.depart(Departure::Ended { end: End::Lost, memory_peak: 0 });
         assert_eq!(poll(&shared), Some(Verdict::Departed(ended)));
         assert_eq!(shared.memory_peak(), 7);
+    }
+
+    #[test]
+    fn one_that_is_retired_while_it_is_made_is_ended_when_it_is_there() {
+        let [early, late, gone] = [1, 2, 3].map(|id| Shared::new(id, 1));
+        assert!(!early.retire());
+        assert!(early.spawned(None));
+        assert!(!late.spawned(None));
+        assert!(late.retire());
+        assert!(!gone.spawned(None));
+        gone.depart(Departure::Ended { end: End::Exit(0), memory_peak: 0 });
+        assert!(!gone.retire());
     }
 
     #[test]

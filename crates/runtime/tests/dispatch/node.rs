@@ -5,7 +5,7 @@ use runtime::dispatch::{DispatchConfig, InvokeError};
 use sandbox::spec::End;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn draining_refuses_the_new_and_waits_for_the_running() {
@@ -86,8 +86,13 @@ async fn thousands_of_instances() {
         while !node.worker.instances().is_empty() {
             tokio::task::yield_now().await;
         }
-        let now = (descriptors(), tasks());
-        let before = *first.get_or_insert(now);
-        assert!(now.0 <= before.0 + 3 && now.1 <= before.1 + 1, "round {round}: {before:?}, then {now:?}");
+        let before = *first.get_or_insert_with(|| (descriptors(), tasks()));
+        // Threads of instances that have ended may still be about to close their last descriptor.
+        let (began, mut now) = (Instant::now(), (descriptors(), tasks()));
+        while now.0 > before.0 || now.1 > before.1 {
+            assert!(began.elapsed() < Duration::from_secs(5), "round {round}: {before:?}, then {now:?}");
+            tokio::task::yield_now().await;
+            now = (descriptors(), tasks());
+        }
     }
 }
