@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! template  ──vfork──╮ (asleep)                    ╭── pid of the child
-//!                    ╰ intermediate: setns ×7, fork ┤── _exit
+//!                    ╰ intermediate: cgroups, setns ×7, fork ┤── _exit
 //!                                                   ╰ child: in the slot, full capabilities there, returns to our caller
 //! ```
 //!
@@ -17,7 +17,7 @@
 use os::ns::{self, Kinds};
 use std::ffi::c_void;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// What [`fork_into_slot`] answers: in the template the child's pid as the template's pid namespace counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,17 +28,21 @@ pub enum Entered {
 
 struct Handover<'a> {
     slot: BorrowedFd<'a>,
+    entrances: &'a [OwnedFd],
     /// The child's pid, or the negated number of the error that prevented it.
     result: i64,
 }
 
-/// Forks; the child comes to life in the namespaces of the process `slot`.
+/// Forks; the child comes to life in the namespaces of the process `slot`, and in the cgroups whose `entrances` these are.
+///
+/// The intermediate enters the cgroups, each by writing "0" to a file that the worker has opened: a task that moves itself
+/// waits for no grace period. What the kernel needs for the child is so charged to the child's group, not its template's.
 ///
 /// # Safety
 /// The calling process must have one thread, or only further ones that the child will not miss: they do not exist in it,
 /// and locks that they hold stay locked.
-pub unsafe fn fork_into_slot(slot: impl AsFd) -> io::Result<Entered> {
-    let mut handover = Handover { slot: slot.as_fd(), result: 0 };
+pub unsafe fn fork_into_slot(slot: impl AsFd, entrances: &[OwnedFd]) -> io::Result<Entered> {
+    let mut handover = Handover { slot: slot.as_fd(), entrances, result: 0 };
     // SAFETY: `intermediate` gets a pointer to a Handover that lives until it has returned or exited.
     let pid = unsafe { vfork_call(intermediate, (&raw mut handover).cast()) };
     match pid {
@@ -59,7 +63,13 @@ pub unsafe fn fork_into_slot(slot: impl AsFd) -> io::Result<Entered> {
 unsafe extern "C" fn intermediate(handover: *mut c_void) {
     // SAFETY: `fork_into_slot` passes its Handover, and sleeps while this runs.
     let handover = unsafe { &mut *handover.cast::<Handover<'_>>() };
-    handover.result = match ns::enter(handover.slot, Kinds::ALL) {
+    let enter = || -> io::Result<()> {
+        for entrance in handover.entrances {
+            rustix::io::write(entrance, b"0")?;
+        }
+        ns::enter(handover.slot, Kinds::ALL)
+    };
+    handover.result = match enter() {
         // The C library's fork, with its handlers: libraries that know about forks (OpenSSL, OpenBLAS) hear of it.
         // SAFETY: by the contract of `fork_into_slot`.
         Ok(()) => match unsafe { libc::fork() } {
@@ -162,6 +172,6 @@ mod tests {
     fn a_slot_that_is_not_ours_is_refused() {
         let own = os::pidfd::open(std::process::id() as i32).unwrap();
         // SAFETY: the entering fails, so nothing is forked: one's own user namespace cannot be entered again.
-        assert!(unsafe { fork_into_slot(&own) }.is_err());
+        assert!(unsafe { fork_into_slot(&own, &[]) }.is_err());
     }
 }

@@ -1,9 +1,8 @@
 //! The template's side: waiting for fork requests, and what a child does before anything else.
 //!
-//! A child's first steps, in order: enter its cgroups (each by writing "0" to a tasks file that the worker has opened: a
-//! task that moves itself does not wait for a grace period), attach the code, take the instance's identity, give up all
-//! capabilities, put the log in place of its standard streams, attach its channel, close the template's descriptors and
-//! open its files anew.
+//! A child comes to life in its slot and its cgroups (`enter`). Its first steps, in order: attach its channel and the code,
+//! take the instance's identity, give up all capabilities, put the log in place of its standard streams, close the
+//! template's descriptors and open its files anew.
 
 use crate::descriptors::{self, Stock};
 use crate::enter::{Entered, fork_into_slot};
@@ -95,7 +94,7 @@ impl ForkPoint {
             before();
             let template = std::process::id();
             // SAFETY: by the contract.
-            let value = match unsafe { fork_into_slot(slot) } {
+            let value = match unsafe { fork_into_slot(slot, entrances(&request)) } {
                 Ok(Entered::Child) => {
                     let stock = std::mem::take(&mut self.stock);
                     drop(self);
@@ -130,6 +129,12 @@ pub fn threads() -> u32 {
     status.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok()).unwrap_or(0)
 }
 
+/// The entrances of the cgroups that a fork request names: what follows the other descriptors.
+fn entrances(request: &Received) -> &[OwnedFd] {
+    let others = if request.header.flags & 1 == 1 { 6 } else { 5 };
+    request.descriptors.get(others..).unwrap_or_default()
+}
+
 /// The child's first steps. Where one fails it says so through its channel and ends: it must not run half isolated.
 fn settle(request: Received, stock: &Stock, template: u32) -> Child {
     let forked = os::monotonic_ns();
@@ -140,14 +145,13 @@ fn settle(request: Received, stock: &Stock, template: u32) -> Child {
         os::process::exit_now(254);
     };
     let code = if has_code { descriptors.next() } else { None };
-    let tasks: Vec<OwnedFd> = descriptors.collect();
     let Ok(mut channel) = Channel::attach(&region, down, up) else { os::process::exit_now(253) };
     // Libraries that have drawn random numbers in the template tell by the process id that they are in a child of it.
     if std::process::id() == template {
         let _ = channel.sender.send(invocation::NOT_ENTERED, b"differ", b"its process id is its template's");
         os::process::exit_now(251);
     }
-    if let Err((step, error)) = isolate(&tasks, code.as_ref().map(AsFd::as_fd), &log, stock) {
+    if let Err((step, error)) = isolate(code.as_ref().map(AsFd::as_fd), &log, stock) {
         let _ = channel.sender.send(invocation::NOT_ENTERED, step.as_bytes(), error.to_string().as_bytes());
         os::process::exit_now(252);
     }
@@ -155,16 +159,8 @@ fn settle(request: Received, stock: &Stock, template: u32) -> Child {
     Child { config: request.payload, instance: Instance::new(channel, started) }
 }
 
-fn isolate(
-    tasks: &[OwnedFd],
-    code: Option<BorrowedFd<'_>>,
-    log: &OwnedFd,
-    stock: &Stock,
-) -> Result<(), (&'static str, io::Error)> {
+fn isolate(code: Option<BorrowedFd<'_>>, log: &OwnedFd, stock: &Stock) -> Result<(), (&'static str, io::Error)> {
     let step = |name: &'static str| move |error: io::Error| (name, error);
-    for file in tasks {
-        rustix::io::write(file, b"0").map_err(io::Error::from).map_err(step("enter its cgroup"))?;
-    }
     if let Some(code) = code {
         os::mount::attach(code, protocol::TASK_ROOT).map_err(step("attach its code"))?;
     }

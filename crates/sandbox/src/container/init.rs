@@ -110,7 +110,7 @@ fn leave_ids_to_instances() -> io::Result<()> {
 }
 
 /// Enters the cgroup and makes it the root of what is seen of cgroups from now on.
-pub(super) fn enter_cgroup(entrances: &[OwnedFd]) -> Result<(), StepError> {
+fn enter_cgroup(entrances: &[OwnedFd]) -> Result<(), StepError> {
     for entrance in entrances {
         rustix::io::write(entrance, b"0").map_err(io::Error::from).map_err(step("enter the cgroup"))?;
     }

@@ -3,7 +3,7 @@
 use crate::probe::{Bench, config};
 use crate::{Case, case};
 use cfork::invocation;
-use sandbox::spec::{Code, End};
+use sandbox::spec::{Code, End, Kind, Limits};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -21,6 +21,7 @@ pub const CASES: &[Case] = &[
     case!(an_instance_can_be_ended),
     case!(retiring_leaves_nothing),
     case!(a_discarded_template_takes_its_instances_along),
+    case!(children_are_not_charged_to_their_template),
 ];
 
 async fn a_generic_template_runs_a_function(bench: &Bench) {
@@ -238,4 +239,22 @@ async fn a_discarded_template_takes_its_instances_along(bench: &Bench) {
     template.ended().await;
     probe.instance.ended().await;
     assert!(bench.start_with(&template, Some(bench.code())).await.is_err());
+}
+
+/// What the kernel keeps for each child, some hundred kilobytes, would add up to more than the template may use.
+async fn children_are_not_charged_to_their_template(bench: &Bench) {
+    let memory = if bench.kind == Kind::Python { 96 << 20 } else { 192 << 20 };
+    let limits = Limits { memory, ..bench.limits() };
+    let template = bench.prepare_within(Some(bench.code()), limits).await.expect("a dedicated template");
+    template.reserve(8);
+    let mut probes = Vec::new();
+    for round in 0..400 {
+        let mut probe =
+            bench.start_with(&template, None).await.unwrap_or_else(|error| panic!("start {round}: {error}"));
+        assert_eq!(probe.reply(json!({"do": "count"})).await, json!(1));
+        probes.push(probe);
+    }
+    for mut probe in probes {
+        assert_eq!(probe.reply(json!({"do": "count"})).await, json!(2));
+    }
 }

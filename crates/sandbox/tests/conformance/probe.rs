@@ -60,6 +60,14 @@ impl Bench {
     }
 
     pub async fn prepare(&self, function: Option<Code>) -> Result<Arc<dyn Template>, PrepareError> {
+        self.prepare_within(function, self.limits()).await
+    }
+
+    pub async fn prepare_within(
+        &self,
+        function: Option<Code>,
+        limits: Limits,
+    ) -> Result<Arc<dyn Template>, PrepareError> {
         self.prepare_with(function, Network::None).await
     }
 
