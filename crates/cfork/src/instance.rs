@@ -84,6 +84,11 @@ impl Instance {
 }
 
 impl Request<'_> {
+    /// What accompanies the event, encoded: see [`Invocation::decode`].
+    pub fn head(&self) -> &[u8] {
+        self.message.head()
+    }
+
     /// What accompanies the event; nothing where the gateway sent nonsense.
     pub fn invocation(&self) -> Option<Invocation<'_>> {
         Invocation::decode(self.message.head())

@@ -1,14 +1,10 @@
-"""From an event's text to an answer's, for one invocation. It knows no channel, so a template can rehearse it."""
+"""What is unusual between an event's text and an answer's; the usual is Rust's (`answer.rs`)."""
 
 import json
 import sys
 
 import lichen_errors
-import lichen_logging
-from lichen_context import LambdaContext
 from lichen_errors import Fault
-
-_decode = json.JSONDecoder().decode
 
 
 class _Decimals:
@@ -38,47 +34,30 @@ class _Decimals:
 
 
 # From Python 3.12 on, Lambda answers in UTF-8 rather than in escapes.
-_ASCII = sys.version_info < (3, 12)
-_encode = json.JSONEncoder(ensure_ascii=_ASCII).encode
+ASCII = sys.version_info < (3, 12)
+
+
+def decode(text):
+    """The value of an event's text."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: {error}") from None
 
 
 def encode(value):
-    """The answer: ASCII text, or bytes."""
-    if isinstance(value, bytes):
-        return value
+    """The answer's text."""
+    decimals = _Decimals()
     try:
-        text = _encode(value)
-    except TypeError:
-        decimals = _Decimals()
-        text = json.JSONEncoder(ensure_ascii=_ASCII, default=decimals.default).encode(value)
+        text = json.JSONEncoder(ensure_ascii=ASCII, default=decimals.default).encode(value)
         text = decimals.put_in(text)
-    return text if text.isascii() else text.encode()
-
-
-def answer(handler, settings, invocation, begin):
-    """Runs the handler, calling `begin` just before: whether it succeeded, and the answer or Lambda's error object."""
-    event, deadline, request_id, arn, _trace_id, client_context, identity, tenant = invocation
-    lichen_logging.set_request(request_id)
-    try:
-        context = LambdaContext(settings, deadline, request_id, arn, client_context, identity, tenant)
-        try:
-            event = _decode(event) if event else {}
-        except ValueError as error:
-            raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: {error}") from None
-        begin()
-        value = handler(event, context)
-        try:
-            body = encode(value)
-        except Exception as error:
-            raise Fault("Runtime.MarshalError", f"Unable to marshal response: {error}") from None
-        if len(body) > settings.response_max:
-            return False, too_large(settings.response_max)
-        return True, body
+        text.encode()
+        return text
     except Exception as error:
-        return False, failure(error, request_id)
+        raise Fault("Runtime.MarshalError", f"Unable to marshal response: {error}") from None
 
 
-def failure(error, request_id=""):
+def failed(error, request_id=""):
     """Logs an error: Lambda's object of it, as text."""
     described = lichen_errors.describe(error, request_id)
     lichen_errors.log(described)

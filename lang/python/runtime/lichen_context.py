@@ -42,6 +42,19 @@ class ClientContext(Record):
     __slots__ = ("custom", "env", "client")
 
 
+class Settings:
+    """What is the same for every invocation of an instance: filled in when it gets its configuration."""
+
+    __slots__ = ("function_name", "function_version", "memory", "log_group", "log_stream")
+
+    def __init__(self):
+        self.function_name = self.function_version = self.memory = self.log_group = self.log_stream = ""
+
+
+# What most invocations have: nobody said who the caller is.
+_NOBODY = CognitoIdentity.of({})
+
+
 class LambdaContext:
     """What an invocation is told about itself."""
 
@@ -55,7 +68,7 @@ class LambdaContext:
         self.invoked_function_arn = arn
         self.tenant_id = tenant_id or None
         self.client_context = _client_context(client_context) if client_context else None
-        self.identity = _identity(identity)
+        self.identity = _identity(identity) if identity else _NOBODY
         self._epoch_deadline_time_in_ms = deadline_ms
 
     def get_remaining_time_in_millis(self):
@@ -79,12 +92,9 @@ def _client_context(text):
 
 
 def _identity(text):
-    identity = CognitoIdentity.of({})
-    if text:
-        values = _parse(text, "Cognito Identity")
-        identity.cognito_identity_id = values.get("cognitoIdentityId")
-        identity.cognito_identity_pool_id = values.get("cognitoIdentityPoolId")
-    return identity
+    values = _parse(text, "Cognito Identity")
+    names = {"cognito_identity_id": "cognitoIdentityId", "cognito_identity_pool_id": "cognitoIdentityPoolId"}
+    return CognitoIdentity.of({name: values.get(theirs) for name, theirs in names.items()})
 
 
 def _parse(text, name):

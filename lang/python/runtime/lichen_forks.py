@@ -11,10 +11,10 @@ It does not seed generators that libraries or functions have made for themselves
 import os
 import sys
 
+import _lichen
+
 _register = os.register_at_fork
 _hooks = []
-_ours = False
-_descendant = False
 
 
 class _Hooks:
@@ -31,7 +31,12 @@ class _Hooks:
 
 def install():
     """Takes the place of os.register_at_fork."""
-    _register(before=_before, after_in_child=_in_child, after_in_parent=_in_parent)
+    _lichen.hook((_before, _in_child, _in_parent))
+    _register(
+        before=_lichen.before_fork,
+        after_in_child=_lichen.after_fork_in_child,
+        after_in_parent=_lichen.after_fork_in_parent,
+    )
     os.register_at_fork = register
 
 
@@ -47,15 +52,9 @@ def register(*, before=None, after_in_child=None, after_in_parent=None):
     _hooks.append(_Hooks(before, after_in_child, after_in_parent, always))
 
 
-def forking_ourselves(yes):
-    """Whether forks from now on are the template's own."""
-    global _ours
-    _ours = yes
-
-
-def is_descendant():
-    """Whether this process was forked by the function: it must not answer in the instance's name."""
-    return _descendant
+def asked():
+    """Whether some library wants to hear of the template's own forks."""
+    return any(hooks.always for hooks in _hooks)
 
 
 def _run(hooks):
@@ -67,32 +66,28 @@ def _run(hooks):
                 sys.excepthook(*sys.exc_info())
 
 
-def _before():
-    _run(hooks.before for hooks in reversed(_hooks) if hooks.always or not _ours)
+def _before(ours):
+    _run(hooks.before for hooks in reversed(_hooks) if hooks.always or not ours)
 
 
-def _in_parent():
-    _run(hooks.parent for hooks in _hooks if hooks.always or not _ours)
+def _in_parent(ours):
+    _run(hooks.parent for hooks in _hooks if hooks.always or not ours)
 
 
-def _in_child():
-    global _descendant
-    _run(hooks.child for hooks in _hooks if hooks.always or not _ours)
-    if _ours:
-        forking_ourselves(False)
-        _differ()
-    else:
-        _descendant = True
+def _in_child(ours):
+    _run(hooks.child for hooks in _hooks if hooks.always or not ours)
 
 
-def _differ():
-    """Seeds what siblings would otherwise share, and renews what they know of themselves."""
+def differ():
+    """What a child calls to draw other random numbers than its siblings; nothing where it will do so anyway."""
     modules = sys.modules
+    seeds = []
     if (random := modules.get("random")) is not None:
-        random.seed()
+        seeds.append(random.seed)
     if (numpy_random := modules.get("numpy.random")) is not None:
-        numpy_random.seed()
+        seeds.append(numpy_random.seed)
     if (ssl := modules.get("_ssl")) is not None:
-        ssl.RAND_add(os.urandom(32), 32.0)
-    if (threading := modules.get("threading")) is not None:
-        threading.main_thread()._set_native_id()
+        seeds.append(lambda: ssl.RAND_add(os.urandom(32), 32.0))
+    if len(seeds) < 2:
+        return seeds[0] if seeds else None
+    return lambda: [seed() for seed in seeds]

@@ -4,13 +4,8 @@ import logging
 import sys
 import time
 
-_request_id = ""
-
-
-def set_request(request_id):
-    """Lines from now on belong to this request."""
-    global _request_id
-    _request_id = request_id
+# Set from outside, for every invocation: lines from then on belong to that request.
+request_id = ""
 
 
 class LambdaLoggerHandler(logging.Handler):
@@ -21,7 +16,7 @@ class LambdaLoggerHandler(logging.Handler):
 
 
 def _add_request(record):
-    record.aws_request_id = _request_id
+    record.aws_request_id = request_id
     return True
 
 

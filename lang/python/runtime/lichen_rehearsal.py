@@ -3,42 +3,30 @@
 It runs nothing of the function's.
 """
 
-import importlib
 import logging
 import os
 import sys
 
-import lichen_function
-import lichen_instance
-from lichen_answer import answer
+import _lichen
 
 # The interpreter specialises code after eight runs, and needs a few more until it is content with it.
 _RUNS = 24
 _EVENT = '{"key": "value", "numbers": [1, 2.5, true, null], "nested": {"text": "\\u00e9"}}'
-_CONFIG = {
-    "function_name": "rehearsal",
-    "function_version": "$LATEST",
-    "handler": "rehearsal.handler",
-    "memory_mib": 128,
-    "log_group": "",
-    "log_stream": "",
-}
+_MODULE = "import json\n\n\ndef handler(event, context):\n    return event\n"
 
 
-def run(imports):
-    """Rehearses requests, and the import of a function's module where children will do one."""
-    settings = lichen_function.Settings(_CONFIG)
-    invocation = (_EVENT, 0, "request", "arn", "", "", "", "")
+def run():
+    """Rehearses requests, and the import of a function's module."""
     for _ in range(_RUNS):
-        succeeded, _text = answer(_handle, settings, invocation, _begin)
-        assert succeeded
-        lichen_instance.flush()
-    if imports:
-        _import()
-
-
-def _begin():
-    pass
+        _lichen.rehearse_request(_handle, _EVENT)
+    folder = f"/tmp/lichen-rehearsal-{os.getpid()}"
+    try:
+        os.mkdir(folder)
+    except OSError:
+        return  # no writable /tmp: children import a little slower
+    for run in range(_RUNS):
+        _import(folder, f"lichen_rehearsed_{run}")
+    os.rmdir(folder)
 
 
 def _handle(event, context):
@@ -50,25 +38,10 @@ def _handle(event, context):
     return {"statusCode": 200, "body": event}
 
 
-def _import():
-    folder = f"/tmp/lichen-rehearsal-{os.getpid()}"
-    names = [f"lichen_rehearsed_{run}" for run in range(_RUNS)]
-    try:
-        os.mkdir(folder)
-    except OSError:
-        return  # no writable /tmp: children import a little slower
-    sys.path.insert(0, folder)
-    try:
-        for name in names:
-            with open(f"{folder}/{name}.py", "w") as file:
-                file.write("import json\n\ndef handler(event, context):\n    return event\n")
-            importlib.invalidate_caches()
-            lichen_function.load(f"{name}.handler")
-            del sys.modules[name]
-    finally:
-        sys.path.remove(folder)
-        sys.path_importer_cache.pop(folder, None)
-        for name in os.listdir(folder):
-            if name.endswith(".py"):
-                os.unlink(f"{folder}/{name}")
-        os.rmdir(folder)
+def _import(folder, name):
+    path = f"{folder}/{name}.py"
+    with open(path, "w") as file:
+        file.write(_MODULE)
+    _lichen.rehearse_import(folder, name)
+    del sys.modules[name]
+    os.unlink(path)

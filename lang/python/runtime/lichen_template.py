@@ -17,32 +17,35 @@ import _lichen
 import lichen_errors
 import lichen_forks
 import lichen_function
-import lichen_instance
 import lichen_logging
+import lichen_prepared
 import lichen_rehearsal
 
 
 def run():
-    """Returns never in the template, and in its children when their function ends them."""
+    """Returns never: a child ends with what its function raises to end it."""
     config = json.loads(_lichen.configure())
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     lichen_logging.install()
+    lichen_prepared.prepare()
     _find_packages()
     began = time.monotonic()
     missing = _preload(config.get("preload") or ())
-    settings, handler, error, reason = _load(config.get("function"))
+    function = config.get("function")
+    handler, error, reason = _load(function) if function else (None, None, None)
     took = time.monotonic() - began
-    lichen_rehearsal.run(imports=handler is None)
+    lichen_rehearsal.run()
+    if not function:
+        lichen_function.extend_path()
     reason = reason or _come_to_rest()
     report = {
-        "forkable": reason is None and error is None,
+        "forkable": reason is None,
         "reason": reason,
         "init_us": round(took * 1e6),
         "error": error,
         "missing": missing,
     }
-    lichen_forks.forking_ourselves(True)
-    _begin(_lichen.serve(json.dumps(report)), settings, handler)
+    _lichen.serve(json.dumps(report), handler, json.dumps(function), lichen_forks.differ(), lichen_forks.asked())
 
 
 def _find_packages():
@@ -65,23 +68,22 @@ def _preload(names):
 
 
 def _load(config):
-    """A dedicated template's function: settings, handler, Lambda's error object, reason against forking."""
-    if config is None:
-        return None, None, None, None
-    settings = lichen_function.settle(config)
+    """A dedicated template's function: its handler, Lambda's error object, the reason against forking."""
+    _lichen.settle(json.dumps(config))
+    lichen_function.extend_path()
     try:
-        return settings, lichen_function.load(settings.handler), None, None
+        return lichen_function.load(config["handler"]), None, None
     except SystemExit as error:
-        return settings, None, None, f"the function ends its process when it is imported (SystemExit: {error})"
+        return None, None, f"the function ends its process when it is imported (SystemExit: {error})"
     except Exception as error:
-        described = lichen_errors.describe(error)
-        return settings, None, described, "the function cannot be loaded"
+        return None, lichen_errors.describe(error), "the function cannot be loaded"
 
 
 def _come_to_rest():
     """Leaves one thread and nothing that a child could not have: the reason where that fails."""
-    lichen_instance.flush()
-    threads = _lichen.rehearse()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    threads = _lichen.rehearse_fork()
     if threads != 1:
         return f"{threads - 1} thread(s) started by the function or its libraries do not end before a fork"
     if obstacles := _lichen.obstacles():
@@ -91,19 +93,3 @@ def _come_to_rest():
     gc.freeze()
     _lichen.collapse()
     return None
-
-
-def _begin(config, settings, handler):
-    """The life of a child."""
-    if handler is not None:
-        if config:
-            settings.log_stream = json.loads(config).get("log_stream", settings.log_stream)
-            os.environ["AWS_LAMBDA_LOG_STREAM_NAME"] = settings.log_stream
-    else:
-        try:
-            settings = lichen_function.settle(json.loads(config))
-            handler = lichen_function.load(settings.handler)
-        except Exception as error:
-            lichen_instance.fail_to_load(error)
-    _lichen.ready()
-    lichen_instance.serve(handler, settings)

@@ -38,6 +38,8 @@ pub struct PyModuleDef {
     pub free: *mut c_void,
 }
 
+/// The function takes its arguments as a tuple.
+pub const METH_VARARGS: c_int = 1;
 /// The function takes no argument.
 pub const METH_NOARGS: c_int = 4;
 /// The function takes one argument.
@@ -52,28 +54,55 @@ pub const TPFLAGS_TEXT: c_ulong = 1 << 28;
 unsafe extern "C" {
     #[link_name = "_Py_NoneStruct"]
     pub static mut PY_NONE: PyObject;
+    pub static PyExc_Exception: *mut PyObject;
     pub static PyExc_RuntimeError: *mut PyObject;
     pub static PyExc_TypeError: *mut PyObject;
 
     pub fn Py_IncRef(object: *mut PyObject);
     pub fn Py_DecRef(object: *mut PyObject);
-    pub fn PyErr_SetString(kind: *mut PyObject, message: *const c_char);
-    pub fn PyErr_CheckSignals() -> c_int;
     pub fn PyModule_Create2(module: *mut PyModuleDef, version: c_int) -> *mut PyObject;
+    pub fn PyModule_NewObject(name: *mut PyObject) -> *mut PyObject;
+    pub fn PyModule_GetDict(module: *mut PyObject) -> *mut PyObject;
+    pub fn PyImport_GetModuleDict() -> *mut PyObject;
+    pub fn PyEval_GetBuiltins() -> *mut PyObject;
+    pub fn PyEval_EvalCode(code: *mut PyObject, globals: *mut PyObject, locals: *mut PyObject) -> *mut PyObject;
+    pub fn PySys_GetObject(name: *const c_char) -> *mut PyObject;
     pub fn PyType_GetFlags(kind: *mut PyObject) -> c_ulong;
+
+    pub fn PyErr_SetString(kind: *mut PyObject, message: *const c_char);
+    pub fn PyErr_SetObject(kind: *mut PyObject, value: *mut PyObject);
+    pub fn PyErr_ExceptionMatches(kind: *mut PyObject) -> c_int;
+    pub fn PyErr_Clear();
+    pub fn PyErr_CheckSignals() -> c_int;
+    pub fn PyErr_Fetch(kind: *mut *mut PyObject, value: *mut *mut PyObject, traceback: *mut *mut PyObject);
+    pub fn PyErr_NormalizeException(kind: *mut *mut PyObject, value: *mut *mut PyObject, traceback: *mut *mut PyObject);
+    pub fn PyException_SetTraceback(value: *mut PyObject, traceback: *mut PyObject) -> c_int;
+
+    pub fn PyObject_CallObject(callable: *mut PyObject, arguments: *mut PyObject) -> *mut PyObject;
+    pub fn PyObject_GetAttr(object: *mut PyObject, name: *mut PyObject) -> *mut PyObject;
+    pub fn PyObject_SetAttr(object: *mut PyObject, name: *mut PyObject, value: *mut PyObject) -> c_int;
+    pub fn PySequence_Contains(sequence: *mut PyObject, item: *mut PyObject) -> c_int;
 
     pub fn PyBytes_FromStringAndSize(bytes: *const c_char, len: isize) -> *mut PyObject;
     pub fn PyBytes_AsStringAndSize(object: *mut PyObject, bytes: *mut *mut c_char, len: *mut isize) -> c_int;
     pub fn PyUnicode_DecodeUTF8(bytes: *const c_char, len: isize, errors: *const c_char) -> *mut PyObject;
     pub fn PyUnicode_AsUTF8AndSize(object: *mut PyObject, len: *mut isize) -> *const c_char;
+    pub fn PyUnicode_InternFromString(text: *const c_char) -> *mut PyObject;
+    pub fn PyUnicode_Join(separator: *mut PyObject, parts: *mut PyObject) -> *mut PyObject;
+    pub fn PyUnicode_GetLength(text: *mut PyObject) -> isize;
     pub fn PyLong_FromUnsignedLongLong(value: u64) -> *mut PyObject;
     pub fn PyLong_AsLong(object: *mut PyObject) -> c_long;
     pub fn PyList_New(len: isize) -> *mut PyObject;
     pub fn PyList_Append(list: *mut PyObject, item: *mut PyObject) -> c_int;
-    pub fn PyList_Size(list: *mut PyObject) -> isize;
-    pub fn PyList_GetItem(list: *mut PyObject, index: isize) -> *mut PyObject;
     pub fn PyTuple_New(len: isize) -> *mut PyObject;
     pub fn PyTuple_SetItem(tuple: *mut PyObject, index: isize, item: *mut PyObject) -> c_int;
+    pub fn PyTuple_GetItem(tuple: *mut PyObject, index: isize) -> *mut PyObject;
+    pub fn PyDict_New() -> *mut PyObject;
+    pub fn PyDict_Clear(dict: *mut PyObject);
+    pub fn PyDict_GetItemString(dict: *mut PyObject, key: *const c_char) -> *mut PyObject;
+    pub fn PyDict_GetItemWithError(dict: *mut PyObject, key: *mut PyObject) -> *mut PyObject;
+    pub fn PyDict_SetItem(dict: *mut PyObject, key: *mut PyObject, value: *mut PyObject) -> c_int;
+    pub fn PyDict_DelItem(dict: *mut PyObject, key: *mut PyObject) -> c_int;
 
     pub fn PyEval_SaveThread() -> *mut c_void;
     pub fn PyEval_RestoreThread(state: *mut c_void);

@@ -1,117 +1,129 @@
-//! Functions of an instance: take an invocation, answer it.
+//! An instance: settles, loads its handler, takes invocations and answers them, until it is ended.
 
-use crate::abi::PyObject;
-use crate::object::{Borrowed, Object, Raised, answer, because, handle_signals, without_lock};
-use crate::{Role, role, wrong_role};
-use cfork::{Instance, Request};
+use crate::answer::{Answer, answer, too_large};
+use crate::object::{Object, Raised, because, handle_signals, sys, without_lock};
+use crate::place::{self, Settled};
+use crate::prepared::Prepared;
+use crate::{hooks, load};
+use cfork::invocation::Invocation;
+use cfork::{Child, Instance};
 use interconnect::channel::SendError;
-use std::ffi::CString;
+use std::convert::Infallible;
 use std::time::Duration;
 
-/// `environment(list[bytes])`: each `NAME=VALUE`.
-pub unsafe extern "C" fn environment(_module: *mut PyObject, list: *mut PyObject) -> *mut PyObject {
-    // SAFETY: the caller keeps its argument alive.
-    answer(unsafe { Borrowed::new(list) }.and_then(|list| {
-        // SAFETY: an instance that replaces its environment has one thread, which holds the interpreter's lock.
-        unsafe { libc::clearenv() };
-        for variable in list.items()? {
-            let text = variable.contents()?;
-            let Some(at) = text.iter().position(|&byte| byte == b'=') else { continue };
-            if let (Ok(name), Ok(value)) = (CString::new(&text[..at]), CString::new(&text[at + 1..])) {
-                // SAFETY: as above; the C library copies both.
-                unsafe { libc::setenv(name.as_ptr(), value.as_ptr(), 1) };
-            }
-        }
-        Ok(Object::none())
-    }))
+/// A function that is loaded.
+pub struct Loaded {
+    pub handler: Object,
+    pub settled: Settled,
 }
 
-fn with_instance<T>(work: impl FnOnce(&mut Instance) -> Result<T, Raised>) -> Result<T, Raised> {
-    match &mut *role()? {
-        Role::Instance(instance) => work(instance),
-        _ => Err(wrong_role()),
+/// What a child gets from its template.
+pub struct Heritage {
+    /// The function, from a dedicated template.
+    pub loaded: Option<Loaded>,
+    /// Makes the child different from its siblings, where it is not so already.
+    pub differ: Option<Object>,
+}
+
+/// The life of a child. It ends with the process, or with what the function raises to end it.
+pub fn live(prepared: &Prepared, child: Child, heritage: Heritage) -> Result<Infallible, Raised> {
+    let Child { config, mut instance } = child;
+    hooks::function_forks();
+    if let Some(differ) = heritage.differ {
+        differ.call([])?;
+    }
+    let outcome = match heritage.loaded {
+        Some(loaded) => place::change(prepared, &config).map(|()| loaded),
+        None => settle_and_load(prepared, &config),
+    };
+    let loaded = match outcome {
+        Ok(loaded) => loaded,
+        Err(raised) => return cannot_load(prepared, &mut instance, raised),
+    };
+    instance.ready().map_err(|e| because("the channel")(&e))?;
+    serve(prepared, &mut instance, &loaded)
+}
+
+fn settle_and_load(prepared: &Prepared, config: &[u8]) -> Result<Loaded, Raised> {
+    let settled = place::settle(prepared, config)?;
+    Ok(Loaded { handler: load::handler(prepared, &settled.handler)?, settled })
+}
+
+fn cannot_load(prepared: &Prepared, instance: &mut Instance, raised: Raised) -> Result<Infallible, Raised> {
+    let error = raised.catch()?;
+    let text = prepared.failed.call([&error, &prepared.empty])?;
+    flush(prepared)?;
+    instance.init_failed(text.contents()?).map_err(|e| because("the channel")(&e))?;
+    os::process::exit_now(1)
+}
+
+/// An invocation's head and event, with room for the next.
+#[derive(Default)]
+struct Taken {
+    head: Vec<u8>,
+    event: Vec<u8>,
+}
+
+/// Events up to this length leave their room to the next.
+const KEPT: usize = 64 * 1024;
+
+fn serve(prepared: &Prepared, instance: &mut Instance, loaded: &Loaded) -> Result<Infallible, Raised> {
+    let mut taken = Taken::default();
+    let mut traced = false;
+    loop {
+        take(instance, &mut taken)?;
+        let nonsense = || Raised::Because("the gateway sent a malformed head".into());
+        let invocation = Invocation::decode(&taken.head).ok_or_else(nonsense)?;
+        if traced || !invocation.trace_id.is_empty() {
+            prepared.set_trace.call([&Object::text(invocation.trace_id.as_bytes())?])?;
+            traced = true;
+        }
+        let (handler, limit) = (&loaded.handler, loaded.settled.response_max);
+        let answered = answer(prepared, handler, limit, &invocation, &taken.event, || instance.begin())?;
+        flush(prepared)?;
+        if hooks::is_descendant() {
+            // The handler has forked, and this is its child, which was not meant to come here.
+            os::process::exit_now(0);
+        }
+        send(prepared, instance, &answered)?;
+        taken.event.shrink_to(KEPT);
     }
 }
 
-/// `ready()`
-pub unsafe extern "C" fn ready(_module: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
-    let told = |instance: &mut Instance| instance.ready().map_err(|e| because("the channel")(&e));
-    answer(with_instance(told).map(|()| Object::none()))
+fn take(instance: &mut Instance, taken: &mut Taken) -> Result<(), Raised> {
+    loop {
+        if let Some(request) = instance.poll().map_err(|e| because("the channel")(&e))? {
+            taken.head.clear();
+            taken.head.extend_from_slice(request.head());
+            taken.event.clear();
+            taken.event.resize(request.event_len(), 0);
+            request.copy_event(&mut taken.event);
+            return Ok(());
+        }
+        without_lock(|| instance.wait(Duration::ZERO));
+        handle_signals()?;
+    }
 }
 
-/// `init_failed(error)`
-pub unsafe extern "C" fn init_failed(_module: *mut PyObject, error: *mut PyObject) -> *mut PyObject {
-    // SAFETY: the caller keeps its argument alive.
-    answer(unsafe { send(error, Instance::init_failed) })
-}
-
-/// `begin()`
-pub unsafe extern "C" fn begin(_module: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
-    let noted = |instance: &mut Instance| {
-        instance.begin();
-        Ok(Object::none())
-    };
-    answer(with_instance(noted))
-}
-
-/// `reply(answer) -> int | None`
-pub unsafe extern "C" fn reply(_module: *mut PyObject, body: *mut PyObject) -> *mut PyObject {
-    // SAFETY: the caller keeps its argument alive.
-    answer(unsafe { send(body, Instance::reply) })
-}
-
-/// `fail(error) -> int | None`
-pub unsafe extern "C" fn fail(_module: *mut PyObject, error: *mut PyObject) -> *mut PyObject {
-    // SAFETY: the caller keeps its argument alive.
-    answer(unsafe { send(error, Instance::fail) })
-}
-
-/// # Safety
-/// As [`Borrowed::new`].
-unsafe fn send(
-    body: *mut PyObject,
-    how: impl FnOnce(&mut Instance, &[u8]) -> Result<(), SendError>,
-) -> Result<Object, Raised> {
-    // SAFETY: by the contract.
-    let body = unsafe { Borrowed::new(body) }?.contents()?;
-    with_instance(|instance| match how(instance, body) {
-        Ok(()) => Ok(Object::none()),
-        Err(SendError::TooLong { limit, .. }) => Object::number(limit as u64),
+fn send(prepared: &Prepared, instance: &mut Instance, answered: &Answer) -> Result<(), Raised> {
+    let body = answered.body.contents()?;
+    match if answered.succeeded { instance.reply(body) } else { instance.fail(body) } {
+        Ok(()) => Ok(()),
+        Err(SendError::TooLong { limit, .. }) => {
+            let error = too_large(prepared, limit)?.body;
+            instance.fail(error.contents()?).map_err(|e| because("the channel")(&e))
+        }
         Err(error) => Err(because("the channel")(&error)),
-    })
+    }
 }
 
-/// `take(spin_ns) -> (event, deadline, request id, arn, trace id, client context, identity, tenant)`
-pub unsafe extern "C" fn take(_module: *mut PyObject, spin: *mut PyObject) -> *mut PyObject {
-    // SAFETY: the caller keeps its argument alive.
-    let spin = unsafe { Borrowed::new(spin) }.and_then(Borrowed::number);
-    answer(spin.and_then(|spin| {
-        let spin = Duration::from_nanos(u64::try_from(spin).unwrap_or(0));
-        with_instance(|instance| {
-            loop {
-                if let Some(request) = instance.poll().map_err(|e| because("the channel")(&e))? {
-                    let invocation = unpack(&request);
-                    return invocation;
-                }
-                without_lock(|| instance.wait(spin));
-                handle_signals()?;
-            }
-        })
-    }))
-}
-
-fn unpack(request: &Request<'_>) -> Result<Object, Raised> {
-    let head = request.invocation().ok_or_else(|| Raised::Because("the gateway sent a malformed head".into()))?;
-    let mut event = vec![0; request.event_len()];
-    request.copy_event(&mut event);
-    Object::tuple([
-        Object::text(&event),
-        Object::number(head.deadline_unix_ms),
-        Object::text(head.request_id.as_bytes()),
-        Object::text(head.function_arn.as_bytes()),
-        Object::text(head.trace_id.as_bytes()),
-        Object::text(head.client_context.as_bytes()),
-        Object::text(head.cognito_identity.as_bytes()),
-        Object::text(head.tenant_id.as_bytes()),
-    ])
+/// All that was printed is in the log's pipe afterwards.
+pub fn flush(prepared: &Prepared) -> Result<(), Raised> {
+    for stream in [sys(c"stdout"), sys(c"stderr")].into_iter().flatten() {
+        // The function may have closed it, or put something else there.
+        if let Err(raised) = stream.attribute(&prepared.flush).and_then(|flush| flush.call([])) {
+            raised.forget()?;
+        }
+    }
+    Ok(())
 }

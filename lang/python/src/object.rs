@@ -3,10 +3,10 @@
 //! All of it is for threads that hold the interpreter lock: a function that Python calls does.
 
 use crate::abi::{self, PyObject};
-use std::ffi::{CString, c_char};
-use std::ptr::NonNull;
+use std::ffi::{CStr, CString, c_char};
+use std::ptr::{NonNull, null_mut};
 
-/// A Python exception is set, or is to be set by [`answer`].
+/// A Python exception is set, or is to be set by [`Raised::set`].
 #[derive(Debug)]
 pub enum Raised {
     /// By the interpreter, already.
@@ -15,22 +15,94 @@ pub enum Raised {
     Because(String),
 }
 
+impl Raised {
+    /// Makes sure that the interpreter knows of it.
+    fn set(self) {
+        if let Self::Because(message) = self {
+            let message = CString::new(message).unwrap_or_default();
+            // SAFETY: a terminated message, and the lock is held.
+            unsafe { abi::PyErr_SetString(abi::PyExc_RuntimeError, message.as_ptr()) };
+        }
+    }
+
+    /// Takes the exception from the interpreter. One that is no `Exception` (an exit, an interrupt) stays raised.
+    pub fn catch(self) -> Result<Object, Self> {
+        self.set();
+        // SAFETY: the lock is held, and an exception is set.
+        if unsafe { abi::PyErr_ExceptionMatches(abi::PyExc_Exception) } == 0 {
+            return Err(Self::Already);
+        }
+        let (mut kind, mut value, mut traceback) = (null_mut(), null_mut(), null_mut());
+        // SAFETY: the interpreter hands over three references, the last perhaps null.
+        unsafe {
+            abi::PyErr_Fetch(&mut kind, &mut value, &mut traceback);
+            abi::PyErr_NormalizeException(&mut kind, &mut value, &mut traceback);
+            if !traceback.is_null() {
+                abi::PyException_SetTraceback(value, traceback);
+                abi::Py_DecRef(traceback);
+            }
+            abi::Py_DecRef(kind);
+        }
+        Object::owned(value)
+    }
+
+    /// Forgets the exception, unless it is no `Exception`.
+    pub fn forget(self) -> Result<(), Self> {
+        self.set();
+        // SAFETY: the lock is held, and an exception is set.
+        if unsafe { abi::PyErr_ExceptionMatches(abi::PyExc_Exception) } == 0 {
+            return Err(Self::Already);
+        }
+        // SAFETY: as above.
+        unsafe { abi::PyErr_Clear() };
+        Ok(())
+    }
+}
+
 /// A reference of our own to an object.
 pub struct Object(NonNull<PyObject>);
 
+// SAFETY: an object is touched only under the interpreter lock, by whatever thread holds it.
+unsafe impl Send for Object {}
+// SAFETY: as above.
+unsafe impl Sync for Object {}
+
 impl Object {
-    /// Takes over a new reference, as the interpreter's functions return them.
+    /// Takes over a new reference, as most of the interpreter's functions return them.
     fn owned(object: *mut PyObject) -> Result<Self, Raised> {
         NonNull::new(object).map(Self).ok_or(Raised::Already)
     }
 
+    /// A reference of our own beside somebody else's; nothing for null.
+    ///
+    /// # Safety
+    /// `object` must be alive, or null.
+    pub unsafe fn borrowed(object: *mut PyObject) -> Option<Self> {
+        let object = NonNull::new(object)?;
+        // SAFETY: by the contract, and the lock is held.
+        unsafe { abi::Py_IncRef(object.as_ptr()) };
+        Some(Self(object))
+    }
+
+    fn raw(&self) -> *mut PyObject {
+        self.0.as_ptr()
+    }
+
+    fn into_raw(self) -> *mut PyObject {
+        std::mem::ManuallyDrop::new(self).0.as_ptr()
+    }
+
     pub fn none() -> Self {
+        let none = &raw mut abi::PY_NONE;
         // SAFETY: None lives as long as the interpreter, and the lock is held.
         unsafe {
-            let none = &raw mut abi::PY_NONE;
             abi::Py_IncRef(none);
             Self(NonNull::new_unchecked(none))
         }
+    }
+
+    pub fn is_none(&self) -> bool {
+        self.raw() == &raw mut abi::PY_NONE
     }
 
     pub fn bytes(bytes: &[u8]) -> Result<Self, Raised> {
@@ -45,9 +117,20 @@ impl Object {
         Self::owned(unsafe { abi::PyUnicode_DecodeUTF8(start, len, c"surrogatepass".as_ptr()) })
     }
 
+    /// Text that is the same object wherever it is a name.
+    pub fn name(name: &CStr) -> Result<Self, Raised> {
+        // SAFETY: a terminated text.
+        Self::owned(unsafe { abi::PyUnicode_InternFromString(name.as_ptr()) })
+    }
+
     pub fn number(value: u64) -> Result<Self, Raised> {
         // SAFETY: an integer goes in, an object comes out.
         Self::owned(unsafe { abi::PyLong_FromUnsignedLongLong(value) })
+    }
+
+    pub fn dict() -> Result<Self, Raised> {
+        // SAFETY: the lock is held.
+        Self::owned(unsafe { abi::PyDict_New() })
     }
 
     pub fn list(items: impl IntoIterator<Item = Result<Self, Raised>>) -> Result<Self, Raised> {
@@ -55,61 +138,113 @@ impl Object {
         let list = Self::owned(unsafe { abi::PyList_New(0) })?;
         for item in items {
             // SAFETY: both are alive; the list takes a reference of its own.
-            if unsafe { abi::PyList_Append(list.0.as_ptr(), item?.0.as_ptr()) } < 0 {
+            if unsafe { abi::PyList_Append(list.raw(), item?.raw()) } < 0 {
                 return Err(Raised::Already);
             }
         }
         Ok(list)
     }
 
-    pub fn tuple<const N: usize>(items: [Result<Self, Raised>; N]) -> Result<Self, Raised> {
+    fn tuple<const N: usize>(items: [&Self; N]) -> Result<Self, Raised> {
         // SAFETY: the lock is held.
         let tuple = Self::owned(unsafe { abi::PyTuple_New(N as isize) })?;
         for (index, item) in items.into_iter().enumerate() {
             // SAFETY: the tuple is new, has room at this index, and takes the reference over.
-            unsafe { abi::PyTuple_SetItem(tuple.0.as_ptr(), index as isize, item?.into_raw()) };
+            unsafe { abi::PyTuple_SetItem(tuple.raw(), index as isize, item.clone().into_raw()) };
         }
         Ok(tuple)
     }
 
-    fn into_raw(self) -> *mut PyObject {
-        std::mem::ManuallyDrop::new(self).0.as_ptr()
-    }
-}
-
-impl Drop for Object {
-    fn drop(&mut self) {
-        // SAFETY: the reference is ours, and the lock is held.
-        unsafe { abi::Py_DecRef(self.0.as_ptr()) }
-    }
-}
-
-/// An object that somebody else keeps alive while we look at it: an argument.
-#[derive(Clone, Copy)]
-pub struct Borrowed<'a>(&'a PyObject);
-
-impl<'a> Borrowed<'a> {
-    /// # Safety
-    /// The object must stay alive for `'a`, and the interpreter lock be held.
-    pub unsafe fn new(object: *mut PyObject) -> Result<Self, Raised> {
-        // SAFETY: by the contract, where it is not null.
-        unsafe { object.as_ref() }.map(Self).ok_or(Raised::Already)
+    /// Calls it.
+    pub fn call<const N: usize>(&self, arguments: [&Self; N]) -> Result<Self, Raised> {
+        let arguments = Self::tuple(arguments)?;
+        // SAFETY: both are alive; what cannot be called raises.
+        Self::owned(unsafe { abi::PyObject_CallObject(self.raw(), arguments.raw()) })
     }
 
-    fn raw(self) -> *mut PyObject {
-        std::ptr::from_ref(self.0).cast_mut()
+    pub fn attribute(&self, name: &Self) -> Result<Self, Raised> {
+        // SAFETY: both are alive.
+        Self::owned(unsafe { abi::PyObject_GetAttr(self.raw(), name.raw()) })
+    }
+
+    pub fn set_attribute(&self, name: &CStr, value: &Self) -> Result<(), Raised> {
+        let name = Self::name(name)?;
+        // SAFETY: all are alive; the object takes a reference of its own.
+        done(unsafe { abi::PyObject_SetAttr(self.raw(), name.raw(), value.raw()) })
+    }
+
+    pub fn contains(&self, item: &Self) -> Result<bool, Raised> {
+        // SAFETY: both are alive; what is no sequence raises.
+        match unsafe { abi::PySequence_Contains(self.raw(), item.raw()) } {
+            -1 => Err(Raised::Already),
+            found => Ok(found == 1),
+        }
+    }
+
+    /// The item of a tuple.
+    pub fn item(&self, index: isize) -> Result<Self, Raised> {
+        // SAFETY: the tuple keeps its items alive; other kinds, or no such index, raise.
+        unsafe { Self::borrowed(abi::PyTuple_GetItem(self.raw(), index)) }.ok_or(Raised::Already)
+    }
+
+    /// The value at a key of a dict, which must be there.
+    pub fn value(&self, key: &CStr) -> Result<Self, Raised> {
+        // SAFETY: the dict keeps its values alive.
+        let value = unsafe { Self::borrowed(abi::PyDict_GetItemString(self.raw(), key.as_ptr())) };
+        value.ok_or_else(|| Raised::Because(format!("{} is missing", key.to_string_lossy())))
+    }
+
+    /// The value at a key of a dict.
+    pub fn get(&self, key: &Self) -> Option<Self> {
+        // SAFETY: the dict keeps its values alive.
+        unsafe { Self::borrowed(abi::PyDict_GetItemWithError(self.raw(), key.raw())) }
+    }
+
+    pub fn insert(&self, key: &Self, value: &Self) -> Result<(), Raised> {
+        // SAFETY: all are alive; the dict takes references of its own.
+        done(unsafe { abi::PyDict_SetItem(self.raw(), key.raw(), value.raw()) })
+    }
+
+    pub fn remove(&self, key: &Self) -> Result<(), Raised> {
+        // SAFETY: both are alive.
+        done(unsafe { abi::PyDict_DelItem(self.raw(), key.raw()) })
+    }
+
+    /// Empties a dict.
+    pub fn clear(&self) {
+        // SAFETY: alive; other kinds are left alone.
+        unsafe { abi::PyDict_Clear(self.raw()) }
+    }
+
+    /// The parts, one after the other, with this text between them.
+    pub fn join(&self, parts: &Self) -> Result<Self, Raised> {
+        // SAFETY: both are alive.
+        Self::owned(unsafe { abi::PyUnicode_Join(self.raw(), parts.raw()) })
+    }
+
+    /// Characters of a text.
+    pub fn chars(&self) -> usize {
+        // SAFETY: alive; other kinds answer -1.
+        usize::try_from(unsafe { abi::PyUnicode_GetLength(self.raw()) }).unwrap_or(0)
+    }
+
+    pub fn is_bytes(&self) -> bool {
+        self.type_flags() & abi::TPFLAGS_BYTES != 0
+    }
+
+    fn type_flags(&self) -> u64 {
+        // SAFETY: the object is alive, and so is its type.
+        unsafe { abi::PyType_GetFlags(self.0.as_ref().kind) }
     }
 
     /// The UTF-8 of a `str`, or the bytes of a `bytes`.
-    pub fn contents(self) -> Result<&'a [u8], Raised> {
-        // SAFETY: the object is alive, and so is its type.
-        let flags = unsafe { abi::PyType_GetFlags(self.0.kind) };
+    pub fn contents(&self) -> Result<&[u8], Raised> {
         let mut len = 0;
-        let start: *const c_char = if flags & abi::TPFLAGS_TEXT != 0 {
+        let start: *const c_char = if self.type_flags() & abi::TPFLAGS_TEXT != 0 {
             // SAFETY: a str; the answer lives as long as it does.
             unsafe { abi::PyUnicode_AsUTF8AndSize(self.raw(), &mut len) }
-        } else if flags & abi::TPFLAGS_BYTES != 0 {
-            let mut start = std::ptr::null_mut();
+        } else if self.is_bytes() {
+            let mut start = null_mut();
             // SAFETY: a bytes object; the answer lives as long as it does.
             unsafe { abi::PyBytes_AsStringAndSize(self.raw(), &mut start, &mut len) };
             start
@@ -125,39 +260,83 @@ impl<'a> Borrowed<'a> {
         Ok(unsafe { std::slice::from_raw_parts(start.cast(), len as usize) })
     }
 
-    /// A small integer.
-    pub fn number(self) -> Result<i64, Raised> {
-        // SAFETY: the object is alive; other kinds raise.
-        match unsafe { abi::PyLong_AsLong(self.raw()) } {
-            -1 => Err(Raised::Already),
-            number => Ok(number),
-        }
+    /// As [`Object::contents`], as text of our own.
+    pub fn string(&self) -> Result<String, Raised> {
+        Ok(String::from_utf8_lossy(self.contents()?).into_owned())
     }
 
-    /// The items of a list that nobody changes meanwhile.
-    pub fn items(self) -> Result<Vec<Borrowed<'a>>, Raised> {
-        // SAFETY: the object is alive; other kinds raise.
-        let len = unsafe { abi::PyList_Size(self.raw()) };
-        if len < 0 {
-            return Err(Raised::Already);
-        }
-        // SAFETY: the list keeps its items alive; out of range raises.
-        (0..len).map(|index| unsafe { Borrowed::new(abi::PyList_GetItem(self.raw(), index)) }).collect()
+    /// A small number that is not negative.
+    pub fn as_number(&self) -> Result<u64, Raised> {
+        // SAFETY: alive; other kinds raise.
+        u64::try_from(unsafe { abi::PyLong_AsLong(self.raw()) }).map_err(|_| Raised::Already)
+    }
+
+    /// Raises this exception, with the traceback it has.
+    pub fn raise(self) -> Raised {
+        // SAFETY: the object and its type are alive; the interpreter keeps references of its own.
+        unsafe { abi::PyErr_SetObject(self.0.as_ref().kind, self.raw()) };
+        Raised::Already
+    }
+
+    /// Runs code as a module does: with one dict for all its names.
+    pub fn run_in(&self, names: &Self) -> Result<Self, Raised> {
+        // SAFETY: both are alive.
+        Self::owned(unsafe { abi::PyEval_EvalCode(self.raw(), names.raw(), names.raw()) })
+    }
+}
+
+impl Clone for Object {
+    fn clone(&self) -> Self {
+        // SAFETY: alive, as this reference is; and the lock is held.
+        unsafe { abi::Py_IncRef(self.raw()) };
+        Self(self.0)
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        // SAFETY: the reference is ours, and the lock is held.
+        unsafe { abi::Py_DecRef(self.raw()) }
+    }
+}
+
+fn done(result: i32) -> Result<(), Raised> {
+    if result < 0 { Err(Raised::Already) } else { Ok(()) }
+}
+
+/// `sys.NAME`.
+pub fn sys(name: &CStr) -> Option<Object> {
+    // SAFETY: a terminated name; `sys` keeps what it has alive.
+    unsafe { Object::borrowed(abi::PySys_GetObject(name.as_ptr())) }
+}
+
+/// `sys.modules`.
+pub fn modules() -> Result<Object, Raised> {
+    // SAFETY: the lock is held.
+    unsafe { Object::borrowed(abi::PyImport_GetModuleDict()) }.ok_or(Raised::Already)
+}
+
+/// A new module, and the dict of its names, which are what a module begins with.
+pub fn module(name: &Object) -> Result<(Object, Object), Raised> {
+    // SAFETY: a live name; a module keeps its dict alive.
+    unsafe {
+        let module = Object::owned(abi::PyModule_NewObject(name.raw()))?;
+        let names = Object::borrowed(abi::PyModule_GetDict(module.raw())).ok_or(Raised::Already)?;
+        let builtins = Object::borrowed(abi::PyEval_GetBuiltins()).ok_or(Raised::Already)?;
+        names.insert(&Object::name(c"__builtins__")?, &builtins)?;
+        Ok((module, names))
     }
 }
 
 /// What a function returns to Python: the object, or null with an exception set.
 pub fn answer(outcome: Result<Object, Raised>) -> *mut PyObject {
-    match outcome {
-        Ok(object) => object.into_raw(),
-        Err(Raised::Already) => std::ptr::null_mut(),
-        Err(Raised::Because(message)) => {
-            let message = CString::new(message).unwrap_or_default();
-            // SAFETY: a terminated message, and the lock is held.
-            unsafe { abi::PyErr_SetString(abi::PyExc_RuntimeError, message.as_ptr()) };
-            std::ptr::null_mut()
-        }
-    }
+    outcome.map_or_else(
+        |raised| {
+            raised.set();
+            null_mut()
+        },
+        Object::into_raw,
+    )
 }
 
 /// An error of ours, as Python sees it.
@@ -178,5 +357,5 @@ pub fn without_lock<T>(work: impl FnOnce() -> T) -> T {
 /// Runs Python's handlers of signals that have arrived.
 pub fn handle_signals() -> Result<(), Raised> {
     // SAFETY: the lock is held.
-    if unsafe { abi::PyErr_CheckSignals() } < 0 { Err(Raised::Already) } else { Ok(()) }
+    done(unsafe { abi::PyErr_CheckSignals() })
 }

@@ -1,66 +1,112 @@
 //! Functions of a template: from its configuration to its fork point, and into its children.
 
-use crate::abi::{self, PyObject};
-use crate::object::{Borrowed, Object, Raised, answer, because};
-use crate::{Role, role, wrong_role};
+use crate::abi;
+use crate::answer;
+use crate::instance::{self, Heritage, Loaded};
+use crate::object::{Object, Raised, because};
+use crate::prepared::Prepared;
+use crate::{hooks, load, place};
 use cfork::forkpoint::{self, ForkPoint, ServeError};
+use cfork::invocation::Invocation;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// `configure() -> bytes`
-pub unsafe extern "C" fn configure(_module: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
-    answer(role().and_then(|mut role| {
-        // SAFETY: the worker starts a template with its control socket there; the second time fails on the closed one.
-        let (point, config) = unsafe { ForkPoint::open() }.map_err(|e| because("no worker at descriptor 3")(&e))?;
-        *role = Role::Template(point);
-        Object::bytes(&config)
-    }))
+static POINT: Mutex<Option<ForkPoint>> = Mutex::new(None);
+static PREPARED: OnceLock<Prepared> = OnceLock::new();
+
+fn point() -> MutexGuard<'static, Option<ForkPoint>> {
+    POINT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `rehearse() -> int`
-pub unsafe extern "C" fn rehearse(_module: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+fn out_of_turn() -> Raised {
+    Raised::Because("this process is not at the right stage for that".into())
+}
+
+fn prepared() -> Result<&'static Prepared, Raised> {
+    PREPARED.get().ok_or_else(out_of_turn)
+}
+
+/// `configure() -> bytes`
+pub fn configure() -> Result<Object, Raised> {
+    // SAFETY: the worker starts a template with its control socket there.
+    let (opened, config) = unsafe { ForkPoint::open() }.map_err(|e| because("no worker at descriptor 3")(&e))?;
+    *point() = Some(opened);
+    Object::bytes(&config)
+}
+
+/// `prepare(dict)`
+pub fn prepare(dict: &Object) -> Result<Object, Raised> {
+    PREPARED.set(Prepared::from_dict(dict)?).map_err(|_| out_of_turn())?;
+    Ok(Object::none())
+}
+
+/// `settle(config)`: makes the template the place of its function.
+pub fn settle(config: &Object) -> Result<Object, Raised> {
+    place::settle(prepared()?, config.contents()?).map(|_| Object::none())
+}
+
+/// `rehearse_request(handler, event) -> str | bytes`
+pub fn rehearse_request(handler: &Object, event: &Object) -> Result<Object, Raised> {
+    let invocation = Invocation { request_id: "rehearsal", function_arn: "arn", ..Invocation::default() };
+    let answered = answer::answer(prepared()?, handler, usize::MAX, &invocation, event.contents()?, || ())?;
+    instance::flush(prepared()?)?;
+    Ok(answered.body)
+}
+
+/// `rehearse_import(folder, name) -> module | None`
+pub fn rehearse_import(folder: &Object, name: &Object) -> Result<Object, Raised> {
+    let imported = load::import(prepared()?, &folder.string()?, &name.string()?, name)?;
+    Ok(imported.unwrap_or_else(Object::none))
+}
+
+/// `rehearse_fork() -> int`
+pub fn rehearse_fork() -> Result<Object, Raised> {
     // The hooks of Python's own are of no use to a child that ends at once.
-    let outcome = forkpoint::rehearse().map_err(|e| because("the rehearsal of a fork failed")(&e));
-    answer(outcome.and_then(|()| Object::number(forkpoint::threads().into())))
+    forkpoint::rehearse().map_err(|e| because("the rehearsal of a fork failed")(&e))?;
+    Object::number(forkpoint::threads().into())
 }
 
 /// `obstacles() -> list[str]`
-pub unsafe extern "C" fn obstacles(_module: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
-    answer(role().and_then(|mut role| {
-        let Role::Template(point) = &mut *role else { return Err(wrong_role()) };
-        let stock = point.take_stock(&[]).map_err(|e| because("the open descriptors cannot be listed")(&e))?;
-        let shared = cfork::memory::shared().map_err(|e| because("the mappings cannot be listed")(&e))?;
-        let memory = shared.iter().map(|area| format!("memory shared with other processes ({})", area.name));
-        let obstacles: Vec<String> = stock.foreign.iter().map(|(_, what)| what.clone()).chain(memory).collect();
-        Object::list(obstacles.iter().map(|text| Object::text(text.as_bytes())))
-    }))
+pub fn obstacles() -> Result<Object, Raised> {
+    let mut point = point();
+    let point = point.as_mut().ok_or_else(out_of_turn)?;
+    let stock = point.take_stock(&[]).map_err(|e| because("the open descriptors cannot be listed")(&e))?;
+    let shared = cfork::memory::shared().map_err(|e| because("the mappings cannot be listed")(&e))?;
+    let memory = shared.iter().map(|area| format!("memory shared with other processes ({})", area.name));
+    let obstacles: Vec<String> = stock.foreign.iter().map(|(_, what)| what.clone()).chain(memory).collect();
+    Object::list(obstacles.iter().map(|text| Object::text(text.as_bytes())))
 }
 
 /// `collapse()`
-pub unsafe extern "C" fn collapse(_module: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
-    answer(cfork::memory::collapse().map(|()| Object::none()).map_err(|e| because("the heap stays as it is")(&e)))
+pub fn collapse() -> Result<Object, Raised> {
+    cfork::memory::collapse().map(|()| Object::none()).map_err(|e| because("the heap stays as it is")(&e))
 }
 
-/// `serve(report) -> bytes`
-pub unsafe extern "C" fn serve(_module: *mut PyObject, report: *mut PyObject) -> *mut PyObject {
-    // SAFETY: the caller keeps its argument alive.
-    answer(unsafe { Borrowed::new(report) }.and_then(|report| {
-        let mut role = role()?;
-        let Role::Template(point) = std::mem::replace(&mut *role, Role::Nothing) else { return Err(wrong_role()) };
-        point.ready(report.contents()?).map_err(|e| because("the worker cannot be told")(&e))?;
-        // SAFETY: the template has counted its threads: others than this one would have made it report itself as not
-        // forkable, and the worker does not fork from such.
-        let before = || unsafe { abi::PyOS_BeforeFork() };
-        // SAFETY: the lock is held, and the fork that it closes was opened by `before`.
-        let after = || unsafe { abi::PyOS_AfterFork_Parent() };
-        // SAFETY: as above.
-        match unsafe { point.serve(before, after) } {
-            Ok(child) => {
-                // SAFETY: this is the child, in the thread that forked.
-                unsafe { abi::PyOS_AfterFork_Child() };
-                *role = Role::Instance(child.instance);
-                Object::bytes(&child.config)
-            }
-            Err(ServeError::Gone) => os::process::exit_now(0),
-            Err(error) => Err(Raised::Because(error.to_string())),
+/// `serve(report, handler, config, differ, asked)`: reports, and forks. Returns never: a child raises what ends it.
+pub fn serve(arguments: &Object) -> Result<Object, Raised> {
+    let prepared = prepared()?;
+    let [report, handler, config, differ] = [0, 1, 2, 3].map(|index| arguments.item(index));
+    let asked = arguments.item(4)?.as_number()? != 0;
+    let loaded = match handler? {
+        none if none.is_none() => None,
+        handler => Some(Loaded { handler, settled: place::read(config?.contents()?)? }),
+    };
+    let heritage = Heritage { loaded, differ: Some(differ?).filter(|differ| !differ.is_none()) };
+    let point = point().take().ok_or_else(out_of_turn)?;
+    point.ready(report?.contents()?).map_err(|e| because("the worker cannot be told")(&e))?;
+    hooks::template_forks(asked);
+    // SAFETY: the lock is held, and the template has one thread.
+    let before = || unsafe { abi::PyOS_BeforeFork() };
+    // SAFETY: the lock is held, and the fork that this closes was opened by `before`.
+    let after = || unsafe { abi::PyOS_AfterFork_Parent() };
+    // SAFETY: the template has counted its threads: others than this one would have made it report itself as not
+    // forkable, and the worker does not fork from such.
+    match unsafe { point.serve(before, after) } {
+        Ok(child) => {
+            // SAFETY: this is the child, in the thread that forked.
+            unsafe { abi::PyOS_AfterFork_Child() };
+            instance::live(prepared, child, heritage).map(|never| match never {})
         }
-    }))
+        Err(ServeError::Gone) => os::process::exit_now(0),
+        Err(error) => Err(Raised::Because(error.to_string())),
+    }
 }

@@ -29,7 +29,7 @@ pub const SCRIPTS: &[RuntimeFile] = &[
     script!("python/runtime", "python", "lichen_errors.py"),
     script!("python/runtime", "python", "lichen_forks.py"),
     script!("python/runtime", "python", "lichen_function.py"),
-    script!("python/runtime", "python", "lichen_instance.py"),
+    script!("python/runtime", "python", "lichen_prepared.py"),
     script!("python/runtime", "python", "lichen_logging.py"),
     script!("python/runtime", "python", "lichen_rehearsal.py"),
     script!("python/runtime", "python", "lichen_template.py"),
