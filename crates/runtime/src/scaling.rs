@@ -58,14 +58,15 @@ pub fn admit(function: u32, reserved: Option<u32>, node: u32, limit: u32) -> Res
     Ok(())
 }
 
-/// How many stems a function should have that was last used at `used`, with `idle` instances at hand: as many as its
-/// last burst would have needed beyond those, and at least one for as long as its instances would be kept.
-pub fn stems(demand: &Demand, now: u64, used: Option<u64>, keep: u64, idle: usize, isolation: Isolation) -> u32 {
+/// How many stems a function should have that was last used at `used`, with `at_hand` instances that have served already,
+/// idle or busy: as many as its last burst would have needed beyond those, and at least one for as long as its instances
+/// would be kept.
+pub fn stems(demand: &Demand, now: u64, used: Option<u64>, keep: u64, at_hand: usize, isolation: Isolation) -> u32 {
     if used.is_none_or(|used| now.saturating_sub(used) >= keep) {
         return 0;
     }
     let at_hand = match isolation {
-        Isolation::Instance => idle as u32,
+        Isolation::Instance => at_hand as u32,
         Isolation::Request => 0,
     };
     demand.burst(now).saturating_sub(at_hand).max(1)
@@ -130,7 +131,7 @@ mod tests {
         assert_eq!(stems(&demand, S, None, 0, Isolation::Instance), 0, "never used");
         (0..10).for_each(|i| demand.note(S + i));
         assert_eq!(stems(&demand, 2 * S, Some(S), 0, Isolation::Instance), 10);
-        assert_eq!(stems(&demand, 2 * S, Some(S), 7, Isolation::Instance), 3, "idle instances serve a burst too");
+        assert_eq!(stems(&demand, 2 * S, Some(S), 7, Isolation::Instance), 3, "what is there serves a burst too");
         assert_eq!(stems(&demand, 2 * S, Some(S), 7, Isolation::Request), 10);
         assert_eq!(stems(&demand, 2 * S, Some(S), 99, Isolation::Instance), 1);
         assert_eq!(stems(&demand, 500 * S, Some(S), 0, Isolation::Instance), 1);

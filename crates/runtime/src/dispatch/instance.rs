@@ -128,17 +128,19 @@ impl Instance {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        // Asked first: what it wrote before it ended is in the ring by then, and counts.
-        let verdict = self.shared.poll(cx);
+        let departure = match self.shared.poll(cx) {
+            // An answer may lie in the ring all the same, of one that cannot ring any more: it is late.
+            Some(Verdict::TimedOut) => return Poll::Ready(Event::TimedOut),
+            Some(Verdict::Departed(departure)) => Some(departure),
+            None => None,
+        };
         loop {
             if let Some(event) = self.hear() {
                 return Poll::Ready(event);
             }
-            if let Some(verdict) = verdict {
-                return Poll::Ready(match verdict {
-                    Verdict::Departed(departure) => Event::Departed(departure),
-                    Verdict::TimedOut => Event::TimedOut,
-                });
+            // Asked for first and answered now: what it wrote before it ended is in the ring by then, and counts.
+            if let Some(departure) = departure {
+                return Poll::Ready(Event::Departed(departure));
             }
             if self.journal.poll(cx) == Poll::Ready(TooMuch) {
                 return Poll::Ready(Event::LogLimit);

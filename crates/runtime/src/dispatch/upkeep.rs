@@ -205,7 +205,8 @@ impl Post {
     fn stems_wanted(&self, config: &DispatchConfig, now: u64) -> u32 {
         let keep = config.keep_alive().as_nanos() as u64;
         let isolation = self.function.isolation;
-        let stems = scaling::stems(&self.demand, now, self.used, keep, self.pool.idle(), isolation).min(config.stems);
+        let at_hand = self.pool.idle() + self.pool.busy() as usize;
+        let stems = scaling::stems(&self.demand, now, self.used, keep, at_hand, isolation).min(config.stems);
         match isolation {
             Isolation::Request => stems.max(self.function.min_warm),
             Isolation::Instance => stems,

@@ -16,6 +16,7 @@
 //! | `fail TEXT` | fails with TEXT |
 //! | `hold` | answers when [`FakeWorker::release`] is called |
 //! | `never` | does not answer |
+//! | `mute` | answers without ringing |
 //! | `exit N`, `signal N`, `oom` | ends in this way |
 //! | `print N` | prints N lines, then answers |
 //! | `flood` | prints until it is ended |
@@ -349,6 +350,12 @@ impl Life<'_> {
             "fail" => self.instance.fail(text.as_bytes()).unwrap(),
             "hold" => self.hold(),
             "never" => return Some(wait_for_kill(self.kill)),
+            "mute" => {
+                // As if the gateway were awake.
+                let awake = interconnect::doorbell::AWAKE.to_ne_bytes();
+                rustix::io::pwrite(&self.region, &awake, layout::UP_CONSUMER as u64 + 4).unwrap();
+                self.instance.reply(b"unheard").unwrap();
+            }
             "exit" => return Some(End::Exit(number as i32)),
             "signal" => return Some(End::Signal(number as i32)),
             "oom" => return Some(End::OutOfMemory),

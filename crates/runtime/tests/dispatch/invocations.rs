@@ -95,11 +95,14 @@ async fn processes_that_end_are_errors_of_their_invocation() {
 
 #[tokio::test]
 async fn a_timeout_ends_the_instance() {
-    let mut f = plain("f");
-    f.timeout_s = 1;
-    let (kind, message) = goes_wrong(f, DispatchConfig::default(), "never", StartKind::Cold).await;
-    assert_eq!(kind, "Sandbox.Timedout");
-    assert!(message.ends_with(" Error: Task timed out after 1.00 seconds"), "{message}");
+    // One that cannot ring any more has not answered either.
+    for event in ["never", "mute"] {
+        let mut f = plain("f");
+        f.timeout_s = 1;
+        let (kind, message) = goes_wrong(f, DispatchConfig::default(), event, StartKind::Cold).await;
+        assert_eq!(kind, "Sandbox.Timedout");
+        assert!(message.ends_with(" Error: Task timed out after 1.00 seconds"), "{message}");
+    }
 }
 
 #[tokio::test]
