@@ -77,6 +77,12 @@ impl Failure {
         Self::exit(Fault::Broken, "Runtime.ExitError", request_id, why)
     }
 
+    /// It has closed the descriptors by which it speaks to the platform.
+    pub fn mute(request_id: &str) -> Self {
+        let why = "Runtime closed its descriptors and was ended";
+        Self::exit(Fault::Broken, "Runtime.ExitError", request_id, why)
+    }
+
     /// It has printed too much.
     pub fn log_limit(request_id: &str, mib: u64) -> Self {
         let why = format!(

@@ -13,11 +13,14 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use worker::protocol::Command;
 
 /// Bytes of a reason that are shown.
 const REASON_MAX: usize = 512;
+/// How often one is looked at that has not rung, a millisecond apart.
+const RING_CHANCES: u32 = 3;
 
 /// The host's end of an instance's channel, known to the runtime by the descriptor that rings.
 struct Wire(Channel);
@@ -80,6 +83,9 @@ pub(super) struct Instance {
     wire: AsyncFd<Wire>,
     ready: bool,
     response_max: usize,
+    /// Messages received, and times that it has rung for them.
+    messages: u64,
+    rings: u64,
 }
 
 impl Instance {
@@ -95,6 +101,8 @@ impl Instance {
             wire: super::watch(Wire(parts.channel))?,
             ready: false,
             response_max: parts.response_max,
+            messages: 0,
+            rings: 0,
         })
     }
 
@@ -111,6 +119,25 @@ impl Instance {
     /// Whether it has said nothing unasked, and lives.
     pub fn is_sound(&mut self) -> bool {
         !self.shared.is_departed() && self.hear().is_none()
+    }
+
+    /// Whether it rings. One that has closed all its descriptors cannot, and its next answer would not be heard.
+    pub async fn can_ring(&mut self) -> bool {
+        if self.journal.is_open() {
+            return true;
+        }
+        for _ in 0..RING_CHANCES {
+            let mut count = [0; 8];
+            if rustix::io::read(self.wire.get_ref().0.receiver.bell(), &mut count).is_ok() {
+                self.rings += u64::from_ne_bytes(count);
+            }
+            if self.rings >= self.messages {
+                return true;
+            }
+            // It may be just about to.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        false
     }
 
     /// From `due` on the invocation counts as timed out.
@@ -160,6 +187,7 @@ impl Instance {
             Ok(message) => message?,
             Err(_) => return Some(Event::Broken),
         };
+        self.messages += 1;
         let (event, started) = understand(&message, self.ready, self.response_max);
         self.started = started.unwrap_or(self.started);
         self.ready |= matches!(event, Event::Ready);

@@ -225,8 +225,12 @@ impl Course {
         let received = os::monotonic_ns();
         let instance = &mut *lease.instance;
         instance.clear_deadline();
-        if instance.journal.drain().await.is_err() && sound {
+        let within_limit = instance.journal.drain().await.is_ok();
+        if sound && !within_limit {
             answer.body = Err(Failure::log_limit(&self.call.request_id, self.node.config.log_max_mib));
+            sound = false;
+        } else if sound && !instance.can_ring().await {
+            answer.body = Err(Failure::mute(&self.call.request_id));
             sound = false;
         }
         if !instance.shared.is_spawned() {

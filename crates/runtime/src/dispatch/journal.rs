@@ -85,6 +85,11 @@ impl Journal {
         })
     }
 
+    /// Whether somebody can still print.
+    pub fn is_open(&self) -> bool {
+        self.pipe.is_some()
+    }
+
     /// From now on lines belong to this invocation, and the last of them are kept if wanted.
     pub fn begin(&mut self, request_id: &str, want_tail: bool) {
         self.request_id = request_id.into();

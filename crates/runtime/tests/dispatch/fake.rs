@@ -16,7 +16,8 @@
 //! | `fail TEXT` | fails with TEXT |
 //! | `hold` | answers when [`FakeWorker::release`] is called |
 //! | `never` | does not answer |
-//! | `mute` | answers without ringing |
+//! | `mute` | closes its log and answers without ringing, as if all its descriptors were closed |
+//! | `redirect` | closes its log and answers |
 //! | `exit N`, `signal N`, `oom` | ends in this way |
 //! | `print N` | prints N lines, then answers |
 //! | `flood` | prints until it is ended |
@@ -351,10 +352,15 @@ impl Life<'_> {
             "hold" => self.hold(),
             "never" => return Some(wait_for_kill(self.kill)),
             "mute" => {
+                self.log = tempfile::tempfile().unwrap();
                 // As if the gateway were awake.
                 let awake = interconnect::doorbell::AWAKE.to_ne_bytes();
                 rustix::io::pwrite(&self.region, &awake, layout::UP_CONSUMER as u64 + 4).unwrap();
                 self.instance.reply(b"unheard").unwrap();
+            }
+            "redirect" => {
+                self.log = tempfile::tempfile().unwrap();
+                self.instance.reply(b"redirected").unwrap();
             }
             "exit" => return Some(End::Exit(number as i32)),
             "signal" => return Some(End::Signal(number as i32)),

@@ -95,14 +95,29 @@ async fn processes_that_end_are_errors_of_their_invocation() {
 
 #[tokio::test]
 async fn a_timeout_ends_the_instance() {
-    // One that cannot ring any more has not answered either.
-    for event in ["never", "mute"] {
-        let mut f = plain("f");
-        f.timeout_s = 1;
-        let (kind, message) = goes_wrong(f, DispatchConfig::default(), event, StartKind::Cold).await;
-        assert_eq!(kind, "Sandbox.Timedout");
-        assert!(message.ends_with(" Error: Task timed out after 1.00 seconds"), "{message}");
-    }
+    let mut f = plain("f");
+    f.timeout_s = 1;
+    let (kind, message) = goes_wrong(f, DispatchConfig::default(), "never", StartKind::Cold).await;
+    assert_eq!(kind, "Sandbox.Timedout");
+    assert!(message.ends_with(" Error: Task timed out after 1.00 seconds"), "{message}");
+}
+
+#[tokio::test]
+async fn one_that_has_closed_all_its_descriptors_is_ended() {
+    let mut f = plain("f");
+    f.timeout_s = 1;
+    // Its answer is seen by chance, or not at all.
+    let kind = kind_of(goes_wrong(f, DispatchConfig::default(), "mute", StartKind::Cold).await);
+    assert!(["Runtime.ExitError", "Sandbox.Timedout"].contains(&kind.as_str()), "{kind}");
+    let node = Fixture::new(DispatchConfig::default());
+    let f = Arc::new(plain("f"));
+    assert_eq!(&node.invoke(&f, "redirect").await.unwrap().body[..], b"redirected");
+    let next = node.invoke(&f, "echo fine").await.unwrap();
+    assert_eq!(
+        (&next.body[..], next.report.start),
+        (&b"fine"[..], StartKind::Warm),
+        "it prints elsewhere: its own affair"
+    );
 }
 
 #[tokio::test]
