@@ -88,9 +88,12 @@ pub fn send(
     os::seqpacket::send(socket, &[IoSlice::new(&header), IoSlice::new(payload)], descriptors)
 }
 
-/// Receives one message into `buffer`, which is grown as needed; nothing when the other side is gone.
+/// Receives one message into `buffer`, which is grown the first time; nothing when the other side is gone. A template keeps
+/// its buffer: every page that it writes to anew stays with the children forked before.
 pub fn receive(socket: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<Option<Received>> {
-    buffer.resize(HEADER + PAYLOAD_MAX, 0);
+    if buffer.len() < HEADER + PAYLOAD_MAX {
+        buffer.resize(HEADER + PAYLOAD_MAX, 0);
+    }
     let mut descriptors = Vec::new();
     let len = os::seqpacket::receive(socket, buffer, &mut descriptors)?;
     if len == 0 {

@@ -174,6 +174,8 @@ impl Group {
             self.write(0, "pids.max", limits.pids)?;
             return absent_is_fine(swap);
         }
+        // The limit with swap may at no time be below the one without: up it goes first, down it goes last.
+        let _ = self.write(0, "memory.memsw.limit_in_bytes", limits.memory);
         self.write(0, "memory.limit_in_bytes", limits.memory)?;
         let swap = self.write(0, "memory.memsw.limit_in_bytes", limits.memory);
         self.write(1, "cpu.cfs_quota_us", quota)?;
@@ -237,6 +239,8 @@ mod tests {
             return;
         };
         let group = tree.group("test-group", LIMITS).unwrap();
+        group.limit(Limits { memory: 128 << 20, ..LIMITS }).unwrap();
+        group.limit(Limits { memory: 32 << 20, ..LIMITS }).unwrap();
         assert_eq!(group.entrances().unwrap().len(), group.folders.len());
         assert_eq!(group.out_of_memory_kills(), 0);
         let folders = group.folders.clone();

@@ -93,10 +93,10 @@ pub fn say<Out: Serialize>(socket: impl AsFd, message: &Out, descriptors: &[Borr
     os::seqpacket::send(socket, &[IoSlice::new(&bytes)], descriptors).map_err(TalkError::Socket)
 }
 
-/// Hears one thing, in a process without an event loop.
-pub fn hear<In: DeserializeOwned>(socket: impl AsFd) -> Result<(In, Vec<OwnedFd>), TalkError> {
-    let (mut buffer, mut descriptors) = (vec![0; MESSAGE_MAX], Vec::new());
-    match os::seqpacket::receive(socket, &mut buffer, &mut descriptors).map_err(TalkError::Socket)? {
+/// Hears one thing of at most `buffer`'s length, in a process without an event loop.
+pub fn hear<In: DeserializeOwned>(socket: impl AsFd, buffer: &mut [u8]) -> Result<(In, Vec<OwnedFd>), TalkError> {
+    let mut descriptors = Vec::new();
+    match os::seqpacket::receive(socket, buffer, &mut descriptors).map_err(TalkError::Socket)? {
         0 => Err(TalkError::Gone),
         len => Ok((postcard::from_bytes(&buffer[..len]).map_err(TalkError::Malformed)?, descriptors)),
     }

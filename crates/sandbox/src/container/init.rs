@@ -20,6 +20,9 @@ use std::io;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::path::Path;
 
+/// The longest order, in bytes.
+const ORDER_MAX: usize = 256;
+
 /// A step that failed, and how.
 pub(super) type StepError = (&'static str, io::Error);
 
@@ -38,6 +41,8 @@ struct Belongings {
 
 struct Init {
     socket: OwnedFd,
+    /// Where orders are received: kept, as every page that is written to anew stays with the slots forked before.
+    buffer: Vec<u8>,
     children: OwnedFd,
     ids: Ids,
     template: i32,
@@ -61,7 +66,16 @@ pub(super) fn run(nursery: &Nursery, order: MakeSandbox, descriptors: Vec<OwnedF
             drop((control, log, code, entrances));
             process::close_all_but(&[&socket]);
             let Ok(children) = os::signal::descriptor(&[libc::SIGCHLD]) else { return };
-            Init { socket, children, ids: order.ids, template, slots: HashMap::new(), made: 0 }.serve();
+            Init {
+                socket,
+                buffer: vec![0; ORDER_MAX],
+                children,
+                ids: order.ids,
+                template,
+                slots: HashMap::new(),
+                made: 0,
+            }
+            .serve();
         }
         Err((step, error)) => {
             let failed = FromInit::Failed { step: step.to_owned(), error: error.to_string() };
@@ -78,7 +92,6 @@ fn begin(nursery: &Nursery, order: &MakeSandbox, has: &Belongings) -> Result<i32
         process::become_ids(0, 0).map_err(step("become root in the sandbox"))?;
     }
     process::set_dumpable(false);
-    enter_cgroup(&has.entrances)?;
     furnish(order.tmp)?;
     if let Some(code) = &has.code {
         mount::attach(code, cfork::protocol::TASK_ROOT).map_err(step("attach the code"))?;
@@ -129,6 +142,7 @@ pub(super) fn furnish(tmp: u64) -> Result<(), StepError> {
 /// Becomes the template. Returns only when that fails.
 fn become_template(order: &MakeSandbox, has: &Belongings, filter: &Filter) -> StepError {
     let prepare = || -> Result<(CString, Vec<CString>, Vec<CString>), StepError> {
+        enter_cgroup(&has.entrances)?;
         let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty());
         let null = null.map_err(io::Error::from).map_err(step("open /dev/null"))?;
         // Away from the low numbers first, so that placing one does not overwrite another.
@@ -199,7 +213,9 @@ impl Init {
     }
 
     fn obey(&mut self) -> bool {
-        let Ok((ToInit::MakeSlot { slot, tmp }, entrances)) = hear::<ToInit>(&self.socket) else { return false };
+        let Ok((ToInit::MakeSlot { slot, tmp }, entrances)) = hear::<ToInit>(&self.socket, &mut self.buffer) else {
+            return false;
+        };
         self.made = self.made.wrapping_add(1);
         match slot::make(self.ids, self.made, tmp, &entrances) {
             Ok((pid, process)) => {

@@ -7,7 +7,7 @@
 use super::init;
 use super::message::{Ids, MakeSandbox, SandboxMade};
 use super::policy;
-use crate::conversation::{hear, say};
+use crate::conversation::{MESSAGE_MAX, hear, say};
 use os::idmap;
 use os::ns::Kinds;
 use os::process::{self, Fork};
@@ -62,6 +62,7 @@ pub(super) struct Nursery {
 impl Nursery {
     fn run(&self) -> io::Result<()> {
         let children = os::signal::descriptor(&[libc::SIGCHLD])?;
+        let mut buffer = vec![0; MESSAGE_MAX];
         loop {
             let mut waits = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
             poll(&mut waits, None)?;
@@ -70,7 +71,7 @@ impl Nursery {
                 while process::reap().is_some() {}
             }
             if !waits[0].revents().is_empty() {
-                let Ok((order, descriptors)) = hear::<MakeSandbox>(&self.socket) else { return Ok(()) };
+                let Ok((order, descriptors)) = hear::<MakeSandbox>(&self.socket, &mut buffer) else { return Ok(()) };
                 let id = order.id;
                 let (result, init) = match self.make(order, descriptors) {
                     Ok(init) => (Ok(()), Some(init)),

@@ -118,6 +118,9 @@ impl ContainerTemplate {
                 return Err(PrepareError::Late(PREPARE_LIMIT.as_secs()));
             }
         };
+        if let Some(group) = &place.group {
+            group.limit(with_room_for_children(spec.limits)).map_err(failed)?;
+        }
         let shared = Arc::new(Shared {
             spec,
             place,
@@ -136,6 +139,14 @@ impl ContainerTemplate {
         tokio::spawn(Shared::hear_template(shared.clone()));
         Ok(Arc::new(Self { shared }))
     }
+}
+
+/// A page that a template writes to after a fork is copied, and what it was before stays with the children, charged to the
+/// template: some for each of them.
+fn with_room_for_children(own: Limits) -> cgroup::Limits {
+    const CHILDREN: u64 = 1024;
+    const FOR_EACH: u64 = 128 << 10;
+    cgroup::Limits { memory: own.memory + CHILDREN * FOR_EACH, ..limits(own) }
 }
 
 fn configuration(spec: &TemplateSpec) -> String {
@@ -234,7 +245,11 @@ impl Shared {
                 FromInit::SlotNotMade { slot, reason } => self.slot_not_made(slot, reason),
                 FromInit::SlotEnded { slot } => self.clone().slot_ended(slot),
                 FromInit::InstanceEnded { pid, end } => self.instance_ended(pid, end),
-                FromInit::TemplateEnded { .. } | FromInit::Failed { .. } => {
+                FromInit::TemplateEnded { end } => {
+                    tracing::warn!(id = self.place.id, ?end, said = said(&self.place.log), "a template has ended");
+                    self.ended.send_replace(true);
+                }
+                FromInit::Failed { .. } => {
                     self.ended.send_replace(true);
                 }
             }

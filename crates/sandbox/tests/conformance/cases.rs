@@ -248,7 +248,7 @@ async fn children_are_not_charged_to_their_template(bench: &Bench) {
     let template = bench.prepare_within(Some(bench.code()), limits).await.expect("a dedicated template");
     template.reserve(8);
     let mut probes = Vec::new();
-    for round in 0..400 {
+    for round in 0..900 {
         let mut probe =
             bench.start_with(&template, None).await.unwrap_or_else(|error| panic!("start {round}: {error}"));
         assert_eq!(probe.reply(json!({"do": "count"})).await, json!(1));

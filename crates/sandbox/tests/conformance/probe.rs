@@ -68,7 +68,8 @@ impl Bench {
         function: Option<Code>,
         limits: Limits,
     ) -> Result<Arc<dyn Template>, PrepareError> {
-        self.prepare_with(function, Network::None).await
+        let spec = TemplateSpec { kind: self.kind, preload: Vec::new(), function, limits, network: Network::None };
+        Backend::prepare(&*self.backend, spec).await
     }
 
     pub async fn prepare_with(
