@@ -11,6 +11,8 @@
 //!
 //! An instance is sent one invocation at a time. It sends `READY` or `INIT_FAILED` once, before its first answer.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 /// Down: run the handler.
 pub const INVOKE: u32 = 1;
 /// Up: the function is loaded.
@@ -24,10 +26,14 @@ pub const INIT_FAILED: u32 = 5;
 /// Up: the child could not enter its slot.
 pub const NOT_ENTERED: u32 = 6;
 
+/// No invocation takes so long, and no clock is set to so soon after 1970.
+pub const RELATIVE_MAX_MS: u64 = 1 << 36;
+
 /// What accompanies an event. Absent strings are empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Invocation<'a> {
-    /// When the invocation times out: milliseconds since 1970.
+    /// When the invocation times out: milliseconds since 1970. Below [`RELATIVE_MAX_MS`] it is sent as milliseconds from
+    /// when the instance takes it, since an instance that is only being started has first to load its function.
     pub deadline_unix_ms: u64,
     pub request_id: &'a str,
     pub function_arn: &'a str,
@@ -58,7 +64,7 @@ impl<'a> Invocation<'a> {
         head
     }
 
-    /// Reads a head; nothing where it is malformed.
+    /// Reads a head that has just been taken; nothing where it is malformed.
     pub fn decode(head: &'a [u8]) -> Option<Self> {
         let (deadline, mut rest) = head.split_at_checked(8)?;
         let mut texts = [""; 6];
@@ -69,9 +75,15 @@ impl<'a> Invocation<'a> {
             rest = tail;
         }
         let [request_id, function_arn, trace_id, client_context, cognito_identity, tenant_id] = texts;
-        let deadline_unix_ms = u64::from_le_bytes(deadline.try_into().ok()?);
+        let sent_deadline = u64::from_le_bytes(deadline.try_into().ok()?);
+        let base = if sent_deadline < RELATIVE_MAX_MS { unix_ms() } else { 0 };
+        let deadline_unix_ms = base + sent_deadline;
         Some(Self { deadline_unix_ms, request_id, function_arn, trace_id, client_context, cognito_identity, tenant_id })
     }
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// When a start passed its stations: `CLOCK_MONOTONIC`, nanoseconds. Told by the instance, so not to be billed from.
@@ -141,13 +153,24 @@ mod tests {
 
     #[test]
     fn heads_survive_the_trip() {
-        let invocation =
-            Invocation { deadline_unix_ms: 7, request_id: "r", client_context: "{}", ..Default::default() };
+        let invocation = Invocation {
+            deadline_unix_ms: RELATIVE_MAX_MS,
+            request_id: "r",
+            client_context: "{}",
+            ..Default::default()
+        };
         assert_eq!(Invocation::decode(&invocation.encode()), Some(invocation));
         let started = Started { forked: 1, entered: 2, loaded: 3 };
         assert_eq!(Started::decode(&started.encode()), started);
         let served = Served { begun: 4, ended: 5 };
         assert_eq!(Served::decode(&served.encode()), served);
+    }
+
+    #[test]
+    fn a_relative_deadline_counts_from_when_it_is_read() {
+        let head = Invocation { deadline_unix_ms: 3000, ..Default::default() }.encode();
+        let (before, read, after) = (unix_ms(), Invocation::decode(&head).unwrap().deadline_unix_ms, unix_ms());
+        assert!((before + 3000..=after + 3000).contains(&read));
     }
 
     #[test]

@@ -57,6 +57,8 @@ struct Answer {
     begun: u64,
     /// What came before, where this invocation waited for it.
     init: Option<Duration>,
+    /// The time that it has, or that its instance has for loading.
+    limit: Duration,
 }
 
 /// Runs a function once.
@@ -116,14 +118,14 @@ impl Course {
             return Attempt::Again;
         }
         let start = if instance.has_served { StartKind::Warm } else { StartKind::Stem };
-        let mut answer = Answer { start, body: Ok(Bytes::new()), begun, init: None };
+        let mut answer = Answer { start, body: Ok(Bytes::new()), begun, init: None, limit: self.timeout() };
         instance.journal.begin(&self.call.request_id, self.call.log_tail);
         self.announce(instance);
-        if instance.send(&self.head(), &self.call.payload).is_err() {
+        if instance.send(&self.head(api::time::now_ms()), &self.call.payload).is_err() {
             answer.body = Err(Failure::broken(&self.call.request_id));
             return self.conclude(lease, false, answer).await;
         }
-        instance.set_deadline(begun + self.timeout().as_nanos() as u64);
+        instance.set_deadline(begun + answer.limit.as_nanos() as u64);
         let event = instance.next().await;
         self.settle(lease, event, answer).await
     }
@@ -132,7 +134,8 @@ impl Course {
     async fn start(&mut self, mut ticket: Ticket) -> Attempt {
         let decided = os::monotonic_ns();
         self.spans.decided = decided;
-        let head = self.head();
+        // Its time counts from when the instance has loaded the function.
+        let head = self.head(0);
         let started = self.node.start(&mut ticket, Some(FirstRequest { call: &self.call, head: &head }));
         let mut instance = match started {
             Ok(instance) => instance,
@@ -144,7 +147,8 @@ impl Course {
         instance.set_deadline(decided + loading.as_nanos() as u64);
         let first = instance.next().await;
         let seen = os::monotonic_ns();
-        let mut answer = Answer { start: StartKind::Cold, body: Ok(Bytes::new()), begun: decided, init: None };
+        let mut answer =
+            Answer { start: StartKind::Cold, body: Ok(Bytes::new()), begun: decided, init: None, limit: loading };
         if !matches!(first, Event::Ready) {
             if matches!(first, Event::TimedOut) && !instance.shared.is_spawned() {
                 let reason = format!("the worker has not started it within {loading:?}");
@@ -157,7 +161,8 @@ impl Course {
         // Its own account of the time is believed as far as it is possible.
         answer.begun = instance.started.loaded.clamp(decided, seen);
         answer.init = Some(Duration::from_nanos(answer.begun - decided));
-        instance.set_deadline(answer.begun + self.timeout().as_nanos() as u64);
+        answer.limit = self.timeout();
+        instance.set_deadline(answer.begun + answer.limit.as_nanos() as u64);
         let event = instance.next().await;
         self.settle(lease, event, answer).await
     }
@@ -166,9 +171,10 @@ impl Course {
         Duration::from_secs(self.function.timeout_s.into())
     }
 
-    fn head(&self) -> Vec<u8> {
+    /// What accompanies the event; the invocation's time counts from `since`.
+    fn head(&self, since: u64) -> Vec<u8> {
         let head = Invocation {
-            deadline_unix_ms: api::time::now_ms() + self.timeout().as_millis() as u64,
+            deadline_unix_ms: since + self.timeout().as_millis() as u64,
             request_id: &self.call.request_id,
             function_arn: &self.function.arn,
             trace_id: &self.call.trace_id,
@@ -199,7 +205,7 @@ impl Course {
             }
             Event::TooLarge => (Err(Failure::response_too_large(self.node.config.response_max)), true),
             Event::InitFailed(body) => (Err(Failure::told(super::counters::Fault::Init, body)), false),
-            Event::TimedOut => (Err(Failure::timed_out(id, self.timeout())), false),
+            Event::TimedOut => (Err(Failure::timed_out(id, answer.limit)), false),
             Event::LogLimit => (Err(Failure::log_limit(id, self.node.config.log_max_mib)), false),
             Event::Departed(_) if untouched => return Attempt::Again,
             Event::NotEntered { .. } if may_repeat => return Attempt::Again,

@@ -353,9 +353,7 @@ impl Life<'_> {
             "never" => return Some(wait_for_kill(self.kill)),
             "mute" => {
                 self.log = tempfile::tempfile().unwrap();
-                // As if the gateway were awake.
-                let awake = interconnect::doorbell::AWAKE.to_ne_bytes();
-                rustix::io::pwrite(&self.region, &awake, layout::UP_CONSUMER as u64 + 4).unwrap();
+                self.pretend(interconnect::doorbell::AWAKE);
                 self.instance.reply(b"unheard").unwrap();
             }
             "redirect" => {
@@ -372,7 +370,12 @@ impl Life<'_> {
             "flood" => while self.log.write_all(&[b'x'; 65_536]).is_ok() {},
             "big" => drop(self.instance.reply(&vec![b'x'; number])),
             "twice" => {
+                // When the gateway sleeps again, both answers are written before it is woken.
+                let pause = rustix::time::Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+                poll(&mut [PollFd::new(&self.kill.bell, PollFlags::IN)], Some(&pause)).unwrap();
+                self.pretend(interconnect::doorbell::AWAKE);
                 self.instance.reply(b"1").unwrap();
+                self.pretend(interconnect::doorbell::EVENT);
                 self.instance.reply(b"2").unwrap();
             }
             "break" => {
@@ -382,6 +385,11 @@ impl Life<'_> {
             _ => panic!("nobody knows how to {event}"),
         }
         None
+    }
+
+    /// Writes how the gateway sleeps in its stead: whether it is rung depends on it.
+    fn pretend(&self, how: u32) {
+        rustix::io::pwrite(&self.region, &how.to_ne_bytes(), layout::UP_CONSUMER as u64 + 4).unwrap();
     }
 
     /// Answers when it is released, or not at all when it is ended first.

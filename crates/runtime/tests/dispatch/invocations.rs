@@ -148,6 +148,7 @@ async fn one_that_prints_too_much_is_ended() {
 async fn an_answer_that_nobody_asked_for_is_nobodys() {
     let node = Fixture::new(DispatchConfig::default());
     let f = Arc::new(plain("f"));
+    node.invoke(&f, "echo").await.unwrap();
     let twice = node.invoke(&f, "twice").await.unwrap();
     assert_eq!(&twice.body[..], b"1");
     let next = node.invoke(&f, "echo mine").await.unwrap();
@@ -165,11 +166,12 @@ async fn a_function_that_cannot_be_loaded_says_why() {
     let f = Arc::new(function("g", "init-exit"));
     let outcome = node.invoke(&f, "echo").await.unwrap();
     assert!(error_message(&outcome).ends_with("exit status 3"));
-    let config = DispatchConfig { init_timeout_s: 1, ..DispatchConfig::default() };
+    let config = DispatchConfig { init_timeout_s: 2, ..DispatchConfig::default() };
     let mut f = function("h", "init-never");
     f.timeout_s = 1;
     let outcome = Fixture::new(config).invoke(&Arc::new(f), "echo").await.unwrap();
     assert_eq!(error_type(&outcome), "Sandbox.Timedout");
+    assert!(error_message(&outcome).ends_with("Task timed out after 2.00 seconds"), "{}", error_message(&outcome));
 }
 
 #[tokio::test]
