@@ -57,7 +57,7 @@ async fn every_invocation_ends_exactly_once() {
     functions.iter().for_each(|f| node.node.deploy(f.clone()));
     let mut dice = Dice(0x2545_f491_4f6c_dd1d);
     let (mut running, mut answered) = (Vec::new(), 0);
-    for round in 0..3000 {
+    for round in 0..1500 {
         let f = &functions[dice.below(functions.len() as u64) as usize];
         running.push(node.spawn(f, &event(&mut dice)));
         match dice.below(40) {
@@ -69,7 +69,7 @@ async fn every_invocation_ends_exactly_once() {
             }
             _ => {}
         }
-        if round % 1000 == 999 {
+        if round % 500 == 499 {
             let fresh = FakeWorker::attach(&node.node);
             std::mem::replace(&mut node.worker, fresh).die();
         }
