@@ -104,6 +104,8 @@ unsafe extern "C" {
     pub fn PyDict_SetItem(dict: *mut PyObject, key: *mut PyObject, value: *mut PyObject) -> c_int;
     pub fn PyDict_DelItem(dict: *mut PyObject, key: *mut PyObject) -> c_int;
 
+    pub fn PyObject_Malloc(bytes: usize) -> *mut c_void;
+    pub fn PyObject_Free(block: *mut c_void);
     pub fn PyEval_SaveThread() -> *mut c_void;
     pub fn PyEval_RestoreThread(state: *mut c_void);
     pub fn PyOS_BeforeFork();

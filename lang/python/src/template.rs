@@ -3,7 +3,7 @@
 use crate::abi;
 use crate::answer;
 use crate::instance::{self, Heritage, Loaded};
-use crate::object::{Object, Raised, because};
+use crate::object::{self, Object, Raised, because};
 use crate::prepared::Prepared;
 use crate::{hooks, load, place};
 use cfork::forkpoint::{self, ForkPoint, ServeError};
@@ -76,8 +76,10 @@ pub fn obstacles() -> Result<Object, Raised> {
     Object::list(obstacles.iter().map(|text| Object::text(text.as_bytes())))
 }
 
-/// `collapse()`
-pub fn collapse() -> Result<Object, Raised> {
+/// `compact()`
+pub fn compact() -> Result<Object, Raised> {
+    object::fill_pools();
+    cfork::memory::fill_holes();
     cfork::memory::collapse().map(|()| Object::none()).map_err(|e| because("the heap stays as it is")(&e))
 }
 
