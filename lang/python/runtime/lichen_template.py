@@ -91,5 +91,5 @@ def _come_to_rest():
     # What is there now is garbage to nobody: a collection in a child must not touch, and so copy, all of it.
     gc.collect()
     gc.freeze()
-    _lichen.compact()
+    _lichen.fill_holes()
     return None

@@ -42,7 +42,7 @@ function!(rehearse_request(handler, event));
 function!(rehearse_import(folder, name));
 function!(rehearse_fork());
 function!(obstacles());
-function!(compact());
+function!(fill_holes());
 function!(serve(arguments));
 
 const fn method(name: &'static CStr, function: Function, flags: i32, doc: &'static CStr) -> PyMethodDef {
@@ -67,7 +67,7 @@ static TABLES: Tables = Tables {
         method(c"rehearse_import", rehearse_import, METH_VARARGS, c"Imports a file as a child would."),
         method(c"rehearse_fork", rehearse_fork, METH_NOARGS, c"Forks once, for the fork handlers: the threads left."),
         method(c"obstacles", obstacles, METH_NOARGS, c"What parent and child could not share, as a list."),
-        method(c"compact", compact, METH_NOARGS, c"Makes the heap cheap to fork, and dense where children grow it."),
+        method(c"fill_holes", fill_holes, METH_NOARGS, c"Makes what children allocate lie close together."),
         method(c"serve", serve, METH_VARARGS, c"Reports, and forks. A child raises what ends it."),
         method(c"hook", hooks::hook, METH_O, c"What fork hooks call: before, in the child, in the parent."),
         method(c"before_fork", hooks::before, METH_NOARGS, c"A fork hook."),

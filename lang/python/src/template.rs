@@ -76,11 +76,11 @@ pub fn obstacles() -> Result<Object, Raised> {
     Object::list(obstacles.iter().map(|text| Object::text(text.as_bytes())))
 }
 
-/// `compact()`
-pub fn compact() -> Result<Object, Raised> {
+/// `fill_holes()`
+pub fn fill_holes() -> Result<Object, Raised> {
     object::fill_pools();
     cfork::memory::fill_holes();
-    cfork::memory::collapse().map(|()| Object::none()).map_err(|e| because("the heap stays as it is")(&e))
+    Ok(Object::none())
 }
 
 /// `serve(report, handler, config, differ, asked)`: reports, and forks. Returns never: a child raises what ends it.
@@ -89,7 +89,11 @@ pub fn serve(arguments: &Object) -> Result<Object, Raised> {
     let [report, handler, config, differ] = [0, 1, 2, 3].map(|index| arguments.item(index));
     let asked = arguments.item(4)?.as_number()? != 0;
     let loaded = match handler? {
-        none if none.is_none() => None,
+        none if none.is_none() => {
+            // A child would have to forget it, one variable after the other.
+            prepared.environ.clear();
+            None
+        }
         handler => Some(Loaded { handler, settled: place::read(config?.contents()?)? }),
     };
     let heritage = Heritage { loaded, differ: Some(differ?).filter(|differ| !differ.is_none()) };
