@@ -134,6 +134,8 @@ pub(super) struct State {
     /// Starts in flight.
     pub starting: u32,
     starts_max: u32,
+    /// Instances that the worker may have at once, those included that it is still ending.
+    present_max: usize,
     /// Posts with requests that wait for leave to start, each once.
     turn: VecDeque<u64>,
     next_post: u64,
@@ -154,6 +156,7 @@ impl State {
             upkeep_at: u64::MAX,
             starting: 0,
             starts_max: (config.starts_per_core * cores).max(1),
+            present_max: config.instances.saturating_mul(2).max(1) as usize,
             turn: VecDeque::new(),
             next_post: 1,
             next_instance: first,
@@ -256,7 +259,7 @@ impl State {
 
     /// Leave to start an instance now, if as few are being started as may be and there is a template.
     pub fn permit(&mut self, post_id: u64, purpose: Purpose, now: u64) -> Option<Permit> {
-        if self.starting >= self.starts_max {
+        if self.starting >= self.starts_max || self.instances.len() >= self.present_max {
             return None;
         }
         let Source::Template { seat, id: template } = self.source(post_id, now) else { return None };

@@ -131,7 +131,10 @@ impl Shared {
     /// that the worker is to be told now.
     pub fn spawned(&self, memory: Option<OwnedFd>) -> bool {
         let mut control = self.control();
-        (control.spawned, control.memory) = (true, memory);
+        control.spawned = true;
+        if !control.retired {
+            control.memory = memory;
+        }
         control.retired
     }
 
@@ -139,7 +142,7 @@ impl Shared {
     /// one that the worker is still making is not known to it yet.
     pub fn retire(&self) -> bool {
         let mut control = self.control();
-        control.retired = true;
+        (control.retired, control.memory) = (true, None);
         control.spawned && control.departure.is_none()
     }
 
