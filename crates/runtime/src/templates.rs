@@ -4,7 +4,7 @@
 //!             want           next: Prepare        prepared
 //!  (nothing) ──────► Waiting ─────────────► Preparing ──────► Ready ──╮ next: Discard, forget
 //!                      ▲                       │   │                  ├──► (nothing)
-//!                      ╰── ended, worker lost ─╯   ╰──► Refused ──────╯
+//!                      ╰── failed, ended ──────╯   ╰──► Refused ──────╯
 //! ```
 //!
 //! There is one *generic* template for each kind and network, from which every function can be started, and one
@@ -17,8 +17,11 @@ use std::collections::HashMap;
 
 /// Templates that are prepared at the same time.
 const PREPARING_MAX: usize = 2;
-/// A dedicated template that has ended so often in a row, or has taken so many workers with it, is not made again.
+/// A dedicated template that has failed so often in a row (could not be made, has ended, or has taken a worker with it)
+/// is not made again.
 const FAILURES_MAX: u32 = 4;
+/// After so many failures in a row nobody waits for a template any more, although it is tried again.
+const HOPES: u32 = 3;
 /// Before the second attempt; doubled for each further one, up to a limit.
 const PAUSE: u64 = 100_000_000;
 const DOUBLINGS_MAX: u32 = 7;
@@ -61,7 +64,9 @@ pub enum Step {
 struct Entry {
     kind: Kind,
     phase: Phase,
+    /// In a row, and the last one's reason.
     failures: u32,
+    trouble: String,
     demand: Demand,
     /// Slots last asked for.
     slots: u32,
@@ -91,6 +96,7 @@ impl Templates {
             kind,
             phase: Phase::Waiting { not_before: 0 },
             failures: 0,
+            trouble: String::new(),
             demand: Demand::default(),
             slots: 0,
             urgent,
@@ -110,6 +116,16 @@ impl Templates {
     pub fn ready(&self, seat: Seat) -> Option<u64> {
         match self.phase(seat)? {
             Phase::Ready { id, .. } => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// Why there is no use in waiting for a template.
+    pub fn hopeless(&self, seat: Seat) -> Option<&str> {
+        let entry = self.seats.get(&seat)?;
+        match &entry.phase {
+            Phase::Refused { reason } => Some(reason),
+            Phase::Waiting { .. } | Phase::Preparing { .. } if entry.failures >= HOPES => Some(&entry.trouble),
             _ => None,
         }
     }
@@ -182,18 +198,22 @@ impl Templates {
         self.set(id, |_, _| Phase::Ready { id, since: now, prepare_us })
     }
 
-    /// A template cannot be made, or its children would not be sound.
+    /// Children of a template would not be sound, or nobody can make it.
     pub fn refused(&mut self, id: u64, reason: String) -> Option<Seat> {
         let seat = self.set(id, |_, _| Phase::Refused { reason });
         self.ids.remove(&id);
         seat
     }
 
-    /// What no worker can make: to be remembered without asking.
-    pub fn refuse(&mut self, seat: Seat, reason: String) {
-        if let Some(entry) = self.seats.get_mut(&seat) {
-            entry.phase = Phase::Refused { reason };
-        }
+    /// A template could not be made. It is tried again, after a pause, unless it fails too often.
+    pub fn failed(&mut self, id: u64, reason: String, now: u64) -> Option<Seat> {
+        let seat = self.set(id, |seat, entry| {
+            entry.failures += 1;
+            entry.trouble = reason;
+            again(seat, entry, now)
+        });
+        self.ids.remove(&id);
+        seat
     }
 
     /// A template is gone that had been ready. It is made again, after a pause, unless it ends too often.
@@ -201,6 +221,7 @@ impl Templates {
         let seat = self.set(id, |seat, entry| {
             let sound = matches!(entry.phase, Phase::Ready { since, .. } if now.saturating_sub(since) >= SOUND);
             entry.failures = if sound { 1 } else { entry.failures + 1 };
+            entry.trouble = "it has ended as soon as it was ready".into();
             again(seat, entry, now)
         });
         self.ids.remove(&id);
@@ -213,6 +234,7 @@ impl Templates {
         for (seat, entry) in &mut self.seats {
             let suspect = matches!(entry.phase, Phase::Preparing { .. });
             entry.failures = if suspect { entry.failures + 1 } else { 0 };
+            entry.trouble = "the worker has ended while it was made".into();
             entry.phase = if suspect { again(*seat, entry, now) } else { Phase::Waiting { not_before: 0 } };
         }
     }
@@ -258,7 +280,7 @@ impl Templates {
 
 fn again(seat: Seat, entry: &Entry, now: u64) -> Phase {
     if entry.failures >= FAILURES_MAX && matches!(seat, Seat::Dedicated(_)) {
-        return Phase::Refused { reason: format!("it has ended {FAILURES_MAX} times in a row") };
+        return Phase::Refused { reason: format!("{} ({FAILURES_MAX} times in a row)", entry.trouble) };
     }
     Phase::Waiting { not_before: now + (PAUSE << entry.failures.saturating_sub(1).min(DOUBLINGS_MAX)) }
 }

@@ -105,6 +105,13 @@ pub enum PrepareError {
     NotForkable(String),
 }
 
+impl PrepareError {
+    /// Whether another attempt would end in the same way.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Unsupported(..) | Self::EgressNeedsRoot | Self::NotForkable(_))
+    }
+}
+
 /// Why an instance was not started.
 #[derive(Debug, Error)]
 pub enum SpawnError {

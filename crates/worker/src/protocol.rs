@@ -33,8 +33,8 @@ pub enum Event {
     Hello { kinds: Vec<Kind>, missing: Vec<String> },
     /// The template waits at its fork point. `report` is the runtime's JSON: see `lang/README.md`.
     Prepared { template: u64, report: String, prepare_us: u64 },
-    /// There will be no such template.
-    NotPrepared { template: u64, reason: String },
+    /// There will be no such template; `lasting` if another attempt would end in the same way.
+    NotPrepared { template: u64, reason: String, lasting: bool },
     /// A template is gone that had been prepared. Its instances are reported one by one.
     TemplateEnded { template: u64 },
     /// The instance runs. Accompanied by a descriptor of its peak memory use in bytes (text), where the host has one.

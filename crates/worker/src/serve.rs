@@ -91,9 +91,9 @@ impl Worker {
                 self.say(Event::TemplateEnded { template: id }).await;
             }
             Err(error) => {
-                let reason = with_causes(&error);
+                let (reason, lasting) = (with_causes(&error), error.is_lasting());
                 tracing::info!(template = id, reason, "template not prepared");
-                self.say(Event::NotPrepared { template: id, reason }).await;
+                self.say(Event::NotPrepared { template: id, reason, lasting }).await;
             }
         }
     }

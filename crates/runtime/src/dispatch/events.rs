@@ -104,9 +104,12 @@ impl Dispatcher {
                     state.templates.refused(template, reason);
                 }
             },
-            Event::NotPrepared { template, reason } => {
-                tracing::warn!(template, reason, "a template could not be prepared");
-                state.templates.refused(template, reason);
+            Event::NotPrepared { template, reason, lasting } => {
+                tracing::warn!(template, reason, lasting, "a template could not be prepared");
+                match lasting {
+                    true => state.templates.refused(template, reason),
+                    false => state.templates.failed(template, reason, now),
+                };
             }
             Event::TemplateEnded { template } => {
                 tracing::warn!(template, "a template has ended");

@@ -11,7 +11,7 @@ use super::{PlatformError, StartKind, spec};
 use crate::function::{Function, FunctionKey};
 use crate::pool::Pool;
 use crate::scaling::Demand;
-use crate::templates::{Phase, Seat, Templates};
+use crate::templates::{Seat, Templates};
 use sandbox::spec::{End, Kind};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -250,10 +250,12 @@ impl State {
             return Source::Never { reason: format!("this machine's worker does not run {kind} functions") };
         }
         self.templates.want(generic, function.kind, now, true);
-        match self.templates.phase(generic) {
-            Some(Phase::Ready { id, .. }) => Source::Template { seat: generic, id: *id },
-            Some(Phase::Refused { reason }) => Source::Never { reason: reason.clone() },
-            _ => Source::Later,
+        if let Some(id) = self.templates.ready(generic) {
+            return Source::Template { seat: generic, id };
+        }
+        match self.templates.hopeless(generic) {
+            Some(reason) => Source::Never { reason: reason.to_owned() },
+            None => Source::Later,
         }
     }
 

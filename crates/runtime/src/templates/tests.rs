@@ -85,6 +85,24 @@ fn a_dedicated_one_that_ends_too_often_is_given_up() {
 }
 
 #[test]
+fn what_cannot_be_made_is_tried_again_and_nobody_waits_for_it() {
+    let mut templates = Templates::new(1);
+    templates.want(GENERIC, Kind::Python, 0, true);
+    let mut now = 0;
+    let hopeless = |failures: u64| if failures < 3 { None } else { Some("no slot") };
+    for id in 1..10 {
+        assert_eq!(next(&mut templates, now), Some(Step::Prepare { id, seat: GENERIC }));
+        assert_eq!(templates.hopeless(GENERIC), hopeless(id - 1));
+        templates.failed(id, "no slot".into(), now);
+        assert_eq!(templates.hopeless(GENERIC), hopeless(id));
+        now = templates.due(now).unwrap();
+    }
+    assert!(next(&mut templates, now).is_some());
+    templates.prepared(10, 5, now);
+    assert_eq!((templates.hopeless(GENERIC), templates.ready(GENERIC)), (None, Some(10)));
+}
+
+#[test]
 fn one_that_lived_long_is_not_blamed() {
     let mut templates = ready(&[GENERIC]);
     for id in 1..20 {

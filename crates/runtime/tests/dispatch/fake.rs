@@ -226,7 +226,7 @@ impl Serving {
     async fn prepare(&mut self, template: u64, spec: TemplateSpec) {
         let handler = spec.function.as_ref().map(|code| handler(&code.config)).unwrap_or_default();
         self.say(match handler.as_str() {
-            "unpreparable" => Event::NotPrepared { template, reason: "it takes too long".into() },
+            "unpreparable" => Event::NotPrepared { template, reason: "it takes too long".into(), lasting: false },
             "unforkable" => {
                 let report = r#"{"forkable": false, "reason": "it has threads"}"#.into();
                 Event::Prepared { template, report, prepare_us: 1 }
