@@ -61,8 +61,8 @@ pub fn collapse() -> io::Result<()> {
     Ok(())
 }
 
-/// Makes what children allocate lie close together: fills every hole that the C library's heap (the first thread's) has, so that it
-/// goes on from the top. Holes are in pages of old, and each of those costs a child a copy.
+/// Makes what children allocate lie close together: fills every hole that the C library's heap (the first thread's) has,
+/// so that it goes on from the top. Holes are in pages of old, and each of those costs a child a copy.
 pub fn fill_holes() {
     // SAFETY: tidying the heap and asking for its end have no conditions.
     let top = unsafe {

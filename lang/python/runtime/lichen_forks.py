@@ -8,6 +8,7 @@ of other libraries run. When a function forks by itself, in whatever state its t
 It does not seed generators that libraries or functions have made for themselves: what a template draws from is copied.
 """
 
+import functools
 import os
 import sys
 
@@ -78,16 +79,16 @@ def _in_child(ours):
     _run(hooks.child for hooks in _hooks if hooks.always or not ours)
 
 
-def differ():
-    """What a child calls to draw other random numbers than its siblings; nothing where it will do so anyway."""
-    modules = sys.modules
+def seeds():
+    """What a child calls to draw other random numbers than its siblings.
+
+    Nothing is to be done for os.urandom, uuid4 and secrets, which ask the kernel, nor for OpenSSL, which notices that
+    its process id has changed.
+    """
     seeds = []
-    if (random := modules.get("random")) is not None:
-        seeds.append(random.seed)
-    if (numpy_random := modules.get("numpy.random")) is not None:
-        seeds.append(numpy_random.seed)
-    if (ssl := modules.get("_ssl")) is not None:
-        seeds.append(lambda: ssl.RAND_add(os.urandom(32), 32.0))
-    if len(seeds) < 2:
-        return seeds[0] if seeds else None
-    return lambda: [seed() for seed in seeds]
+    if (random := sys.modules.get("random")) is not None:
+        random.seed()  # forgets the half of a gauss() as well
+        seeds.append(functools.partial(random.Random.__base__.seed, random._inst))
+    if (numpy_random := sys.modules.get("numpy.random")) is not None:
+        seeds.append(lambda: numpy_random.seed(list(os.urandom(32))))
+    return tuple(seeds)

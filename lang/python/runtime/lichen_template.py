@@ -45,7 +45,7 @@ def run():
         "error": error,
         "missing": missing,
     }
-    _lichen.serve(json.dumps(report), handler, json.dumps(function), lichen_forks.differ(), lichen_forks.asked())
+    _lichen.serve(json.dumps(report), handler, json.dumps(function), lichen_forks.seeds(), lichen_forks.asked())
 
 
 def _find_packages():

@@ -97,6 +97,7 @@ unsafe extern "C" {
     pub fn PyTuple_New(len: isize) -> *mut PyObject;
     pub fn PyTuple_SetItem(tuple: *mut PyObject, index: isize, item: *mut PyObject) -> c_int;
     pub fn PyTuple_GetItem(tuple: *mut PyObject, index: isize) -> *mut PyObject;
+    pub fn PyTuple_Size(tuple: *mut PyObject) -> isize;
     pub fn PyDict_New() -> *mut PyObject;
     pub fn PyDict_Clear(dict: *mut PyObject);
     pub fn PyDict_GetItemString(dict: *mut PyObject, key: *const c_char) -> *mut PyObject;

@@ -21,16 +21,16 @@ pub struct Loaded {
 pub struct Heritage {
     /// The function, from a dedicated template.
     pub loaded: Option<Loaded>,
-    /// Makes the child different from its siblings, where it is not so already.
-    pub differ: Option<Object>,
+    /// To be called, so that the child draws other random numbers than its siblings.
+    pub seeds: Vec<Object>,
 }
 
 /// The life of a child. It ends with the process, or with what the function raises to end it.
 pub fn live(prepared: &Prepared, child: Child, heritage: Heritage) -> Result<Infallible, Raised> {
     let Child { config, mut instance } = child;
     hooks::function_forks();
-    if let Some(differ) = heritage.differ {
-        differ.call([])?;
+    for seed in &heritage.seeds {
+        seed.call([])?;
     }
     let outcome = match heritage.loaded {
         Some(loaded) => place::change(prepared, &config).map(|()| loaded),

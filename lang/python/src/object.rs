@@ -187,6 +187,13 @@ impl Object {
         unsafe { Self::borrowed(abi::PyTuple_GetItem(self.raw(), index)) }.ok_or(Raised::Already)
     }
 
+    /// All items of a tuple.
+    pub fn items(&self) -> Result<Vec<Self>, Raised> {
+        // SAFETY: alive; other kinds raise.
+        let len = unsafe { abi::PyTuple_Size(self.raw()) };
+        if len < 0 { Err(Raised::Already) } else { (0..len).map(|index| self.item(index)).collect() }
+    }
+
     /// The value at a key of a dict, which must be there.
     pub fn value(&self, key: &CStr) -> Result<Self, Raised> {
         // SAFETY: the dict keeps its values alive.

@@ -83,10 +83,10 @@ pub fn fill_holes() -> Result<Object, Raised> {
     Ok(Object::none())
 }
 
-/// `serve(report, handler, config, differ, asked)`: reports, and forks. Returns never: a child raises what ends it.
+/// `serve(report, handler, config, seeds, asked)`: reports, and forks. Returns never: a child raises what ends it.
 pub fn serve(arguments: &Object) -> Result<Object, Raised> {
     let prepared = prepared()?;
-    let [report, handler, config, differ] = [0, 1, 2, 3].map(|index| arguments.item(index));
+    let [report, handler, config, seeds] = [0, 1, 2, 3].map(|index| arguments.item(index));
     let asked = arguments.item(4)?.as_number()? != 0;
     let loaded = match handler? {
         none if none.is_none() => {
@@ -96,7 +96,7 @@ pub fn serve(arguments: &Object) -> Result<Object, Raised> {
         }
         handler => Some(Loaded { handler, settled: place::read(config?.contents()?)? }),
     };
-    let heritage = Heritage { loaded, differ: Some(differ?).filter(|differ| !differ.is_none()) };
+    let heritage = Heritage { loaded, seeds: seeds?.items()? };
     let point = point().take().ok_or_else(out_of_turn)?;
     point.ready(report?.contents()?).map_err(|e| because("the worker cannot be told")(&e))?;
     hooks::template_forks(asked);

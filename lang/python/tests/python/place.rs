@@ -28,7 +28,7 @@ fn the_context_is_lambdas() {
     let template = generic();
     let mut instance = child(&template, "probe.handler");
     let head = Invocation {
-        deadline_unix_ms: 1,
+        deadline_unix_ms: 1_000_000_000_000,
         request_id: "the-request",
         function_arn: "the-arn",
         trace_id: "Root=1-2-3",
