@@ -128,6 +128,7 @@ fn what_is_not_there_is_told() {
     let place = Place::new();
     let unknown = place.get("/2099-01-01/nothing");
     assert_eq!((unknown.status, unknown.code.as_str()), (404, "UnknownOperationException"));
+    assert!(place.raw(b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ends_with("\r\n\r\n"));
     let mut method = place.client().open(&api::client::Request::new("PATCH", FUNCTIONS)).unwrap();
     assert_eq!((method.status, method.header("allow")), (405, Some("POST, GET")));
     method.read_to_end().unwrap();
