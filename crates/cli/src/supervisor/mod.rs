@@ -37,6 +37,8 @@ use tracing::{info, warn};
 const TEAR_DOWN: Duration = Duration::from_secs(10);
 /// The same, when a person has lost patience.
 const TEAR_DOWN_NOW: Duration = Duration::from_secs(2);
+/// Requests to end that are no further apart are one.
+const SAME_REQUEST: Duration = Duration::from_millis(300);
 /// The length of what the kernel tells of a signal.
 const SIGNAL_RECORD: usize = 128;
 /// What a daemon that finds its arguments or its configuration wrong ends with.
@@ -72,7 +74,8 @@ pub struct Supervisor {
     worker: Role,
     probe: Option<Probe>,
     was_ready: bool,
-    draining: bool,
+    /// Since when the node has been ending.
+    draining: Option<Instant>,
 }
 
 impl Supervisor {
@@ -90,7 +93,7 @@ impl Supervisor {
             worker: Role::new("worker", plan.worker.clone()),
             probe: Some(Probe::new(address)),
             was_ready: false,
-            draining: false,
+            draining: None,
             plan,
         })
     }
@@ -105,7 +108,7 @@ impl Supervisor {
         let result = self.supervise(stop, &mut tell);
         if result.is_err() {
             // Whatever went wrong, what has been started is ended in order.
-            self.draining = true;
+            self.draining = Some(Instant::now());
             self.gateway.end(TEAR_DOWN_NOW);
             self.worker.end(TEAR_DOWN);
             self.supervise(None, &mut tell)?;
@@ -117,7 +120,7 @@ impl Supervisor {
         loop {
             let now = Instant::now();
             self.act(now)?;
-            if self.draining && !self.gateway.runs() && !self.worker.runs() {
+            if self.draining.is_some() && !self.gateway.runs() && !self.worker.runs() {
                 return Ok(());
             }
             let woken = self.wait(now, stop)?;
@@ -142,7 +145,7 @@ impl Supervisor {
     fn act(&mut self, now: Instant) -> anyhow::Result<()> {
         self.gateway.enforce(now);
         self.worker.enforce(now);
-        if self.draining {
+        if self.draining.is_some() {
             return Ok(());
         }
         // A new gateway waits until the old one's instances are gone.
@@ -204,16 +207,18 @@ impl Supervisor {
         Ok(Woken { signal, stop: stop && watched[1].is_some(), probe })
     }
 
-    /// The first time: drains. The second time: at once.
+    /// The first time: drains. Once more: at once.
     fn asked_to_end(&mut self, tell: &mut impl FnMut(Notice)) {
-        let patience = if self.draining { Duration::ZERO } else { self.plan.drain };
-        if self.draining {
-            self.worker.end(TEAR_DOWN_NOW);
-        } else {
-            tell(Notice::Draining);
+        let (draining, now) = (self.draining, Instant::now());
+        match draining {
+            // Who signals a process and its group means it once.
+            Some(since) if now - since < SAME_REQUEST => return,
+            Some(_) => self.worker.end(TEAR_DOWN_NOW),
+            None => tell(Notice::Draining),
         }
-        (self.draining, self.probe) = (true, None);
-        self.gateway.end(patience);
+        self.draining = draining.or(Some(now));
+        self.probe = None;
+        self.gateway.end(if draining.is_some() { Duration::ZERO } else { self.plan.drain });
         if !self.gateway.runs() {
             self.worker.end(TEAR_DOWN);
         }
@@ -223,7 +228,7 @@ impl Supervisor {
         let Some((status, lived)) = self.gateway.reap()? else { return Ok(()) };
         self.gateway_socket = None;
         self.worker.end(TEAR_DOWN);
-        if self.draining {
+        if self.draining.is_some() {
             info!(%status, "the gateway has ended");
             return Ok(());
         }
@@ -232,7 +237,7 @@ impl Supervisor {
 
     fn look_after_worker(&mut self) -> anyhow::Result<()> {
         let Some((status, lived)) = self.worker.reap()? else { return Ok(()) };
-        if self.draining {
+        if self.draining.is_some() {
             info!(%status, "the worker has ended");
             return Ok(());
         }
