@@ -214,7 +214,8 @@ def alive(processes):
 
 def groups(owner):
     """Control groups whose names say that this process made them."""
-    return [path for root in cgroup_roots() for path in root.rglob(f"lichen-{owner}-*")]
+    folders = (Path(folder) / name for root in cgroup_roots() for folder, names, _ in os.walk(root) for name in names)
+    return [path for path in folders if path.name.startswith(f"lichen-{owner}-")]
 
 
 def cgroup_roots():

@@ -62,6 +62,15 @@ pub enum Notice {
     Draining,
 }
 
+/// Why a node has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A signal to the supervisor.
+    Signal,
+    /// Its caller.
+    Stop,
+}
+
 /// A node's daemons.
 pub struct Supervisor {
     plan: Plan,
@@ -76,6 +85,7 @@ pub struct Supervisor {
     was_ready: bool,
     /// Since when the node has been ending.
     draining: Option<Instant>,
+    cause: Cause,
 }
 
 impl Supervisor {
@@ -94,6 +104,7 @@ impl Supervisor {
             probe: Some(Probe::new(address)),
             was_ready: false,
             draining: None,
+            cause: Cause::Signal,
             plan,
         })
     }
@@ -104,7 +115,7 @@ impl Supervisor {
     }
 
     /// Runs the node until a signal, or until `stop` becomes readable.
-    pub fn run(&mut self, stop: Option<BorrowedFd<'_>>, mut tell: impl FnMut(Notice)) -> anyhow::Result<()> {
+    pub fn run(&mut self, stop: Option<BorrowedFd<'_>>, mut tell: impl FnMut(Notice)) -> anyhow::Result<Cause> {
         let result = self.supervise(stop, &mut tell);
         if result.is_err() {
             // Whatever went wrong, what has been started is ended in order.
@@ -113,7 +124,7 @@ impl Supervisor {
             self.worker.end(TEAR_DOWN);
             self.supervise(None, &mut tell)?;
         }
-        result
+        result.map(|()| self.cause)
     }
 
     fn supervise(&mut self, mut stop: Option<BorrowedFd<'_>>, tell: &mut impl FnMut(Notice)) -> anyhow::Result<()> {
@@ -130,6 +141,9 @@ impl Supervisor {
             if woken.stop {
                 // Its writer is gone for good: it would wake us for ever.
                 stop = None;
+                if self.draining.is_none() {
+                    self.cause = Cause::Stop;
+                }
                 self.asked_to_end(tell);
             }
             if woken.probe && self.probe.as_mut().is_some_and(Probe::hear) {

@@ -88,6 +88,10 @@ impl Role {
     /// Asks it to end, and ends it if it has not within `patience`. A later call can only shorten the time.
     pub fn end(&mut self, patience: Duration) {
         let Some(running) = &mut self.running else { return };
+        if patience.is_zero() {
+            signal(&running.process, Signal::KILL, self.name);
+            return;
+        }
         let at = Instant::now() + patience;
         if self.kill_at.is_none() && running.lifeline.take().is_none() {
             signal(&running.process, Signal::TERM, self.name);

@@ -7,7 +7,7 @@ use super::serve::plan;
 use super::settings::Settings;
 use crate::node::{explain, payload};
 use crate::supervisor::folder::{self, DataFolder};
-use crate::supervisor::{Notice, Supervisor};
+use crate::supervisor::{Cause, Notice, Supervisor};
 use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
 use api::Client;
@@ -19,8 +19,8 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
-/// The only invocation has ended when the node does, or nobody waits for it.
-const DRAIN: Duration = Duration::from_secs(1);
+/// The only invocation has ended when the node does, or nobody waits for it any more.
+const DRAIN: Duration = Duration::ZERO;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -56,13 +56,14 @@ pub fn act(arguments: Arguments) -> Verdict {
         drop(done);
         verdict
     });
-    supervisor.run(Some(stop.as_fd()), |notice| {
+    let cause = supervisor.run(Some(stop.as_fd()), |notice| {
         if let Notice::Ready = notice {
             // The thread may have ended without waiting for it.
             let _ = tell_ready.send(());
         }
     })?;
-    if !client.is_finished() {
+    if cause == Cause::Signal {
+        // The thread may be waiting for something that will not come: it ends with the process.
         anyhow::bail!("interrupted");
     }
     client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
