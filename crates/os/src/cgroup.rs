@@ -73,11 +73,13 @@ fn own_groups() -> Result<(bool, Vec<PathBuf>), TreeError> {
     Ok((false, CONTROLLERS.into_iter().map(folder).collect::<Result<_, _>>()?))
 }
 
-/// A name that tells whose the groups are: a process id, and when that process started.
+/// A name that tells whose the groups are: a process id, and when that process started. Nothing where there is no such
+/// process, or only what is left of it until its parent asks how it ended.
 fn owner_name(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let started = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.to_owned();
-    Some(format!("{PREFIX}{pid}-{started}"))
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let (state, started) = (fields.next()?, fields.nth(18)?);
+    (!matches!(state, "Z" | "X")).then(|| format!("{PREFIX}{pid}-{started}"))
 }
 
 impl Tree {
@@ -112,6 +114,13 @@ impl Tree {
 }
 
 impl Tree {
+    /// Removes what owners that have ended left beside this place, as far as it is empty; whether all of it is gone. Their
+    /// processes may take a while to end.
+    pub fn sweep(&self) -> bool {
+        let parents: Vec<PathBuf> = self.folders.iter().filter_map(|f| Some(f.parent()?.to_owned())).collect();
+        sweep(&parents)
+    }
+
     /// Removes the place with what is empty below; whether it is gone.
     pub fn remove(&self) -> bool {
         self.folders.iter().for_each(|folder| remove_tree(folder));
@@ -136,15 +145,18 @@ fn enable(folder: &Path) -> io::Result<()> {
     fs::write(folder.join("cgroup.subtree_control"), "+memory +cpu +pids")
 }
 
-/// Removes the places of owners that have ended, in every hierarchy.
-fn sweep(parents: &[PathBuf]) {
+/// Removes the places of owners that have ended, in every hierarchy; whether none is left.
+fn sweep(parents: &[PathBuf]) -> bool {
+    let mut clean = true;
     for entry in parents.iter().filter_map(|parent| fs::read_dir(parent).ok()).flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse().ok());
         if owner.is_some_and(|pid: u32| owner_name(pid).as_deref() != Some(name.as_str())) {
             remove_tree(&entry.path());
+            clean &= !entry.path().exists();
         }
     }
+    clean
 }
 
 /// Removes a folder of groups, as far as they are empty.

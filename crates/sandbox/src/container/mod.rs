@@ -48,7 +48,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -57,6 +57,10 @@ use tokio::sync::oneshot;
 const FIRST_ID: u32 = 1 << 28;
 /// Sandboxes that have ids of their own at the same time.
 const ID_RANGES: u64 = 32_768;
+
+/// How often, and after which pauses, the control groups of a worker that was killed are looked for.
+const SWEEPS: u32 = 200;
+const SWEEP_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where things are on this machine.
 #[derive(Clone, Debug)]
@@ -123,6 +127,17 @@ fn become_root_of_one() -> io::Result<()> {
     idmap::write(std::process::id() as i32, &own(uid), &own(gid), true)
 }
 
+/// Removes the control groups of a worker that was killed, whose processes may still be ending.
+async fn sweep(tree: Weak<Tree>) {
+    for _ in 0..SWEEPS {
+        match tree.upgrade() {
+            Some(tree) if !tree.sweep() => {}
+            _ => return,
+        }
+        tokio::time::sleep(SWEEP_PAUSE).await;
+    }
+}
+
 /// The backend.
 pub struct Containers {
     nursery: Conversation<MakeSandbox, SandboxMade>,
@@ -173,6 +188,9 @@ impl Containers {
                 containers.made(made, descriptors);
             }
         });
+        if let Some(tree) = &containers.tree {
+            tokio::spawn(sweep(Arc::downgrade(tree)));
+        }
         Ok(containers)
     }
 
