@@ -76,6 +76,7 @@ fn main() {
         spans.add(&instance, answer.served);
     }
     spans.print();
+    stems(&template, &wish);
     warm(&template, &wish);
 }
 
@@ -120,6 +121,22 @@ fn quantiles(values: &mut [u64]) -> String {
     values.sort_unstable();
     let at = |share: usize| values[(values.len() - 1) * share / 100] as f64 / 1000.0;
     format!("p50 {:8.1} µs   p99 {:8.1} µs   min {:8.1} µs", at(50), at(99), at(0))
+}
+
+/// First calls of instances that were forked ahead of time and have been waiting.
+fn stems(template: &Template, wish: &Wish) {
+    let config = function(&wish.handler);
+    let (config, code) = if wish.dedicated { (None, None) } else { (Some(&config), Some(wish.code.as_path())) };
+    let mut times = Vec::new();
+    for _ in 0..wish.count.min(100) {
+        let mut instance = template.fork(config, code, None).expect("a fork");
+        instance.wait_until_ready();
+        wait(Duration::from_millis(10));
+        let decided = os::monotonic_ns();
+        let served = instance.invoke(&wish.event).served;
+        times.push(served.begun - decided);
+    }
+    println!("{:18} {}", "stem → begun", quantiles(&mut times));
 }
 
 /// Calls of one instance, one after the other, and the processor time it takes for them.

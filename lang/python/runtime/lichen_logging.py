@@ -20,12 +20,14 @@ def _add_request(record):
     return True
 
 
+handler = LambdaLoggerHandler()
+
+
 def install():
     """Gives the root logger its handler."""
     form = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
     formatter = logging.Formatter(form, "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
-    handler = LambdaLoggerHandler()
     handler.setFormatter(formatter)
     handler.addFilter(_add_request)
     logging.getLogger().addHandler(handler)

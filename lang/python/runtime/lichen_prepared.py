@@ -12,6 +12,7 @@ import _lichen
 import lichen_answer
 import lichen_function
 import lichen_logging
+import lichen_rehearsal
 from lichen_context import LambdaContext, Settings
 
 
@@ -50,6 +51,7 @@ def prepare():
             "environ": os.environ._data,
             "load": lichen_function.load,
             "explain": lichen_function.explain,
+            "rehearsed": lichen_rehearsal.handler,
             "spec": spec,
             "loader": loader,
             "compile": builtins.compile,

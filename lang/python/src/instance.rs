@@ -57,6 +57,15 @@ fn cannot_load(prepared: &Prepared, instance: &mut Instance, raised: Raised) -> 
     os::process::exit_now(1)
 }
 
+/// Answers an event of our own, with a handler of our own, to nobody.
+pub fn rehearse(prepared: &Prepared) -> Result<Object, Raised> {
+    let invocation = Invocation { function_arn: "arn", ..Invocation::default() };
+    let event = br#"{"key": "value", "numbers": [1, 2.5, true, null], "nested": {"text": "\u00e9"}}"#;
+    let answered = answer(prepared, &prepared.rehearsed, usize::MAX, &invocation, event, || ())?;
+    flush(prepared)?;
+    Ok(answered.body)
+}
+
 /// An invocation's head and event, with room for the next.
 #[derive(Default)]
 struct Taken {
@@ -70,8 +79,12 @@ const KEPT: usize = 64 * 1024;
 fn serve(prepared: &Prepared, instance: &mut Instance, loaded: &Loaded) -> Result<Infallible, Raised> {
     let mut taken = Taken::default();
     let mut traced = false;
+    if !take_now(instance, &mut taken)? {
+        // Nobody waits yet: what the first invocation will touch is touched, and so copied, before it comes.
+        rehearse(prepared)?;
+        take(instance, &mut taken, loaded.settled.spin)?;
+    }
     loop {
-        take(instance, &mut taken)?;
         let nonsense = || Raised::Because("the gateway sent a malformed head".into());
         let invocation = Invocation::decode(&taken.head).ok_or_else(nonsense)?;
         if traced || !invocation.trace_id.is_empty() {
@@ -86,23 +99,29 @@ fn serve(prepared: &Prepared, instance: &mut Instance, loaded: &Loaded) -> Resul
             os::process::exit_now(0);
         }
         send(prepared, instance, &answered)?;
+        taken.event.clear();
         taken.event.shrink_to(KEPT);
+        take(instance, &mut taken, loaded.settled.spin)?;
     }
 }
 
-fn take(instance: &mut Instance, taken: &mut Taken) -> Result<(), Raised> {
-    loop {
-        if let Some(request) = instance.poll().map_err(|e| because("the channel")(&e))? {
-            taken.head.clear();
-            taken.head.extend_from_slice(request.head());
-            taken.event.clear();
-            taken.event.resize(request.event_len(), 0);
-            request.copy_event(&mut taken.event);
-            return Ok(());
-        }
-        without_lock(|| instance.wait(Duration::ZERO));
+fn take(instance: &mut Instance, taken: &mut Taken, spin: Duration) -> Result<(), Raised> {
+    while !take_now(instance, taken)? {
+        without_lock(|| instance.wait(spin));
         handle_signals()?;
     }
+    Ok(())
+}
+
+/// Whether there was an invocation to take.
+fn take_now(instance: &mut Instance, taken: &mut Taken) -> Result<bool, Raised> {
+    let Some(request) = instance.poll().map_err(|e| because("the channel")(&e))? else { return Ok(false) };
+    taken.head.clear();
+    taken.head.extend_from_slice(request.head());
+    taken.event.clear();
+    taken.event.resize(request.event_len(), 0);
+    request.copy_event(&mut taken.event);
+    Ok(true)
 }
 
 fn send(prepared: &Prepared, instance: &mut Instance, answered: &Answer) -> Result<(), Raised> {
@@ -118,7 +137,7 @@ fn send(prepared: &Prepared, instance: &mut Instance, answered: &Answer) -> Resu
 }
 
 /// All that was printed is in the log's pipe afterwards.
-pub fn flush(prepared: &Prepared) -> Result<(), Raised> {
+fn flush(prepared: &Prepared) -> Result<(), Raised> {
     for stream in [sys(c"stdout"), sys(c"stderr")].into_iter().flatten() {
         // The function may have closed it, or put something else there.
         if let Err(raised) = stream.attribute(&prepared.flush).and_then(|flush| flush.call([])) {

@@ -38,7 +38,7 @@ macro_rules! function {
 function!(configure());
 function!(prepare(things));
 function!(settle(config));
-function!(rehearse_request(handler, event));
+function!(rehearse_request());
 function!(rehearse_import(folder, name));
 function!(rehearse_fork());
 function!(obstacles());
@@ -63,7 +63,7 @@ static TABLES: Tables = Tables {
         method(c"configure", configure, METH_NOARGS, c"Opens the fork point: the template's configuration."),
         method(c"prepare", prepare, METH_O, c"Takes what children will need, as a dict."),
         method(c"settle", settle, METH_O, c"Makes this process the place of a function."),
-        method(c"rehearse_request", rehearse_request, METH_VARARGS, c"Answers an event as a child would."),
+        method(c"rehearse_request", rehearse_request, METH_NOARGS, c"Answers an event as a child would."),
         method(c"rehearse_import", rehearse_import, METH_VARARGS, c"Imports a file as a child would."),
         method(c"rehearse_fork", rehearse_fork, METH_NOARGS, c"Forks once, for the fork handlers: the threads left."),
         method(c"obstacles", obstacles, METH_NOARGS, c"What parent and child could not share, as a list."),

@@ -5,6 +5,7 @@ use crate::prepared::Prepared;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_char};
+use std::time::Duration;
 
 /// Where a function's code is.
 pub const TASK_ROOT: &str = "/var/task";
@@ -26,6 +27,8 @@ struct Config<'a> {
     runtime: Cow<'a, str>,
     #[serde(default)]
     response_max: Option<usize>,
+    #[serde(default)]
+    spin_us: u32,
     environment: std::collections::BTreeMap<Cow<'a, str>, Cow<'a, str>>,
 }
 
@@ -39,7 +42,10 @@ struct Change<'a> {
 /// What the rest has to know of a function.
 pub struct Settled {
     pub handler: String,
+    /// Bytes of the longest answer.
     pub response_max: usize,
+    /// How long to look for the next invocation before sleeping.
+    pub spin: Duration,
 }
 
 type Variables<'a> = Vec<(&'a str, Cow<'a, str>)>;
@@ -77,7 +83,8 @@ impl<'a> Config<'a> {
 
     fn settled(&self) -> Settled {
         let response_max = self.response_max.unwrap_or(RESPONSE_MAX);
-        Settled { handler: self.handler.clone().into_owned(), response_max }
+        let spin = Duration::from_micros(self.spin_us.into());
+        Settled { handler: self.handler.clone().into_owned(), response_max, spin }
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Prepared {
     pub load: Object,
     /// Exception and module to what Lambda makes of it.
     pub explain: Object,
+    /// A handler that does what most do, for rehearsals.
+    pub rehearsed: Object,
     /// A module's specification and its loader, to be filled in.
     pub spec: Object,
     pub loader: Object,
@@ -73,6 +75,7 @@ impl Prepared {
             environ: dict.value(c"environ")?,
             load: dict.value(c"load")?,
             explain: dict.value(c"explain")?,
+            rehearsed: dict.value(c"rehearsed")?,
             spec: dict.value(c"spec")?,
             loader: dict.value(c"loader")?,
             compile: dict.value(c"compile")?,

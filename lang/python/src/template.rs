@@ -1,13 +1,11 @@
 //! Functions of a template: from its configuration to its fork point, and into its children.
 
 use crate::abi;
-use crate::answer;
 use crate::instance::{self, Heritage, Loaded};
 use crate::object::{self, Object, Raised, because};
 use crate::prepared::Prepared;
 use crate::{hooks, load, place};
 use cfork::forkpoint::{self, ForkPoint, ServeError};
-use cfork::invocation::Invocation;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 static POINT: Mutex<Option<ForkPoint>> = Mutex::new(None);
@@ -44,12 +42,9 @@ pub fn settle(config: &Object) -> Result<Object, Raised> {
     place::settle(prepared()?, config.contents()?).map(|_| Object::none())
 }
 
-/// `rehearse_request(handler, event) -> str | bytes`
-pub fn rehearse_request(handler: &Object, event: &Object) -> Result<Object, Raised> {
-    let invocation = Invocation { request_id: "rehearsal", function_arn: "arn", ..Invocation::default() };
-    let answered = answer::answer(prepared()?, handler, usize::MAX, &invocation, event.contents()?, || ())?;
-    instance::flush(prepared()?)?;
-    Ok(answered.body)
+/// `rehearse_request() -> str | bytes`
+pub fn rehearse_request() -> Result<Object, Raised> {
+    instance::rehearse(prepared()?)
 }
 
 /// `rehearse_import(folder, name) -> module | None`
