@@ -32,7 +32,12 @@ fn library(name: &str) -> PathBuf {
 /// The host's Node.js unless `LICHEN_NODE` names another.
 pub fn node(config: &Value, code: Option<&Path>) -> io::Result<Template> {
     let mut command = Command::new(std::env::var_os("LICHEN_NODE").unwrap_or_else(|| "/usr/bin/node".into()));
-    command.env_clear().args(["--v8-pool-size=0", "--single-threaded", "/var/runtime/node/template.cjs"]);
+    command.env_clear().args([
+        "--v8-pool-size=0",
+        "--single-threaded",
+        "--no-memory-reducer",
+        "/var/runtime/node/template.cjs",
+    ]);
     let place = Place::new("node", &scripts("node"), &library("lichen_node"), "lichen.node")?;
     Template::start(command, place, config, code)
 }

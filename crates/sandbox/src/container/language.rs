@@ -89,7 +89,11 @@ impl Interpreter {
     pub fn arguments(&self) -> Vec<String> {
         let own: &[&str] = match self.kind {
             Kind::Python => &["-s", "-S", "-P", "-B", "-X", "utf8", "/var/runtime/python/template.py"],
-            Kind::Node => &["--v8-pool-size=0", "--single-threaded", "/var/runtime/node/template.cjs"],
+            // V8's memory reducer acts by the clock, some seconds after the template has come to rest: in a child it would
+            // hand work to a thread that only the template has.
+            Kind::Node => {
+                &["--v8-pool-size=0", "--single-threaded", "--no-memory-reducer", "/var/runtime/node/template.cjs"]
+            }
         };
         std::iter::once(self.program.to_string_lossy().into_owned()).chain(own.iter().map(|&a| a.to_owned())).collect()
     }
