@@ -24,7 +24,7 @@ const FAILURES_MAX: u32 = 4;
 const HOPES: u32 = 3;
 /// Before the second attempt; doubled for each further one, up to a limit.
 const PAUSE: u64 = 100_000_000;
-const DOUBLINGS_MAX: u32 = 7;
+const DOUBLINGS_MAX: u32 = 4;
 /// A template that has lived for so long has not failed.
 const SOUND: u64 = 60_000_000_000;
 

@@ -73,7 +73,7 @@ fn ends_at_once(templates: &mut Templates, seat: Seat, first: u64) -> Vec<u64> {
 fn what_ends_is_made_again_with_growing_pauses() {
     let pauses = ends_at_once(&mut ready(&[GENERIC]), GENERIC, 1);
     assert_eq!(pauses[..3], [100, 200, 400]);
-    assert_eq!(pauses[10..], [12_800, 12_800]);
+    assert_eq!(pauses[10..], [1_600, 1_600]);
 }
 
 #[test]
