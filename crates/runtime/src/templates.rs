@@ -20,13 +20,13 @@ const PREPARING_MAX: usize = 2;
 /// A dedicated template that has failed so often in a row (could not be made, has ended, or has taken a worker with it)
 /// is not made again.
 const FAILURES_MAX: u32 = 4;
-/// After so many failures in a row nobody waits for a template any more, although it is tried again.
+/// After so many attempts in vain nobody waits for a template any more, although it is tried again.
 const HOPES: u32 = 3;
 /// Before the second attempt; doubled for each further one, up to a limit.
 const PAUSE: u64 = 100_000_000;
 const DOUBLINGS_MAX: u32 = 4;
 /// A template that has lived for so long has not failed.
-const SOUND: u64 = 60_000_000_000;
+const SOUND: u64 = 5_000_000_000;
 
 /// What a template is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,6 +67,8 @@ struct Entry {
     /// In a row, and the last one's reason.
     failures: u32,
     trouble: String,
+    /// Attempts in a row in which it was not even ready.
+    in_vain: u32,
     demand: Demand,
     /// Slots last asked for.
     slots: u32,
@@ -97,6 +99,7 @@ impl Templates {
             phase: Phase::Waiting { not_before: 0 },
             failures: 0,
             trouble: String::new(),
+            in_vain: 0,
             demand: Demand::default(),
             slots: 0,
             urgent,
@@ -125,7 +128,7 @@ impl Templates {
         let entry = self.seats.get(&seat)?;
         match &entry.phase {
             Phase::Refused { reason } => Some(reason),
-            Phase::Waiting { .. } | Phase::Preparing { .. } if entry.failures >= HOPES => Some(&entry.trouble),
+            Phase::Waiting { .. } | Phase::Preparing { .. } if entry.in_vain >= HOPES => Some(&entry.trouble),
             _ => None,
         }
     }
@@ -195,7 +198,10 @@ impl Templates {
 
     /// A template has reached its fork point.
     pub fn prepared(&mut self, id: u64, prepare_us: u64, now: u64) -> Option<Seat> {
-        self.set(id, |_, _| Phase::Ready { id, since: now, prepare_us })
+        self.set(id, |_, entry| {
+            entry.in_vain = 0;
+            Phase::Ready { id, since: now, prepare_us }
+        })
     }
 
     /// Children of a template would not be sound, or nobody can make it.
@@ -209,6 +215,7 @@ impl Templates {
     pub fn failed(&mut self, id: u64, reason: String, now: u64) -> Option<Seat> {
         let seat = self.set(id, |seat, entry| {
             entry.failures += 1;
+            entry.in_vain += 1;
             entry.trouble = reason;
             again(seat, entry, now)
         });
