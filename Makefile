@@ -15,7 +15,8 @@ SHELL := bash
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .build/venv
-PACKAGES := $(wildcard examples/*/requirements.txt bench/apps/*/requirements.txt tests/e2e/requirements.txt)
+PACKAGES := $(wildcard examples/*/requirements.txt bench/apps/*/requirements.txt lang/*/tests/requirements.txt \
+    tests/e2e/requirements.txt)
 NODE_PACKAGES := $(patsubst %/package-lock.json,%/node_modules,$(wildcard tests/e2e/package-lock.json))
 
 build: prepare
@@ -41,11 +42,12 @@ tidy:
 	@echo "==> 3/6 house rules"
 	@cargo xtask tidy
 
-# The tests of sandboxes load the language runtimes' libraries, which `cargo test` does not build.
-units:
+# The tests of sandboxes load the language runtimes' libraries, which `cargo test` does not build. Those of the Python
+# runtime import packages of the virtual environment, where the interpreter they run is of the same version.
+units: $(VENV)/ready
 	@echo "==> 4/6 tests of the crates"
 	@cargo build
-	@cargo test --workspace --no-fail-fast
+	@LICHEN_PYTHONPATH="$$(echo "$(CURDIR)"/$(VENV)/lib/python3*/site-packages)" cargo test --workspace --no-fail-fast
 	@echo "==> 4/6 models of what is lock-free"
 	@RUSTFLAGS="--cfg loom" cargo test --target-dir "$(TARGET)/loom" --package interconnect --lib
 

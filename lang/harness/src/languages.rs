@@ -8,7 +8,8 @@ use std::process::Command;
 
 /// The host's Python unless `LICHEN_PYTHON` names another, with the packages of `LICHEN_PYTHONPATH`.
 pub fn python(config: &Value, code: Option<&Path>) -> io::Result<Template> {
-    let mut command = Command::new(std::env::var_os("LICHEN_PYTHON").unwrap_or_else(|| "/usr/bin/python3".into()));
+    let mut command =
+        Command::new(interpreter("LICHEN_PYTHON", "python3", &["-c", "import sys; print(sys.executable)"]));
     command.env_clear().envs([("TZ", ":UTC"), ("LD_BIND_NOW", "1")]);
     command.args(["-s", "-S", "-P", "-B", "-X", "utf8", "/var/runtime/python/template.py"]);
     if let Some(packages) = std::env::var_os("LICHEN_PYTHONPATH") {
@@ -16,6 +17,22 @@ pub fn python(config: &Value, code: Option<&Path>) -> io::Result<Template> {
     }
     let place = Place::new("python", &scripts("python"), &library("lichen_python"), "_lichen.so")?;
     Template::start(command, place, config, code)
+}
+
+/// What `variable` names, else what `name` on the PATH really is, else that in `/usr/bin`: a shell function of a version
+/// chooser is none, nor can the function's user run what lies in somebody's home.
+fn interpreter(variable: &str, name: &str, ask: &[&str]) -> PathBuf {
+    if let Some(chosen) = std::env::var_os(variable) {
+        return chosen.into();
+    }
+    let said = Command::new(name).args(ask).output().map(|output| output.stdout).unwrap_or_default();
+    let real = std::fs::canonicalize(String::from_utf8_lossy(&said).trim());
+    real.ok().filter(|path| is_for_everybody(path)).unwrap_or_else(|| Path::new("/usr/bin").join(name))
+}
+
+fn is_for_everybody(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.ancestors().all(|part| std::fs::metadata(part).is_ok_and(|about| about.permissions().mode() & 1 == 1))
 }
 
 fn scripts(language: &str) -> PathBuf {
@@ -31,7 +48,7 @@ fn library(name: &str) -> PathBuf {
 
 /// The host's Node.js unless `LICHEN_NODE` names another.
 pub fn node(config: &Value, code: Option<&Path>) -> io::Result<Template> {
-    let mut command = Command::new(std::env::var_os("LICHEN_NODE").unwrap_or_else(|| "/usr/bin/node".into()));
+    let mut command = Command::new(interpreter("LICHEN_NODE", "node", &["-p", "process.execPath"]));
     command.env_clear().args([
         "--v8-pool-size=0",
         "--single-threaded",
