@@ -1,2 +1,112 @@
-//! See ARCHITECTURE.md.
+//! `lichen bench`: the figures of the papers, and our own, measured on this machine.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`figure`], [`table`], [`plot`] | what comes out: JSON, text, SVG |
+//! | [`machine`] | where it was measured |
+//! | `startup`, `apps`, `memory`, `density`, `web` | one bench each: nodes and baselines, arms measured in turn |
+//! | `node` | a throw-away node: the `lichen` program itself |
+//! | `baseline` | what it is compared with |
+//! | `http`, `spans` | measuring clients |
+//!
+//! A bench starts its own nodes and leaves nothing. It measures through the front door: HTTP, and the spans that the
+//! gateway tells of production invocations.
 #![forbid(unsafe_code)]
+
+mod apps;
+mod baseline;
+mod census;
+mod density;
+mod error;
+pub mod figure;
+mod functions;
+mod http;
+pub mod machine;
+mod memory;
+mod node;
+mod packages;
+pub mod plot;
+mod series;
+mod soak;
+mod spans;
+mod startup;
+pub mod table;
+mod web;
+
+pub use error::BenchError;
+use figure::Figure;
+use machine::Machine;
+use rustix::event::{Timespec, poll};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How to measure.
+pub struct Plan<'a> {
+    /// The `lichen` program of which nodes are started.
+    pub program: PathBuf,
+    /// Few samples: to see that it works.
+    pub quick: bool,
+    /// Of everything that is drawn by lot.
+    pub seed: u64,
+    /// Told what is going on.
+    pub tell: &'a dyn Fn(&str),
+}
+
+impl Plan<'_> {
+    /// `full` in a real run, a few in a quick one.
+    fn samples(&self, full: usize) -> usize {
+        if self.quick { full.div_ceil(10) } else { full }
+    }
+}
+
+/// Something that can be measured.
+pub struct Bench {
+    pub name: &'static str,
+    pub what: &'static str,
+    run: fn(&Plan<'_>, &Machine) -> Result<Vec<Figure>, BenchError>,
+}
+
+impl Bench {
+    /// Measures it: a figure or several.
+    pub fn run(&self, plan: &Plan<'_>) -> Result<Vec<Figure>, BenchError> {
+        (self.run)(plan, &Machine::look())
+    }
+}
+
+/// All there are.
+pub const BENCHES: &[Bench] = &[
+    Bench {
+        name: "startup",
+        what: "how soon a handler runs, by every path, beside crun and plain processes (Molecule, Figures 10a, 10b, 11a)",
+        run: startup::run,
+    },
+    Bench {
+        name: "apps",
+        what: "FunctionBench's and ServerlessBench's work, cold and warm, beside crun and plain processes (Figures 14a, 14b)",
+        run: apps::run,
+    },
+    Bench {
+        name: "memory",
+        what: "what an instance adds, 16 and 100 at once, beside crun (Figure 11b)",
+        run: memory::run,
+    },
+    Bench { name: "density", what: "1,000 live instances, all answering (Figure 11c)", run: density::run },
+    Bench { name: "http", what: "a warm hello over HTTP: latency of one client, rate of 16", run: web::run },
+    Bench {
+        name: "soak",
+        what: "200,000 invocations of ten functions while processes are killed by lot",
+        run: soak::run,
+    },
+];
+
+/// The bench of this name.
+pub fn find(name: &str) -> Option<&'static Bench> {
+    BENCHES.iter().find(|bench| bench.name == name)
+}
+
+/// Lets time pass: the pause is what is measured, or there is nothing to wait for.
+fn pause(time: Duration) {
+    let limit = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
+    // A signal shortens it; the signals that come here end the program.
+    let _ = poll(&mut [], Some(&limit));
+}

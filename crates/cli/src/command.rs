@@ -44,6 +44,8 @@ pub enum Verb {
     Rm(rm::Arguments),
     /// Watch a node at work
     Top(top::Arguments),
+    /// Measure this machine: the figures of the papers, and more
+    Bench(bench::Arguments),
     /// Say what this machine can do, what is missing, and how to get it
     Doctor(doctor::Arguments),
     /// Write man pages
@@ -70,6 +72,7 @@ impl Verb {
             Self::Logs(arguments) => logs::act(arguments),
             Self::Rm(arguments) => rm::act(arguments),
             Self::Top(arguments) => top::act(arguments),
+            Self::Bench(arguments) => bench::act(arguments),
             Self::Doctor(arguments) => doctor::act(arguments),
             Self::Man(arguments) => man::act(arguments),
             Self::Completions(arguments) => completions::act(arguments),

@@ -26,6 +26,12 @@ pub fn hand_over(command: &mut Command, descriptors: Vec<OwnedFd>) {
     unsafe { command.pre_exec(place_all) };
 }
 
+/// The program is asked to end (SIGTERM) when the thread that has started it is gone, however that came about.
+pub fn end_with_parent(command: &mut Command) {
+    // SAFETY: the closure runs between fork and exec, and is one system call.
+    unsafe { command.pre_exec(|| crate::process::die_with_parent(libc::SIGTERM)) };
+}
+
 /// A copy of a descriptor whose number is at least `least`, closed on exec.
 fn duplicate_from(descriptor: impl AsFd, least: i32) -> io::Result<OwnedFd> {
     // SAFETY: integers only.
@@ -64,6 +70,18 @@ mod tests {
         let mut text = String::new();
         answers.read_to_string(&mut text).unwrap();
         assert_eq!(text, "hello");
+    }
+
+    #[test]
+    fn a_program_ends_with_the_thread_that_started_it() {
+        let mut command = Command::new("cat");
+        command.stdin(std::process::Stdio::piped());
+        end_with_parent(&mut command);
+        let mut child = std::thread::spawn(move || command.spawn().unwrap()).join().unwrap();
+        let input = child.stdin.take();
+        use std::os::unix::process::ExitStatusExt;
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGTERM));
+        drop(input);
     }
 
     #[test]

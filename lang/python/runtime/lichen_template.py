@@ -53,7 +53,8 @@ def _find_packages():
     if sys.flags.no_site:
         site.setquit()
         site.sethelper()
-        sys.path += [folder for folder in site.getsitepackages() if os.path.isdir(folder)]
+        prefixes = [os.environ["VIRTUAL_ENV"]] if "VIRTUAL_ENV" in os.environ else None
+        sys.path += [folder for folder in site.getsitepackages(prefixes) if os.path.isdir(folder)]
 
 
 def _preload(names):

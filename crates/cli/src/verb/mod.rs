@@ -1,5 +1,6 @@
 //! One module per verb: what it takes, and what it does.
 
+pub mod bench;
 pub mod completions;
 pub mod deploy;
 pub mod doctor;

@@ -55,6 +55,8 @@ pub struct Interpreter {
     pub version: String,
     /// Folders outside the usual ones that it needs.
     pub folders: Vec<PathBuf>,
+    /// The virtual environment it belongs to, whose packages it has.
+    pub environment: Option<PathBuf>,
 }
 
 /// The first interpreter for functions of this kind on the PATH.
@@ -74,9 +76,12 @@ pub fn find(kind: Kind) -> Option<Interpreter> {
     let mut lines = text.lines();
     let program = PathBuf::from(lines.next()?).canonicalize().ok()?;
     let version = lines.next()?.to_owned();
-    let mut folders: Vec<PathBuf> = lines.map(PathBuf::from).filter(|folder| !usual(folder)).collect();
+    let mut folders: Vec<PathBuf> = lines.map(PathBuf::from).collect();
     folders.dedup();
-    Some(Interpreter { kind, program, version, folders })
+    // Python names its own folder, and then the one of the installation that it was made from.
+    let environment = (folders.len() == 2).then(|| folders[0].clone());
+    folders.retain(|folder| !usual(folder));
+    Some(Interpreter { kind, program, version, folders, environment })
 }
 
 /// Whether every sandbox shows this path anyway.
@@ -111,7 +116,8 @@ impl Interpreter {
             "LD_BIND_NOW=1",
         ];
         let path = format!("PATH={path}:/usr/local/bin:/usr/bin:/bin");
-        fixed.into_iter().map(str::to_owned).chain([path]).collect()
+        let packages = self.environment.as_ref().map(|folder| format!("VIRTUAL_ENV={}", folder.display()));
+        fixed.into_iter().map(str::to_owned).chain([path]).chain(packages).collect()
     }
 }
 
