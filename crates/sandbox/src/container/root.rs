@@ -75,7 +75,7 @@ pub fn build(stage: &Path, interpreters: &[Interpreter], libraries: &Path, resol
         share_file(&Path::new("/etc").join(name), &stage.join("etc").join(name))?;
     }
     for folder in interpreters.iter().flat_map(|interpreter| &interpreter.folders) {
-        share(folder, &below(stage, folder))?;
+        share_interpreter(stage, folder)?;
     }
     devices(&stage.join("dev"))?;
     runtimes(&below(stage, Path::new(RUNTIME_DIR)), interpreters, libraries)?;
@@ -90,6 +90,18 @@ fn below(stage: &Path, path: &Path) -> PathBuf {
 
 fn make(folder: &Path) -> Result<(), RootError> {
     fs::create_dir_all(folder).map_err(at(folder))
+}
+
+/// Shows an interpreter's folder under the name by which the interpreter knows it, and its own.
+fn share_interpreter(stage: &Path, folder: &Path) -> Result<(), RootError> {
+    let real = folder.canonicalize().map_err(at(folder))?;
+    share(&real, &below(stage, &real))?;
+    if real != folder {
+        let link = below(stage, folder);
+        make(link.parent().unwrap_or(stage))?;
+        symlink(&real, &link).map_err(at(folder))?;
+    }
+    Ok(())
 }
 
 /// Shows a folder of the host, or copies the link that it is.
