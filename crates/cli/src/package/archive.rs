@@ -12,6 +12,8 @@ use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 const LOOK_MAX: u64 = 1 << 20;
 /// Quick rather than small: a package travels once, over loopback.
 const LEVEL: i64 = 1;
+/// Bytes of files up to which a package may go without compression: below what a node takes.
+const PLAIN_MAX: u64 = 32 << 20;
 
 /// Why no zip came about.
 #[derive(Debug, Error)]
@@ -27,8 +29,11 @@ pub enum WriteError {
 #[error("this is not a zip file that can be read: {0}")]
 pub struct ReadError(#[from] ZipError);
 
-/// The files as a zip: sorted, all of the same time, with modes of their kind.
-pub fn write(files: &Files) -> Result<Vec<u8>, WriteError> {
+/// The files as a zip: sorted, all of the same time, with modes of their kind. One that is `fleeting` is not worth
+/// compressing, unless it is large.
+pub fn write(files: &Files, fleeting: bool) -> Result<Vec<u8>, WriteError> {
+    let plain = fleeting && files.size() <= PLAIN_MAX;
+    let options = |mode| options(mode, plain);
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, content) in files.iter() {
         match content {
@@ -48,10 +53,12 @@ pub fn write(files: &Files) -> Result<Vec<u8>, WriteError> {
     Ok(zip.finish()?.into_inner())
 }
 
-fn options(mode: u32) -> SimpleFileOptions {
+fn options(mode: u32, plain: bool) -> SimpleFileOptions {
+    let (method, level) =
+        if plain { (CompressionMethod::Stored, None) } else { (CompressionMethod::Deflated, Some(LEVEL)) };
     SimpleFileOptions::default()
-        .compression_method(CompressionMethod::Deflated)
-        .compression_level(Some(LEVEL))
+        .compression_method(method)
+        .compression_level(level)
         .last_modified_time(DateTime::default())
         .unix_permissions(mode)
 }

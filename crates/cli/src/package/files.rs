@@ -61,6 +61,16 @@ impl Files {
         self.0.iter().map(|(name, content)| (name.as_str(), content))
     }
 
+    /// Bytes of all of them; what cannot be looked at counts nothing here, and is an error when it is read.
+    pub fn size(&self) -> u64 {
+        let size = |content: &Content| match content {
+            Content::File { path, .. } => fs::metadata(path).map_or(0, |meta| meta.len()),
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Link { .. } => 0,
+        };
+        self.0.values().map(size).sum()
+    }
+
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }

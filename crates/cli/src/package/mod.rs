@@ -33,6 +33,8 @@ pub struct Wishes<'a> {
     pub handler: Option<&'a str>,
     /// Install dependencies again even where the cache has them.
     pub reinstall: bool,
+    /// The package is for one use.
+    pub fleeting: bool,
     /// No progress on standard error.
     pub quiet: bool,
 }
@@ -61,14 +63,14 @@ fn pack_folder(path: &Path, wishes: &Wishes<'_>) -> anyhow::Result<Package> {
     if let Some(folder) = dependencies::install(path, &files, guess.language, wishes)? {
         files.add_below(Files::of_cache(&folder)?);
     }
-    let zip = archive::write(&files).with_context(|| format!("cannot pack {}", path.display()))?;
+    let zip = archive::write(&files, wishes.fleeting).with_context(|| format!("cannot pack {}", path.display()))?;
     Ok(package(zip, guess))
 }
 
 fn pack_file(path: &Path, wishes: &Wishes<'_>) -> anyhow::Result<Package> {
     let files = Files::of_file(path)?;
     let guess = guess::guess(&files, wishes.language, wishes.handler).map_err(|e| named(path, &e))?;
-    let zip = archive::write(&files).with_context(|| format!("cannot pack {}", path.display()))?;
+    let zip = archive::write(&files, wishes.fleeting).with_context(|| format!("cannot pack {}", path.display()))?;
     Ok(package(zip, guess))
 }
 

@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
 use sha2::{Digest, Sha256};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A node that needs longer to take a function has a problem.
@@ -79,14 +79,26 @@ pub struct Runtime {
     name: String,
 }
 
+/// How to pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Saying what takes long.
+    Told,
+    /// Saying nothing: what is printed is for programs.
+    Quiet,
+    /// For one use.
+    Fleeting,
+}
+
 impl Settings {
     /// The package of the code at this path, and the manifest of a function made of it.
-    pub fn pack(self, path: &std::path::Path, name: String, quiet: bool) -> anyhow::Result<(Package, Manifest)> {
+    pub fn pack(self, path: &Path, name: String, how: How) -> anyhow::Result<(Package, Manifest)> {
         let wishes = Wishes {
             language: self.runtime.as_ref().map(|runtime| runtime.language),
             handler: self.handler.as_deref(),
             reinstall: self.reinstall,
-            quiet,
+            fleeting: how == How::Fleeting,
+            quiet: how == How::Quiet,
         };
         let package = package::pack(path, &wishes)?;
         let runtime = self.runtime.map_or_else(|| usual_runtime(package.language).to_owned(), |runtime| runtime.name);
@@ -108,7 +120,8 @@ impl Settings {
 pub fn act(arguments: Arguments) -> Verdict {
     let client = arguments.node.client()?;
     let quiet = arguments.output.format == Format::Json;
-    let (package, manifest) = arguments.settings.pack(&arguments.path, arguments.name, quiet)?;
+    let how = if quiet { How::Quiet } else { How::Told };
+    let (package, manifest) = arguments.settings.pack(&arguments.path, arguments.name, how)?;
     let manifest = Manifest {
         min_warm: arguments.min_warm,
         max_concurrency: arguments.max_concurrency,

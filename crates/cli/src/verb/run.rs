@@ -78,7 +78,7 @@ fn use_once(
     ready: &Receiver<()>,
 ) -> Verdict {
     let name = "run";
-    let (package, manifest) = function.pack(path, name.to_owned(), false)?;
+    let (package, manifest) = function.pack(path, name.to_owned(), deploy::How::Fleeting)?;
     if ready.recv().is_err() {
         // The supervisor says why.
         return Ok(Exit::PlatformFailed);
