@@ -1,5 +1,6 @@
 //! Tables for people and JSON for programs.
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 use std::io::{self, Write};
@@ -22,21 +23,34 @@ pub struct Output {
     pub format: Format,
 }
 
-/// Prints a JSON document on a line of its own.
-pub fn json(value: &Value) -> io::Result<()> {
+/// Nobody reads standard output any more (`lichen ls | head -1`): the verb is done.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads what is printed")]
+pub struct Unheard;
+
+/// Prints bytes as they are.
+pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Unheard.into()),
+        written => written.context("cannot write to standard output"),
+    }
+}
+
+/// Prints a line.
+pub fn line(text: &str) -> anyhow::Result<()> {
+    bytes(format!("{text}\n").as_bytes())
+}
+
+/// Prints a JSON document.
+pub fn json(value: &Value) -> anyhow::Result<()> {
+    line(&serde_json::to_string_pretty(value)?)
 }
 
 /// Prints bytes as they are, and ends the line.
-pub fn answer(bytes: &[u8]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(bytes)?;
-    if !bytes.ends_with(b"\n") {
-        out.write_all(b"\n")?;
-    }
-    out.flush()
+pub fn answer(answer: &[u8]) -> anyhow::Result<()> {
+    let end: &[u8] = if answer.ends_with(b"\n") { b"" } else { b"\n" };
+    bytes(&[answer, end].concat())
 }
 
 /// Rows of cells under headings.
@@ -78,8 +92,8 @@ impl Table {
         cells.peek().is_some() && cells.all(|cell| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-'))
     }
 
-    pub fn print(&self) -> io::Result<()> {
-        io::stdout().lock().write_all(self.render().as_bytes())
+    pub fn print(&self) -> anyhow::Result<()> {
+        bytes(self.render().as_bytes())
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Every error is the platform's fault until it is marked as [`wrong`]: something the person who typed can put right.
 
+use crate::print::Unheard;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -48,6 +49,7 @@ pub fn wrong(message: impl Into<String>) -> anyhow::Error {
 pub fn conclude(verdict: Verdict) -> Exit {
     match verdict {
         Ok(exit) => exit,
+        Err(error) if error.is::<Unheard>() => Exit::Done,
         Err(error) => {
             eprintln!("lichen: {error:#}");
             if error.is::<Wrong>() { Exit::WrongUsage } else { Exit::PlatformFailed }

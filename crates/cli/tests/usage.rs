@@ -1,6 +1,6 @@
 //! What the binary says to those who type it, where no node is needed.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn lichen(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lichen"));
@@ -69,6 +69,16 @@ fn man_pages_and_completions_come_from_the_same_table() {
         let script = lichen(&["completions", shell]).stdout;
         assert!(text(&script).contains("deploy"), "{shell}");
     }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lichen"));
+    let mut child =
+        command.args(["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
 }
 
 #[test]

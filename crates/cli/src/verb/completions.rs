@@ -1,6 +1,7 @@
 //! `lichen completions`: for bash, zsh, fish and others, from the same table as the help.
 
 use crate::command::Lichen;
+use crate::print;
 use crate::verdict::{Exit, Verdict};
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
@@ -13,6 +14,8 @@ pub struct Arguments {
 }
 
 pub fn act(arguments: Arguments) -> Verdict {
-    clap_complete::generate(arguments.shell, &mut Lichen::command(), "lichen", &mut std::io::stdout().lock());
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut Lichen::command(), "lichen", &mut script);
+    print::bytes(&script)?;
     Ok(Exit::Done)
 }

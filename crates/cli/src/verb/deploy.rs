@@ -136,10 +136,10 @@ pub fn act(arguments: Arguments) -> Verdict {
     drop(step);
     match arguments.output.format {
         Format::Json => print::json(&serde_json::to_value(&function)?)?,
-        Format::Table => println!(
+        Format::Table => print::line(&format!(
             "{} {how}: {}, {}, {} MiB, {} s",
             function.function_name, function.runtime, function.handler, function.memory_size, function.timeout
-        ),
+        ))?,
     }
     Ok(Exit::Done)
 }

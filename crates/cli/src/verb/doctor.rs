@@ -22,7 +22,7 @@ pub fn act(arguments: Arguments) -> Verdict {
     let fit = doctor::is_fit(&checks);
     match arguments.output.format {
         Format::Json => print::json(&serde_json::json!({ "fit": fit, "checks": checks }))?,
-        Format::Table => print!("{}", report(&checks, fit)),
+        Format::Table => print::bytes(report(&checks, fit).as_bytes())?,
     }
     Ok(if fit { Exit::Done } else { Exit::PlatformFailed })
 }

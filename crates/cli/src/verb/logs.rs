@@ -1,10 +1,9 @@
 //! `lichen logs`: what a function has printed, and with `-f` what it prints.
 
 use crate::node::{Endpoint, explain};
-use crate::print::{Format, Output};
+use crate::print::{self, Format, Output};
 use crate::verdict::{Exit, Verdict};
 use clap::Args;
-use std::io::{ErrorKind, Write};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -26,18 +25,13 @@ pub struct Arguments {
 pub fn act(arguments: Arguments) -> Verdict {
     let client = arguments.node.client()?;
     let records = client.logs(&arguments.name, arguments.since.unwrap_or(0), arguments.follow).map_err(explain)?;
-    let mut out = std::io::stdout().lock();
     for record in records {
         let record = record?;
         let line = match arguments.output.format {
             Format::Json => serde_json::to_string(&record)?,
             Format::Table => format!("{} {}", api::time::rfc3339(record.time), record.message.trim_end_matches('\n')),
         };
-        match writeln!(out, "{line}") {
-            // `lichen logs … | head` has seen enough.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(Exit::Done),
-            written => written?,
-        }
+        print::line(&line)?;
     }
     Ok(Exit::Done)
 }

@@ -7,7 +7,7 @@ use api::Client;
 use api::node::{Function, Node};
 use clap::Args;
 use std::collections::HashMap;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -48,17 +48,15 @@ pub fn act(arguments: Arguments) -> Verdict {
         print::json(&serde_json::json!({ "node": now.node, "functions": now.functions }))?;
         return Ok(Exit::Done);
     }
-    let mut out = std::io::stdout();
-    if arguments.once || !out.is_terminal() {
-        out.write_all(render(&now, None).as_bytes())?;
+    if arguments.once || !std::io::stdout().is_terminal() {
+        print::bytes(render(&now, None).as_bytes())?;
         return Ok(Exit::Done);
     }
     let mut before = None;
-    write!(out, "{CLEAR}")?;
+    print::bytes(CLEAR.as_bytes())?;
     loop {
         let text = render(&now, before.as_ref()).replace('\n', ERASE_LINE);
-        write!(out, "{HOME}{text}{ERASE_BELOW}")?;
-        out.flush()?;
+        print::bytes(format!("{HOME}{text}{ERASE_BELOW}").as_bytes())?;
         pause(INTERVAL);
         before = Some(std::mem::replace(&mut now, look(&client)?));
     }
@@ -72,9 +70,12 @@ fn render(now: &Look, before: Option<&Look>) -> String {
         format!("waiting for {}", node.waiting_for.join(", "))
     };
     let mut text = format!(
-        "lichen {} · {state} · {} functions · {} of {} invocations at once\n\n",
+        "lichen {} · {state} · {} · {} of {} invocations at once\n\n",
         node.version,
-        now.functions.len(),
+        match now.functions.len() {
+            1 => "1 function".to_owned(),
+            count => format!("{count} functions"),
+        },
         node.concurrency.busy,
         node.concurrency.limit
     );
