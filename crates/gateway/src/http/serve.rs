@@ -11,16 +11,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// Pause after an accept that failed for want of descriptors or memory: the next would fail as well.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a client that has connected and asked nothing may still ask when the node ends.
-const LAST_CALL: Duration = Duration::from_millis(100);
+const LAST_CALL: Duration = Duration::from_millis(250);
 /// What a connection too many is told.
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n\
     x-amzn-ErrorType: ServiceException\r\nConnection: close\r\nContent-Length: 118\r\n\r\n\
@@ -72,22 +71,23 @@ async fn serve(
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(http.idle_s.max(1)));
     builder.max_buf_size(http.head_max.max(8192));
-    let has_asked = AtomicBool::new(false);
+    let asked = Notify::new();
     let service = service_fn(|request| {
-        has_asked.store(true, Relaxed);
+        asked.notify_one();
         route::answer(gateway.clone(), peer, request)
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        () = drain.begun() => {
-            connection.as_mut().graceful_shutdown();
-            if !has_asked.load(Relaxed) && timeout(LAST_CALL, connection.as_mut()).await.is_err() && !has_asked.load(Relaxed) {
-                return;
+        () = drain.begun() => tokio::select! {
+            result = connection.as_mut() => result,
+            // Whoever has only just come is told that the node ends, instead of being cut off.
+            _ = timeout(LAST_CALL, asked.notified()) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
             }
-            connection.await
-        }
+        },
     };
     if let Err(error) = result {
         tracing::debug!(%peer, %error, "a connection broke");
