@@ -21,7 +21,7 @@ use crate::http::{Connection, Request};
 use crate::machine::Machine;
 use crate::node::{Node, Settings};
 use judge::{Surprise, unexplained};
-use kills::{Kill, kill_somebody};
+use kills::{Kill, kill, victim};
 use ledger::Occupied;
 use lot::Lot;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -87,7 +87,15 @@ fn load(node: &Node, count: usize, kills: usize, seed: u64) -> Result<(Seen, Vec
             while begun.load(Relaxed) < due && !clients.iter().any(|client| client.is_finished()) {
                 crate::pause(Duration::from_millis(2));
             }
-            killed.extend(kill_somebody(supervisor, &mut lot));
+            let part = victim(number - 1, &mut lot);
+            // Where there is nobody of that kind at the moment, the next moment will do.
+            while !clients.iter().any(|client| client.is_finished()) {
+                if let Some(kill) = kill(part, supervisor, &mut lot) {
+                    killed.push(kill);
+                    break;
+                }
+                crate::pause(Duration::from_millis(2));
+            }
         }
         let mut seen = Seen::default();
         for client in clients {
@@ -137,7 +145,7 @@ fn rest(node: &Node, before: Option<&Occupied>) -> Result<Occupied, BenchError> 
     loop {
         let instances = node.client.node_functions()?.iter().map(|f| f.instances.idle + f.instances.busy).sum::<u64>();
         let now = Occupied::look(node.pid());
-        same = if now.processes == last.processes { same + 1 } else { 0 };
+        same = if now.parts == last.parts { same + 1 } else { 0 };
         let settled = instances == 0 && same > 20;
         let as_before = before.is_none_or(|before| now.growth_since(before).is_empty());
         if (settled && as_before) || Instant::now() > until {

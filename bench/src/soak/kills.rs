@@ -19,15 +19,23 @@ impl Kill {
     }
 }
 
-/// Kills somebody; nothing where there is nobody of the kind that was drawn.
-pub fn kill_somebody(supervisor: u32, lot: &mut Lot) -> Option<Kill> {
-    let part = match lot.below(20) {
+/// Who is killed first, so that a short soak has all of them.
+const FIRST: [Part; 5] = [Part::Instance, Part::Worker, Part::Template, Part::Nursery, Part::Init];
+
+/// Who is killed as number `number`, which counts from 0.
+pub fn victim(number: usize, lot: &mut Lot) -> Part {
+    let drawn = match lot.below(20) {
         0..13 => Part::Instance,
         13..16 => Part::Template,
         16 => Part::Init,
         17 => Part::Nursery,
         _ => Part::Worker,
     };
+    FIRST.get(number).copied().unwrap_or(drawn)
+}
+
+/// Kills one of this kind; nothing where there is none.
+pub fn kill(part: Part, supervisor: u32, lot: &mut Lot) -> Option<Kill> {
     let census = Census::take(supervisor);
     let all: Vec<u32> = census.of(part).map(|process| process.pid).collect();
     let pid = i32::try_from(*all.get(lot.below(all.len()))?).ok().and_then(Pid::from_raw)?;

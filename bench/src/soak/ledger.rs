@@ -6,12 +6,15 @@ use std::fmt;
 /// MiB by which a daemon's memory may differ: what an allocator keeps.
 const MEMORY_SLACK: f64 = 8.0;
 
+const PARTS: [&str; 3] = ["templates", "slots", "instances"];
+
 /// A node at rest.
 #[derive(Clone, Debug, Default)]
 pub struct Occupied {
     /// Daemons by name: descriptors, private MiB.
     pub daemons: Vec<(&'static str, usize, f64)>,
-    pub processes: usize,
+    /// Templates, slots, instances.
+    pub parts: [usize; 3],
     pub cgroups: usize,
     pub mounts: usize,
 }
@@ -32,7 +35,7 @@ impl Occupied {
         let worker = census.of(Part::Worker).next().map_or(0, |process| process.pid);
         Self {
             daemons: daemons.collect(),
-            processes: census.processes.len(),
+            parts: [Part::Template, Part::Slot, Part::Instance].map(|part| census.of(part).count()),
             cgroups: census::cgroups(worker),
             mounts: census::mounts(worker),
         }
@@ -46,7 +49,9 @@ impl Occupied {
                 growth.push(format!("{what}: {before} before, {now} now"));
             }
         };
-        compare("processes", before.processes, self.processes);
+        for (what, (before, now)) in PARTS.iter().zip(before.parts.iter().zip(self.parts)) {
+            compare(what, *before, now);
+        }
         compare("cgroups", before.cgroups, self.cgroups);
         compare("mounts", before.mounts, self.mounts);
         for ((name, descriptors, memory), (_, old_descriptors, old_memory)) in self.daemons.iter().zip(&before.daemons)
@@ -67,7 +72,10 @@ impl fmt::Display for Occupied {
         for (name, descriptors, memory) in &self.daemons {
             write!(f, "{name} {memory:.1} MiB and {descriptors} descriptors, ")?;
         }
-        write!(f, "{} processes, {} cgroups, {} mounts", self.processes, self.cgroups, self.mounts)
+        for (name, count) in PARTS.iter().zip(self.parts) {
+            write!(f, "{count} {name}, ")?;
+        }
+        write!(f, "{} cgroups, {} mounts", self.cgroups, self.mounts)
     }
 }
 
@@ -77,11 +85,11 @@ mod tests {
 
     #[test]
     fn growth_is_told_and_shrinking_is_not() {
-        let before = Occupied { daemons: vec![("gateway", 10, 20.0)], processes: 5, cgroups: 8, mounts: 30 };
+        let before = Occupied { daemons: vec![("gateway", 10, 20.0)], parts: [1, 2, 3], cgroups: 8, mounts: 30 };
         assert!(before.growth_since(&before).is_empty());
-        let less = Occupied { daemons: vec![("gateway", 9, 25.0)], processes: 4, cgroups: 8, mounts: 30 };
+        let less = Occupied { daemons: vec![("gateway", 9, 25.0)], parts: [1, 2, 0], cgroups: 8, mounts: 30 };
         assert!(less.growth_since(&before).is_empty());
-        let more = Occupied { daemons: vec![("gateway", 11, 40.0)], processes: 6, cgroups: 9, mounts: 31 };
+        let more = Occupied { daemons: vec![("gateway", 11, 40.0)], parts: [1, 3, 3], cgroups: 9, mounts: 31 };
         assert_eq!(more.growth_since(&before).len(), 5);
         assert!(Occupied::look(std::process::id()).to_string().starts_with("supervisor "));
     }

@@ -15,8 +15,10 @@ pub enum RunError {
     Ground(#[from] OpenError),
     #[error("no event loop")]
     Loop(#[source] io::Error),
+    #[error("the process that makes sandboxes has ended unasked")]
+    NurseryLost,
     #[error("the conversation with the control plane broke")]
-    Talk(#[from] TalkError),
+    Talk(#[source] TalkError),
 }
 
 /// Runs the worker until its control plane or its supervisor is gone. Must be called before the process has a second
@@ -32,12 +34,13 @@ pub fn run(settings: &Settings, socket: OwnedFd, lifeline: OwnedFd) -> Result<()
         let serving = tokio::spawn(serve(backend, server));
         let stop = serving.abort_handle();
         let result = tokio::select! {
-            result = serving => result.unwrap_or(Ok(())),
+            result = serving => result.unwrap_or(Ok(())).map_err(RunError::Talk),
             _ = lifeline.readable() => Ok(()),
+            () = containers.lost() => Err(RunError::NurseryLost),
         };
         stop.abort();
         containers.end_all();
         Arc::clone(&containers).close().await;
-        Ok(result?)
+        result
     })
 }

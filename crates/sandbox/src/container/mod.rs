@@ -51,7 +51,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// The first user id of the first sandbox, where the worker is root: far above those of people and packages.
 const FIRST_ID: u32 = 1 << 28;
@@ -151,6 +151,8 @@ pub struct Containers {
     next: AtomicU64,
     /// The inits of all sandboxes ever made that may still live.
     inits: Mutex<Vec<OwnedFd>>,
+    /// Told when the nursery is gone.
+    lost: Notify,
 }
 
 type Made = Result<OwnedFd, String>;
@@ -180,18 +182,26 @@ impl Containers {
             way_out: WayOut::new(ground.single_user, ground.resolver),
             next: AtomicU64::new(0),
             inits: Mutex::default(),
+            lost: Notify::new(),
         });
         let listener = Arc::downgrade(&containers);
         tokio::spawn(async move {
             while let Some(containers) = listener.upgrade() {
-                let Ok((made, descriptors)) = containers.nursery.hear().await else { return };
-                containers.made(made, descriptors);
+                match containers.nursery.hear().await {
+                    Ok((made, descriptors)) => containers.made(made, descriptors),
+                    Err(_) => return containers.lost.notify_one(),
+                }
             }
         });
         if let Some(tree) = &containers.tree {
             tokio::spawn(sweep(Arc::downgrade(tree)));
         }
         Ok(containers)
+    }
+
+    /// Waits until the nursery is gone: then no sandbox can be made any more, and those that live are best ended.
+    pub async fn lost(&self) {
+        self.lost.notified().await;
     }
 
     /// Ends every sandbox at once, with all that runs in it.
