@@ -3,7 +3,7 @@
 //! ```text
 //!            MakeSlot           SlotMade [attach]
 //!  (wanted) ─────────▶ making ───────────────────▶ ready ─▶ taken by an instance ─▶ buried ─▶ group removed
-//!                        ╰─ SlotNotMade: a waiting start fails                        (once the slot's process 1 is gone)
+//!                        ╰─ SlotNotMade: a waiting start fails     ╰─ too many ────▶ (once the slot's process 1 is gone)
 //! ```
 
 use super::egress;
@@ -188,13 +188,19 @@ impl Shared {
         });
     }
 
-    /// Orders what is missing to the number of ready slots that is wanted.
-    pub(super) fn top_up(&self) {
+    /// Orders what is missing to the number of ready slots that is wanted, or removes what is too many.
+    pub(super) fn top_up(self: &Arc<Self>) {
         let target = self.target.load(Ordering::Relaxed);
-        let (ready, making) = {
-            let state = self.state();
-            (state.ready.len(), state.making.len())
+        let (ready, making, spare) = {
+            let mut state = self.state();
+            let keep = state.ready.len().min(target);
+            let spare = state.ready.split_off(keep);
+            (keep, state.making.len(), spare)
         };
+        for slot in spare {
+            let _ = os::pidfd::kill(&slot.process);
+            self.bury(slot.id, slot.group);
+        }
         for _ in ready + making..target {
             if self.order_slot().is_err() {
                 return;

@@ -20,6 +20,7 @@ pub const CASES: &[Case] = &[
     case!(an_exit_is_reported),
     case!(an_instance_can_be_ended),
     case!(retiring_leaves_nothing),
+    case!(slots_that_are_too_many_go),
     case!(a_discarded_template_takes_its_instances_along),
     case!(children_are_not_charged_to_their_template),
 ];
@@ -229,6 +230,19 @@ async fn retiring_leaves_nothing(bench: &Bench) {
         assert!(usage.memory_peak > 0 || before.0 == 0, "memory is accounted for");
     }
     assert_eq!(settled_footprint(Some(before)).await, before);
+}
+
+async fn slots_that_are_too_many_go(bench: &Bench) {
+    let template = bench.generic().await;
+    template.reserve(1);
+    let before = settled_footprint(None).await;
+    template.reserve(9);
+    let more = settled_footprint(None).await;
+    assert!(more.0 >= before.0 && more.1 > before.1, "{before:?} {more:?}");
+    template.reserve(1);
+    assert_eq!(settled_footprint(Some(before)).await, before);
+    let mut probe = bench.start(&template).await;
+    probe.reply(json!({"do": "echo", "value": 1})).await;
 }
 
 async fn a_discarded_template_takes_its_instances_along(bench: &Bench) {
