@@ -16,8 +16,18 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 pub struct Stock {
     /// Open for reading only: a child opens them anew.
     pub files: Vec<RawFd>,
-    /// What parent and child must not share, as sentences' ends: `descriptor 7 (socket:[1234])`.
-    pub foreign: Vec<(RawFd, String)>,
+    /// What parent and child must not share.
+    pub foreign: Vec<Foreign>,
+}
+
+/// An open file that is not to be shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    pub number: RawFd,
+    /// As a sentence's end: `descriptor 7 (socket:[1234])`.
+    pub what: String,
+    /// By which a pipe or a socket is told from another at the same number. Epolls and events share theirs.
+    inode: (u64, u64),
 }
 
 /// Looks at every open descriptor of this process but the standard streams and `known`.
@@ -46,19 +56,22 @@ fn borrow(number: RawFd) -> Option<BorrowedFd<'static>> {
 }
 
 fn sort(stock: &mut Stock, number: RawFd, open: BorrowedFd<'_>) {
-    let kind = fstat(open).map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode));
+    let Ok(stat) = fstat(open) else { return };
+    let kind = FileType::from_raw_mode(stat.st_mode);
     let reads_only = fcntl_getfl(open).is_ok_and(|flags| flags.intersection(OFlags::RWMODE) == OFlags::RDONLY);
     match kind {
         FileType::RegularFile | FileType::Directory if reads_only => stock.files.push(number),
         FileType::CharacterDevice => {}
-        _ => stock.foreign.push((number, describe(number))),
+        _ => {
+            let what = format!("descriptor {number} ({})", name(number));
+            stock.foreign.push(Foreign { number, what, inode: (stat.st_dev, stat.st_ino) });
+        }
     }
 }
 
-fn describe(number: RawFd) -> String {
+fn name(number: RawFd) -> String {
     let link = readlink(format!("/proc/self/fd/{number}"), Vec::new());
-    let name = link.map_or_else(|_| "unknown".into(), |link| link.to_string_lossy().into_owned());
-    format!("descriptor {number} ({name})")
+    link.map_or_else(|_| "unknown".into(), |link| link.to_string_lossy().into_owned())
 }
 
 /// Gives this process an open file of its own for each of these descriptors, at the same number and position.
@@ -70,7 +83,8 @@ pub fn reopen(files: &[RawFd]) -> io::Result<()> {
         if let Ok(position) = seek(shared, SeekFrom::Current(0)) {
             seek(&own, SeekFrom::Start(position))?;
         }
-        replace(number, &own)?;
+        let closes = fcntl_getfd(shared)?.contains(FdFlags::CLOEXEC);
+        replace(number, &own, closes)?;
     }
     Ok(())
 }
@@ -82,13 +96,15 @@ pub fn blind(stock: &Stock) -> io::Result<()> {
         return Ok(());
     }
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, 0.into())?;
-    let same = stock.foreign.iter().filter(|(number, what)| describe(*number) == *what);
-    same.map(|(number, _)| *number).try_for_each(|number| replace(number, &null))
+    let same = |foreign: &&Foreign| {
+        // SAFETY: whether the number is open is asked right here.
+        let stat = fstat(unsafe { BorrowedFd::borrow_raw(foreign.number) });
+        stat.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == foreign.inode)
+    };
+    stock.foreign.iter().filter(same).try_for_each(|foreign| replace(foreign.number, &null, true))
 }
 
-fn replace(number: RawFd, with: &OwnedFd) -> io::Result<()> {
-    let Some(old) = borrow(number) else { return Ok(()) };
-    let closes = fcntl_getfd(old)?.contains(FdFlags::CLOEXEC);
+fn replace(number: RawFd, with: &OwnedFd, closes: bool) -> io::Result<()> {
     // SAFETY: whoever owns this number goes on owning it: it is replaced, never closed.
     let mut target = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
     let flags = if closes { rustix::io::DupFlags::CLOEXEC } else { rustix::io::DupFlags::empty() };
@@ -109,12 +125,12 @@ mod tests {
         let zero = std::fs::File::open("/dev/zero").unwrap();
         let (socket, _other) = os::seqpacket::pair().unwrap();
         let stock = take_stock(&[]).unwrap();
-        let foreign = |fd: RawFd| stock.foreign.iter().any(|(number, _)| *number == fd);
+        let foreign = |fd: RawFd| stock.foreign.iter().any(|foreign| foreign.number == fd);
         assert!(stock.files.contains(&read.as_raw_fd()));
         assert!(foreign(written.as_file().as_raw_fd()));
         assert!(!foreign(zero.as_raw_fd()) && !stock.files.contains(&zero.as_raw_fd()));
-        let named = stock.foreign.iter().find(|(number, _)| *number == socket.as_raw_fd()).unwrap();
-        assert!(named.1.contains("socket:"), "{}", named.1);
+        let named = stock.foreign.iter().find(|foreign| foreign.number == socket.as_raw_fd()).unwrap();
+        assert!(named.what.contains("socket:"), "{}", named.what);
     }
 
     #[test]
@@ -135,13 +151,12 @@ mod tests {
     fn a_blinded_descriptor_reaches_nobody() {
         let (ours, theirs) = os::seqpacket::pair().unwrap();
         let (replaced, _other) = os::seqpacket::pair().unwrap();
-        let number = |of: &OwnedFd| of.as_raw_fd();
-        let before = |of: &OwnedFd| (number(of), describe(number(of)));
-        let stock = Stock { files: Vec::new(), foreign: vec![before(&ours), before(&replaced)] };
-        replace(number(&replaced), &os::memfd::sealed("cfork-test", 4096).unwrap()).unwrap();
+        let mut stock = Stock::default();
+        [&ours, &replaced].into_iter().for_each(|open| sort(&mut stock, open.as_raw_fd(), open.as_fd()));
+        replace(replaced.as_raw_fd(), &os::memfd::sealed("cfork-test", 4096).unwrap(), true).unwrap();
         blind(&stock).unwrap();
         assert_eq!(os::seqpacket::receive(&theirs, &mut [0; 8], &mut Vec::new()).unwrap(), 0);
         assert_eq!(rustix::io::read(ours.as_fd(), &mut [0; 8]).unwrap(), 0);
-        assert!(describe(number(&replaced)).contains("cfork-test"), "what has taken its place stays");
+        assert!(name(replaced.as_raw_fd()).contains("cfork-test"), "what has taken its place stays");
     }
 }

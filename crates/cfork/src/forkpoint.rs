@@ -97,10 +97,13 @@ impl ForkPoint {
             let value = match unsafe { fork_into_slot(slot, entrances(&request)) } {
                 Ok(Entered::Child) => {
                     let stock = std::mem::take(&mut self.stock);
-                    // Freeing this much makes the C library tidy its heap: it would touch, and so copy, all of it.
+                    // Freeing this much makes the C library tidy its heap: it would touch, and so copy, all of it. Nor is
+                    // the stock freed.
                     std::mem::take(&mut self.buffer).leak();
                     drop(self);
-                    return Ok(settle(request, &stock, template));
+                    let child = settle(request, &stock, template);
+                    std::mem::forget(stock);
+                    return Ok(child);
                 }
                 Ok(Entered::Template(pid)) => pid.into(),
                 Err(error) => -i64::from(error.raw_os_error().unwrap_or(libc::EIO)),

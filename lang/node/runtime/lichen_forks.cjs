@@ -1,8 +1,8 @@
 // What makes the children of a template differ, and how they end.
 //
-// Random numbers: Math.random is replaced by a generator that children reseed (V8's own cannot be), and OpenSSL is
-// reseeded. Numbers that node:crypto has drawn ahead of time are thrown away. It does not reseed generators that
-// libraries or functions have made for themselves: what a template draws from is copied.
+// Random numbers: Math.random is replaced by a generator that children reseed (V8's own cannot be), and what node:crypto
+// has drawn ahead of time is thrown away (OpenSSL notices a fork by itself). It does not reseed generators that libraries
+// or functions have made for themselves: what a template draws from is copied.
 'use strict';
 
 const crypto = require('node:crypto');
@@ -74,9 +74,9 @@ function watch(name, what) {
   }
 }
 
-/** `ending(status)` is called in place of ending the process; nothing brings the usual way back. */
+/** `ending(status)` is called in place of ending the process. */
 function atExit(ending) {
-  leave = ending ?? ((status) => native.exit(status));
+  leave = ending;
 }
 
 /** A child's first step: what siblings would otherwise share, and what it would otherwise take for its own. */
@@ -88,7 +88,6 @@ function differ() {
   drawn.uuids = false;
   drawn.integers = false;
   Object.defineProperty(process, 'pid', { value: native.pid(), configurable: true, enumerable: true });
-  atExit(null);
 }
 
 module.exports = { install, atExit, differ };

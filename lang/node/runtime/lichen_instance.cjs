@@ -54,6 +54,12 @@ function serve(loaded, its) {
   turn();
 }
 
+/** As if nothing had been served: a rehearsal is over. */
+function forget() {
+  handler = undefined;
+  current = null;
+}
+
 /** Ends the process by an error of the function's: the invocation's, if there is one. */
 function end(error, status) {
   if (current !== null) native.fail(JSON.stringify(errors.describe(error)));
@@ -90,4 +96,4 @@ function setTrace(id) {
   traced = id !== '';
 }
 
-module.exports = { catchAll, failToLoad, serve };
+module.exports = { catchAll, failToLoad, serve, forget };

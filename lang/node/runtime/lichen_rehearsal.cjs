@@ -1,38 +1,71 @@
-// What a first request would run first, run in the template: its children find code compiled and caches filled.
+// What a child will do first, done in the template: children find code compiled and caches filled, and what is not
+// written again stays shared between them.
+//
+//   stage: a channel of the template's own ─► begin, as a child does ─► invocations by the bell ─► unstage
 //
 // It runs nothing of the function's.
 'use strict';
 
 const fs = require('node:fs');
+const v8 = require('node:v8');
 
-const { answer } = require('./lichen_answer.cjs');
+const native = require('./lichen.node');
+const instance = require('./lichen_instance.cjs');
 const logging = require('./lichen_logging.cjs');
-const { Settings, load } = require('./lichen_function.cjs');
 
-const RUNS = 24;
+const STARTS = 30;
+const INVOCATIONS = 40;
+// Which of the starts load a module of the other kind.
+const EVERY = 6;
 const EVENT = '{"key": "value", "numbers": [1, 2.5, true, null], "nested": {"text": "\\u00e9"}}';
 const CONFIG = {
   function_name: 'rehearsal',
   function_version: '$LATEST',
-  handler: 'rehearsal.handler',
+  function_arn: 'arn',
   memory_mib: 128,
-  log_group: '',
-  log_stream: '',
+  timeout_s: 3,
+  region: 'us-east-1',
+  log_group: '/aws/lambda/rehearsal',
+  log_stream: '2000/01/01/[$LATEST]0',
+  initialization_type: 'on-demand',
+  runtime: 'nodejs',
+  environment: { KEY: 'value' },
 };
 const COMMON_JS = "'use strict';\nconst path = require('node:path');\nexports.handler = async (event) => path.basename('a');\n";
 const ES_MODULE = "import path from 'node:path';\nexport const handler = async (event) => path.basename('a');\n";
 
-/** Rehearses requests, and the loading of a function where children will do one. */
-async function run(loads) {
-  const settings = new Settings(CONFIG);
-  const invocation = [EVENT, 0, 'request', 'arn', '', '', '', ''];
-  for (let i = 0; i < RUNS; i += 1) {
-    await new Promise((resolve) => {
-      answer(handle, settings, invocation, () => {}, resolve);
-    });
+/** Rehearses starts: of `settings`' function, with another handler, or of functions that are loaded first. */
+async function run(begin, settings) {
+  // Code that was compiled for a rehearsal is not to be thrown away before it is used.
+  v8.setFlagsFromString('--no-flush-bytecode');
+  const folder = settings === null ? fs.mkdtempSync('/tmp/lichen-rehearsal-') : null;
+  try {
+    for (let i = 0; i < STARTS; i += 1) {
+      const config = settings === null ? write(folder, i) : again(settings, i);
+      await perform(() => begin(config, settings, settings && handle));
+    }
+  } finally {
+    if (folder !== null) fs.rmSync(folder, { recursive: true });
   }
   logging.setRequest(undefined);
-  if (loads) await rehearseLoading();
+}
+
+/** One start, and some invocations. */
+async function perform(start) {
+  native.stage();
+  native.cue(EVENT);
+  start();
+  for (let i = 0; i < INVOCATIONS; i += 1) {
+    await answered();
+    native.cue(EVENT);
+  }
+  await answered();
+  native.unstage();
+  instance.forget();
+}
+
+async function answered() {
+  while (!native.heard()) await new Promise(setImmediate);
 }
 
 async function handle(event, context) {
@@ -40,23 +73,17 @@ async function handle(event, context) {
   return { statusCode: 200, body: event };
 }
 
-async function rehearseLoading() {
-  const folder = `/tmp/lichen-rehearsal-${process.pid}`;
-  try {
-    fs.mkdirSync(folder);
-  } catch {
-    return; // no writable /tmp: children load a little slower
-  }
-  try {
-    for (let i = 0; i < RUNS; i += 1) {
-      const [extension, text] = i % 8 === 0 ? ['mjs', ES_MODULE] : ['js', COMMON_JS];
-      fs.writeFileSync(`${folder}/run${i}.${extension}`, text);
-      await load(`${folder}/run${i}.handler`);
-      delete require.cache[`${folder}/run${i}.js`];
-    }
-  } finally {
-    fs.rmSync(folder, { recursive: true });
-  }
+/** A function that is nowhere else: its configuration. */
+function write(folder, i) {
+  const [extension, text] = i % EVERY === 0 ? ['mjs', ES_MODULE] : ['js', COMMON_JS];
+  const file = `${folder}/run${i}`;
+  fs.writeFileSync(`${file}.${extension}`, text);
+  return JSON.stringify({ ...CONFIG, handler: `${file}.handler` });
+}
+
+/** What a child of a dedicated template is told: something, or nothing. */
+function again(settings, i) {
+  return i % 2 === 0 ? '' : JSON.stringify({ log_stream: settings.logStream });
 }
 
 module.exports = { run };

@@ -37,16 +37,22 @@ async function run() {
   process.env.UV_THREADPOOL_SIZE = '1';
   await fs.promises.stat('/');
   const threads = native.threads();
-  forks.atExit((status) => giveUp(`the function ends its process when it is loaded (status ${status})`));
-  instance.catchAll(fail);
+  guard();
   const began = performance.now();
   report.missing = preload(config.preload ?? []);
   const { settings, handler } = await load(config.function);
   report.init_us = Math.round((performance.now() - began) * 1000);
-  await rehearsal.run(handler === null);
+  await rehearsal.run(begin, settings);
+  guard();
   report.reason = await comeToRest(threads);
   report.forkable = report.reason === null;
   begin(native.serve(JSON.stringify(report)), settings, handler);
+}
+
+/** What the function does to its process is the template's end. */
+function guard() {
+  forks.atExit((status) => giveUp(`the function ends its process when it is loaded (status ${status})`));
+  instance.catchAll(fail);
 }
 
 /** Reports why this template cannot be forked from, and waits to be ended. */
@@ -95,7 +101,7 @@ async function comeToRest(threads) {
   const obstacles = native.obstacles();
   if (obstacles.length > 0) return `open where the function or its libraries left it: ${obstacles.join(', ')}`;
   collectGarbage();
-  native.collapse();
+  native.fillHoles();
   return null;
 }
 
@@ -106,6 +112,8 @@ function collectGarbage() {
   v8.setFlagsFromString('--no-expose-gc');
   collect();
   collect();
+  // Looks at the whole heap, so what was put off is done: else children would sweep it, and copy it for that.
+  v8.getHeapCodeStatistics();
 }
 
 /** What still keeps the event loop busy after a while, of what a child would not have. */
@@ -121,6 +129,7 @@ async function settled() {
 /** The life of a child. */
 function begin(config, settings, handler) {
   forks.differ();
+  forks.atExit(native.exit);
   instance.catchAll(instance.failToLoad);
   if (handler !== null) {
     fn.resettle(settings, config === '' ? {} : JSON.parse(config));

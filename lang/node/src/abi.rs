@@ -44,6 +44,7 @@ unsafe extern "C" {
     pub fn napi_create_string_utf8(env: RawEnv, text: *const c_char, len: usize, result: *mut RawValue) -> c_int;
     pub fn napi_create_string_latin1(env: RawEnv, text: *const c_char, len: usize, result: *mut RawValue) -> c_int;
     pub fn napi_get_undefined(env: RawEnv, result: *mut RawValue) -> c_int;
+    pub fn napi_get_boolean(env: RawEnv, value: bool, result: *mut RawValue) -> c_int;
     pub fn napi_get_array_length(env: RawEnv, array: RawValue, result: *mut u32) -> c_int;
     pub fn napi_get_element(env: RawEnv, array: RawValue, index: u32, result: *mut RawValue) -> c_int;
     pub fn napi_set_element(env: RawEnv, array: RawValue, index: u32, value: RawValue) -> c_int;
@@ -101,6 +102,7 @@ unsafe extern "C" {
     pub fn uv_loop_fork(event_loop: *mut c_void) -> c_int;
     pub fn uv_poll_init(event_loop: *mut c_void, handle: *mut c_void, descriptor: c_int) -> c_int;
     pub fn uv_poll_start(handle: *mut c_void, events: c_int, callback: PollCallback) -> c_int;
+    pub fn uv_poll_stop(handle: *mut c_void) -> c_int;
     pub fn uv_ref(handle: *mut c_void);
     pub fn uv_unref(handle: *mut c_void);
     pub fn uv_update_time(event_loop: *mut c_void);

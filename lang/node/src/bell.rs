@@ -5,7 +5,7 @@
 
 use crate::abi::{self, Info, RawEnv, RawValue};
 use crate::value::{Env, Thrown, Value, call};
-use crate::{Role, with_role, wrong_role};
+use crate::with_instance;
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -33,11 +33,19 @@ pub fn keeps_loop(yes: bool) {
     unsafe { if yes { abi::uv_ref(handle) } else { abi::uv_unref(handle) } }
 }
 
+/// Waits no more.
+pub fn take_down() {
+    let handle = HANDLE.replace(std::ptr::null_mut());
+    if !handle.is_null() {
+        // SAFETY: the handle lives as long as the process, and this is its loop's thread.
+        unsafe { abi::uv_poll_stop(handle) };
+    }
+}
+
 /// `listen(callback: () => void)`: from now on `callback` is called when there may be an invocation.
 pub unsafe extern "C" fn listen(env: RawEnv, info: Info) -> RawValue {
     let body = |env: Env, [callback]: [Value; 1]| {
-        let descriptor = with_role(|role| {
-            let Role::Instance(instance) = role else { return Err(wrong_role()) };
+        let descriptor = with_instance(|instance| {
             instance.sleep_by_event();
             Ok(instance.bell().as_raw_fd())
         })?;

@@ -3,7 +3,7 @@
 use crate::abi::{Info, RawEnv, RawValue};
 use crate::bell;
 use crate::value::{Env, Thrown, Value, because, call};
-use crate::{Role, with_role, wrong_role};
+use crate::with_instance;
 use cfork::{Instance, Request};
 use interconnect::channel::SendError;
 use std::ffi::CString;
@@ -60,13 +60,6 @@ fn write(descriptor: RawFd, mut bytes: &[u8]) {
             Err(_) => return,
         }
     }
-}
-
-fn with_instance<T>(work: impl FnOnce(&mut Instance) -> Result<T, Thrown>) -> Result<T, Thrown> {
-    with_role(|role| match role {
-        Role::Instance(instance) => work(instance),
-        _ => Err(wrong_role()),
-    })
 }
 
 /// `ready()`

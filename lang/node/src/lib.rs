@@ -7,6 +7,7 @@
 //! | [`template`] | functions of a template: up to the fork point, and out of it |
 //! | [`instance`] | functions of an instance: take an invocation, answer it |
 //! | [`bell`] | the event loop's part in waiting for invocations |
+//! | [`stage`] | a channel from a template to itself, for rehearsals |
 //! | [`random`] | what makes siblings draw different numbers |
 //!
 //! What an event, a handler or an environment is, is for the JavaScript files in `runtime/` to know.
@@ -15,6 +16,7 @@ mod abi;
 mod bell;
 mod instance;
 mod random;
+mod stage;
 mod template;
 mod value;
 
@@ -26,6 +28,7 @@ use value::{Env, Thrown, Value};
 pub(crate) enum Role {
     Nothing,
     Template(template::Template),
+    Stage(Box<stage::Stage>),
     Instance(cfork::Instance),
 }
 
@@ -36,6 +39,15 @@ thread_local! {
 
 pub(crate) fn with_role<T>(work: impl FnOnce(&mut Role) -> Result<T, Thrown>) -> Result<T, Thrown> {
     ROLE.with_borrow_mut(work)
+}
+
+/// The same for what plays an instance.
+pub(crate) fn with_instance<T>(work: impl FnOnce(&mut cfork::Instance) -> Result<T, Thrown>) -> Result<T, Thrown> {
+    with_role(|role| match role {
+        Role::Instance(instance) => work(instance),
+        Role::Stage(stage) => work(&mut stage.instance),
+        _ => Err(wrong_role()),
+    })
 }
 
 pub(crate) fn wrong_role() -> Thrown {
@@ -56,13 +68,17 @@ pub extern "C" fn node_api_module_get_api_version_v1() -> i32 {
 pub unsafe extern "C" fn napi_register_module_v1(env: RawEnv, exports: RawValue) -> RawValue {
     // SAFETY: Node calls this with a handle scope open, in the environment's thread.
     let (env, object) = unsafe { (Env::new(env), Value::new(exports)) };
-    let methods: [(_, abi::Function); 17] = [
+    let methods: [(_, abi::Function); 21] = [
         (c"configure", template::configure),
         (c"threads", template::threads),
         (c"obstacles", template::obstacles),
-        (c"collapse", template::collapse),
+        (c"fillHoles", template::fill_holes),
         (c"serve", template::serve),
         (c"exit", template::exit),
+        (c"stage", stage::stage),
+        (c"cue", stage::cue),
+        (c"heard", stage::heard),
+        (c"unstage", stage::unstage),
         (c"pid", instance::pid),
         (c"seed", random::seed),
         (c"environment", instance::environment),

@@ -5,13 +5,12 @@ use crate::value::{Env, Thrown, Value, because, call};
 use crate::{Role, with_role, wrong_role};
 use cfork::descriptors;
 use cfork::forkpoint::{self, ForkPoint, ServeError};
-use std::os::fd::RawFd;
 
 /// A template before its fork point.
 pub struct Template {
     point: ForkPoint,
     /// What Node.js had open before anybody else could: its event loops, which a child makes anew.
-    own: Vec<(RawFd, String)>,
+    own: Vec<descriptors::Foreign>,
 }
 
 /// `configure(): string`
@@ -55,17 +54,17 @@ impl Template {
     /// `/dev/null` in its place, and make their own.
     fn obstacles(&mut self) -> std::io::Result<Vec<String>> {
         let stock = self.point.take_stock(&[])?;
-        let foreign = stock.foreign.iter().filter(|open| !self.own.contains(open)).map(|(_, what)| what.clone());
+        let foreign = stock.foreign.iter().filter(|open| !self.own.contains(open)).map(|open| open.what.clone());
         let shared = cfork::memory::shared()?;
         let memory = shared.iter().map(|area| format!("memory shared with other processes ({})", area.name));
         Ok(foreign.chain(memory).collect())
     }
 }
 
-/// `collapse()`
-pub unsafe extern "C" fn collapse(env: RawEnv, info: Info) -> RawValue {
+/// `fillHoles()`
+pub unsafe extern "C" fn fill_holes(env: RawEnv, info: Info) -> RawValue {
     let body = |env: Env, []: [Value; 0]| {
-        cfork::memory::collapse().map_err(|e| because("the heap stays as it is")(&e))?;
+        cfork::memory::fill_holes();
         env.undefined()
     };
     // SAFETY: Node passes its own.

@@ -94,6 +94,11 @@ impl Env {
         self.made(|value| unsafe { abi::napi_get_undefined(self.0, value) })
     }
 
+    pub fn truth(self, is: bool) -> Result<Value, Thrown> {
+        // SAFETY: as above.
+        self.made(|value| unsafe { abi::napi_get_boolean(self.0, is, value) })
+    }
+
     pub fn number(self, number: f64) -> Result<Value, Thrown> {
         // SAFETY: as above.
         self.made(|value| unsafe { abi::napi_create_double(self.0, number, value) })

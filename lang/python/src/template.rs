@@ -67,7 +67,7 @@ pub fn obstacles() -> Result<Object, Raised> {
     let stock = point.take_stock(&[]).map_err(|e| because("the open descriptors cannot be listed")(&e))?;
     let shared = cfork::memory::shared().map_err(|e| because("the mappings cannot be listed")(&e))?;
     let memory = shared.iter().map(|area| format!("memory shared with other processes ({})", area.name));
-    let obstacles: Vec<String> = stock.foreign.iter().map(|(_, what)| what.clone()).chain(memory).collect();
+    let obstacles: Vec<String> = stock.foreign.iter().map(|foreign| foreign.what.clone()).chain(memory).collect();
     Object::list(obstacles.iter().map(|text| Object::text(text.as_bytes())))
 }
 
