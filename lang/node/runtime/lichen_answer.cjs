@@ -13,6 +13,9 @@ const { Fault } = errors;
 // A character takes three bytes at most (a pair of surrogates four).
 const BYTES_MAX = 3;
 
+// Kept, for a collection of garbage would else take the shapes of its objects along, and children would make them anew.
+let last = null;
+
 /** An invocation that is being served. `finish(succeeded, body)` is called once. */
 class Answer {
   constructor(settings, finish) {
@@ -84,6 +87,7 @@ function answer(handler, settings, invocation, begin, finish) {
   } catch (error) {
     ours.fail(error);
   }
+  last = ours;
   return ours;
 }
 

@@ -20,6 +20,7 @@ const stateBytes = new Uint8Array(state.buffer);
 
 // What a template has drawn of what node:crypto keeps in store.
 const drawn = { uuids: false, integers: false };
+let pid;
 let leave = (status) => native.exit(status);
 
 function next() {
@@ -41,7 +42,8 @@ function random() {
 
 /** Takes the places of what could not be told from one sibling to the next, and of Node's way out. */
 function install() {
-  native.seed(stateBytes);
+  pid = native.differ(stateBytes);
+  Object.defineProperty(process, 'pid', { get: () => pid, configurable: true, enumerable: true });
   Object.defineProperty(Math, 'random', { value: random, writable: true, configurable: true });
   watch('randomUUID', 'uuids');
   watch('randomInt', 'integers');
@@ -81,13 +83,12 @@ function atExit(ending) {
 
 /** A child's first step: what siblings would otherwise share, and what it would otherwise take for its own. */
 function differ() {
-  native.seed(stateBytes);
+  pid = native.differ(stateBytes);
   if (drawn.uuids) for (let i = 0; i < UUIDS_AHEAD; i += 1) crypto.randomUUID();
   // A range that divides what is drawn: none is drawn twice.
   if (drawn.integers) for (let i = 0; i < INTEGERS_AHEAD; i += 1) crypto.randomInt(2 ** 32);
   drawn.uuids = false;
   drawn.integers = false;
-  Object.defineProperty(process, 'pid', { value: native.pid(), configurable: true, enumerable: true });
 }
 
 module.exports = { install, atExit, differ };

@@ -30,7 +30,7 @@ class Settings {
   }
 }
 
-/** Makes this process the place that the function expects: its settings. */
+/** Makes this process the place that the function expects, but for its folder: its settings. */
 function settle(config) {
   const settings = new Settings(config);
   const variables = environment(config, settings);
@@ -38,13 +38,11 @@ function settle(config) {
   // V8 and the module loader have looked at theirs when the template began.
   if (variables.TZ !== UTC) process.env.TZ = variables.TZ;
   if (variables.NODE_PATH !== NODE_PATH) Module._initPaths();
-  process.chdir(TASK_ROOT);
   return settings;
 }
 
 /** What is left to settle in a child of a dedicated template. */
 function resettle(settings, { log_stream: logStream }) {
-  process.chdir(TASK_ROOT);
   if (logStream === undefined) return;
   settings.logStream = logStream;
   process.env.AWS_LAMBDA_LOG_STREAM_NAME = logStream;
@@ -136,4 +134,4 @@ function explain(error, name) {
   return error;
 }
 
-module.exports = { Settings, NODE_PATH, settle, resettle, requireFromTask, load };
+module.exports = { TASK_ROOT, NODE_PATH, settle, resettle, requireFromTask, load };

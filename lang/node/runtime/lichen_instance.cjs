@@ -50,7 +50,6 @@ function serve(loaded, its) {
   settings = its;
   native.ready();
   catchAll(end);
-  native.listen(turn);
   turn();
 }
 
@@ -89,6 +88,8 @@ function invoke(invocation) {
   });
   if (!ended) current = begun;
 }
+
+native.listen(turn);
 
 function setTrace(id) {
   if (id !== '') process.env._X_AMZN_TRACE_ID = id;

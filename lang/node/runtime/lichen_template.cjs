@@ -31,6 +31,8 @@ async function run() {
   const config = JSON.parse(native.configure());
   process.execArgv.length = 0;
   logging.install();
+  process.chdir(fn.TASK_ROOT);
+  process.cwd(); // keeps it: children are there too
   process.env.NODE_PATH = fn.NODE_PATH;
   Module._initPaths();
   // libuv's thread pool begins with its first use: then its threads are told from the function's. One is enough here.

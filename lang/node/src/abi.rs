@@ -97,8 +97,6 @@ unsafe extern "C" {
     pub fn napi_get_uv_event_loop(env: RawEnv, result: *mut *mut c_void) -> c_int;
 
     pub fn uv_handle_size(kind: c_uint) -> usize;
-    pub fn uv_handle_get_data(handle: *const c_void) -> *mut c_void;
-    pub fn uv_handle_set_data(handle: *mut c_void, data: *mut c_void);
     pub fn uv_loop_fork(event_loop: *mut c_void) -> c_int;
     pub fn uv_poll_init(event_loop: *mut c_void, handle: *mut c_void, descriptor: c_int) -> c_int;
     pub fn uv_poll_start(handle: *mut c_void, events: c_int, callback: PollCallback) -> c_int;

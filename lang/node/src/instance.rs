@@ -7,7 +7,7 @@ use crate::with_instance;
 use cfork::{Instance, Request};
 use interconnect::channel::SendError;
 use std::ffi::CString;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 /// `environment(variables: string[])`: each `NAME=VALUE`.
 pub unsafe extern "C" fn environment(env: RawEnv, info: Info) -> RawValue {
@@ -26,12 +26,6 @@ pub unsafe extern "C" fn environment(env: RawEnv, info: Info) -> RawValue {
     };
     // SAFETY: Node passes its own.
     unsafe { call(env, info, body) }
-}
-
-/// `pid(): number`. Node.js asks for it once, when the template begins.
-pub unsafe extern "C" fn pid(env: RawEnv, info: Info) -> RawValue {
-    // SAFETY: Node passes its own.
-    unsafe { call(env, info, |env, []| env.number(std::process::id().into())) }
 }
 
 /// `print(descriptor: number, text: string | Uint8Array)`: all of it is written when this returns.
@@ -122,12 +116,24 @@ fn send(
 /// `take(): undefined | [event, deadline, request id, arn, trace id, client context, identity, tenant]`
 pub unsafe extern "C" fn take(env: RawEnv, info: Info) -> RawValue {
     let body = |env: Env, []: [Value; 0]| {
-        with_instance(|instance| match instance.poll().map_err(|e| because("the channel")(&e))? {
-            Some(request) => {
+        with_instance(|instance| {
+            if let Some(request) = instance.poll().map_err(|e| because("the channel")(&e))? {
                 bell::keeps_loop(false);
-                unpack(env, &request)
+                return unpack(env, &request);
             }
-            None => env.undefined(),
+            if bell::hangs() {
+                return env.undefined();
+            }
+            // Not before the first invocation was served, which has come along with the start of most.
+            bell::hang(instance.bell().as_raw_fd())?;
+            instance.sleep_by_event();
+            match instance.poll().map_err(|e| because("the channel")(&e))? {
+                Some(request) => {
+                    bell::keeps_loop(false);
+                    unpack(env, &request)
+                }
+                None => env.undefined(),
+            }
         })
     };
     // SAFETY: Node passes its own.

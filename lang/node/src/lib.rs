@@ -68,7 +68,7 @@ pub extern "C" fn node_api_module_get_api_version_v1() -> i32 {
 pub unsafe extern "C" fn napi_register_module_v1(env: RawEnv, exports: RawValue) -> RawValue {
     // SAFETY: Node calls this with a handle scope open, in the environment's thread.
     let (env, object) = unsafe { (Env::new(env), Value::new(exports)) };
-    let methods: [(_, abi::Function); 21] = [
+    let methods: [(_, abi::Function); 20] = [
         (c"configure", template::configure),
         (c"threads", template::threads),
         (c"obstacles", template::obstacles),
@@ -79,8 +79,7 @@ pub unsafe extern "C" fn napi_register_module_v1(env: RawEnv, exports: RawValue)
         (c"cue", stage::cue),
         (c"heard", stage::heard),
         (c"unstage", stage::unstage),
-        (c"pid", instance::pid),
-        (c"seed", random::seed),
+        (c"differ", random::differ),
         (c"environment", instance::environment),
         (c"print", instance::print),
         (c"ready", instance::ready),

@@ -1,4 +1,4 @@
-//! What makes siblings draw different numbers.
+//! What makes siblings differ: the numbers that they draw, and their own.
 //!
 //! OpenSSL is not touched: it seeds itself again where its process id has changed, which a child's always has
 //! (`cfork::forkpoint`).
@@ -6,11 +6,11 @@
 use crate::abi::{Info, RawEnv, RawValue};
 use crate::value::{Env, Thrown, Value, call};
 
-/// `seed(into: Uint8Array)`: fills up to 256 bytes from the kernel's generator.
-pub unsafe extern "C" fn seed(env: RawEnv, info: Info) -> RawValue {
+/// `differ(into: Uint8Array): number`: fills up to 256 bytes from the kernel's generator, and tells the process id.
+pub unsafe extern "C" fn differ(env: RawEnv, info: Info) -> RawValue {
     let body = |env: Env, [into]: [Value; 1]| {
         env.fill(into, draw)??;
-        env.undefined()
+        env.number(std::process::id().into())
     };
     // SAFETY: Node passes its own.
     unsafe { call(env, info, body) }

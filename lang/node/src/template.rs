@@ -96,6 +96,9 @@ pub unsafe extern "C" fn serve(env: RawEnv, info: Info) -> RawValue {
                 if failed != 0 {
                     return Err(Thrown::Because(format!("the event loop cannot be made anew ({failed})")));
                 }
+                // The template went there as well, so that JavaScript knows; but a slot has folders of its own.
+                rustix::process::chdir(cfork::protocol::TASK_ROOT)
+                    .map_err(|e| because("the folder of the code")(&e))?;
                 with_role(|role| {
                     *role = Role::Instance(child.instance);
                     Ok(())
