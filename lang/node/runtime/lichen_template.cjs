@@ -12,6 +12,7 @@ const vm = require('node:vm');
 const timers = require('node:timers/promises');
 
 const native = require('./lichen.node');
+const builtins = require('./lichen_builtins.cjs');
 const errors = require('./lichen_errors.cjs');
 const forks = require('./lichen_forks.cjs');
 const fn = require('./lichen_function.cjs');
@@ -31,6 +32,7 @@ async function run() {
   const config = JSON.parse(native.configure());
   process.execArgv.length = 0;
   logging.install();
+  builtins.load();
   process.chdir(fn.TASK_ROOT);
   process.cwd(); // keeps it: children are there too
   process.env.NODE_PATH = fn.NODE_PATH;

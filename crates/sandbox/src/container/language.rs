@@ -35,6 +35,7 @@ pub const SCRIPTS: &[RuntimeFile] = &[
     script!("python/runtime", "python", "lichen_template.py"),
     script!("python/runtime", "python", "template.py"),
     script!("node/runtime", "node", "lichen_answer.cjs"),
+    script!("node/runtime", "node", "lichen_builtins.cjs"),
     script!("node/runtime", "node", "lichen_context.cjs"),
     script!("node/runtime", "node", "lichen_errors.cjs"),
     script!("node/runtime", "node", "lichen_forks.cjs"),
