@@ -11,6 +11,7 @@ use crate::invocation::{self, Started};
 use crate::protocol::{self, Kind, Received};
 use interconnect::channel::Channel;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use thiserror::Error;
 
@@ -96,14 +97,12 @@ impl ForkPoint {
             // SAFETY: by the contract.
             let value = match unsafe { fork_into_slot(slot, entrances(&request)) } {
                 Ok(Entered::Child) => {
-                    let stock = std::mem::take(&mut self.stock);
+                    let stock = ManuallyDrop::new(std::mem::take(&mut self.stock));
                     // Freeing this much makes the C library tidy its heap: it would touch, and so copy, all of it. Nor is
                     // the stock freed.
                     std::mem::take(&mut self.buffer).leak();
                     drop(self);
-                    let child = settle(request, &stock, template);
-                    std::mem::forget(stock);
-                    return Ok(child);
+                    return Ok(settle(request, &stock, template));
                 }
                 Ok(Entered::Template(pid)) => pid.into(),
                 Err(error) => -i64::from(error.raw_os_error().unwrap_or(libc::EIO)),

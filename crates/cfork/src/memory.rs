@@ -5,8 +5,6 @@
 
 use std::io;
 
-const HUGE: usize = 2 << 20;
-
 /// One mapping of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Area {
@@ -32,10 +30,6 @@ impl Area {
             name: fields.nth(3).unwrap_or_default().to_owned(),
         })
     }
-
-    fn is_anonymous(&self) -> bool {
-        self.name.is_empty() || self.name == "[heap]" || self.name.starts_with("[anon")
-    }
 }
 
 /// Every mapping of this process.
@@ -46,19 +40,6 @@ pub fn areas() -> io::Result<Vec<Area>> {
 /// Writable memory that a child would share with its template instead of getting a copy.
 pub fn shared() -> io::Result<Vec<Area>> {
     Ok(areas()?.into_iter().filter(|area| area.shared && area.writable).collect())
-}
-
-/// Asks the kernel to back this process's private memory by huge pages, where it fills them: a fork copies one entry
-/// instead of 512. Memory that cannot be collapsed stays as it is.
-pub fn collapse() -> io::Result<()> {
-    for area in areas()?.iter().filter(|area| area.writable && !area.shared && area.is_anonymous()) {
-        let (start, end) = (area.start.next_multiple_of(HUGE), area.end / HUGE * HUGE);
-        if start < end {
-            // SAFETY: collapsing replaces pages by one that holds the same; the kernel checks the range.
-            unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_COLLAPSE) };
-        }
-    }
-    Ok(())
 }
 
 /// Makes what children allocate lie close together: fills every hole that the C library's heap (the first thread's) has,
@@ -112,12 +93,5 @@ mod tests {
         let mapping = os::mapping::Mapping::shared(&file, 4096).unwrap();
         let at = mapping.at(0) as usize;
         assert!(shared().unwrap().iter().any(|area| area.start == at));
-    }
-
-    #[test]
-    fn collapsed_memory_keeps_its_contents() {
-        let block: Vec<u8> = (0..8usize << 20).map(|i| (i >> 12) as u8).collect();
-        collapse().unwrap();
-        assert!(block.iter().enumerate().all(|(i, &byte)| byte == (i >> 12) as u8));
     }
 }
