@@ -15,6 +15,7 @@
 //! up as its last step.
 
 use os::ns::{self, Kinds};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -29,8 +30,28 @@ pub enum Entered {
 struct Handover<'a> {
     slot: BorrowedFd<'a>,
     entrances: &'a [OwnedFd],
+    /// Where the child may run.
+    processors: Option<CpuSet>,
     /// The child's pid, or the negated number of the error that prevented it.
     result: i64,
+}
+
+/// Keeps this thread on the processor that it is on: the processors that it could use until now.
+///
+/// A fork goes through the records of all pages. This processor has them in its cache; on another one, where an idle
+/// machine would put the intermediate, it takes up to twice as long.
+fn stay_here() -> Option<CpuSet> {
+    let processors = sched_getaffinity(None).ok()?;
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu());
+    sched_setaffinity(None, &here).ok().map(|()| processors)
+}
+
+fn go_anywhere(processors: Option<&CpuSet>) {
+    if let Some(processors) = processors {
+        // Who may not go elsewhere stays.
+        let _ = sched_setaffinity(None, processors);
+    }
 }
 
 /// Forks; the child comes to life in the namespaces of the process `slot`, and in the cgroups whose `entrances` these are.
@@ -42,9 +63,10 @@ struct Handover<'a> {
 /// The calling process must have one thread, or only further ones that the child will not miss: they do not exist in it,
 /// and locks that they hold stay locked.
 pub unsafe fn fork_into_slot(slot: impl AsFd, entrances: &[OwnedFd]) -> io::Result<Entered> {
-    let mut handover = Handover { slot: slot.as_fd(), entrances, result: 0 };
+    let mut handover = Handover { slot: slot.as_fd(), entrances, processors: stay_here(), result: 0 };
     // SAFETY: `intermediate` gets a pointer to a Handover that lives until it has returned or exited.
     let pid = unsafe { vfork_call(intermediate, (&raw mut handover).cast()) };
+    go_anywhere(handover.processors.as_ref());
     match pid {
         0 => Ok(Entered::Child),
         1.. => {

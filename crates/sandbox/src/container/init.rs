@@ -22,6 +22,8 @@ use std::path::Path;
 
 /// The longest order, in bytes.
 const ORDER_MAX: usize = 256;
+/// How much an init gives way to others.
+const NICENESS: i32 = 10;
 
 /// A step that failed, and how.
 pub(super) type StepError = (&'static str, io::Error);
@@ -66,6 +68,8 @@ pub(super) fn run(nursery: &Nursery, order: MakeSandbox, descriptors: Vec<OwnedF
             drop((control, log, code, entrances));
             process::close_all_but(&[&socket]);
             let Ok(children) = os::signal::descriptor(&[libc::SIGCHLD]) else { return };
+            // Slots are made ahead of need: whoever serves a request comes first.
+            let _ = rustix::process::nice(NICENESS);
             Init {
                 socket,
                 buffer: vec![0; ORDER_MAX],

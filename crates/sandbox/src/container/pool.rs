@@ -10,15 +10,18 @@ use super::egress;
 use super::message::ToInit;
 use super::template::{Shared, limits};
 use crate::SpawnError;
-use crate::spec::Limits;
-use os::cgroup::Group;
+use os::cgroup::{self, Group};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// How long after a start the slots it took are replaced: making them would take a core from the new instance.
-const REFILL_DELAY: Duration = Duration::from_millis(2);
+/// How long after the last start the slots that starts have taken are replaced: making one takes a core for a millisecond,
+/// which the new instances need.
+const QUIET: Duration = Duration::from_millis(4);
+/// Of the slots wanted, one in so many is there also while starts follow each other.
+const SHARE_KEPT: usize = 4;
+
 /// A ready container.
 pub(super) struct Slot {
     pub id: u64,
@@ -28,7 +31,14 @@ pub(super) struct Slot {
     /// The files by which its instance enters its cgroup.
     pub entrances: Vec<OwnedFd>,
     /// What the group is limited to.
-    pub limits: Limits,
+    pub limits: cgroup::Limits,
+}
+
+/// A container that is being made.
+pub(super) struct Making {
+    pub group: Option<Group>,
+    entrances: Vec<OwnedFd>,
+    limits: cgroup::Limits,
 }
 
 impl Shared {
@@ -44,7 +54,7 @@ impl Shared {
                 Err(error) => {
                     let _ = os::pidfd::kill(&process);
                     let made = self.state().making.remove(&id);
-                    self.bury(id, made.and_then(|(group, _)| group));
+                    self.bury(id, made.and_then(|making| making.group));
                     self.state().refusal = Some(SpawnError::Attach(error));
                 }
             }
@@ -54,13 +64,13 @@ impl Shared {
 
     fn slot_ready(self: &Arc<Self>, id: u64, process: OwnedFd) {
         let mut state = self.state();
-        let Some((group, entrances)) = state.making.remove(&id) else { return };
+        let Some(Making { group, entrances, limits }) = state.making.remove(&id) else { return };
         if state.gone.contains(&id) {
             // It has ended while it was attached.
             drop(state);
             return self.bury(id, group);
         }
-        state.ready.push_back(Slot { id, process, group, entrances, limits: self.spec.limits });
+        state.ready.push_back(Slot { id, process, group, entrances, limits });
     }
 
     pub(super) fn slot_ended(self: Arc<Self>, id: u64) {
@@ -93,7 +103,7 @@ impl Shared {
             state.refusal = Some(SpawnError::Slot(reason));
             state.making.remove(&id)
         };
-        if let Some((Some(group), _)) = made {
+        if let Some(Making { group: Some(group), .. }) = made {
             tokio::spawn(async move { remove(&group).await });
         }
     }
@@ -114,7 +124,8 @@ impl Shared {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let name = format!("slot-{}-{id}", self.place.id);
         let tree = self.place.tree.as_ref();
-        let group = tree.map(|tree| tree.group(&name, limits(self.spec.limits))).transpose();
+        let limits = self.state().usual.unwrap_or_else(|| limits(self.spec.limits));
+        let group = tree.map(|tree| tree.group(&name, limits)).transpose();
         let group = group.map_err(SpawnError::Limits)?;
         let entrances = group.as_ref().map(Group::entrances).transpose().map_err(SpawnError::Limits)?;
         let entrances = entrances.unwrap_or_default();
@@ -123,7 +134,7 @@ impl Shared {
         match self.init.try_say(&order, &descriptors) {
             Ok(true) => {
                 drop(descriptors);
-                self.state().making.insert(id, (group, entrances));
+                self.state().making.insert(id, Making { group, entrances, limits });
                 Ok(())
             }
             // The init has more orders than it can take: what it makes meanwhile serves as well.
@@ -175,33 +186,47 @@ impl Shared {
         }
     }
 
-    /// Orders replacements for the slots that a start has taken, once it has had time to finish.
+    /// Brings the number of ready slots to what is wanted, once the template has been quiet for a while. Until then no more
+    /// are made than it takes not to run out.
     pub(super) fn top_up_later(self: &Arc<Self>) {
+        self.starts.fetch_add(1, Ordering::Relaxed);
         if self.refilling.swap(true, Ordering::Relaxed) {
             return;
         }
         let shared = self.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(REFILL_DELAY).await;
+            let mut starts = None;
+            while starts != Some(shared.starts.load(Ordering::Relaxed)) {
+                starts = Some(shared.starts.load(Ordering::Relaxed));
+                tokio::time::sleep(QUIET).await;
+                shared.order_up_to(shared.target.load(Ordering::Relaxed).div_ceil(SHARE_KEPT));
+            }
             shared.refilling.store(false, Ordering::Relaxed);
             shared.top_up();
         });
     }
 
     /// Orders what is missing to the number of ready slots that is wanted, or removes what is too many.
-    pub(super) fn top_up(self: &Arc<Self>) {
+    fn top_up(self: &Arc<Self>) {
         let target = self.target.load(Ordering::Relaxed);
-        let (ready, making, spare) = {
+        let spare = {
             let mut state = self.state();
             let keep = state.ready.len().min(target);
-            let spare = state.ready.split_off(keep);
-            (keep, state.making.len(), spare)
+            state.ready.split_off(keep)
         };
         for slot in spare {
             let _ = os::pidfd::kill(&slot.process);
             self.bury(slot.id, slot.group);
         }
-        for _ in ready + making..target {
+        self.order_up_to(target);
+    }
+
+    fn order_up_to(&self, wanted: usize) {
+        let there = {
+            let state = self.state();
+            state.ready.len() + state.making.len()
+        };
+        for _ in there..wanted {
             if self.order_slot().is_err() {
                 return;
             }

@@ -10,7 +10,7 @@
 
 use super::instance::ContainerInstance;
 use super::message::{FromInit, ToInit};
-use super::pool::{Slot, remove};
+use super::pool::{Making, Slot, remove};
 use crate::conversation::Conversation;
 use crate::spec::{End, Limits, TemplateSpec};
 use crate::{Answer, Instance, PrepareError, SpawnError, Start, Template};
@@ -47,7 +47,9 @@ pub(super) struct Place {
 #[derive(Default)]
 pub(super) struct State {
     pub ready: VecDeque<Slot>,
-    pub making: HashMap<u64, (Option<Group>, Vec<OwnedFd>)>,
+    pub making: HashMap<u64, Making>,
+    /// What the last instance was limited to: the next one's slot is made so.
+    pub usual: Option<cgroup::Limits>,
     /// Why a slot was not made: for one of those who wait for one.
     pub refusal: Option<SpawnError>,
     /// Forks under way, by slot, and who waits for the template's answer.
@@ -71,6 +73,8 @@ pub(super) struct Shared {
     pub(super) changed: Notify,
     pub(super) target: AtomicUsize,
     pub(super) refilling: AtomicBool,
+    /// Counts starts.
+    pub(super) starts: AtomicUsize,
     /// Starts that wait for a slot.
     pub(super) waiting: AtomicUsize,
     pub(super) next: AtomicU64,
@@ -131,6 +135,7 @@ impl ContainerTemplate {
             changed: Notify::new(),
             target: AtomicUsize::new(0),
             refilling: AtomicBool::new(false),
+            starts: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             next: AtomicU64::new(0),
             ended: watch::Sender::new(false),
@@ -265,7 +270,7 @@ impl Shared {
             let mut state = self.state();
             state.forks.clear();
             let ready: Vec<Slot> = state.ready.drain(..).collect();
-            let making: Vec<_> = state.making.drain().filter_map(|(_, (group, _))| group).collect();
+            let making: Vec<_> = state.making.drain().filter_map(|(_, making)| making.group).collect();
             let left: Vec<_> = state.groups.drain().map(|(_, group)| group).collect();
             let groups = ready.into_iter().filter_map(|slot| slot.group).chain(making).chain(left);
             (std::mem::take(&mut state.watchers), groups.collect::<Vec<_>>())
@@ -334,8 +339,9 @@ impl Shared {
 
     /// Has the template fork into a slot: the child's pid.
     async fn fork(&self, start: &Start, slot: &Slot) -> Result<i32, SpawnError> {
-        if let Some(group) = slot.group.as_ref().filter(|_| slot.limits != start.spec.limits) {
-            group.limit(limits(start.spec.limits)).map_err(SpawnError::Limits)?;
+        let limits = limits(start.spec.limits);
+        if let Some(group) = slot.group.as_ref().filter(|_| slot.limits != limits) {
+            group.limit(limits).map_err(SpawnError::Limits)?;
         }
         let code = start.spec.code.as_ref();
         let mount = code.map(|code| {
@@ -355,7 +361,11 @@ impl Shared {
         let config = code.map_or("", |code| code.config.as_str()).as_bytes();
         let (tell, told) = oneshot::channel();
         let id = slot.id;
-        self.state().forks.insert(id, Some(tell));
+        {
+            let mut state = self.state();
+            state.usual = Some(limits);
+            state.forks.insert(id, Some(tell));
+        }
         let sent = protocol::send(
             self.control.get_ref(),
             MessageKind::Fork,
@@ -386,7 +396,7 @@ impl Template for ContainerTemplate {
 
     fn reserve(&self, slots: usize) {
         self.shared.target.store(slots, Ordering::Relaxed);
-        self.shared.top_up();
+        self.shared.top_up_later();
     }
 
     fn spawn(&self, starts: Vec<Start>) -> Answer<'_, Vec<Result<Box<dyn Instance>, SpawnError>>> {
