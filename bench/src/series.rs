@@ -23,8 +23,8 @@ pub struct Series {
 /// How the samples of a series follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// The machine has been idle for this long before each.
-    Idle(Duration),
+    /// So long after the one before, of whichever series.
+    Apart(Duration),
     /// So many, one after the other, before it is the next series' turn.
     BackToBack(usize),
 }
@@ -100,7 +100,7 @@ pub fn measure(series: &mut [Series], samples: usize, pace: Pace) -> Result<(), 
     while rounds(done) && series.iter().any(|one| one.latencies.len() < samples) {
         for one in series.iter_mut().filter(|one| one.latencies.len() < samples) {
             match pace {
-                Pace::Idle(gap) => {
+                Pace::Apart(gap) => {
                     crate::pause(gap);
                     one.take()?;
                 }

@@ -26,7 +26,11 @@ use crate::{Plan, figure::Arm};
 use std::time::Duration;
 
 const PACKAGES: [&str; 2] = ["numpy", "pillow"];
-const IDLE: Pace = Pace::Idle(Duration::from_secs(1));
+/// The machine is awake, and has done what the start before has left to do.
+const APART: Pace = Pace::Apart(Duration::from_millis(20));
+/// The machine has been asleep.
+const IDLE: Pace = Pace::Apart(Duration::from_secs(1));
+/// What a start leaves to be done (the next sandbox, the end of this one) falls into the next.
 const BACK_TO_BACK: Pace = Pace::BackToBack(10);
 /// MiB of every instance, Lichen's and crun's.
 const MEMORY: u64 = 256;
@@ -82,8 +86,8 @@ impl Stage {
         Ok(Self { generic, imaging, dedicated, stems, baselines, interpreters })
     }
 
-    /// The series of functions in this language; `short` leaves out what a pause before it does not change.
-    fn series(&self, language: Language, short: bool) -> Vec<Series> {
+    /// The series of functions in this language, those whose names `which` takes.
+    fn series(&self, language: Language, which: fn(&str) -> bool) -> Vec<Series> {
         let ours = |name: &str, node: &Node, function: &str, wanted| {
             Series::new(name, node.invocation(function, b"{}"), Some(wanted))
         };
@@ -105,13 +109,11 @@ impl Stage {
             ],
         };
         for (kind, function, server) in self.baselines.iter().filter(|(_, function, _)| function.language == language) {
-            if short && *kind == "process" {
-                continue;
-            }
             let packages = if function.name == IMAGING.name { ", numpy+Pillow" } else { "" };
             let request = Request::new(server.address, "POST", "/", &[], b"{}");
             series.push(Series::new(format!("{kind}{packages}"), request, None));
         }
+        series.retain(|series| which(&series.name));
         series
     }
 }
@@ -140,22 +142,32 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     let mut all = Vec::new();
     let mut parts = Vec::new();
     for language in [Language::Python, Language::Node] {
-        (plan.tell)(&format!("{}: starts back to back", language.as_str()));
-        let mut hot = stage.series(language, false);
-        measure(&mut hot, plan.samples(200), BACK_TO_BACK)?;
-        (plan.tell)(&format!("{}: starts after a second of quiet", language.as_str()));
-        let mut idle = stage.series(language, true);
+        let name = language.as_str();
+        (plan.tell)(&format!("{name}: starts 20 ms apart"));
+        let mut apart = stage.series(language, |_| true);
+        measure(&mut apart, plan.samples(200), APART)?;
+        (plan.tell)(&format!("{name}: starts after a second of quiet"));
+        let mut idle = stage.series(language, is_telling_when_idle);
         measure(&mut idle, plan.samples(100), IDLE)?;
-        all.push(figures::starts(language, &machine, &hot, &idle));
-        all.push(figures::requests(language, &machine, &hot, &idle));
-        parts.extend(pieces(language, &hot));
+        (plan.tell)(&format!("{name}: starts back to back"));
+        let mut hurried = stage.series(language, |name| name.starts_with("lichen"));
+        measure(&mut hurried, plan.samples(200), BACK_TO_BACK)?;
+        let paces = [("20 ms apart", &*apart), ("idle", &*idle), ("back to back", &*hurried)];
+        all.push(figures::starts(language, &machine, &paces));
+        all.push(figures::requests(language, &machine, &paces));
+        parts.extend(pieces(language, &apart));
     }
     all.push(figures::breakdown(&machine, parts));
     Ok(all)
 }
 
-fn pieces(language: Language, hot: &[Series]) -> Vec<Arm> {
-    let ours = hot.iter().filter(|series| series.name.starts_with("lichen"));
+/// Whether a pause is worth its second: a process alone starts as ever, and a loaded function as one that is to be loaded.
+fn is_telling_when_idle(name: &str) -> bool {
+    !name.starts_with("process") && !name.contains("dedicated") && (!name.contains("numpy") || name.contains("generic"))
+}
+
+fn pieces(language: Language, series: &[Series]) -> Vec<Arm> {
+    let ours = series.iter().filter(|series| series.name.starts_with("lichen"));
     let mut arms: Vec<Arm> = ours.flat_map(Series::pieces).collect();
     for arm in &mut arms {
         arm.name = arm.name.replacen("lichen", language.as_str(), 1);

@@ -8,6 +8,7 @@ use std::time::Duration;
 /// One step of long work. It disappears when dropped.
 pub struct Step {
     bar: Option<ProgressBar>,
+    quiet: bool,
 }
 
 impl Step {
@@ -17,13 +18,22 @@ impl Step {
         if !watched && !quiet {
             eprintln!("{what} …");
         }
-        Self { bar: watched.then(|| spinner(what)) }
+        Self { bar: watched.then(|| spinner(what)), quiet }
     }
 
     /// Says how it goes: the line replaces the one before.
     pub fn note(&self, line: &str) {
         if let Some(bar) = &self.bar {
             bar.set_message(line.to_owned());
+        }
+    }
+
+    /// Says what part of it begins: worth a line of its own where nobody watches.
+    pub fn part(&self, what: &str) {
+        match &self.bar {
+            Some(bar) => bar.set_message(what.to_owned()),
+            None if !self.quiet => eprintln!("  {what} …"),
+            None => {}
         }
     }
 }

@@ -44,7 +44,7 @@ pub fn act(arguments: Arguments) -> Verdict {
     let mut exit = Exit::Done;
     for bench in benches {
         let step = Step::begin(&format!("measuring {}", bench.name), false);
-        let tell = |what: &str| step.note(what);
+        let tell = |what: &str| step.part(what);
         let plan = Plan { program: program.clone(), quick: arguments.quick, seed: arguments.seed, tell: &tell };
         let figures = bench.run(&plan)?;
         drop(step);
