@@ -1,5 +1,5 @@
 # make build   the lichen binary and the two forkable language runtimes, optimised
-# make test    everything that must pass, one stage after the other; make e2e: a node driven from outside
+# make test    everything that must pass, one stage after the other; make e2e: its last stage alone
 # make demo    the examples on a node of their own, cold and warm, and what it took
 # make tidy    the house rules alone
 # make audit   licences, advisories and sources of what we depend on (needs cargo-deny)
@@ -23,7 +23,7 @@ build: prepare
 	@echo "==> build"
 	cargo build --release
 
-test: prepare fmt clippy tidy units python
+test: prepare fmt clippy tidy units python e2e
 	@echo "==> all stages passed"
 
 demo: build
@@ -31,34 +31,34 @@ demo: build
 	@python3 examples/demo.py "$(TARGET)/release/lichen"
 
 fmt:
-	@echo "==> 1/5 format"
+	@echo "==> 1/6 format"
 	@cargo fmt --all --check
 
 clippy:
-	@echo "==> 2/5 lints"
+	@echo "==> 2/6 lints"
 	@cargo clippy --workspace --all-targets --quiet -- -D warnings
 
 tidy:
-	@echo "==> 3/5 house rules"
+	@echo "==> 3/6 house rules"
 	@cargo xtask tidy
 
 # The tests of sandboxes load the language runtimes' libraries, which `cargo test` does not build. Those of the Python
 # runtime import packages of the virtual environment, where the interpreter they run is of the same version.
 units: $(VENV)/ready
-	@echo "==> 4/5 tests of the crates"
+	@echo "==> 4/6 tests of the crates"
 	@cargo build
 	@LICHEN_PYTHONPATH="$$(echo "$(CURDIR)"/$(VENV)/lib/python3*/site-packages)" cargo test --workspace --no-fail-fast
-	@echo "==> 4/5 models of what is lock-free"
+	@echo "==> 4/6 models of what is lock-free"
 	@RUSTFLAGS="--cfg loom" cargo test --target-dir "$(TARGET)/loom" --package interconnect --lib
 
 python: $(VENV)/ready
-	@echo "==> 5/5 examples and apps as plain code"
+	@echo "==> 5/6 examples and apps as plain code"
 	@$(VENV)/bin/python -B -m unittest discover examples
 	@$(VENV)/bin/python -B -m unittest discover bench/apps
 
 # The tests find the packages of the clients they drive (boto3 and the like) in the virtual environment.
 e2e: $(VENV)/ready $(NODE_PACKAGES)
-	@echo "==> end to end"
+	@echo "==> 6/6 end to end: a node driven from outside"
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tests/e2e/run.sh
 
 prepare:

@@ -2,6 +2,7 @@
 
 use crate::gateway::Gateway;
 use crate::http::answer::{self, header};
+use crate::http::body::{Left, Unread};
 use crate::http::guard::Callers;
 use crate::http::{Response, path, request_id};
 use crate::lambda::Fault;
@@ -78,7 +79,7 @@ pub struct Exchange {
     pub peer: SocketAddr,
     pub head: Parts,
     /// Nothing once it has been read.
-    pub body: Option<Incoming>,
+    pub body: Option<Unread>,
     /// What the pattern's stars stood for, still encoded.
     captures: [Span; 2],
 }
@@ -120,12 +121,17 @@ pub async fn answer(
     let header_id = HeaderValue::from_maybe_shared(Bytes::from(id.clone()));
     let tracing = tracing::enabled!(target: "gateway::access", tracing::Level::DEBUG);
     let line = tracing.then(|| (head.method.clone(), head.uri.path().to_owned(), id.clone()));
-    let (name, result) = act(
-        &gateway,
-        Exchange { gateway: gateway.clone(), id, accepted, peer, head, body: Some(body), captures: [(0, 0); 2] },
-    )
-    .await;
+    // Who waits to be asked for the body, and was not, sends none.
+    let reluctant = head.headers.contains_key(hyper::header::EXPECT);
+    let left = Left::default();
+    let body = Some(Unread::new(body, left.clone()));
+    let exchange = Exchange { gateway: gateway.clone(), id, accepted, peer, head, body, captures: [(0, 0); 2] };
+    let (name, result) = act(&gateway, exchange).await;
     let mut response = result.unwrap_or_else(|fault| fault.answer());
+    // hyper would close the connection, and say so to nobody.
+    if !left.is_empty() && (reluctant || !gateway.bodies.discard(&left).await) {
+        response.headers_mut().insert(hyper::header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Ok(id) = header_id {
         response.headers_mut().insert("x-amzn-requestid", id);
     }

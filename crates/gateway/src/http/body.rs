@@ -6,7 +6,7 @@
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -27,6 +27,42 @@ pub enum BodyError {
     Broken(#[source] hyper::Error),
     #[error("other requests' bodies take all the memory there is for them: try again")]
     NoMemory,
+}
+
+/// The most that is read of a body that nobody wants, so that its client, who may still be sending, gets its answer.
+const UNWANTED_MAX: usize = 16 << 20;
+
+/// A request's body that may be read. What is not read is left for whoever has [`Left`].
+pub struct Unread {
+    body: Option<Incoming>,
+    left: Left,
+}
+
+/// What was not read of a body.
+#[derive(Clone, Default)]
+pub struct Left(Arc<Mutex<Option<Incoming>>>);
+
+impl Unread {
+    pub fn new(body: Incoming, left: Left) -> Self {
+        Self { body: Some(body), left }
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        *self.left.slot() = self.body.take();
+    }
+}
+
+impl Left {
+    fn slot(&self) -> MutexGuard<'_, Option<Incoming>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether all of the body was read.
+    pub fn is_empty(&self) -> bool {
+        self.slot().as_ref().is_none_or(Body::is_end_stream)
+    }
 }
 
 /// What all bodies share.
@@ -56,7 +92,8 @@ impl Bodies {
     }
 
     /// Reads a body of up to `limit` bytes, of which `copies` will be in memory at once.
-    pub async fn read(&self, body: Incoming, limit: usize, copies: usize) -> Result<Bytes, BodyError> {
+    pub async fn read(&self, mut body: Unread, limit: usize, copies: usize) -> Result<Bytes, BodyError> {
+        let Some(body) = &mut body.body else { return Ok(Bytes::new()) };
         let announced = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
         if announced.is_some_and(|length| length > limit) {
             return Err(BodyError::TooLong { limit });
@@ -70,6 +107,26 @@ impl Bodies {
         })
     }
 
+    /// Reads what is left of a body, and forgets it; whether that was all. A connection with more on the way is at its end.
+    pub async fn discard(&self, left: &Left) -> bool {
+        let Some(mut body) = left.slot().take() else { return true };
+        let mut read = 0;
+        while !body.is_end_stream() {
+            if body.size_hint().lower() > (UNWANTED_MAX - read) as u64 {
+                return false;
+            }
+            match timeout(self.stall, body.frame()).await {
+                Ok(Some(Ok(frame))) => read += frame.data_ref().map_or(0, Bytes::len),
+                Ok(None) => return true,
+                Ok(Some(Err(_))) | Err(_) => return false,
+            }
+            if read > UNWANTED_MAX {
+                return false;
+            }
+        }
+        true
+    }
+
     async fn share(&self, bytes: usize) -> Result<OwnedSemaphorePermit, BodyError> {
         // One body may be larger than all the memory for bodies: then it is alone.
         let kib = u32::try_from(bytes.div_ceil(KIB).min(self.kib)).unwrap_or(u32::MAX);
@@ -77,7 +134,7 @@ impl Bodies {
         share.map_err(|_| BodyError::NoMemory)?.map_err(|_| BodyError::NoMemory)
     }
 
-    async fn collect(&self, mut body: Incoming, announced: Option<usize>, limit: usize) -> Result<Bytes, BodyError> {
+    async fn collect(&self, body: &mut Incoming, announced: Option<usize>, limit: usize) -> Result<Bytes, BodyError> {
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
         loop {

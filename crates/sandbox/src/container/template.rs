@@ -253,6 +253,8 @@ impl Shared {
                 FromInit::TemplateEnded { end } => {
                     tracing::warn!(id = self.place.id, ?end, said = said(&self.place.log), "a template has ended");
                     self.ended.send_replace(true);
+                    // Nobody will answer for the forks under way.
+                    self.state().forks.clear();
                 }
                 FromInit::Failed { .. } => {
                     self.ended.send_replace(true);
