@@ -5,10 +5,10 @@ use std::time::Duration;
 
 /// The pause after the second end in a row.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The longest pause: well below the time for which invocations wait for a worker (`worker_wait_s`).
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// A daemon that has lived this long was well: what came before is forgotten.
-const WELL: Duration = Duration::from_secs(10);
+const WELL: Duration = Duration::from_secs(2);
 /// Ends in a row that a daemon of a node that was never ready may have.
 const ATTEMPTS: u32 = 4;
 
@@ -47,7 +47,7 @@ mod tests {
     fn pauses_grow_and_are_forgotten() {
         let mut backoff = Backoff::default();
         let pauses: Vec<Next> = (0..9).map(|_| backoff.ended(SHORT, true)).collect();
-        let ms = [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000];
+        let ms = [0, 100, 200, 400, 800, 1600, 2000, 2000, 2000];
         assert_eq!(pauses, ms.map(|ms| Next::StartAfter(Duration::from_millis(ms))));
         assert_eq!(backoff.ended(WELL, true), Next::StartAfter(Duration::ZERO));
     }
