@@ -2,7 +2,11 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`function`], [`update`], [`concurrency`], [`invoke`] | operations |
+//! | [`function`], [`update`], [`versions`], [`aliases`] | operations on functions, their versions and aliases |
+//! | [`invoke`] | invocation |
+//! | [`concurrency`], [`provisioned`], [`event_invoke`], [`management`] | how functions are run |
+//! | [`permission`], [`tags`], [`url_config`], [`account`] | what else hangs on functions, and whose they are |
+//! | [`attach`], [`page`] | what these share: changing what hangs on a function, lists in pages |
 //! | [`fault`] | errors in Lambda's words |
 //! | [`scope`], [`name`] | whose function, and which: credentials, names, ARNs |
 //! | [`constraint`], [`schema`] | what a request may contain: rules, and the tables of them |
@@ -12,18 +16,29 @@
 //!
 //! Another operation is another entry of a table; another resource another module, with its table in `route`.
 
+pub mod account;
+pub mod aliases;
+mod attach;
 mod bounds;
 pub mod concurrency;
 mod constraint;
+pub mod event_invoke;
 mod fault;
 pub mod function;
 pub mod invoke;
+pub mod management;
 pub mod name;
 mod package;
+mod page;
+pub mod permission;
+pub mod provisioned;
 mod schema;
 pub mod scope;
 mod shape;
+pub mod tags;
 pub mod update;
+pub mod url_config;
+pub mod versions;
 
 pub use bounds::Bounds;
 pub use fault::Fault;

@@ -59,12 +59,21 @@ macro_rules! route {
 pub(crate) use route;
 
 /// The most used first.
-const TABLES: [&[Route]; 8] = [
+const TABLES: [&[Route]; 17] = [
     lambda::invoke::ROUTES,
     url::ROUTES,
     lambda::function::ROUTES,
     lambda::update::ROUTES,
+    lambda::versions::ROUTES,
+    lambda::aliases::ROUTES,
     lambda::concurrency::ROUTES,
+    lambda::provisioned::ROUTES,
+    lambda::permission::ROUTES,
+    lambda::tags::ROUTES,
+    lambda::event_invoke::ROUTES,
+    lambda::url_config::ROUTES,
+    lambda::management::ROUTES,
+    lambda::account::ROUTES,
     v1::ROUTES,
     health::ROUTES,
     metrics::ROUTES,
@@ -145,7 +154,11 @@ pub async fn answer(
 }
 
 async fn act(gateway: &Gateway, mut exchange: Exchange) -> (&'static str, Answer) {
-    let found = find(&exchange.head.method, exchange.head.uri.path());
+    let path = exchange.head.uri.path();
+    let found = match url::is_host(&exchange.head.headers) {
+        true => Found::Route(&url::BY_HOST, match_pattern(url::BY_HOST.pattern, path).unwrap_or_default()),
+        false => find(&exchange.head.method, path),
+    };
     let callers = match &found {
         Found::Route(route, _) => route.callers,
         Found::OtherMethods(_) | Found::Nothing => Callers::Programs,

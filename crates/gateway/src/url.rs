@@ -1,41 +1,118 @@
-//! Function URLs: `/f/NAME/…` is the function, over plain HTTP, in Lambda's payload format 2.0.
+//! Function URLs, in Lambda's payload format 2.0. A function has one at `/f/NAME/…` from the start; one that was made with
+//! `CreateFunctionUrlConfig` has an id, and is found by it in the path or in the host's name.
 //!
-//! A function is asked for in the node's own account and region first; one that is nowhere else under its name is found
-//! wherever it is. Streamed answers and `AuthType` are not here.
+//! At `/f/NAME/…` a function is asked for in the node's own account and region first; one that is nowhere else under its
+//! name is found wherever it is. Signatures are asked for where the URL says so, and not verified. Streamed answers are
+//! not here.
 
 mod event;
 mod reply;
 
-use crate::http::BodyError;
+use crate::http::answer::header;
+use crate::http::{BodyError, path};
 use crate::lambda::invoke::trace_id;
 use crate::lambda::{Fault, name, scope};
 use crate::route::{Answer, Exchange, Route, route};
 use crate::spans;
 use bytes::Bytes;
+use hyper::HeaderMap;
 use runtime::dispatch::Call;
-use runtime::registry::Entry;
+use runtime::registry::{Entry, Facet, Qualified};
 use std::sync::Arc;
 
-pub const ROUTES: &[Route] = &[route!(ANY "/f/*/**" FunctionUrl for Pages => call)];
+pub const ROUTES: &[Route] = &[
+    route!(ANY "/f/*/**" FunctionUrl for Pages => by_name),
+    route!(ANY "/_aws/lambda-url/*/**" FunctionUrlById for Pages => by_path),
+];
+/// For requests whose host says which URL they mean, whatever their path.
+pub static BY_HOST: Route = route!(ANY "/**" FunctionUrlByHost for Pages => by_host);
 
-async fn call(mut exchange: Exchange) -> Answer {
-    let entry = find(&exchange)?;
+const LABEL: &str = "lambda-url";
+const FORBIDDEN: &str = "Forbidden. For troubleshooting Function URL authorization issues, see: \
+    https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html";
+
+/// What a request means.
+struct Meant {
+    entry: Arc<Entry>,
+    /// The id, or the name, by which it was found.
+    url: String,
+    /// The ARN with the URL's qualifier.
+    arn: String,
+    /// The rest of the path, without the slash at its front.
+    path: String,
+}
+
+/// Whether a request's host is a function URL's.
+pub fn is_host(headers: &HeaderMap) -> bool {
+    header(headers, "host").is_some_and(|host| id_of(host).is_some())
+}
+
+/// `ID.lambda-url.REGION.NODE`.
+fn id_of(host: &str) -> Option<&str> {
+    let (id, rest) = host.split_once('.')?;
+    rest.strip_prefix(LABEL).filter(|rest| rest.starts_with('.')).map(|_| id)
+}
+
+async fn by_name(exchange: Exchange) -> Answer {
+    let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
+    let target = name::resolve(exchange.capture(0), None, scope)?;
+    let entry = target.find_anywhere(&exchange.gateway)?;
+    let qualifier = target.qualifier.as_ref().map(|qualifier| format!(":{qualifier}")).unwrap_or_default();
+    let arn = entry.id.arn() + &qualifier;
+    let meant = Meant { url: entry.id.name.clone(), arn, path: exchange.raw_capture(1).to_owned(), entry };
+    call(exchange, meant).await
+}
+
+async fn by_path(exchange: Exchange) -> Answer {
+    let (id, path) = (exchange.capture(0).into_owned(), exchange.raw_capture(1).to_owned());
+    by_id(exchange, &id, path).await
+}
+
+async fn by_host(exchange: Exchange) -> Answer {
+    let id = exchange.header("host").and_then(id_of).unwrap_or_default().to_ascii_lowercase();
+    let path = exchange.raw_capture(0).to_owned();
+    by_id(exchange, &id, path).await
+}
+
+async fn by_id(exchange: Exchange, id: &str, path: String) -> Answer {
+    let found = exchange.gateway.registry.url(id);
+    let (record, qualifier) = found.ok_or_else(|| Fault::access_denied(FORBIDDEN))?;
+    let wants_signature = record.attached(Facet::Url, &qualifier).is_some_and(|url| url.text("AuthType") == "AWS_IAM");
+    if wants_signature && !is_signed(&exchange) {
+        return Err(Fault::access_denied(FORBIDDEN));
+    }
+    let id_of_function = &record.latest.id;
+    let arn = match Qualified::of(&qualifier) {
+        Qualified::Latest => id_of_function.arn(),
+        _ => format!("{}:{qualifier}", id_of_function.arn()),
+    };
+    let entry = name::pick(&record, &qualifier).ok_or_else(|| Fault::function_not_found(&arn))?;
+    call(exchange, Meant { entry, url: id.to_owned(), arn, path }).await
+}
+
+fn is_signed(exchange: &Exchange) -> bool {
+    exchange.header("authorization").is_some_and(|text| text.starts_with("AWS4-HMAC-SHA256 "))
+        || path::query(exchange.head.uri.query(), "X-Amz-Signature").is_some()
+}
+
+async fn call(mut exchange: Exchange, meant: Meant) -> Answer {
     let limit = exchange.gateway.config.dispatch.payload_max;
     let body = match exchange.body.take() {
         // In memory as it came, and as an event.
         Some(body) => exchange.gateway.bodies.read(body, limit, 2).await.map_err(too_long)?,
         None => Bytes::new(),
     };
-    let payload = event::build(&exchange, &entry, &body);
+    let payload = event::build(&exchange, &meant, &body);
     let spans_wanted = spans::wanted(&exchange);
     let call = Call {
         payload: payload.into(),
+        invoked_arn: meant.arn,
         trace_id: trace_id(&exchange),
         request_id: exchange.id,
         accepted: exchange.accepted,
         ..Call::default()
     };
-    let outcome = exchange.gateway.dispatcher.invoke(&entry.function, call).await?;
+    let outcome = exchange.gateway.dispatcher.invoke(&meant.entry.function, call).await?;
     let mut response = if outcome.failed { reply::failed() } else { reply::translate(outcome.body) };
     if spans_wanted {
         spans::tell(&mut response, &outcome.report);
@@ -50,8 +127,15 @@ fn too_long(error: BodyError) -> Fault {
     }
 }
 
-fn find(exchange: &Exchange) -> Result<Arc<Entry>, Fault> {
-    let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
-    let target = name::resolve(exchange.capture(0), None, scope)?;
-    target.find_anywhere(&exchange.gateway)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_urls() {
+        assert_eq!(id_of("abc.lambda-url.us-east-1.localhost:9000"), Some("abc"));
+        for host in ["localhost:9000", "lambda-url.us-east-1.localhost", "abc.lambda-urls.x", "abc.lambda-url"] {
+            assert_eq!(id_of(host), None, "{host}");
+        }
+    }
 }

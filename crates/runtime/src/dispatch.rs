@@ -222,8 +222,9 @@ impl Dispatcher {
         if len > limit {
             return Err(InvokeError::PayloadTooLarge { len, limit });
         }
-        let texts = [&call.request_id, &call.trace_id, &call.client_context, &call.cognito_identity, &call.tenant_id];
-        let len = texts.iter().map(|text| text.len()).sum::<usize>();
+        let caller = [&call.invoked_arn, &call.client_context, &call.cognito_identity, &call.tenant_id];
+        let texts = caller.into_iter().chain([&call.request_id, &call.trace_id]);
+        let len = texts.map(String::len).sum::<usize>();
         let limit = INLINE_MAX.saturating_sub(HEAD_OVERHEAD + function.arn.len());
         if len > limit {
             return Err(InvokeError::ContextTooLarge { len, limit });

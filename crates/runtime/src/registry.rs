@@ -5,19 +5,27 @@
 //!
 //! What a request may ask for is the gateway's to check; here a function only has to be one that can be run.
 
+mod change;
 mod entry;
+mod facet;
+mod index;
+mod record;
 mod rows;
 mod schema;
 mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use change::{Publication, PublishError, RemoveError};
 pub use entry::{Content, Entry, FunctionId};
+pub use facet::{Attached, Facet};
+pub use record::{Qualified, Record};
 pub use settings::{SettingsError, kind_of};
 
 use crate::codestore::{CodeId, CodeStore};
 use crate::function::{Function, FunctionKey};
 use entry::Row;
+use index::Index;
 use rusqlite::{Connection, ErrorCode};
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -125,14 +133,12 @@ pub enum Change {
 }
 
 type Observer = Box<dyn Fn(Change) + Send + Sync>;
-/// By name; functions of one name in several accounts and regions are few.
-type Entries = HashMap<String, Vec<Arc<Entry>>>;
 
 /// The functions of a node.
 pub struct Registry {
     /// Holding it is the right to change anything.
     writer: Mutex<Writer>,
-    entries: RwLock<Entries>,
+    index: RwLock<Index>,
     code: Arc<CodeStore>,
 }
 
@@ -144,8 +150,7 @@ struct Writer {
 }
 
 impl Registry {
-    /// Opens the registry at `path`, or makes a new one. A function that cannot be read is left out, with an error in the
-    /// log: the others must not suffer from it.
+    /// Opens the registry at `path`, or makes a new one.
     pub fn open(path: &Path, code: Arc<CodeStore>) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Database { path: path.to_owned(), source };
         let mut connection = connect(path, code.config().durable).map_err(failed)?;
@@ -154,16 +159,9 @@ impl Registry {
             return Err(OpenError::Newer { path: path.to_owned(), found, known: schema::LATEST });
         }
         schema::migrate(&mut connection).map_err(failed)?;
-        let mut entries = Entries::new();
-        for row in rows::read_all(&connection).map_err(failed)? {
-            let arn = row.id.arn();
-            match row.into_entry(&code) {
-                Ok(entry) => drop(insert(&mut entries, Arc::new(entry))),
-                Err(error) => tracing::error!(function = arn, %error, "this function cannot be run"),
-            }
-        }
+        let index = load(&connection, &code).map_err(failed)?;
         let writer = Writer { connection, observer: Box::new(|_| ()), retired: Vec::new() };
-        Ok(Self { writer: Mutex::new(writer), entries: RwLock::new(entries), code })
+        Ok(Self { writer: Mutex::new(writer), index: RwLock::new(index), code })
     }
 
     pub fn code(&self) -> &Arc<CodeStore> {
@@ -171,28 +169,46 @@ impl Registry {
     }
 
     /// Tells `observer` of every function there is, and from then on of every change. It must not change the registry.
+    /// Versions are told of when they are to have warm instances; others run when they are asked for.
     pub fn observe(&self, observer: impl Fn(Change) + Send + Sync + 'static) {
         let mut writer = self.writer();
-        self.all().into_iter().for_each(|entry| observer(Change::Deployed(entry.function.clone())));
+        for record in self.records() {
+            record.entries().filter(|entry| is_told(entry)).for_each(|entry| {
+                observer(Change::Deployed(entry.function.clone()));
+            });
+        }
         writer.observer = Box::new(observer);
     }
 
     /// A function, without waiting: the path of every invocation.
     pub fn find(&self, account: &str, region: &str, name: &str) -> Option<Arc<Entry>> {
-        let entries = self.entries();
-        let same_name = entries.get(name)?;
-        same_name.iter().find(|entry| entry.id.account == account && entry.id.region == region).cloned()
+        self.index().find(account, region, name).map(|record| record.latest.clone())
+    }
+
+    /// A function with its versions and all that hangs on it, without waiting.
+    pub fn record(&self, account: &str, region: &str, name: &str) -> Option<Arc<Record>> {
+        self.index().find(account, region, name).cloned()
     }
 
     /// Every function of this name, whatever its account and region.
     pub fn named(&self, name: &str) -> Vec<Arc<Entry>> {
-        self.entries().get(name).cloned().unwrap_or_default()
+        self.index().named(name).iter().map(|record| record.latest.clone()).collect()
+    }
+
+    /// Whose function URL has this id, and of which qualifier it is.
+    pub fn url(&self, id: &str) -> Option<(Arc<Record>, String)> {
+        self.index().url(id).map(|(record, qualifier)| (record.clone(), qualifier.to_owned()))
     }
 
     /// All functions, in the order of their ids.
     pub fn all(&self) -> Vec<Arc<Entry>> {
-        let mut all: Vec<_> = self.entries().values().flatten().cloned().collect();
-        all.sort_by(|a, b| a.id.cmp(&b.id));
+        self.records().into_iter().map(|record| record.latest.clone()).collect()
+    }
+
+    /// The same, with all that belongs to them.
+    pub fn records(&self) -> Vec<Arc<Record>> {
+        let mut all: Vec<_> = self.index().all().cloned().collect();
+        all.sort_by(|a, b| a.latest.id.cmp(&b.latest.id));
         all
     }
 
@@ -203,7 +219,8 @@ impl Registry {
             return Err(CreateError::Exists(id.name));
         }
         let revision = Uuid::new_v4().to_string();
-        let row = Row { id, content, generation: revision.clone(), revision, modified_ms: api::time::now_ms() };
+        let (generation, modified_ms) = (revision.clone(), api::time::now_ms());
+        let row = Row { id, content, version: None, generation, revision, modified_ms };
         Ok(self.put(&mut writer, row)?)
     }
 
@@ -224,26 +241,32 @@ impl Registry {
         let revision = Uuid::new_v4().to_string();
         let same = content.code == old.content.code && content.settings == old.content.settings;
         let generation = if same { old.generation.clone() } else { revision.clone() };
-        let row = Row { id: id.clone(), content, revision, generation, modified_ms: api::time::now_ms() };
+        let (id, modified_ms) = (id.clone(), api::time::now_ms());
+        let row = Row { id, content, version: None, revision, generation, modified_ms };
         Ok(self.put(&mut writer, row)?)
     }
 
-    /// Deletes a function: its last state, or nothing when there was none. Blocks until that is on disk.
+    /// Deletes a function with all that belongs to it: its last state, or nothing when there was none. Blocks until that
+    /// is on disk.
     pub fn delete(&self, id: &FunctionId) -> Result<Option<Arc<Entry>>, StoreError> {
         let mut writer = self.writer();
-        let Some(old) = self.find(&id.account, &id.region, &id.name) else { return Ok(None) };
+        let Some(old) = self.record(&id.account, &id.region, &id.name) else { return Ok(None) };
         rows::delete(&writer.connection, id)?;
-        remove(&mut self.entries.write().unwrap_or_else(PoisonError::into_inner), id);
-        writer.retire(&old);
-        (writer.observer)(Change::Withdrawn(old.function.key.clone()));
-        Ok(Some(old))
+        self.index.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        for entry in old.entries() {
+            writer.retire(entry);
+            (writer.observer)(Change::Withdrawn(entry.function.key.clone()));
+        }
+        Ok(Some(old.latest.clone()))
     }
 
     /// Deletes the code that no function has, and no instance of an earlier state runs from: how many packages.
     pub fn sweep(&self) -> io::Result<usize> {
         let mut writer = self.writer();
         writer.retired.retain(|(_, function)| function.strong_count() > 0);
-        let current = self.all().into_iter().map(|entry| entry.content.code).collect::<HashSet<_>>();
+        let records = self.records();
+        let current = records.iter().flat_map(|record| record.entries()).map(|entry| entry.content.code);
+        let current = current.collect::<HashSet<_>>();
         let keep = writer.retired.iter().map(|(code, _)| *code).chain(current).collect();
         // With the right to change held: a function that was created meanwhile would lose its code.
         let swept = self.code.sweep(&keep)?;
@@ -253,21 +276,50 @@ impl Registry {
 
     fn put(&self, writer: &mut Writer, row: Row) -> Result<Arc<Entry>, PutError> {
         let entry = Arc::new(row.into_entry(&self.code)?);
-        rows::write(&writer.connection, &entry).map_err(StoreError::from)?;
-        let old = insert(&mut self.entries.write().unwrap_or_else(PoisonError::into_inner), entry.clone());
-        if let Some(old) = old {
-            writer.retire(&old);
-        }
-        (writer.observer)(Change::Deployed(entry.function.clone()));
+        let id = &entry.id;
+        let mut record = match self.record(&id.account, &id.region, &id.name) {
+            Some(old) => Record { latest: entry.clone(), ..(*old).clone() },
+            None => Record::new(entry.clone()),
+        };
+        rows::write(&writer.connection, &entry, record.last_version).map_err(StoreError::from)?;
+        record.settle();
+        self.replace(writer, record);
         Ok(entry)
+    }
+
+    /// Makes a record what everybody sees, and tells of what has changed by that.
+    fn replace(&self, writer: &mut Writer, record: Record) {
+        let record = Arc::new(record);
+        let old = self.index.write().unwrap_or_else(PoisonError::into_inner).insert(record.clone());
+        for entry in old.iter().flat_map(|old| old.entries()) {
+            let new = record.at(entry.version);
+            if new.is_some_and(|new| Arc::ptr_eq(&new.function, &entry.function)) {
+                continue;
+            }
+            writer.retire(entry);
+            match new {
+                None => (writer.observer)(Change::Withdrawn(entry.function.key.clone())),
+                // A version that loses its warm instances.
+                Some(new) if is_told(entry) && !is_told(new) => {
+                    (writer.observer)(Change::Deployed(new.function.clone()));
+                }
+                Some(_) => {}
+            }
+        }
+        for entry in record.entries().filter(|entry| is_told(entry)) {
+            let before = old.as_ref().and_then(|old| old.at(entry.version));
+            if before.is_none_or(|before| !Arc::ptr_eq(&before.function, &entry.function)) {
+                (writer.observer)(Change::Deployed(entry.function.clone()));
+            }
+        }
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn entries(&self) -> RwLockReadGuard<'_, Entries> {
-        self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -284,19 +336,43 @@ fn connect(path: &Path, durable: bool) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Puts an entry in its place: the one that was there.
-fn insert(entries: &mut Entries, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-    let old = remove(entries, &entry.id);
-    entries.entry(entry.id.name.clone()).or_default().push(entry);
-    old
+/// Whether those who run functions have to know of this before it is invoked.
+fn is_told(entry: &Entry) -> bool {
+    entry.version.is_none() || entry.function.min_warm > 0
 }
 
-fn remove(entries: &mut Entries, id: &FunctionId) -> Option<Arc<Entry>> {
-    let same_name = entries.get_mut(&id.name)?;
-    let at = same_name.iter().position(|entry| entry.id == *id)?;
-    let old = same_name.swap_remove(at);
-    if same_name.is_empty() {
-        entries.remove(&id.name);
+/// Reads all functions with what belongs to them. A function that cannot be read is left out, with an error in the log:
+/// the others must not suffer from it.
+fn load(connection: &Connection, code: &CodeStore) -> rusqlite::Result<Index> {
+    let mut records: HashMap<FunctionId, Record> = HashMap::new();
+    let entry = |row: Row| {
+        let arn = row.id.arn();
+        let version = row.version;
+        let entry = row.into_entry(code);
+        entry.inspect_err(|error| tracing::error!(function = arn, ?version, %error, "this function cannot be run")).ok()
+    };
+    for (row, last_version) in rows::read_all(connection)? {
+        if let Some(entry) = entry(row) {
+            let record = Record { last_version, ..Record::new(Arc::new(entry)) };
+            records.insert(record.latest.id.clone(), record);
+        }
     }
-    Some(old)
+    for row in rows::read_versions(connection)? {
+        if let Some((number, entry)) = row.version.zip(entry(row))
+            && let Some(record) = records.get_mut(&entry.id)
+        {
+            record.versions.insert(number, Arc::new(entry));
+        }
+    }
+    for (id, place, attached) in rows::read_facets(connection)? {
+        if let Some(record) = records.get_mut(&id) {
+            record.attached.insert(place, Arc::new(attached));
+        }
+    }
+    let mut index = Index::default();
+    for mut record in records.into_values() {
+        record.settle();
+        index.insert(Arc::new(record));
+    }
+    Ok(index)
 }

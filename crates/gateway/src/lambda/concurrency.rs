@@ -32,13 +32,13 @@ async fn delete(exchange: Exchange) -> Answer {
 }
 
 async fn get(exchange: Exchange) -> Answer {
-    let entry = name::of_path(&exchange)?.find(&exchange.gateway)?;
+    let entry = name::function_of_path(&exchange)?.find(&exchange.gateway)?;
     let reserved = entry.content.reserved.map(|reserved| json!({ "ReservedConcurrentExecutions": reserved }));
     Ok(answer::json(StatusCode::OK, &reserved.unwrap_or_else(|| json!({}))))
 }
 
 async fn set(exchange: &Exchange, wanted: Option<u32>) -> Result<(), Fault> {
-    let id = name::of_path(exchange)?.find(&exchange.gateway)?.id.clone();
+    let id = name::function_of_path(exchange)?.find(&exchange.gateway)?.id.clone();
     exchange
         .gateway
         .blocking(move |gateway| {

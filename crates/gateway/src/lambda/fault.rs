@@ -4,7 +4,7 @@ use crate::http::{BodyError, Response, answer};
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Method, StatusCode};
 use runtime::dispatch::InvokeError;
-use runtime::registry::{CreateError, SettingsError, StoreError, UpdateError};
+use runtime::registry::{CreateError, PublishError, RemoveError, SettingsError, StoreError, UpdateError};
 use serde_json::{Map, Value};
 use std::fmt::Display;
 use tokio::task::JoinError;
@@ -13,10 +13,12 @@ use tokio::task::JoinError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     AccessDenied,
+    CodeSigningConfigNotFound,
     InvalidParameterValue,
     InvalidRequestContent,
     NotImplemented,
     PreconditionFailed,
+    ProvisionedConcurrencyConfigNotFound,
     RequestEntityTooLarge,
     ResourceConflict,
     ResourceNotFound,
@@ -50,10 +52,14 @@ impl Kind {
         const SERVICE: Option<&str> = Some("Service");
         match self {
             Self::AccessDenied => form("AccessDeniedException", 403, None, "Message"),
+            Self::CodeSigningConfigNotFound => form("CodeSigningConfigNotFoundException", 404, USER, "Message"),
             Self::InvalidParameterValue => form("InvalidParameterValueException", 400, USER, "message"),
             Self::InvalidRequestContent => form("InvalidRequestContentException", 400, USER, "message"),
             Self::NotImplemented => form("NotImplementedException", 501, SERVICE, "Message"),
             Self::PreconditionFailed => form("PreconditionFailedException", 412, USER, "message"),
+            Self::ProvisionedConcurrencyConfigNotFound => {
+                form("ProvisionedConcurrencyConfigNotFoundException", 404, USER, "message")
+            }
             Self::RequestEntityTooLarge => form("RequestEntityTooLargeException", 413, USER, "message"),
             Self::ResourceConflict => form("ResourceConflictException", 409, USER, "message"),
             Self::ResourceNotFound => form("ResourceNotFoundException", 404, USER, "Message"),
@@ -93,7 +99,10 @@ impl Fault {
         invalid_content => InvalidRequestContent,
         not_implemented => NotImplemented,
         conflict => ResourceConflict,
+        no_code_signing => CodeSigningConfigNotFound,
+        no_provisioned_concurrency => ProvisionedConcurrencyConfigNotFound,
         not_found => ResourceNotFound,
+        precondition_failed => PreconditionFailed,
         serialization => Serialization,
         too_large => RequestEntityTooLarge,
         unavailable => Unavailable,
@@ -119,9 +128,10 @@ impl Fault {
     }
 
     pub fn stale_revision() -> Self {
-        let message = "The Revision Id provided does not match the latest Revision Id. \
-            Call the GetFunction/GetAlias API to retrieve the latest Revision Id";
-        Self { kind: Kind::PreconditionFailed, message: message.to_owned(), reason: None }
+        Self::precondition_failed(
+            "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve \
+             the latest Revision Id",
+        )
     }
 
     pub fn function_not_found(arn: impl Display) -> Self {
@@ -205,6 +215,28 @@ impl From<UpdateError<Fault>> for Fault {
             UpdateError::Refused(fault) => fault,
             UpdateError::Settings(error) => error.into(),
             UpdateError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PublishError> for Fault {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::NotFound(_) => Self::not_found(error.to_string()),
+            PublishError::Revision { .. } => Self::stale_revision(),
+            PublishError::Code { .. } => Self::invalid_parameter(error.to_string()),
+            PublishError::Settings(error) => error.into(),
+            PublishError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RemoveError> for Fault {
+    fn from(error: RemoveError) -> Self {
+        match error {
+            RemoveError::NotFound(..) => Self::not_found(error.to_string()),
+            RemoveError::Aliased { .. } => Self::conflict(error.to_string()),
+            RemoveError::Store(error) => error.into(),
         }
     }
 }

@@ -1,19 +1,18 @@
-//! Functions: created, shown, listed, deleted.
+//! Functions and their versions: created, shown, listed, deleted.
 
 use super::fault::Fault;
 use super::name::{self, Target};
+use super::page::Page;
 use super::scope;
-use super::shape::{Moment, configuration};
+use super::shape::{Moment, configuration, listed};
+use super::versions::is_wanted;
 use super::{package, schema};
 use crate::gateway::Gateway;
 use crate::http::{BodyError, answer};
 use crate::route::{Answer, Exchange, Route, route};
-use api::lambda::LATEST;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use hyper::StatusCode;
-use runtime::registry::{Content, Entry, FunctionId};
+use runtime::registry::{Content, Entry, FunctionId, Publication, Qualified};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -25,8 +24,6 @@ pub const ROUTES: &[Route] = &[
     route!(DELETE "/2015-03-31/functions/*" DeleteFunction => delete),
 ];
 
-/// As many functions as AWS puts on a page, whatever was asked for.
-const PAGE: usize = 50;
 /// A request that brings code is in memory as it came, as JSON, and as a zip file.
 const COPIES: usize = 3;
 
@@ -55,6 +52,11 @@ pub fn parse(body: &[u8]) -> Result<Map<String, Value>, Fault> {
     }
 }
 
+/// The JSON object of a request that brings no code.
+pub async fn read_object(exchange: &mut Exchange, operation: &str) -> Result<Map<String, Value>, Fault> {
+    parse(&read_request(exchange, operation).await?)
+}
+
 async fn create(mut exchange: Exchange) -> Answer {
     let body = read_request(&mut exchange, "CreateFunction").await?;
     let gateway = exchange.gateway.clone();
@@ -66,7 +68,11 @@ async fn create(mut exchange: Exchange) -> Answer {
             schema::check_creation(&request, &gateway.config.functions)?;
             let written = request.get("FunctionName").and_then(Value::as_str).unwrap_or_default().to_owned();
             let id = name::resolve(written.into(), None, scope)?.id();
-            let entry = store(gateway, id, &mut request)?;
+            let publish = is_wanted(&request);
+            let mut entry = store(gateway, id, &mut request)?;
+            if publish {
+                (entry, _) = gateway.registry.publish(&entry.id, Publication::default())?;
+            }
             Ok(answer::json(StatusCode::CREATED, &configuration(&entry, Moment::Created)))
         })
         .await?
@@ -93,10 +99,11 @@ fn store(gateway: &Gateway, id: FunctionId, request: &mut Map<String, Value>) ->
 async fn get(exchange: Exchange) -> Answer {
     let target = name::of_path(&exchange)?;
     let entry = target.find(&exchange.gateway)?;
+    let tags = target.record(&exchange.gateway)?.latest.content.tags.clone();
     let code = json!({ "RepositoryType": "S3", "Location": location(&exchange, &entry) });
     let mut function = json!({ "Configuration": shown(&entry, &target), "Code": code });
-    if !entry.content.tags.is_empty() {
-        function["Tags"] = entry.content.tags.clone().into();
+    if !tags.is_empty() {
+        function["Tags"] = tags.into();
     }
     if let Some(reserved) = entry.content.reserved {
         function["Concurrency"] = json!({ "ReservedConcurrentExecutions": reserved });
@@ -128,16 +135,24 @@ fn location(exchange: &Exchange, entry: &Entry) -> String {
 
 async fn delete(exchange: Exchange) -> Answer {
     let target = name::of_path(&exchange)?;
-    let entry = target.find(&exchange.gateway)?;
-    if target.qualifier.as_deref() == Some(LATEST) {
-        let message = "$LATEST version cannot be deleted without deleting the function.";
-        return Err(Fault::invalid_parameter(message));
+    let id = target.id();
+    let Some(qualifier) = target.qualifier.as_deref().map(str::to_owned) else {
+        let deleted = exchange.gateway.blocking(move |gateway| gateway.registry.delete(&id)).await?;
+        return match deleted? {
+            Some(_) => Ok(answer::empty(StatusCode::NO_CONTENT)),
+            None => Err(target.not_found()),
+        };
+    };
+    match Qualified::of(&qualifier) {
+        Qualified::Version(_) => {}
+        Qualified::Latest => {
+            let message = "$LATEST version cannot be deleted without deleting the function.";
+            return Err(Fault::invalid_parameter(message));
+        }
+        Qualified::Alias(_) => return Err(Fault::invalid_parameter("Deletion of aliases is not currently supported.")),
     }
-    let deleted = exchange.gateway.blocking(move |gateway| gateway.registry.delete(&entry.id)).await?;
-    match deleted? {
-        Some(_) => Ok(answer::empty(StatusCode::NO_CONTENT)),
-        None => Err(Fault::function_not_found(target.id().arn())),
-    }
+    exchange.gateway.blocking(move |gateway| gateway.registry.delete_version(&id, &qualifier)).await??;
+    Ok(answer::empty(StatusCode::NO_CONTENT))
 }
 
 async fn list(exchange: Exchange) -> Answer {
@@ -146,49 +161,27 @@ async fn list(exchange: Exchange) -> Answer {
         let rule = "Member must satisfy enum value set: [ALL]";
         return Err(super::constraint::violation("functionVersion", version, rule));
     }
-    let (start, limit) = page(&exchange)?;
+    let page = Page::of(&exchange, 10_000)?;
     let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
-    let entries =
-        exchange.gateway.registry.all().into_iter().filter(|entry| {
-            entry.id.account == scope.account && entry.id.region == scope.region && entry.id.name > start
-        });
-    let mut entries: Vec<_> = entries.take(limit + 1).collect();
-    let more = entries.len() > limit;
-    entries.truncate(limit);
-    let shown: Vec<Value> = entries
-        .iter()
-        .map(|entry| {
-            let mut shown = configuration(entry, Moment::Settled);
-            if all_versions.is_some() {
-                shown["FunctionArn"] = format!("{}:{LATEST}", entry.id.arn()).into();
-            }
+    let records = exchange.gateway.registry.records();
+    let here = records.iter().filter(|record| {
+        let id = &record.latest.id;
+        id.account == scope.account && id.region == scope.region
+    });
+    let shown = if all_versions.is_some() {
+        let entries = here.flat_map(|record| record.entries());
+        page.cut("Functions", entries.map(|entry| (key(entry), entry)), |entry| {
+            let mut shown = listed(entry);
+            shown["FunctionArn"] = entry.qualified_arn().into();
             shown
         })
-        .collect();
-    let mut page = json!({ "Functions": shown });
-    if let (true, Some(last)) = (more, entries.last()) {
-        page["NextMarker"] = URL_SAFE_NO_PAD.encode(&last.id.name).into();
-    }
-    Ok(answer::json(StatusCode::OK, &page))
+    } else {
+        page.cut("Functions", here.map(|record| (key(&record.latest), &record.latest)), |entry| listed(entry))
+    };
+    Ok(answer::json(StatusCode::OK, &shown))
 }
 
-/// The name after which a page begins, and how many functions it has.
-fn page(exchange: &Exchange) -> Result<(String, usize), Fault> {
-    let limit = match exchange.query("MaxItems") {
-        None => PAGE,
-        Some(text) => match text.parse::<usize>() {
-            Ok(limit @ 1..=10_000) => limit.min(PAGE),
-            Ok(limit) => {
-                let rule = match limit {
-                    0 => "Member must have value greater than or equal to 1",
-                    _ => "Member must have value less than or equal to 10000",
-                };
-                return Err(super::constraint::violation("maxItems", &text, rule));
-            }
-            Err(_) => return Err(Fault::serialization("STRING_VALUE can not be converted to an Integer")),
-        },
-    };
-    let Some(marker) = exchange.query("Marker") else { return Ok((String::new(), limit)) };
-    let start = URL_SAFE_NO_PAD.decode(marker.as_bytes()).ok().and_then(|name| String::from_utf8(name).ok());
-    start.map(|start| (start, limit)).ok_or_else(|| Fault::invalid_parameter("Invalid pagination marker"))
+/// Where a version stands in a list.
+fn key(entry: &Entry) -> String {
+    format!("{}\0{:020}", entry.id.name, entry.version.unwrap_or_default())
 }

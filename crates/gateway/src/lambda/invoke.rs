@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderName, HeaderValue};
 use runtime::dispatch::{Call, Outcome};
 use serde::de::IgnoredAny;
 
@@ -20,6 +20,7 @@ pub const ROUTES: &[Route] = &[route!(POST "/2015-03-31/functions/*/invocations"
 
 /// Events from this length on are parsed where nobody else waits.
 const LONG: usize = 256 * 1024;
+const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 const CLIENT_CONTEXT: &str = "Client context must be a valid Base64-encoded JSON object.";
 
 /// How a caller wants to be answered.
@@ -34,7 +35,12 @@ async fn invoke(mut exchange: Exchange) -> Answer {
     let invocation = invocation(&exchange)?;
     let log_tail = log_tail(&exchange)?;
     let client_context = client_context(&exchange)?;
-    let entry = name::of_path(&exchange)?.find(&exchange.gateway)?;
+    let (entry, invoked_arn) = {
+        let target = name::of_path(&exchange)?;
+        // Without a qualifier it is the function's own, which dispatch knows.
+        let arn = target.qualifier.as_ref().map(|_| target.arn());
+        (target.choose(&exchange.gateway)?, arn.unwrap_or_default())
+    };
     let payload = payload(&mut exchange).await?;
     match invocation {
         Invocation::RequestResponse => {}
@@ -51,6 +57,7 @@ async fn invoke(mut exchange: Exchange) -> Answer {
     let trace_header = HeaderValue::from_str(&trace_id).ok();
     let call = Call {
         payload,
+        invoked_arn,
         client_context,
         trace_id,
         log_tail,
@@ -61,7 +68,7 @@ async fn invoke(mut exchange: Exchange) -> Answer {
     };
     let outcome = exchange.gateway.dispatcher.invoke(&entry.function, call).await?;
     let report = spans_wanted.then(|| outcome.report.clone());
-    let mut response = answered(outcome);
+    let mut response = answered(outcome, entry.version_name());
     if let Some(report) = report {
         spans::tell(&mut response, &report);
     }
@@ -71,10 +78,11 @@ async fn invoke(mut exchange: Exchange) -> Answer {
     Ok(response)
 }
 
-fn answered(outcome: Outcome) -> Response {
+fn answered(outcome: Outcome, version: &str) -> Response {
     let mut response = answer::json_text(StatusCode::OK, outcome.body);
     let headers = response.headers_mut();
-    headers.insert("x-amz-executed-version", HeaderValue::from_static(LATEST));
+    let version = if version == LATEST { Ok(HeaderValue::from_static(LATEST)) } else { HeaderValue::from_str(version) };
+    headers.extend(version.ok().map(|version| (EXECUTED_VERSION, version)));
     if outcome.failed {
         headers.insert("x-amz-function-error", HeaderValue::from_static("Unhandled"));
     }

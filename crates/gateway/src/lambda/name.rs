@@ -7,9 +7,10 @@ use crate::gateway::Gateway;
 use crate::route::Exchange;
 use api::lambda::{LATEST, NAME_MAX};
 use daemon::node::Account;
-use runtime::registry::{Entry, FunctionId};
+use runtime::registry::{Entry, FunctionId, Qualified, Record};
 use std::borrow::Cow;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// The longest ARN, in characters.
 const TEXT_MAX: usize = 140;
@@ -18,6 +19,8 @@ const PATTERN: &str = "(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(
     (\\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?";
 const QUALIFIER_PATTERN: &str = "\\$(LATEST(\\.PUBLISHED)?)|[a-zA-Z0-9-_$]+";
 const DISAGREE: &str = "The derived qualifier from the function name does not match the specified qualifier.";
+const FUNCTIONS_ONLY: &str = "This operation is permitted on Lambda functions only. Aliases and versions do not support \
+    this operation. Please specify either a function name or an unqualified function ARN.";
 
 /// What a caller wrote for a function, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,35 +46,87 @@ impl Target<'_> {
         FunctionId { account, region, name }
     }
 
-    fn not_found(&self) -> Fault {
+    /// The ARN, with the qualifier that was given.
+    pub fn arn(&self) -> String {
         let qualifier = self.qualifier.as_ref().map(|qualifier| format!(":{qualifier}")).unwrap_or_default();
-        Fault::function_not_found(self.id().arn() + &qualifier)
+        self.id().arn() + &qualifier
     }
 
-    /// The function, in the only version that there is so far.
+    pub fn not_found(&self) -> Fault {
+        Fault::function_not_found(self.arn())
+    }
+
+    /// The function with all that belongs to it, whatever the qualifier.
+    pub fn record(&self, gateway: &Gateway) -> Result<Arc<Record>, Fault> {
+        gateway.registry.record(&self.account, &self.region, &self.name).ok_or_else(|| self.not_found())
+    }
+
+    /// The version that is meant; of an alias, the one to which most of its traffic goes.
     pub fn find(&self, gateway: &Gateway) -> Result<Arc<Entry>, Fault> {
-        if self.qualifier.as_deref().is_some_and(|qualifier| qualifier != LATEST) {
-            return Err(self.not_found());
-        }
-        gateway.registry.find(&self.account, &self.region, &self.name).ok_or_else(|| self.not_found())
+        let record = self.record(gateway)?;
+        record.qualified(self.qualifier.as_deref().unwrap_or(LATEST)).cloned().ok_or_else(|| self.not_found())
     }
-}
 
-impl Target<'_> {
+    /// The version for one invocation: an alias chooses by its weights.
+    pub fn choose(&self, gateway: &Gateway) -> Result<Arc<Entry>, Fault> {
+        let record = self.record(gateway)?;
+        match &self.qualifier {
+            None => Ok(record.latest.clone()),
+            Some(qualifier) => pick(&record, qualifier).ok_or_else(|| self.not_found()),
+        }
+    }
+
     /// The function; one that is not where the request looks is found in another account or region, if it is only there.
     /// For faces without credentials, whose callers cannot say where to look.
     pub fn find_anywhere(&self, gateway: &Gateway) -> Result<Arc<Entry>, Fault> {
-        self.find(gateway).or_else(|fault| match &gateway.registry.named(&self.name)[..] {
-            [only] => Ok(only.clone()),
-            _ => Err(fault),
-        })
+        if self.record(gateway).is_ok() {
+            return self.choose(gateway);
+        }
+        match &gateway.registry.named(&self.name)[..] {
+            [only] => {
+                let FunctionId { account, region, .. } = &only.id;
+                Target { account: account.into(), region: region.into(), ..self.clone() }.choose(gateway)
+            }
+            _ => Err(self.not_found()),
+        }
     }
+
+    /// Where something is to hang on the function: a version or an alias that there is; [`LATEST`] without a qualifier.
+    pub fn place(&self, record: &Record) -> Result<String, Fault> {
+        let qualifier = self.qualifier.as_deref().unwrap_or(LATEST);
+        match (record.qualified(qualifier), Qualified::of(qualifier)) {
+            (Some(_), _) => Ok(qualifier.to_owned()),
+            (None, Qualified::Alias(_)) => Err(Fault::not_found(format!("Cannot find alias arn: {}", self.arn()))),
+            (None, _) => Err(self.not_found()),
+        }
+    }
+}
+
+/// The version for one invocation by a qualifier.
+pub fn pick(record: &Record, qualifier: &str) -> Option<Arc<Entry>> {
+    record.chosen(qualifier, lot()).cloned()
+}
+
+/// A random number from 0 to below 1.
+fn lot() -> f64 {
+    const BITS: u32 = 48;
+    // These bits of a random UUID are random, the ones below say that it is one.
+    (Uuid::new_v4().as_u128() >> (u128::BITS - BITS)) as f64 / (1u64 << BITS) as f64
 }
 
 /// The function that the path's first star and the query's `Qualifier` mean.
 pub fn of_path(exchange: &Exchange) -> Result<Target<'_>, Fault> {
     let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
     resolve(exchange.capture(0), exchange.query("Qualifier"), scope)
+}
+
+/// The same where only a function can be meant, and no version or alias of it.
+pub fn function_of_path(exchange: &Exchange) -> Result<Target<'_>, Fault> {
+    let target = of_path(exchange)?;
+    match target.qualifier {
+        None => Ok(target),
+        Some(_) => Err(Fault::invalid_parameter(FUNCTIONS_ONLY)),
+    }
 }
 
 /// The function that a name and a qualifier mean in a scope.

@@ -176,7 +176,7 @@ fn check_environment(variables: &Map<String, Value>, bounds: &Bounds) -> Result<
     Ok(())
 }
 
-fn check_tags(tags: &Map<String, Value>, bounds: &Bounds) -> Result<(), Fault> {
+pub fn check_tags(tags: &Map<String, Value>, bounds: &Bounds) -> Result<(), Fault> {
     if tags.values().any(|value| !value.is_string()) {
         return Err(Fault::serialization("The values of tags are Strings"));
     }

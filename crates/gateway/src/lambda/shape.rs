@@ -1,6 +1,5 @@
 //! A function's configuration as Lambda answers it: what was stored, and what follows from it.
 
-use api::lambda::LATEST;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use runtime::registry::Entry;
@@ -27,7 +26,7 @@ pub fn configuration(entry: &Entry, moment: Moment) -> Value {
     shape.insert("CodeSize".into(), content.code_bytes.into());
     shape.insert("CodeSha256".into(), BASE64.encode(content.code.bytes()).into());
     shape.insert("LastModified".into(), api::time::lambda(entry.modified_ms).into());
-    shape.insert("Version".into(), LATEST.into());
+    shape.insert("Version".into(), entry.version_name().into());
     shape.insert("RevisionId".into(), entry.revision.clone().into());
     shape.insert("RuntimeVersionConfig".into(), json!({ "RuntimeVersionArn": runtime_arn(entry) }));
     shape.insert("LoggingConfig".into(), logging(entry));
@@ -39,6 +38,17 @@ pub fn configuration(entry: &Entry, moment: Moment) -> Value {
     }
     shape.extend(state(moment));
     shape.into()
+}
+
+/// The same in a list, where less is told.
+pub fn listed(entry: &Entry) -> Value {
+    let mut shape = configuration(entry, Moment::Settled);
+    if let Value::Object(shape) = &mut shape {
+        ["State", "LastUpdateStatus", "RuntimeVersionConfig"].into_iter().for_each(|member| {
+            shape.shift_remove(member);
+        });
+    }
+    shape
 }
 
 fn state(moment: Moment) -> Map<String, Value> {

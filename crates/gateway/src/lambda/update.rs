@@ -2,12 +2,14 @@
 
 use super::fault::Fault;
 use super::function::{parse, read_request};
-use super::name::{self, Target};
+use super::name;
 use super::shape::{Moment, configuration};
+use super::versions::is_wanted;
 use super::{constraint, package, schema};
 use crate::http::answer;
 use crate::route::{Answer, Exchange, Route, route};
 use hyper::StatusCode;
+use runtime::registry::Publication;
 use serde_json::{Map, Value};
 
 pub const ROUTES: &[Route] = &[
@@ -20,7 +22,7 @@ async fn code(mut exchange: Exchange) -> Answer {
     let gateway = exchange.gateway.clone();
     gateway
         .blocking(move |gateway| {
-            let target = only_function(&exchange)?;
+            let target = name::function_of_path(&exchange)?;
             let entry = target.find(gateway)?;
             let mut request = parse(&body)?;
             drop(body);
@@ -36,7 +38,13 @@ async fn code(mut exchange: Exchange) -> Answer {
                 content.settings.extend(architectures.map(|value| ("Architectures".to_owned(), value)));
                 Ok(())
             })?;
-            Ok(answer::json(StatusCode::OK, &configuration(&changed, Moment::Updated)))
+            let mut shown = configuration(&changed, Moment::Updated);
+            if is_wanted(&request) {
+                let (version, _) = gateway.registry.publish(&changed.id, Publication::default())?;
+                shown = configuration(&version, Moment::Updated);
+                shown["FunctionArn"] = version.qualified_arn().into();
+            }
+            Ok(answer::json(StatusCode::OK, &shown))
         })
         .await?
 }
@@ -46,7 +54,7 @@ async fn settings(mut exchange: Exchange) -> Answer {
     let gateway = exchange.gateway.clone();
     gateway
         .blocking(move |gateway| {
-            let id = only_function(&exchange)?.find(gateway)?.id.clone();
+            let id = name::function_of_path(&exchange)?.find(gateway)?.id.clone();
             let request = parse(&body)?;
             schema::check_update(&request, &gateway.config.functions)?;
             let revision = revision(&request);
@@ -59,18 +67,7 @@ async fn settings(mut exchange: Exchange) -> Answer {
         .await?
 }
 
-/// A function can be changed, a version of it cannot.
-fn only_function(exchange: &Exchange) -> Result<Target<'_>, Fault> {
-    let target = name::of_path(exchange)?;
-    if target.qualifier.is_some() {
-        return Err(Fault::invalid_parameter(
-            "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. \
-             Please specify either a function name or an unqualified function ARN.",
-        ));
-    }
-    Ok(target)
-}
-
-fn revision(request: &Map<String, Value>) -> Option<String> {
+/// The revision that a request expects.
+pub fn revision(request: &Map<String, Value>) -> Option<String> {
     request.get("RevisionId").and_then(Value::as_str).filter(|revision| !revision.is_empty()).map(str::to_owned)
 }

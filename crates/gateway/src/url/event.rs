@@ -1,27 +1,27 @@
 //! From an HTTP request to an event: payload format 2.0.
 
+use super::Meant;
 use crate::http::path;
 use crate::route::Exchange;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_TYPE, COOKIE};
-use runtime::registry::Entry;
 use serde_json::{Map, Value, json};
 
 const STAGE: &str = "$default";
 
 /// The event, as JSON.
-pub fn build(exchange: &Exchange, entry: &Entry, body: &[u8]) -> Vec<u8> {
+pub(super) fn build(exchange: &Exchange, meant: &Meant, body: &[u8]) -> Vec<u8> {
     let uri = &exchange.head.uri;
-    let raw_path = format!("/{}", exchange.raw_capture(1));
+    let raw_path = format!("/{}", meant.path);
     let headers = headers(exchange);
     let mut event = json!({
         "version": "2.0",
         "routeKey": STAGE,
         "rawPath": raw_path,
         "rawQueryString": uri.query().unwrap_or_default(),
-        "requestContext": context(exchange, entry, &raw_path, &headers),
+        "requestContext": context(exchange, meant, &raw_path, &headers),
         "headers": headers,
         "isBase64Encoded": false,
     });
@@ -41,14 +41,14 @@ pub fn build(exchange: &Exchange, entry: &Entry, body: &[u8]) -> Vec<u8> {
     event.to_string().into_bytes()
 }
 
-fn context(exchange: &Exchange, entry: &Entry, raw_path: &str, headers: &Map<String, Value>) -> Value {
+fn context(exchange: &Exchange, meant: &Meant, raw_path: &str, headers: &Map<String, Value>) -> Value {
     let now = api::time::now_ms();
     let host = exchange.header("host").unwrap_or_default();
     json!({
-        "accountId": entry.id.account,
-        "apiId": entry.id.name,
+        "accountId": meant.entry.id.account,
+        "apiId": meant.url,
         "domainName": host,
-        "domainPrefix": entry.id.name,
+        "domainPrefix": meant.url,
         "http": {
             "method": exchange.head.method.as_str(),
             "path": raw_path,

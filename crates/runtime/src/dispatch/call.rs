@@ -13,6 +13,8 @@ pub struct Call {
     pub request_id: String,
     /// The event, JSON.
     pub payload: Bytes,
+    /// The ARN by which the function was called, with the qualifier that its caller gave.
+    pub invoked_arn: String,
     /// JSON, as the mobile SDKs make it, no longer in base64.
     pub client_context: String,
     pub cognito_identity: String,

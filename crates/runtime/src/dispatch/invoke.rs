@@ -173,10 +173,11 @@ impl Course {
 
     /// What accompanies the event; the invocation's time counts from `since`.
     fn head(&self, since: u64) -> Vec<u8> {
+        let invoked_arn = &self.call.invoked_arn;
         let head = Invocation {
             deadline_unix_ms: since + self.timeout().as_millis() as u64,
             request_id: &self.call.request_id,
-            function_arn: &self.function.arn,
+            function_arn: if invoked_arn.is_empty() { &self.function.arn } else { invoked_arn },
             trace_id: &self.call.trace_id,
             client_context: &self.call.client_context,
             cognito_identity: &self.call.cognito_identity,

@@ -14,17 +14,18 @@ use crate::scaling::Demand;
 use crate::templates::{Seat, Templates};
 use sandbox::spec::{End, Kind};
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
 
 /// A request that waits for an instance, or for leave to start one.
 pub(super) type Waiter = oneshot::Sender<Grant>;
 
-/// What all revisions of a function share.
+/// What all revisions of a version share.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
-    pub in_flight: AtomicU32,
+    /// Of all versions of the function together: they share what is reserved for it.
+    pub in_flight: Arc<AtomicU32>,
     pub counters: Counters,
 }
 
@@ -63,8 +64,7 @@ impl Post {
     }
 }
 
-/// A function, whatever its revision.
-#[derive(Default)]
+/// A version of a function, whatever its revision.
 pub(super) struct Entry {
     pub meter: Arc<Meter>,
     /// By revision, the newest last.
@@ -122,6 +122,8 @@ enum Source {
 /// The state.
 pub(super) struct State {
     pub functions: HashMap<FunctionKey, Entry>,
+    /// Invocations in flight of functions in whatever version, by account, region and name.
+    running: HashMap<[String; 3], Weak<AtomicU32>>,
     pub posts: HashMap<u64, Post>,
     /// Everything that the worker may have news of.
     pub instances: HashMap<u64, Arc<Shared>>,
@@ -147,6 +149,7 @@ impl State {
     pub fn new(config: &DispatchConfig, cores: u32, first: u64) -> Self {
         Self {
             functions: HashMap::new(),
+            running: HashMap::new(),
             posts: HashMap::new(),
             instances: HashMap::new(),
             templates: Templates::new(first),
@@ -172,7 +175,11 @@ impl State {
     pub fn post(&mut self, function: &Arc<Function>) -> u64 {
         let entry = match self.functions.get_mut(&function.key) {
             Some(entry) => entry,
-            None => self.functions.entry(function.key.clone()).or_default(),
+            None => {
+                let in_flight = share(&mut self.running, &function.key);
+                let meter = Meter { in_flight, ..Meter::default() }.into();
+                self.functions.entry(function.key.clone()).or_insert(Entry { meter, posts: Vec::new() })
+            }
         };
         if let Some((_, id)) = entry.posts.iter().find(|(revision, _)| *revision == function.revision) {
             return *id;
@@ -383,10 +390,29 @@ impl State {
             entry.posts.retain(|(_, id)| *id != post_id);
             if entry.posts.is_empty() {
                 self.functions.remove(&post.function.key);
+                let all = name_of(&post.function.key);
+                drop(post);
+                if self.running.get(&all).is_some_and(|count| count.strong_count() == 0) {
+                    self.running.remove(&all);
+                }
             }
         }
         self.templates.forget(Seat::Dedicated(post_id))
     }
+}
+
+fn name_of(key: &FunctionKey) -> [String; 3] {
+    [&key.account, &key.region, &key.name].map(String::clone)
+}
+
+/// The count that all versions of a function share.
+fn share(running: &mut HashMap<[String; 3], Weak<AtomicU32>>, key: &FunctionKey) -> Arc<AtomicU32> {
+    let shared = running.entry(name_of(key)).or_default();
+    shared.upgrade().unwrap_or_else(|| {
+        let count = Arc::default();
+        *shared = Arc::downgrade(&count);
+        count
+    })
 }
 
 impl Post {

@@ -1,4 +1,4 @@
-//! One function, as the registry has it.
+//! One state of a function, as the registry has it: `$LATEST` at some moment, or a version, which never changes.
 
 use super::settings::{self, SettingsError};
 use crate::codestore::{CodeId, CodeStore};
@@ -39,6 +39,8 @@ pub struct Content {
 pub struct Entry {
     pub id: FunctionId,
     pub content: Content,
+    /// A published version's number; nothing for `$LATEST`.
+    pub version: Option<u64>,
     /// Changes with every write.
     pub revision: String,
     /// Changes when code or settings do; the [`Function::revision`].
@@ -49,10 +51,23 @@ pub struct Entry {
     pub function: Arc<Function>,
 }
 
+impl Entry {
+    /// `$LATEST`, or the version's number.
+    pub fn version_name(&self) -> &str {
+        &self.function.key.version
+    }
+
+    /// The ARN with the version.
+    pub fn qualified_arn(&self) -> String {
+        format!("{}:{}", self.id.arn(), self.version_name())
+    }
+}
+
 /// An entry but for what follows from it.
 pub(super) struct Row {
     pub id: FunctionId,
     pub content: Content,
+    pub version: Option<u64>,
     pub revision: String,
     pub generation: String,
     pub modified_ms: u64,
@@ -60,8 +75,8 @@ pub(super) struct Row {
 
 impl Row {
     pub fn into_entry(self, code: &CodeStore) -> Result<Entry, SettingsError> {
-        let function = settings::function(&self.id, &self.content, &self.generation, code)?;
-        let Self { id, content, revision, generation, modified_ms } = self;
-        Ok(Entry { id, content, revision, generation, modified_ms, function: Arc::new(function) })
+        let function = settings::function(&self.id, &self.content, self.version, &self.generation, code)?;
+        let Self { id, content, version, revision, generation, modified_ms } = self;
+        Ok(Entry { id, content, version, revision, generation, modified_ms, function: Arc::new(function) })
     }
 }

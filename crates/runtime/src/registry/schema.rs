@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-const MIGRATIONS: [&str; 1] = [
+const MIGRATIONS: [&str; 2] = [
     // Settings and tags are JSON objects, as their callers gave them. `revision` changes with every write, `generation`
     // only when instances of the function have to be new ones.
     "CREATE TABLE functions (
@@ -20,6 +20,33 @@ const MIGRATIONS: [&str; 1] = [
         generation TEXT NOT NULL,
         modified_ms INTEGER NOT NULL,
         PRIMARY KEY (account, region, name)
+    ) STRICT, WITHOUT ROWID;",
+    // A number is given to one version only, even when that is deleted. What hangs on a function says on which version or
+    // alias of it; `value` is a JSON object.
+    "ALTER TABLE functions ADD COLUMN last_version INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE versions (
+        account TEXT NOT NULL,
+        region TEXT NOT NULL,
+        name TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        settings TEXT NOT NULL,
+        code BLOB NOT NULL,
+        code_bytes INTEGER NOT NULL,
+        revision TEXT NOT NULL,
+        generation TEXT NOT NULL,
+        modified_ms INTEGER NOT NULL,
+        PRIMARY KEY (account, region, name, number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE facets (
+        account TEXT NOT NULL,
+        region TEXT NOT NULL,
+        name TEXT NOT NULL,
+        facet TEXT NOT NULL,
+        qualifier TEXT NOT NULL,
+        value TEXT NOT NULL,
+        revision TEXT NOT NULL,
+        modified_ms INTEGER NOT NULL,
+        PRIMARY KEY (account, region, name, facet, qualifier)
     ) STRICT, WITHOUT ROWID;",
 ];
 

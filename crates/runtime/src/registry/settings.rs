@@ -97,9 +97,12 @@ pub fn kind_of(runtime: &str) -> Option<Kind> {
     python.map(|_| Kind::Python).or_else(|| node.map(|_| Kind::Node))
 }
 
+/// The function that dispatch runs: `$LATEST`, or the version of this number. A minimum of warm instances is the
+/// function's own; a version has one when it is provisioned with it.
 pub(super) fn function(
     id: &FunctionId,
     content: &Content,
+    version: Option<u64>,
     generation: &str,
     code: &CodeStore,
 ) -> Result<Function, SettingsError> {
@@ -110,9 +113,9 @@ pub(super) fn function(
             account: id.account.clone(),
             region: id.region.clone(),
             name: id.name.clone(),
-            version: LATEST.to_owned(),
+            version: version.map_or_else(|| LATEST.to_owned(), |number| number.to_string()),
         },
-        arn: id.arn(),
+        arn: version.map_or_else(|| id.arn(), |number| format!("{}:{number}", id.arn())),
         revision: generation.to_owned(),
         kind,
         runtime: settings.runtime,
@@ -124,7 +127,7 @@ pub(super) fn function(
         environment: settings.environment.variables,
         isolation: settings.lichen.isolation.unwrap_or_default(),
         network: settings.lichen.network.unwrap_or_default(),
-        min_warm: settings.lichen.min_warm,
+        min_warm: if version.is_none() { settings.lichen.min_warm } else { 0 },
         max_concurrency: content.reserved,
         log_group: settings.logging_config.log_group.unwrap_or_else(|| format!("/aws/lambda/{}", id.name)),
     })

@@ -216,3 +216,153 @@ fn a_full_disk_is_told_and_changes_nothing() {
     let all = node.registry.all();
     assert_eq!((all.len(), &all[0].revision), (1, &first.revision));
 }
+
+fn publish(node: &Node, name: &str) -> (Arc<Entry>, bool) {
+    node.registry.publish(&id(name), Publication::default()).unwrap()
+}
+
+fn record(node: &Node, name: &str) -> Arc<Record> {
+    node.registry.record("000000000000", "us-east-1", name).unwrap()
+}
+
+fn attach(node: &Node, facet: Facet, qualifier: &str, value: Value) {
+    let change = |_: &Record, _: Option<&Attached>| Ok::<_, ()>(Some(object(value)));
+    node.registry.attach(&id("f"), facet, qualifier, change).unwrap().unwrap();
+}
+
+#[test]
+fn a_version_is_what_the_function_was() {
+    let node = Node::new();
+    let first = node.create("f", "1");
+    let (one, is_new) = publish(&node, "f");
+    assert!(is_new && !publish(&node, "f").1, "nothing has changed since");
+    node.registry.update(&id("f"), None, |c| set(c, "MemorySize", json!(256))).unwrap();
+    let description = Some("two".to_owned());
+    let (two, _) = node.registry.publish(&id("f"), Publication { description, ..Publication::default() }).unwrap();
+    let names = [&one, &two].map(|entry| entry.function.arn.rsplit(':').next().unwrap().to_owned());
+    assert_eq!((names, [one.version, two.version]), (["1".to_owned(), "2".to_owned()], [Some(1), Some(2)]));
+    assert_eq!([one.function.memory_mib, two.function.memory_mib], [128, 256]);
+    assert_ne!(one.revision, first.revision);
+    let node = node.restart();
+    let found = record(&node, "f");
+    assert_eq!(found.version("1").unwrap().function, one.function);
+    assert_eq!(found.version("2").unwrap().content.settings["Description"], "two");
+    assert_eq!(found.latest.content.settings.get("Description"), None);
+    assert!(found.version("3").is_none() && found.version("live").is_none());
+}
+
+#[test]
+fn a_publication_of_what_its_caller_does_not_know_is_refused() {
+    let node = Node::new();
+    node.create("f", "1");
+    let stale = Publication { revision: Some("another".into()), ..Publication::default() };
+    assert!(matches!(node.registry.publish(&id("f"), stale), Err(PublishError::Revision { .. })));
+    let other = Publication { code: Some(vec![1; 32]), ..Publication::default() };
+    assert!(matches!(node.registry.publish(&id("f"), other), Err(PublishError::Code { .. })));
+    assert!(matches!(node.registry.publish(&id("g"), Publication::default()), Err(PublishError::NotFound(_))));
+}
+
+#[test]
+fn numbers_of_versions_are_used_once() {
+    let node = Node::new();
+    node.create("f", "1");
+    publish(&node, "f");
+    attach(&node, Facet::Policy, "1", json!({}));
+    attach(&node, Facet::Alias, "live", json!({ "FunctionVersion": "1" }));
+    assert!(matches!(node.registry.delete_version(&id("f"), "1"), Err(RemoveError::Aliased { .. })));
+    assert!(node.registry.delete_alias(&id("f"), "live").unwrap());
+    node.registry.delete_version(&id("f"), "1").unwrap();
+    assert!(matches!(node.registry.delete_version(&id("f"), "1"), Err(RemoveError::NotFound(..))));
+    let node = node.restart();
+    assert!(record(&node, "f").attached.is_empty());
+    assert_eq!(publish(&node, "f").0.version, Some(2));
+}
+
+#[test]
+fn code_stays_for_versions() {
+    let node = Node::new();
+    let first = node.create("f", "1");
+    publish(&node, "f");
+    let second = node.upload("2").id();
+    let changed = node.registry.update(&id("f"), None, |content| -> Result<(), ()> {
+        content.code = second;
+        Ok(())
+    });
+    changed.unwrap();
+    let code = first.function.code.clone();
+    drop(first);
+    assert_eq!(node.registry.sweep().unwrap(), 0);
+    node.registry.delete_version(&id("f"), "1").unwrap();
+    assert_eq!(node.registry.sweep().unwrap(), 2);
+    assert!(!code.exists());
+}
+
+#[test]
+fn an_alias_shares_its_traffic_by_weight() {
+    let node = Node::new();
+    node.create("f", "1");
+    publish(&node, "f");
+    node.registry.update(&id("f"), None, |c| set(c, "Timeout", json!(9))).unwrap();
+    publish(&node, "f");
+    let routing = json!({ "AdditionalVersionWeights": { "2": 0.25 } });
+    attach(&node, Facet::Alias, "live", json!({ "FunctionVersion": "1", "RoutingConfig": routing }));
+    let found = record(&node.restart(), "f");
+    let chosen = |qualifier: &str, lot: f64| found.chosen(qualifier, lot).map(|entry| entry.version_name());
+    assert_eq!(
+        [0.0, 0.2499, 0.25, 0.9999].map(|lot| chosen("live", lot)),
+        [Some("2"), Some("2"), Some("1"), Some("1")]
+    );
+    assert_eq!((chosen("2", 0.9), chosen("$LATEST", 0.0), chosen("other", 0.0)), (Some("2"), Some("$LATEST"), None));
+    assert_eq!(found.qualified("live").unwrap().version, Some(1));
+    assert_eq!((found.aliases_of("2").count(), found.aliases_of("3").count()), (1, 0));
+}
+
+#[test]
+fn versions_share_what_is_reserved_and_are_told_of_when_they_are_provisioned() {
+    let node = Node::new();
+    node.create("f", "1");
+    publish(&node, "f");
+    let changes = node.observe();
+    let reserve = node.registry.update(&id("f"), None, |content| -> Result<(), ()> {
+        content.reserved = Some(3);
+        Ok(())
+    });
+    reserve.unwrap();
+    assert_eq!(record(&node, "f").version("1").unwrap().function.max_concurrency, Some(3));
+    attach(&node, Facet::Alias, "live", json!({ "FunctionVersion": "1" }));
+    assert_eq!(changes.try_iter().count(), 2, "there at first, and changed");
+    attach(&node, Facet::Provisioned, "live", json!({ "ProvisionedConcurrentExecutions": 2 }));
+    assert_eq!(record(&node, "f").version("1").unwrap().function.min_warm, 2);
+    assert_eq!(changes.try_iter().collect::<Vec<_>>(), ["+f"]);
+    node.registry.delete_alias(&id("f"), "live").unwrap();
+    assert_eq!(record(&node, "f").version("1").unwrap().function.min_warm, 0);
+    assert_eq!(changes.try_iter().collect::<Vec<_>>(), ["+f"]);
+    node.registry.delete(&id("f")).unwrap();
+    assert_eq!(changes.try_iter().collect::<Vec<_>>(), ["-f", "-f"]);
+}
+
+#[test]
+fn a_url_is_found_by_its_id_as_long_as_it_is_there() {
+    let node = Node::new();
+    node.create("f", "1");
+    attach(&node, Facet::Url, "$LATEST", json!({ "Id": "abc" }));
+    let node = node.restart();
+    let (found, qualifier) = node.registry.url("abc").unwrap();
+    assert_eq!((found.latest.id.name.as_str(), qualifier.as_str()), ("f", "$LATEST"));
+    node.registry.delete(&id("f")).unwrap();
+    assert!(node.registry.url("abc").is_none());
+    node.create("f", "1");
+    assert!(record(&node, "f").attached.is_empty(), "a new function has nothing of an old one");
+}
+
+#[test]
+fn a_registry_of_the_first_form_is_taken_over() {
+    let node = Node::new();
+    let first = node.create("f", "1");
+    let undo = "DROP TABLE versions; DROP TABLE facets; ALTER TABLE functions DROP COLUMN last_version;
+        PRAGMA user_version = 1;";
+    node.registry.writer().connection.execute_batch(undo).unwrap();
+    let node = node.restart();
+    assert_eq!(record(&node, "f").latest.revision, first.revision);
+    assert_eq!(publish(&node, "f").0.version, Some(1));
+}

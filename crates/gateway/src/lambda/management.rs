@@ -1,0 +1,128 @@
+//! What is kept of a function and changes nothing on this node: its recursion, runtime management and scaling
+//! configurations; and that its code is never signed.
+
+use super::attach;
+use super::constraint::{self, Member, Rule, Shape, member};
+use super::fault::Fault;
+use super::function::read_object;
+use super::name;
+use crate::http::answer;
+use crate::route::{Answer, Exchange, Route, route};
+use api::lambda::LATEST;
+use hyper::StatusCode;
+use runtime::registry::Facet;
+use serde_json::{Map, Value, json};
+
+pub const ROUTES: &[Route] = &[
+    route!(GET "/2020-06-30/functions/*/code-signing-config" GetFunctionCodeSigningConfig => code_signing),
+    route!(PUT "/2020-06-30/functions/*/code-signing-config" PutFunctionCodeSigningConfig => put_code_signing),
+    route!(DELETE "/2020-06-30/functions/*/code-signing-config" DeleteFunctionCodeSigningConfig => delete_code_signing),
+    route!(GET "/2024-08-31/functions/*/recursion-config" GetFunctionRecursionConfig => recursion),
+    route!(PUT "/2024-08-31/functions/*/recursion-config" PutFunctionRecursionConfig => put_recursion),
+    route!(GET "/2021-07-20/functions/*/runtime-management-config" GetRuntimeManagementConfig => runtime),
+    route!(PUT "/2021-07-20/functions/*/runtime-management-config" PutRuntimeManagementConfig => put_runtime),
+    route!(GET "/2025-11-30/functions/*/function-scaling-config" GetFunctionScalingConfig => scaling),
+    route!(PUT "/2025-11-30/functions/*/function-scaling-config" PutFunctionScalingConfig => put_scaling),
+];
+
+const RECURSION: &[Member] = &[member("RecursiveLoop", Shape::Text, &[Rule::OneOf(&["Terminate", "Allow"])])];
+const RUNTIME: &[Member] = &[
+    member("UpdateRuntimeOn", Shape::Text, &[Rule::OneOf(&["Auto", "Manual", "FunctionUpdate"])]),
+    member("RuntimeVersionArn", Shape::Text, &[Rule::Length { min: 26, max: 2048 }]),
+];
+const EXECUTIONS: &[Rule] = &[Rule::AtLeast(0), Rule::AtMost(|_| 15_000)];
+const SCALING: &[Member] = &[
+    member("FunctionScalingConfig", Shape::Object, &[]),
+    member("FunctionScalingConfig.MinExecutionEnvironments", Shape::Integer, EXECUTIONS),
+    member("FunctionScalingConfig.MaxExecutionEnvironments", Shape::Integer, EXECUTIONS),
+];
+
+async fn code_signing(exchange: Exchange) -> Answer {
+    let entry = name::function_of_path(&exchange)?.find(&exchange.gateway)?;
+    Ok(answer::json(StatusCode::OK, &json!({ "FunctionName": entry.id.name })))
+}
+
+/// There is no code signing configuration that could be named.
+async fn put_code_signing(mut exchange: Exchange) -> Answer {
+    let request = read_object(&mut exchange, "PutFunctionCodeSigningConfig").await?;
+    name::function_of_path(&exchange)?.find(&exchange.gateway)?;
+    let arn = request.get("CodeSigningConfigArn").and_then(Value::as_str).unwrap_or_default();
+    Err(Fault::no_code_signing(format!(
+        "The code signing configuration cannot be found. Check that the provided configuration is not deleted: {arn}."
+    )))
+}
+
+async fn delete_code_signing(exchange: Exchange) -> Answer {
+    name::function_of_path(&exchange)?.find(&exchange.gateway)?;
+    Ok(answer::empty(StatusCode::NO_CONTENT))
+}
+
+async fn recursion(exchange: Exchange) -> Answer {
+    let record = name::function_of_path(&exchange)?.record(&exchange.gateway)?;
+    let kept = record.attached(Facet::Recursion, LATEST).map(|kept| kept.text("RecursiveLoop"));
+    Ok(answer::json(StatusCode::OK, &json!({ "RecursiveLoop": kept.unwrap_or("Terminate") })))
+}
+
+async fn put_recursion(mut exchange: Exchange) -> Answer {
+    let request = read_object(&mut exchange, "PutFunctionRecursionConfig").await?;
+    constraint::check(&request, RECURSION, &["RecursiveLoop"], &exchange.gateway.config.functions)?;
+    let id = name::function_of_path(&exchange)?.id();
+    let kept = keep(&request, &["RecursiveLoop"]);
+    let kept = attach::put(&exchange, id, (Facet::Recursion, LATEST.to_owned()), |_, _| Ok(kept)).await?;
+    Ok(answer::json(StatusCode::OK, &Value::Object(kept.value.clone())))
+}
+
+async fn runtime(exchange: Exchange) -> Answer {
+    let target = name::of_path(&exchange)?;
+    let record = target.record(&exchange.gateway)?;
+    let place = target.place(&record)?;
+    let kept = record.attached(Facet::RuntimeManagement, &place).map(|kept| kept.value.clone());
+    let mut shown = kept.unwrap_or_else(|| Map::from_iter([("UpdateRuntimeOn".to_owned(), "Auto".into())]));
+    shown.insert("FunctionArn".into(), target.arn().into());
+    Ok(answer::json(StatusCode::OK, &Value::Object(shown)))
+}
+
+async fn put_runtime(mut exchange: Exchange) -> Answer {
+    let request = read_object(&mut exchange, "PutRuntimeManagementConfig").await?;
+    constraint::check(&request, RUNTIME, &["UpdateRuntimeOn"], &exchange.gateway.config.functions)?;
+    let target = name::of_path(&exchange)?;
+    let place = target.place(&*target.record(&exchange.gateway)?)?;
+    let is_manual = request.get("UpdateRuntimeOn").is_some_and(|mode| mode == "Manual");
+    if is_manual != request.get("RuntimeVersionArn").is_some_and(|arn| !arn.is_null()) {
+        let message = "RuntimeVersionArn goes with UpdateRuntimeOn Manual, and with no other. Give both or neither.";
+        return Err(Fault::invalid_parameter(message));
+    }
+    let kept = keep(&request, &["UpdateRuntimeOn", "RuntimeVersionArn"]);
+    let kept = attach::put(&exchange, target.id(), (Facet::RuntimeManagement, place), |_, _| Ok(kept)).await?;
+    let mut shown = kept.value.clone();
+    shown.insert("FunctionArn".into(), target.arn().into());
+    Ok(answer::json(StatusCode::OK, &Value::Object(shown)))
+}
+
+async fn scaling(exchange: Exchange) -> Answer {
+    let target = name::of_path(&exchange)?;
+    let record = target.record(&exchange.gateway)?;
+    let place = target.place(&record)?;
+    let mut shown = json!({ "FunctionArn": format!("{}:{place}", target.id().arn()) });
+    if let Some(config) = record.attached(Facet::Scaling, &place) {
+        let config = Value::Object(config.value.clone());
+        shown["AppliedFunctionScalingConfig"] = config.clone();
+        shown["RequestedFunctionScalingConfig"] = config;
+    }
+    Ok(answer::json(StatusCode::OK, &shown))
+}
+
+async fn put_scaling(mut exchange: Exchange) -> Answer {
+    let request = read_object(&mut exchange, "PutFunctionScalingConfig").await?;
+    constraint::check(&request, SCALING, &[], &exchange.gateway.config.functions)?;
+    let target = name::of_path(&exchange)?;
+    let place = target.place(&*target.record(&exchange.gateway)?)?;
+    let config = request.get("FunctionScalingConfig").and_then(Value::as_object).cloned();
+    attach::attach(&exchange, target.id(), (Facet::Scaling, place), |_, _| Ok(config)).await?;
+    Ok(answer::json(StatusCode::ACCEPTED, &json!({ "FunctionState": "Active" })))
+}
+
+fn keep(request: &Map<String, Value>, members: &[&str]) -> Map<String, Value> {
+    let given = request.iter().filter(|(name, value)| members.contains(&name.as_str()) && !value.is_null());
+    given.map(|(name, value)| (name.clone(), value.clone())).collect()
+}

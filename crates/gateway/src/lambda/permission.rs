@@ -1,0 +1,202 @@
+//! Policies of functions, versions and aliases: who else may invoke them. They are kept and shown; a node lets everybody in
+//! who reaches it, and asks no policy.
+
+use super::attach;
+use super::constraint::{self, Member, Rule, Shape, member};
+use super::fault::Fault;
+use super::function::read_object;
+use super::name;
+use super::update::revision;
+use crate::http::answer;
+use crate::route::{Answer, Exchange, Route, route};
+use api::lambda::LATEST;
+use daemon::node::Account;
+use hyper::StatusCode;
+use runtime::registry::{Attached, Facet};
+use serde_json::{Map, Value, json};
+
+pub const ROUTES: &[Route] = &[
+    route!(POST "/2015-03-31/functions/*/policy" AddPermission => add),
+    route!(GET "/2015-03-31/functions/*/policy" GetPolicy => get),
+    route!(DELETE "/2015-03-31/functions/*/policy/*" RemovePermission => remove),
+];
+
+const SID: &str = "([a-zA-Z0-9-_]+)";
+const ACTION: &str = "(lambda:[*]|lambda:[a-zA-Z]+|[*])";
+const PERMISSION: &[Member] = &[
+    member("StatementId", Shape::Text, &[Rule::Length { min: 1, max: 100 }, Rule::Pattern(SID, is_sid)]),
+    member("Action", Shape::Text, &[Rule::Pattern(ACTION, is_action)]),
+    member("Principal", Shape::Text, &[Rule::Pattern("[^\\s]+", |text| !text.contains(char::is_whitespace))]),
+    member("SourceArn", Shape::Text, &[]),
+    member(
+        "SourceAccount",
+        Shape::Text,
+        &[Rule::Length { min: 0, max: 12 }, Rule::Pattern("\\d{12}", Account::is_valid)],
+    ),
+    member("EventSourceToken", Shape::Text, &[Rule::Length { min: 0, max: 256 }]),
+    member("PrincipalOrgID", Shape::Text, &[Rule::Length { min: 12, max: 34 }]),
+    member("FunctionUrlAuthType", Shape::Text, &[Rule::OneOf(&["NONE", "AWS_IAM"])]),
+    member("InvokedViaFunctionUrl", Shape::Flag, &[]),
+    member("RevisionId", Shape::Text, &[]),
+];
+/// Members of a request that restrict a permission: the operator and the key of the condition that says so.
+const CONDITIONS: [(&str, &str, &str); 6] = [
+    ("SourceAccount", "StringEquals", "AWS:SourceAccount"),
+    ("EventSourceToken", "StringEquals", "lambda:EventSourceToken"),
+    ("PrincipalOrgID", "StringEquals", "aws:PrincipalOrgID"),
+    ("FunctionUrlAuthType", "StringEquals", "lambda:FunctionUrlAuthType"),
+    ("SourceArn", "ArnLike", "AWS:SourceArn"),
+    ("InvokedViaFunctionUrl", "Bool", "lambda:InvokedViaFunctionUrl"),
+];
+
+fn is_sid(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+fn is_action(text: &str) -> bool {
+    let action = text.strip_prefix("lambda:").unwrap_or(if text == "*" { "*" } else { "" });
+    action == "*" || (!action.is_empty() && action.bytes().all(|byte| byte.is_ascii_alphabetic()))
+}
+
+async fn add(mut exchange: Exchange) -> Answer {
+    let request = read_object(&mut exchange, "AddPermission").await?;
+    let required = ["StatementId", "Action", "Principal"];
+    constraint::check(&request, PERMISSION, &required, &exchange.gateway.config.functions)?;
+    let target = name::of_path(&exchange)?;
+    if target.qualifier.as_deref() == Some(LATEST) {
+        return Err(Fault::invalid_parameter("We currently do not support adding policies for $LATEST."));
+    }
+    let place = target.place(&*target.record(&exchange.gateway)?)?;
+    let statement = statement(&request, &target.arn())?;
+    let (id, added) = (target.id(), statement.clone());
+    let put = attach::put(&exchange, id, (Facet::Policy, place), move |_, old| {
+        check_revision(old, revision(&request).as_deref())?;
+        let mut statements = old.map(statements).unwrap_or_default();
+        if statements.iter().any(|known| known["Sid"] == added["Sid"]) {
+            let sid = added["Sid"].as_str().unwrap_or_default();
+            return Err(Fault::conflict(format!(
+                "The statement id ({sid}) provided already exists. Please provide a new statement id, or remove the \
+                 existing statement."
+            )));
+        }
+        statements.push(added);
+        Ok(policy(statements))
+    });
+    put.await?;
+    Ok(answer::json(StatusCode::CREATED, &json!({ "Statement": statement.to_string() })))
+}
+
+async fn get(exchange: Exchange) -> Answer {
+    let target = name::of_path(&exchange)?;
+    let record = target.record(&exchange.gateway)?;
+    let place = target.place(&record)?;
+    let Some(found) = record.attached(Facet::Policy, &place) else {
+        return Err(Fault::not_found("The resource you requested does not exist."));
+    };
+    let text = Value::Object(found.value.clone()).to_string();
+    Ok(answer::json(StatusCode::OK, &json!({ "Policy": text, "RevisionId": found.revision })))
+}
+
+async fn remove(exchange: Exchange) -> Answer {
+    let target = name::of_path(&exchange)?;
+    let missing = || Fault::not_found(format!("No policy found for: {}", target.id().arn()));
+    let record = target.record(&exchange.gateway).map_err(|_| missing())?;
+    let place = target.place(&record)?;
+    let sid = exchange.capture(1).into_owned();
+    let expected = exchange.query("RevisionId").filter(|text| !text.is_empty()).map(|text| text.into_owned());
+    let removed = attach::attach(&exchange, target.id(), (Facet::Policy, place), move |_, old| {
+        let old = old.ok_or_else(|| Fault::not_found("No policy is associated with the given resource."))?;
+        let mut left = statements(old);
+        let before = left.len();
+        left.retain(|known| known["Sid"] != *sid);
+        if left.len() == before {
+            return Err(Fault::not_found(format!("Statement {sid} is not found in resource policy.")));
+        }
+        check_revision(Some(old), expected.as_deref())?;
+        Ok((!left.is_empty()).then(|| policy(left)))
+    });
+    removed.await?;
+    Ok(answer::empty(StatusCode::NO_CONTENT))
+}
+
+fn check_revision(policy: Option<&Attached>, expected: Option<&str>) -> Result<(), Fault> {
+    match expected {
+        Some(expected) if policy.is_none_or(|policy| policy.revision != expected) => Err(Fault::precondition_failed(
+            "The Revision Id provided does not match the latest Revision Id. Call the GetPolicy API to retrieve the \
+                 latest Revision Id",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn statements(policy: &Attached) -> Vec<Value> {
+    policy.value.get("Statement").and_then(Value::as_array).cloned().unwrap_or_default()
+}
+
+fn policy(statements: Vec<Value>) -> Map<String, Value> {
+    let mut policy = Map::new();
+    policy.insert("Version".into(), "2012-10-17".into());
+    policy.insert("Id".into(), "default".into());
+    policy.insert("Statement".into(), statements.into());
+    policy
+}
+
+/// What a request permits, in the language of policies.
+fn statement(request: &Map<String, Value>, resource: &str) -> Result<Value, Fault> {
+    let mut statement = json!({
+        "Sid": request.get("StatementId"),
+        "Effect": "Allow",
+        "Principal": principal(request.get("Principal").and_then(Value::as_str).unwrap_or_default())?,
+        "Action": request.get("Action"),
+        "Resource": resource,
+    });
+    for (member, operator, key) in CONDITIONS {
+        let given = match request.get(member) {
+            None | Some(Value::Null) => continue,
+            Some(Value::Bool(flag)) => flag.to_string().into(),
+            Some(given) => given.clone(),
+        };
+        statement["Condition"][operator][key] = given;
+    }
+    Ok(statement)
+}
+
+/// Everybody, an account, somebody by ARN, or a service.
+fn principal(text: &str) -> Result<Value, Fault> {
+    match text {
+        "*" => Ok("*".into()),
+        account if Account::is_valid(account) => Ok(json!({ "AWS": format!("arn:aws:iam::{account}:root") })),
+        arn if arn.starts_with("arn:") => Ok(json!({ "AWS": arn })),
+        service if service.contains('.') => Ok(json!({ "Service": service })),
+        _ => Err(Fault::invalid_parameter(
+            "The provided principal was invalid. Please check the principal and try again.",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_as_lambda_writes_them() {
+        let request = json!({ "StatementId": "s3", "Action": "lambda:InvokeFunction", "Principal": "s3.amazonaws.com",
+            "SourceArn": "arn:aws:s3:::b", "SourceAccount": "123456789012", "InvokedViaFunctionUrl": true });
+        let statement = statement(request.as_object().unwrap(), "arn").unwrap();
+        assert_eq!(
+            statement,
+            json!({ "Sid": "s3", "Effect": "Allow", "Principal": { "Service": "s3.amazonaws.com" },
+            "Action": "lambda:InvokeFunction", "Resource": "arn", "Condition": {
+                "StringEquals": { "AWS:SourceAccount": "123456789012" }, "ArnLike": { "AWS:SourceArn": "arn:aws:s3:::b" },
+                "Bool": { "lambda:InvokedViaFunctionUrl": "true" } } })
+        );
+        assert_eq!(principal("123456789012"), Ok(json!({ "AWS": "arn:aws:iam::123456789012:root" })));
+        assert!(principal("nobody").is_err());
+    }
+
+    #[test]
+    fn actions() {
+        assert!(["*", "lambda:*", "lambda:InvokeFunction"].into_iter().all(is_action));
+        assert!(!["", "lambda:", "s3:Get", "lambda:Invoke1", "**"].into_iter().any(is_action));
+    }
+}

@@ -1,0 +1,82 @@
+//! Tags of functions, by ARN. Other resources that AWS lets carry tags do not exist on this node.
+
+use super::constraint::{self, Member, Shape, member};
+use super::fault::Fault;
+use super::function::read_object;
+use super::name::{self, Target};
+use super::{schema, scope};
+use crate::http::{answer, path};
+use crate::route::{Answer, Exchange, Route, route};
+use hyper::StatusCode;
+use serde_json::{Map, Value, json};
+
+pub const ROUTES: &[Route] = &[
+    route!(GET "/2017-03-31/tags/*" ListTags => list),
+    route!(POST "/2017-03-31/tags/*" TagResource => tag),
+    route!(DELETE "/2017-03-31/tags/*" UntagResource => untag),
+];
+
+const TAGS: &[Member] = &[member("Tags", Shape::Object, &[])];
+const RESOURCE: &str = "arn:(aws[a-zA-Z-]*):lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:\\d{12}:\
+    (function:[a-zA-Z0-9-_]+(:(\\$LATEST|[a-zA-Z0-9-_]+))?|code-signing-config:csc-[a-z0-9]{17}|\
+    event-source-mapping:[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|\
+    capacity-provider:[a-zA-Z0-9-_]+)";
+
+async fn list(exchange: Exchange) -> Answer {
+    let entry = resource(&exchange)?.find(&exchange.gateway)?;
+    Ok(answer::json(StatusCode::OK, &json!({ "Tags": entry.content.tags })))
+}
+
+async fn tag(mut exchange: Exchange) -> Answer {
+    let request = read_object(&mut exchange, "TagResource").await?;
+    constraint::check(&request, TAGS, &["Tags"], &exchange.gateway.config.functions)?;
+    let new = request.get("Tags").and_then(Value::as_object).cloned().unwrap_or_default();
+    change(&exchange, move |tags| tags.extend(new)).await
+}
+
+async fn untag(exchange: Exchange) -> Answer {
+    let query = exchange.head.uri.query().unwrap_or_default();
+    let keys = path::pairs(query).filter(|(name, _)| name == "tagKeys").map(|(_, key)| key.into_owned());
+    let keys: Vec<String> = keys.collect();
+    if keys.is_empty() {
+        let message = "1 validation error detected: Value null at 'tagKeys' failed to satisfy constraint: Member must not \
+            be null";
+        return Err(Fault::validation(message));
+    }
+    change(&exchange, move |tags| tags.retain(|key, _| !keys.contains(key))).await
+}
+
+async fn change(exchange: &Exchange, change: impl FnOnce(&mut Map<String, Value>) + Send + 'static) -> Answer {
+    let id = resource(exchange)?.id();
+    let changed = exchange.gateway.blocking(move |gateway| {
+        gateway.registry.update(&id, None, |content| {
+            change(&mut content.tags);
+            schema::check_tags(&content.tags, &gateway.config.functions)
+        })
+    });
+    changed.await??;
+    Ok(answer::empty(StatusCode::NO_CONTENT))
+}
+
+/// The function whose ARN is in the path.
+fn resource(exchange: &Exchange) -> Result<Target<'_>, Fault> {
+    let arn = exchange.capture(0);
+    let parts: Vec<&str> = arn.split(':').collect();
+    let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
+    match parts[..] {
+        ["arn", _, "lambda", _, _, "function", _] => name::resolve(arn, None, scope),
+        ["arn", _, "lambda", _, _, "function", _, _] => Err(Fault::invalid_parameter(
+            "Tags on function aliases and versions are not supported. Please specify a function ARN.",
+        )),
+        ["arn", _, "lambda", _, _, "event-source-mapping", _] => {
+            Err(Fault::not_found(format!("Event source mapping not found: {arn}")))
+        }
+        ["arn", _, "lambda", _, _, "capacity-provider", _] => {
+            Err(Fault::not_found(format!("Capacity provider not found: {arn}")))
+        }
+        _ => {
+            let rule = format!("Member must satisfy regular expression pattern: {RESOURCE}");
+            Err(constraint::violation("resource", &arn, &rule))
+        }
+    }
+}
