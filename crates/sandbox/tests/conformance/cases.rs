@@ -265,6 +265,10 @@ async fn children_are_not_charged_to_their_template(bench: &Bench) {
     for round in 0..900 {
         let mut probe =
             bench.start_with(&template, None).await.unwrap_or_else(|error| panic!("start {round}: {error}"));
+        if probe.instance.memory_gauge().is_none() {
+            println!("skip: no cgroups on this machine, or not for this user");
+            return;
+        }
         assert_eq!(probe.reply(json!({"do": "count"})).await, json!(1));
         probes.push(probe);
     }
