@@ -6,6 +6,7 @@
 //! | [`invoke`] | invocation |
 //! | [`concurrency`], [`provisioned`], [`event_invoke`], [`management`] | how functions are run |
 //! | [`permission`], [`tags`], [`url_config`], [`account`] | what else hangs on functions, and whose they are |
+//! | [`absent`] | resources that this node does not have |
 //! | [`attach`], [`page`] | what these share: changing what hangs on a function, lists in pages |
 //! | [`fault`] | errors in Lambda's words |
 //! | [`scope`], [`name`] | whose function, and which: credentials, names, ARNs |
@@ -16,6 +17,7 @@
 //!
 //! Another operation is another entry of a table; another resource another module, with its table in `route`.
 
+pub mod absent;
 pub mod account;
 pub mod aliases;
 mod attach;

@@ -59,7 +59,7 @@ macro_rules! route {
 pub(crate) use route;
 
 /// The most used first.
-const TABLES: [&[Route]; 17] = [
+const TABLES: [&[Route]; 18] = [
     lambda::invoke::ROUTES,
     url::ROUTES,
     lambda::function::ROUTES,
@@ -74,6 +74,7 @@ const TABLES: [&[Route]; 17] = [
     lambda::url_config::ROUTES,
     lambda::management::ROUTES,
     lambda::account::ROUTES,
+    lambda::absent::ROUTES,
     v1::ROUTES,
     health::ROUTES,
     metrics::ROUTES,

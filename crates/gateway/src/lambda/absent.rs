@@ -1,0 +1,73 @@
+//! Resources that this node does not have: lists of them are empty, one of them is not found, and whoever would make one is
+//! told that it cannot be made here. Every operation of Lambda's that no other module has is in this table.
+
+use super::fault::Fault;
+use crate::http::answer;
+use crate::route::{Answer, Exchange, Route, route};
+use hyper::StatusCode;
+use serde_json::json;
+
+pub const ROUTES: &[Route] = &[
+    route!(GET "/2020-04-22/code-signing-configs" ListCodeSigningConfigs => no_signing_configs),
+    route!(POST "/2020-04-22/code-signing-configs" CreateCodeSigningConfig => no_signing),
+    route!(GET "/2020-04-22/code-signing-configs/*" GetCodeSigningConfig => no_such_signing_config),
+    route!(PUT "/2020-04-22/code-signing-configs/*" UpdateCodeSigningConfig => no_such_signing_config),
+    route!(DELETE "/2020-04-22/code-signing-configs/*" DeleteCodeSigningConfig => no_such_signing_config),
+    route!(GET "/2020-04-22/code-signing-configs/*/functions" ListFunctionsByCodeSigningConfig => no_such_signing_config),
+    route!(GET "/2015-03-31/event-source-mappings" ListEventSourceMappings => no_mappings),
+    route!(POST "/2015-03-31/event-source-mappings" CreateEventSourceMapping => no_sources),
+    route!(GET "/2015-03-31/event-source-mappings/*" GetEventSourceMapping => no_such_resource),
+    route!(PUT "/2015-03-31/event-source-mappings/*" UpdateEventSourceMapping => no_such_resource),
+    route!(DELETE "/2015-03-31/event-source-mappings/*" DeleteEventSourceMapping => no_such_resource),
+    route!(GET "/2025-11-30/capacity-providers" ListCapacityProviders => no_providers),
+    route!(POST "/2025-11-30/capacity-providers" CreateCapacityProvider => no_capacity),
+    route!(GET "/2025-11-30/capacity-providers/*" GetCapacityProvider => no_such_provider),
+    route!(PUT "/2025-11-30/capacity-providers/*" UpdateCapacityProvider => no_such_provider),
+    route!(DELETE "/2025-11-30/capacity-providers/*" DeleteCapacityProvider => no_such_provider),
+    route!(POST "/2021-11-15/functions/*/response-streaming-invocations" InvokeWithResponseStream => no_streaming),
+];
+
+async fn no_signing_configs(_: Exchange) -> Answer {
+    Ok(answer::json(StatusCode::OK, &json!({ "CodeSigningConfigs": [] })))
+}
+
+async fn no_mappings(_: Exchange) -> Answer {
+    Ok(answer::json(StatusCode::OK, &json!({ "EventSourceMappings": [] })))
+}
+
+async fn no_providers(_: Exchange) -> Answer {
+    Ok(answer::json(StatusCode::OK, &json!({ "CapacityProviders": [] })))
+}
+
+async fn no_such_signing_config(exchange: Exchange) -> Answer {
+    let message = format!("The Lambda code signing configuration {} can not be found.", exchange.capture(0));
+    Err(Fault::not_found(message))
+}
+
+async fn no_such_resource(_: Exchange) -> Answer {
+    Err(Fault::not_found("The resource you requested does not exist."))
+}
+
+async fn no_such_provider(exchange: Exchange) -> Answer {
+    Err(Fault::not_found(format!("Capacity provider not found: {}", exchange.capture(0))))
+}
+
+async fn no_signing(_: Exchange) -> Answer {
+    refused("Code is not signed on this node, and so no code signing configuration can be made. Deploy without one.")
+}
+
+async fn no_sources(_: Exchange) -> Answer {
+    refused("Event sources are not available on this node yet: no mapping was made. Invoke the function directly.")
+}
+
+async fn no_capacity(_: Exchange) -> Answer {
+    refused("This node is all the capacity that there is: no capacity provider was made. Deploy without one.")
+}
+
+async fn no_streaming(_: Exchange) -> Answer {
+    refused("Streamed answers are not available on this node yet: nothing was invoked. Use Invoke.")
+}
+
+fn refused(why: &str) -> Answer {
+    Err(Fault::not_implemented(why))
+}
