@@ -1,6 +1,6 @@
 //! A client of a Lichen node: blocking, plain HTTP/1.1, one connection for each call. What the command line needs.
 //!
-//! Not here: TLS (a node on another machine is reached through a tunnel or a proxy), redirects, connection pools.
+//! Requests are signed where the client has a key (`sigv4`). Not here: TLS (a node on another machine is reached through a tunnel or a proxy), redirects, connection pools.
 
 mod http;
 mod lambda;
@@ -8,7 +8,10 @@ mod node;
 #[cfg(test)]
 mod tests;
 
+use crate::sigv4::{self, Scope, Signed};
+use crate::time;
 pub use http::{Body, Request, Response};
+use std::fmt;
 use std::io;
 use std::time::Duration;
 use thiserror::Error;
@@ -48,6 +51,19 @@ impl CallError {
     }
 }
 
+/// What a client signs its requests with.
+#[derive(Clone)]
+pub struct Key {
+    pub id: String,
+    pub secret: String,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({}, …)", self.id)
+    }
+}
+
 /// A node, by its address.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -58,6 +74,7 @@ pub struct Client {
     prefix: String,
     /// How long the node may be silent.
     patience: Option<Duration>,
+    key: Option<Key>,
 }
 
 impl Client {
@@ -77,12 +94,19 @@ impl Client {
             authority,
             prefix: prefix.trim_end_matches('/').to_owned(),
             patience: Some(Duration::from_secs(30)),
+            key: None,
         })
     }
 
     /// The same node, waited for this long between two bytes; for ever without a limit.
     pub fn with_patience(mut self, patience: Option<Duration>) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// The same node, asked in the name of a key.
+    pub fn with_key(mut self, key: Option<Key>) -> Self {
+        self.key = key;
         self
     }
 
@@ -95,6 +119,11 @@ impl Client {
         let endpoint = || self.endpoint.clone();
         let stream = http::connect(&self.authority, self.patience)
             .map_err(|source| CallError::Unreachable { endpoint: endpoint(), source })?;
+        let signature = self.key.as_ref().map(|key| signature(key, &self.authority, &self.prefix, request));
+        let signature =
+            signature.as_ref().map(|signature| signature.each_ref().map(|(name, value)| (*name, value.as_str())));
+        let headers = [request.headers, signature.as_ref().map_or(&[], |both| &both[..])].concat();
+        let request = &Request { headers: &headers, ..*request };
         http::exchange(stream, &self.authority, &self.prefix, request).map_err(|source| match source.kind() {
             io::ErrorKind::InvalidData => CallError::Foreign { endpoint: endpoint(), what: "its answer is not HTTP" },
             _ => CallError::Broken { endpoint: endpoint(), source },
@@ -119,6 +148,26 @@ impl Client {
             what: "its answer is not the JSON that was asked for",
         })
     }
+}
+
+/// The headers by which a request is signed. A region of no AWS's leaves the node to take its own.
+fn signature(key: &Key, authority: &str, prefix: &str, request: &Request<'_>) -> [(&'static str, String); 2] {
+    let moment = time::compact(time::now_ms());
+    let scope = Scope { day: &moment[..8], region: "", service: "lambda" };
+    let path = format!("{prefix}{}", request.path);
+    let (path, query) = path.split_once('?').unwrap_or((&path, ""));
+    let payload = sigv4::hash(request.body);
+    let headers = [("host", authority), ("x-amz-date", &moment)];
+    let signed = Signed { method: request.method, path, query, headers: &headers, payload: &payload };
+    let signature = sigv4::sign(&key.secret, &moment, scope, &signed);
+    let Scope { day, region, service } = scope;
+    let authorization = format!(
+        "{} Credential={}/{day}/{region}/{service}/{}, SignedHeaders=host;x-amz-date, Signature={signature}",
+        sigv4::ALGORITHM,
+        key.id,
+        sigv4::TERMINATOR
+    );
+    [("X-Amz-Date", moment), ("Authorization", authorization)]
 }
 
 /// Lambda's errors name their kind in a header, and say the rest in `message` or `Message`.

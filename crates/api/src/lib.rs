@@ -7,6 +7,7 @@ pub mod client;
 pub mod lambda;
 pub mod manifest;
 pub mod node;
+pub mod sigv4;
 pub mod time;
 
 pub use client::Client;

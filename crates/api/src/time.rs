@@ -55,6 +55,23 @@ pub fn rfc3339(ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
 }
 
+/// `20250131T120000Z`, as signatures have it.
+pub fn compact(ms: u64) -> String {
+    let Civil { year, month, day, hour, minute, second, .. } = civil(ms);
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+}
+
+/// Reads what [`compact`] writes.
+pub fn parse_compact(text: &str) -> Option<u64> {
+    let part = |from: usize, to: usize| text.get(from..to);
+    if text.len() != 16 || part(8, 9)? != "T" {
+        return None;
+    }
+    let (year, month, day) = (part(0, 4)?, part(4, 6)?, part(6, 8)?);
+    let (hour, minute, second) = (part(9, 11)?, part(11, 13)?, part(13, 16)?);
+    parse(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}"))
+}
+
 /// `31/Jan/2025:12:00:00 +0000`, as web servers' logs and function URL events write it.
 pub fn web_log(ms: u64) -> String {
     let Civil { year, month, day, hour, minute, second, .. } = civil(ms);
@@ -117,6 +134,7 @@ mod tests {
         for ms in (0..200).map(|step| step * 20_217_431_117 + step) {
             assert_eq!(parse(&rfc3339(ms)), Some(ms));
             assert_eq!(parse(&lambda(ms)), Some(ms));
+            assert_eq!(parse_compact(&compact(ms)), Some(ms / 1000 * 1000));
         }
         assert_eq!(parse("2025-01-31T12:00:00Z"), Some(1_738_324_800_000));
     }
@@ -125,7 +143,7 @@ mod tests {
     fn what_is_no_date_is_refused() {
         for text in ["", "Z", "2025-01-31", "2025-13-01T00:00:00Z", "2025-01-31T12:00:00+0100", "1969-12-31T00:00:00Z"]
         {
-            assert_eq!(parse(text), None, "{text}");
+            assert_eq!((parse(text), parse_compact(text)), (None, None), "{text}");
         }
     }
 }

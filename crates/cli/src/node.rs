@@ -3,9 +3,10 @@
 use crate::verdict::wrong;
 use anyhow::Context;
 use api::Client;
-use api::client::{CallError, DEFAULT_ENDPOINT};
+use api::client::{CallError, DEFAULT_ENDPOINT, Key};
 use clap::Args;
 use rustix::event::{Timespec, poll};
+use std::env;
 use std::fs;
 use std::io::Read;
 use std::time::Duration;
@@ -20,7 +21,10 @@ pub struct Endpoint {
 
 impl Endpoint {
     pub fn client(&self) -> anyhow::Result<Client> {
-        Client::new(&self.endpoint).map_err(|error| wrong(format!("--endpoint: {error}")))
+        let client = Client::new(&self.endpoint).map_err(|error| wrong(format!("--endpoint: {error}")))?;
+        // Not options: whoever lists processes sees those.
+        let key = env::var("LICHEN_ACCESS_KEY_ID").ok().zip(env::var("LICHEN_SECRET_ACCESS_KEY").ok());
+        Ok(client.with_key(key.map(|(id, secret)| Key { id, secret })))
     }
 }
 

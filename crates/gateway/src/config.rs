@@ -1,5 +1,6 @@
 //! The configuration of a node's gateway: every section of `lichen.toml`, each defined beside what it configures.
 
+use crate::auth::AuthConfig;
 use crate::lambda::Bounds;
 use daemon::config::{ConfigError, Source};
 use daemon::node::Node;
@@ -51,6 +52,7 @@ pub struct Config {
     pub node: Node,
     pub log: Log,
     pub http: Http,
+    pub auth: AuthConfig,
     pub functions: Bounds,
     pub code: CodeConfig,
     pub bills: LedgerConfig,
@@ -66,6 +68,7 @@ impl Config {
             node: sections.take("node")?,
             log: sections.take("log")?,
             http: sections.take("http")?,
+            auth: sections.take("auth")?,
             functions: sections.take("functions")?,
             code: sections.take("code")?,
             bills: sections.take("bills")?,
@@ -91,6 +94,7 @@ mod tests {
         let own = Config::default();
         assert_eq!(Node { data_dir: own.node.data_dir.clone(), ..read.node }, own.node);
         assert_eq!((read.log, read.http, read.functions), (own.log, own.http, own.functions));
+        assert_eq!(read.auth, own.auth);
         assert_eq!((read.code, read.bills, read.logs), (own.code, own.bills, own.logs));
         assert_eq!(read.dispatch, own.dispatch);
         let has = |section: &str, key: &str| {
@@ -103,6 +107,7 @@ mod tests {
             ("node", keys_of::<Node>()),
             ("log", keys_of::<Log>()),
             ("http", keys_of::<Http>()),
+            ("auth", keys_of::<AuthConfig>()),
             ("functions", keys_of::<Bounds>()),
             ("code", keys_of::<CodeConfig>()),
             ("bills", keys_of::<LedgerConfig>()),

@@ -1,5 +1,6 @@
 //! What every request can reach.
 
+use crate::auth::Auth;
 use crate::config::Config;
 use crate::http::body::Bodies;
 use crate::http::guard::Guard;
@@ -42,6 +43,7 @@ pub struct Gateway {
     pub readiness: Readiness,
     pub bodies: Bodies,
     pub guard: Guard,
+    pub auth: Auth,
     pub drain: Signal,
     /// Milliseconds since 1970.
     pub started: u64,
@@ -85,6 +87,7 @@ impl Gateway {
             readiness: Readiness::default(),
             bodies: Bodies::new(config.http.bodies_mib, Duration::from_secs(config.http.stall_s)),
             guard: Guard::new(local.ip().is_loopback(), &config.http.hosts),
+            auth: Auth::new(&config.auth),
             drain,
             started: api::time::now_ms(),
             tally: Tally::default(),

@@ -6,13 +6,15 @@
 //! | [`config`] | all sections of `lichen.toml` |
 //! | [`gateway`] | what every request can reach |
 //! | [`route`] | from a request to an operation |
-//! | [`http`] | connections, bodies, paths, who may call |
+//! | [`http`] | connections, bodies, paths, which pages may call |
+//! | [`auth`] | whose requests are answered, where the node has keys |
 //! | [`spans`] | when an invocation passed its stations, for who asks |
 //! | [`lambda`], [`url`], [`v1`], [`metrics`], [`health`] | the faces |
 //!
 //! What runs functions is `runtime`; nothing here knows what an instance is.
 #![forbid(unsafe_code)]
 
+mod auth;
 pub mod config;
 mod gateway;
 mod health;

@@ -1,5 +1,6 @@
 //! From a request to the operation that it asks for: tables of operations, one beside each resource, searched in order.
 
+use crate::auth;
 use crate::gateway::Gateway;
 use crate::http::answer::{self, header};
 use crate::http::body::{Left, Unread};
@@ -170,6 +171,12 @@ async fn act(gateway: &Gateway, mut exchange: Exchange) -> (&'static str, Answer
     match found {
         Found::Route(route, captures) => {
             exchange.captures = captures;
+            if gateway.auth.guards(route) {
+                let action = auth::action(route.name, exchange.head.uri.path());
+                if let Err(refusal) = auth::admit(&mut exchange, &action, None).await {
+                    return (route.name, Err(refusal));
+                }
+            }
             (route.name, (route.act)(exchange).await)
         }
         Found::OtherMethods(methods) => ("unknown", Ok(method_not_allowed(&methods))),

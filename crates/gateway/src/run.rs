@@ -67,6 +67,9 @@ async fn serve_node(config: Config, listener: OwnedFd, supervisor: OwnedFd) -> R
     let gateway = Gateway::open(config, local, watch.signal())?;
     let accepting = tokio::spawn(serve::accept(listener, gateway.clone(), watch));
     let sweeping = tokio::spawn(sweep(gateway.clone()));
+    if !local.ip().is_loopback() && !gateway.auth.is_on() {
+        tracing::warn!(%local, "whoever reaches this node may do everything on it: give it keys, in [auth] of lichen.toml");
+    }
     tracing::info!(%local, functions = gateway.registry.all().len(), "the gateway serves");
     let orphaned = stop.asked(&gateway).await;
     sweeping.abort();

@@ -2,12 +2,13 @@
 //! `CreateFunctionUrlConfig` has an id, and is found by it in the path or in the host's name.
 //!
 //! At `/f/NAME/…` a function is asked for in the node's own account and region first; one that is nowhere else under its
-//! name is found wherever it is. Signatures are asked for where the URL says so, and not verified. Streamed answers are
-//! not here.
+//! name is found wherever it is. Signatures are asked for where the URL says so, and verified where the node has keys (`auth`).
+//! Streamed answers are not here.
 
 mod event;
 mod reply;
 
+use crate::auth;
 use crate::http::answer::header;
 use crate::http::{BodyError, path};
 use crate::lambda::invoke::trace_id;
@@ -74,11 +75,14 @@ async fn by_host(exchange: Exchange) -> Answer {
     by_id(exchange, &id, path).await
 }
 
-async fn by_id(exchange: Exchange, id: &str, path: String) -> Answer {
-    let found = exchange.gateway.registry.url(id);
+async fn by_id(mut exchange: Exchange, id: &str, path: String) -> Answer {
+    let gateway = exchange.gateway.clone();
+    let found = gateway.registry.url(id);
     let (record, qualifier) = found.ok_or_else(|| Fault::access_denied(FORBIDDEN))?;
     let wants_signature = record.attached(Facet::Url, &qualifier).is_some_and(|url| url.text("AuthType") == "AWS_IAM");
-    if wants_signature && !is_signed(&exchange) {
+    if wants_signature && gateway.auth.is_on() {
+        auth::admit(&mut exchange, "lambda:InvokeFunctionUrl", Some(&record.latest.id)).await?;
+    } else if wants_signature && !is_signed(&exchange) {
         return Err(Fault::access_denied(FORBIDDEN));
     }
     let id_of_function = &record.latest.id;

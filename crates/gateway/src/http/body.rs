@@ -36,6 +36,8 @@ const UNWANTED_MAX: usize = 16 << 20;
 pub struct Unread {
     body: Option<Incoming>,
     left: Left,
+    /// All of it, where somebody has read it already.
+    whole: Bytes,
 }
 
 /// What was not read of a body.
@@ -44,7 +46,12 @@ pub struct Left(Arc<Mutex<Option<Incoming>>>);
 
 impl Unread {
     pub fn new(body: Incoming, left: Left) -> Self {
-        Self { body: Some(body), left }
+        Self { body: Some(body), left, whole: Bytes::new() }
+    }
+
+    /// A body that has been read, to be read again.
+    pub fn whole(bytes: Bytes) -> Self {
+        Self { body: None, left: Left::default(), whole: bytes }
     }
 }
 
@@ -93,7 +100,10 @@ impl Bodies {
 
     /// Reads a body of up to `limit` bytes, of which `copies` will be in memory at once.
     pub async fn read(&self, mut body: Unread, limit: usize, copies: usize) -> Result<Bytes, BodyError> {
-        let Some(body) = &mut body.body else { return Ok(Bytes::new()) };
+        let Some(body) = &mut body.body else {
+            let whole = std::mem::take(&mut body.whole);
+            return if whole.len() > limit { Err(BodyError::TooLong { limit }) } else { Ok(whole) };
+        };
         let announced = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
         if announced.is_some_and(|length| length > limit) {
             return Err(BodyError::TooLong { limit });

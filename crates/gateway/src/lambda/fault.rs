@@ -14,8 +14,11 @@ use tokio::task::JoinError;
 pub enum Kind {
     AccessDenied,
     CodeSigningConfigNotFound,
+    IncompleteSignature,
     InvalidParameterValue,
     InvalidRequestContent,
+    InvalidSignature,
+    MissingAuthenticationToken,
     NotImplemented,
     PreconditionFailed,
     ProvisionedConcurrencyConfigNotFound,
@@ -30,6 +33,7 @@ pub enum Kind {
     Full,
     TooManyRequests,
     UnknownOperation,
+    UnrecognizedClient,
     Validation,
 }
 
@@ -53,8 +57,11 @@ impl Kind {
         match self {
             Self::AccessDenied => form("AccessDeniedException", 403, None, "Message"),
             Self::CodeSigningConfigNotFound => form("CodeSigningConfigNotFoundException", 404, USER, "Message"),
+            Self::IncompleteSignature => form("IncompleteSignatureException", 403, None, "message"),
             Self::InvalidParameterValue => form("InvalidParameterValueException", 400, USER, "message"),
             Self::InvalidRequestContent => form("InvalidRequestContentException", 400, USER, "message"),
+            Self::InvalidSignature => form("InvalidSignatureException", 403, None, "message"),
+            Self::MissingAuthenticationToken => form("MissingAuthenticationTokenException", 403, None, "message"),
             Self::NotImplemented => form("NotImplementedException", 501, SERVICE, "Message"),
             Self::PreconditionFailed => form("PreconditionFailedException", 412, USER, "message"),
             Self::ProvisionedConcurrencyConfigNotFound => {
@@ -69,6 +76,7 @@ impl Kind {
             Self::Full => form("ServiceException", 507, SERVICE, "Message"),
             Self::TooManyRequests => form("TooManyRequestsException", 429, USER, "message"),
             Self::UnknownOperation => form("UnknownOperationException", 404, None, "message"),
+            Self::UnrecognizedClient => form("UnrecognizedClientException", 403, None, "message"),
             Self::Validation => form("ValidationException", 400, None, "message"),
         }
     }
@@ -132,6 +140,36 @@ impl Fault {
             "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve \
              the latest Revision Id",
         )
+    }
+
+    pub fn missing_authentication_token() -> Self {
+        Self { kind: Kind::MissingAuthenticationToken, message: "Missing Authentication Token".into(), reason: None }
+    }
+
+    pub fn incomplete_signature(what: &str) -> Self {
+        let message = format!("Authorization header requires '{what}', in the form that Signature Version 4 gives it.");
+        Self { kind: Kind::IncompleteSignature, message, reason: None }
+    }
+
+    pub fn unrecognized_client() -> Self {
+        let message = "The security token included in the request is invalid.".into();
+        Self { kind: Kind::UnrecognizedClient, message, reason: None }
+    }
+
+    pub fn invalid_signature() -> Self {
+        let message = "The request signature we calculated does not match the signature you provided. Check your AWS \
+             Secret Access Key and signing method. Consult the service documentation for details.";
+        Self { kind: Kind::InvalidSignature, message: message.into(), reason: None }
+    }
+
+    pub fn signature_expired(made: &str, now: &str) -> Self {
+        let message = format!("Signature expired: {made} is too early: it is {now}.");
+        Self { kind: Kind::InvalidSignature, message, reason: None }
+    }
+
+    pub fn signature_not_yet(made: &str, now: &str) -> Self {
+        let message = format!("Signature not yet current: {made} is still later than {now}.");
+        Self { kind: Kind::InvalidSignature, message, reason: None }
     }
 
     pub fn function_not_found(arn: impl Display) -> Self {

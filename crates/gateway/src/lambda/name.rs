@@ -19,6 +19,7 @@ const PATTERN: &str = "(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(
     (\\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?";
 const QUALIFIER_PATTERN: &str = "\\$(LATEST(\\.PUBLISHED)?)|[a-zA-Z0-9-_$]+";
 const DISAGREE: &str = "The derived qualifier from the function name does not match the specified qualifier.";
+const ANOTHER_ACCOUNT: &str = "This function belongs to another account, and keys are for their own.";
 const FUNCTIONS_ONLY: &str = "This operation is permitted on Lambda functions only. Aliases and versions do not support \
     this operation. Please specify either a function name or an unqualified function ARN.";
 
@@ -152,6 +153,9 @@ fn place<'a>(written: Written<'a>, qualifier: Option<Cow<'a, str>>, scope: Scope
         (Some(one), _) => Some(Cow::Borrowed(one)),
         (None, other) => other,
     };
+    if scope.known && written.account.is_some_and(|account| account != scope.account) {
+        return Err(Fault::access_denied(ANOTHER_ACCOUNT));
+    }
     let account = written.account.map_or(scope.account, Cow::Borrowed);
     Ok(Target { account, region: scope.region, name: Cow::Borrowed(written.name), qualifier })
 }
@@ -239,7 +243,7 @@ mod tests {
     use super::*;
 
     fn scope() -> Scope<'static> {
-        Scope { account: "000000000000".into(), region: "us-east-1".into() }
+        Scope { account: "000000000000".into(), region: "us-east-1".into(), known: false }
     }
 
     fn target(text: &'static str, qualifier: Option<&'static str>) -> Result<[String; 4], Fault> {

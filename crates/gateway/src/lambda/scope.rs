@@ -1,8 +1,10 @@
-//! Whose request: the account and the region that its credentials name. Signatures are not verified.
+//! Whose request: the account and the region that its credentials name.
 //!
-//! A node has no list of keys, and every emulator accepts any: clients send whatever their configuration holds. What is
-//! taken from it only says which of the node's partitions is meant, and protects nothing.
+//! Where the node has keys (`auth`), the account is the key's, and no other can be reached. Where it has none, clients send
+//! whatever their configuration holds: what is taken from it only says which of the node's partitions is meant, and
+//! protects nothing.
 
+use crate::auth::Caller;
 use crate::http::answer::header;
 use crate::http::path;
 use daemon::node::{Account, Node, Region};
@@ -14,10 +16,20 @@ use std::borrow::Cow;
 pub struct Scope<'a> {
     pub account: Cow<'a, str>,
     pub region: Cow<'a, str>,
+    /// The account is known, not only said: what a name says instead does not count.
+    pub known: bool,
 }
 
 /// The scope of a request: from its `Authorization`, or from the query of a presigned one; else the node's own.
 pub fn of<'a>(head: &'a Parts, node: &'a Node) -> Scope<'a> {
+    let said = said(head, node);
+    match head.extensions.get::<Caller>() {
+        Some(caller) => Scope { account: caller.account.as_str().into(), known: true, ..said },
+        None => said,
+    }
+}
+
+fn said<'a>(head: &'a Parts, node: &'a Node) -> Scope<'a> {
     let from_header = header(&head.headers, "authorization").and_then(credential).map(Cow::Borrowed);
     let credential = from_header.or_else(|| path::query(head.uri.query(), "X-Amz-Credential"));
     let (account, region) = match &credential {
@@ -27,6 +39,7 @@ pub fn of<'a>(head: &'a Parts, node: &'a Node) -> Scope<'a> {
             return Scope {
                 account: account.map_or(node.account.as_str().into(), |account| account.to_owned().into()),
                 region: region.map_or(node.region.as_str().into(), |region| region.to_owned().into()),
+                known: false,
             };
         }
         None => (None, None),
@@ -34,6 +47,7 @@ pub fn of<'a>(head: &'a Parts, node: &'a Node) -> Scope<'a> {
     Scope {
         account: account.unwrap_or(node.account.as_str()).into(),
         region: region.unwrap_or(node.region.as_str()).into(),
+        known: false,
     }
 }
 
@@ -62,7 +76,7 @@ mod tests {
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
         let node = Node::default();
-        let Scope { account, region } = of(&head, &node);
+        let Scope { account, region, .. } = of(&head, &node);
         (account.into_owned(), region.into_owned())
     }
 

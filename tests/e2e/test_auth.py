@@ -1,0 +1,179 @@
+"""A node with keys: whoever has none, or a wrong one, or one that is for something else, gets AWS's refusals."""
+
+import json
+import subprocess
+import tempfile
+import unittest
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+
+import boto3
+from botocore.auth import SigV4Auth, SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
+
+from harness import BINARY, Node
+from test_boto3 import ROLE, package
+
+KEYS = """
+[[auth.keys]]
+id = "ADMIN"
+secret = "s3cret/of+admin"
+
+[[auth.keys]]
+id = "CALLER"
+secret = "another"
+allow = ["lambda:Invoke*", "lambda:GetFunction"]
+functions = ["open-*"]
+
+[[auth.keys]]
+id = "OTHER"
+secret = "third"
+account = "123456789012"
+"""
+SOURCE = "def handler(event, context):\n    return event\n"
+
+
+class Auth(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        config = folder / "lichen.toml"
+        config.write_text(KEYS)
+        cls.node = cls.enterClassContext(Node("--config", config))
+        cls.admin = cls.client("ADMIN", "s3cret/of+admin")
+        for name in ("open-echo", "closed"):
+            cls.admin.create_function(
+                FunctionName=name, Runtime="python3.11", Role=ROLE, Handler="app.handler", Code={"ZipFile": package(SOURCE)}
+            )
+
+    @classmethod
+    def client(cls, key, secret, **options):
+        return boto3.client(
+            "lambda",
+            endpoint_url=cls.node.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            config=Config(retries={"total_max_attempts": 1}, **options),
+        )
+
+    def refused(self, code, call, **arguments):
+        with self.assertRaises(ClientError) as caught:
+            call(**arguments)
+        error = caught.exception.response
+        self.assertEqual((error["Error"]["Code"], error["ResponseMetadata"]["HTTPStatusCode"]), (code, 403))
+        return error["Error"]["Message"]
+
+    def test_the_right_key(self):
+        answer = self.admin.invoke(FunctionName="open-echo", Payload=b'{"a": "\xc3\xa9"}')
+        self.assertEqual(json.load(answer["Payload"]), {"a": "é"})
+        arn = self.admin.get_function(FunctionName="open-echo")["Configuration"]["FunctionArn"]
+        self.assertEqual(self.admin.get_function(FunctionName=arn)["Configuration"]["FunctionName"], "open-echo")
+        self.assertEqual(len(self.admin.list_functions(MaxItems=1)["Functions"]), 1)
+
+    def test_wrong_keys(self):
+        wrong = self.client("ADMIN", "wrong")
+        self.assertIn("does not match", self.refused("InvalidSignatureException", wrong.list_functions))
+        self.refused("InvalidSignatureException", wrong.invoke, FunctionName="open-echo", Payload=b"{}")
+        self.refused("UnrecognizedClientException", self.client("NOBODY", "x").list_functions)
+
+    def test_unsigned(self):
+        for path in ("/2015-03-31/functions", "/2015-03-31/functions/open-echo", "/v1/node", "/metrics"):
+            with self.assertRaises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(self.node.endpoint + path)
+            self.assertEqual(caught.exception.code, 403, path)
+            self.assertEqual(caught.exception.headers["x-amzn-errortype"], "MissingAuthenticationTokenException")
+        for path in ("/healthz", "/readyz"):
+            self.assertEqual(urllib.request.urlopen(self.node.endpoint + path).status, 200)
+
+    def send(self, body, signed_body, key="ADMIN", secret="s3cret/of+admin", signer=SigV4Auth, **headers):
+        url = f"{self.node.endpoint}/2015-03-31/functions/open-echo/invocations?Qualifier=%24LATEST"
+        request = AWSRequest("POST", url, data=signed_body, headers=headers)
+        options = (60,) if signer is SigV4QueryAuth else ()
+        signer(Credentials(key, secret), "lambda", "us-east-1", *options).add_auth(request)
+        prepared = request.prepare()
+        real = urllib.request.Request(prepared.url, data=body, headers=dict(prepared.headers), method="POST")
+        try:
+            return urllib.request.urlopen(real).status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    def test_a_body_that_was_changed(self):
+        self.assertEqual(self.send(b'{"a": 1}', b'{"a": 1}'), 200)
+        self.assertEqual(self.send(b'{"a": 2}', b'{"a": 1}'), 403)
+
+    def test_a_signature_from_long_ago(self):
+        url = f"{self.node.endpoint}/2015-03-31/functions"
+        request = AWSRequest("GET", url)
+        SigV4Auth(Credentials("ADMIN", "s3cret/of+admin"), "lambda", "us-east-1").add_auth(request)
+        headers = dict(request.headers) | {"X-Amz-Date": "20200101T000000Z"}
+        with self.assertRaises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(urllib.request.Request(url, headers=headers))
+        self.assertEqual(caught.exception.code, 403)
+
+    def test_signed_ahead(self):
+        self.assertEqual(self.send(b"{}", b"{}", signer=SigV4QueryAuth), 200)
+        self.assertEqual(self.send(b"{}", b"{}", secret="wrong", signer=SigV4QueryAuth), 403)
+
+    def test_a_narrow_key(self):
+        caller = self.client("CALLER", "another")
+        self.assertEqual(caller.invoke(FunctionName="open-echo")["StatusCode"], 200)
+        self.assertIn("lambda:InvokeFunction", self.refused("AccessDeniedException", caller.invoke, FunctionName="closed"))
+        self.refused("AccessDeniedException", caller.delete_function, FunctionName="open-echo")
+        self.refused("AccessDeniedException", caller.list_functions)
+        self.refused(
+            "AccessDeniedException",
+            caller.create_function,
+            FunctionName="open-new",
+            Role=ROLE,
+            Runtime="python3.11",
+            Handler="app.handler",
+            Code={"ZipFile": package(SOURCE)},
+        )
+
+    def test_accounts_are_apart(self):
+        other = self.client("OTHER", "third")
+        self.assertEqual(other.list_functions()["Functions"], [])
+        arn = self.admin.get_function(FunctionName="closed")["Configuration"]["FunctionArn"]
+        for name in (arn, "000000000000:function:closed"):
+            self.refused("AccessDeniedException", other.invoke, FunctionName=name)
+        with self.assertRaises(other.exceptions.ResourceNotFoundException):
+            other.get_function(FunctionName="closed")
+
+    def test_function_urls(self):
+        url = self.admin.create_function_url_config(FunctionName="open-echo", AuthType="AWS_IAM")["FunctionUrl"]
+        path = f"{self.node.endpoint}/_aws/lambda-url/{url.split('//')[1].split('.')[0]}/"
+        for secret, status in (("s3cret/of+admin", 200), ("wrong", 403)):
+            request = AWSRequest("GET", path)
+            SigV4Auth(Credentials("ADMIN", secret), "lambda", "us-east-1").add_auth(request)
+            try:
+                answer = urllib.request.urlopen(urllib.request.Request(path, headers=dict(request.headers))).status
+            except urllib.error.HTTPError as error:
+                answer = error.code
+            self.assertEqual(answer, status)
+        with self.assertRaises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(path)
+        self.assertEqual(caught.exception.code, 403)
+
+    def test_the_command_line(self):
+        def run(**keys):
+            line = [BINARY, "invoke", "open-echo", "-d", '{"x": 1}', "--endpoint", self.node.endpoint]
+            return subprocess.run(line, env={"PATH": "/usr/bin:/bin", **keys}, capture_output=True, text=True)
+
+        right = run(LICHEN_ACCESS_KEY_ID="ADMIN", LICHEN_SECRET_ACCESS_KEY="s3cret/of+admin")
+        self.assertEqual((right.returncode, json.loads(right.stdout)), (0, {"x": 1}), right.stderr)
+        without = run()
+        self.assertEqual(without.returncode, 2, without.stderr)
+        self.assertIn("Missing Authentication Token", without.stderr)
+
+    def test_secrets_are_not_logged(self):
+        self.assertNotIn("s3cret", self.node.log())
+
+
+if __name__ == "__main__":
+    unittest.main()
