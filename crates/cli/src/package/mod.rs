@@ -4,6 +4,7 @@
 //! of a person's folder is changed: what has to be installed goes to a cache (`dependencies`).
 
 mod archive;
+mod bytecode;
 mod dependencies;
 mod files;
 mod guess;
@@ -14,7 +15,8 @@ pub use guess::Language;
 use crate::verdict::wrong;
 use anyhow::Context;
 use files::Files;
-use std::path::Path;
+use guess::Guess;
+use std::path::{Path, PathBuf};
 
 /// A function's code, ready to be sent.
 pub struct Package {
@@ -58,19 +60,34 @@ pub fn pack(path: &Path, wishes: &Wishes<'_>) -> anyhow::Result<Package> {
 }
 
 fn pack_folder(path: &Path, wishes: &Wishes<'_>) -> anyhow::Result<Package> {
-    let mut files = Files::of_folder(path)?;
+    let files = Files::of_folder(path)?;
     let guess = guess::guess(&files, wishes.language, wishes.handler).map_err(|e| named(path, &e))?;
-    if let Some(folder) = dependencies::install(path, &files, guess.language, wishes)? {
-        files.add_below(Files::of_cache(&folder)?);
-    }
-    let zip = archive::write(&files, wishes.fleeting).with_context(|| format!("cannot pack {}", path.display()))?;
-    Ok(package(zip, guess))
+    let dependencies = dependencies::install(path, &files, guess.language, wishes)?;
+    finish(path, files, dependencies, guess, wishes)
 }
 
 fn pack_file(path: &Path, wishes: &Wishes<'_>) -> anyhow::Result<Package> {
     let files = Files::of_file(path)?;
     let guess = guess::guess(&files, wishes.language, wishes.handler).map_err(|e| named(path, &e))?;
-    let zip = archive::write(&files, wishes.fleeting).with_context(|| format!("cannot pack {}", path.display()))?;
+    finish(path, files, None, guess, wishes)
+}
+
+/// Packs what is the person's own, and below it what was installed.
+fn finish(
+    path: &Path,
+    mut files: Files,
+    dependencies: Option<PathBuf>,
+    guess: Guess,
+    wishes: &Wishes<'_>,
+) -> anyhow::Result<Package> {
+    let cannot = || format!("cannot pack {}", path.display());
+    if guess.language == Language::Python && !wishes.fleeting {
+        bytecode::add(&mut files).with_context(cannot)?;
+    }
+    if let Some(folder) = dependencies {
+        files.add_below(Files::of_cache(&folder)?);
+    }
+    let zip = archive::write(&files, wishes.fleeting).with_context(cannot)?;
     Ok(package(zip, guess))
 }
 
@@ -85,7 +102,7 @@ fn named(path: &Path, error: &dyn std::error::Error) -> anyhow::Error {
     wrong(format!("{}: {error}", path.display()))
 }
 
-fn package(zip: Vec<u8>, guess: guess::Guess) -> Package {
+fn package(zip: Vec<u8>, guess: Guess) -> Package {
     Package { zip, language: guess.language, handler: guess.handler, remark: guess.remark }
 }
 

@@ -37,7 +37,25 @@ fn the_same_folder_gives_the_same_bytes() {
     assert_eq!((a.language, a.handler.as_str()), (Language::Python, "app.handler"));
     assert_eq!(a.remark.unwrap(), "Python, handler app.handler");
     let expected = [("app.py", 0o100_644), ("bin/tool", 0o100_755), ("tool", 0o120_777)];
-    assert_eq!(entries(&a.zip), expected.map(|(name, mode)| (name.to_owned(), Some(mode))));
+    let (bytecode, own): (Vec<_>, Vec<_>) = entries(&a.zip).into_iter().partition(|(name, _)| name.ends_with(".pyc"));
+    assert_eq!(own, expected.map(|(name, mode)| (name.to_owned(), Some(mode))));
+    assert!(matches!(&bytecode[..], [(name, _)] if name.starts_with("__pycache__/app.cpython-")), "{bytecode:?}");
+}
+
+#[test]
+fn what_does_not_compile_is_packed_all_the_same() {
+    let folder = project();
+    fs::write(folder.path().join("app.py"), "def handler(event, context:\n").unwrap();
+    let names: Vec<String> =
+        entries(&pack(folder.path(), &Wishes::default()).unwrap().zip).into_iter().map(|e| e.0).collect();
+    assert_eq!(names, ["app.py", "bin/tool", "tool"]);
+}
+
+#[test]
+fn bytecode_for_one_use_is_not_made() {
+    let folder = project();
+    let packed = pack(folder.path(), &Wishes { fleeting: true, ..Wishes::default() }).unwrap();
+    assert_eq!(entries(&packed.zip).len(), 3);
 }
 
 #[test]
