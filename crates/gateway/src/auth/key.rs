@@ -3,6 +3,7 @@
 use daemon::node::{Account, Node};
 use serde::Deserialize;
 use std::fmt::{self, Debug};
+use thiserror::Error;
 
 /// `[auth]`: whose requests are answered. Without keys: everybody's.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -12,12 +13,48 @@ pub struct AuthConfig {
     pub skew_s: u64,
     /// Whether `/metrics`, which names functions, is for everybody.
     pub open_metrics: bool,
-    pub keys: Vec<KeyConfig>,
+    pub keys: Keys,
 }
 
 impl Default for AuthConfig {
     fn default() -> Self {
-        Self { skew_s: 300, open_metrics: false, keys: Vec::new() }
+        Self { skew_s: 300, open_metrics: false, keys: Keys::default() }
+    }
+}
+
+/// All keys: each id once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<KeyConfig>")]
+pub struct Keys(Vec<KeyConfig>);
+
+/// Why keys cannot be used.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum KeysError {
+    #[error("a key needs an id and a secret, and one of {0:?} is empty")]
+    Empty(String),
+    #[error("two keys have the id {0:?}")]
+    Twice(String),
+}
+
+impl Keys {
+    pub fn iter(&self) -> impl Iterator<Item = &KeyConfig> {
+        self.0.iter()
+    }
+}
+
+impl TryFrom<Vec<KeyConfig>> for Keys {
+    type Error = KeysError;
+
+    fn try_from(keys: Vec<KeyConfig>) -> Result<Self, KeysError> {
+        for (at, key) in keys.iter().enumerate() {
+            if key.id.is_empty() || key.secret.text().is_empty() {
+                return Err(KeysError::Empty(key.id.clone()));
+            }
+            if keys[..at].iter().any(|other| other.id == key.id) {
+                return Err(KeysError::Twice(key.id.clone()));
+            }
+        }
+        Ok(Self(keys))
     }
 }
 
@@ -129,6 +166,17 @@ mod tests {
         assert!(!narrow.allows("lambda:DeleteFunction", Some("one")));
         assert!(!narrow.allows("lambda:GetAccountSettings", None));
         assert!(key(&["*"], &["*"]).allows("lambda:ListFunctions", None));
+    }
+
+    #[test]
+    fn keys_that_nobody_could_tell_apart_are_refused() {
+        let one = || key(&[], &[]);
+        assert_eq!(Keys::try_from(vec![one(), one()]), Err(KeysError::Twice("K".into())));
+        assert_eq!(
+            Keys::try_from(vec![KeyConfig { id: String::new(), ..one() }]),
+            Err(KeysError::Empty(String::new()))
+        );
+        assert!(Keys::try_from(vec![one(), KeyConfig { id: "L".into(), ..one() }]).is_ok());
     }
 
     #[test]
