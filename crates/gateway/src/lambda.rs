@@ -6,6 +6,7 @@
 //! | [`invoke`] | invocation |
 //! | [`concurrency`], [`provisioned`], [`event_invoke`], [`management`] | how functions are run |
 //! | [`permission`], [`tags`], [`url_config`], [`account`] | what else hangs on functions, and whose they are |
+//! | [`stream`] | invocations whose answer is an event stream |
 //! | [`absent`] | resources that this node does not have |
 //! | [`attach`], [`page`] | what these share: changing what hangs on a function, lists in pages |
 //! | [`fault`] | errors in Lambda's words |
@@ -37,6 +38,7 @@ pub mod provisioned;
 mod schema;
 pub mod scope;
 mod shape;
+pub mod stream;
 pub mod tags;
 pub mod update;
 pub mod url_config;

@@ -60,7 +60,7 @@ macro_rules! route {
 pub(crate) use route;
 
 /// The most used first.
-const TABLES: [&[Route]; 18] = [
+const TABLES: [&[Route]; 19] = [
     lambda::invoke::ROUTES,
     url::ROUTES,
     lambda::function::ROUTES,
@@ -75,6 +75,7 @@ const TABLES: [&[Route]; 18] = [
     lambda::url_config::ROUTES,
     lambda::management::ROUTES,
     lambda::account::ROUTES,
+    lambda::stream::ROUTES,
     lambda::absent::ROUTES,
     v1::ROUTES,
     health::ROUTES,

@@ -24,7 +24,6 @@ pub const ROUTES: &[Route] = &[
     route!(GET "/2025-11-30/capacity-providers/*" GetCapacityProvider => no_such_provider),
     route!(PUT "/2025-11-30/capacity-providers/*" UpdateCapacityProvider => no_such_provider),
     route!(DELETE "/2025-11-30/capacity-providers/*" DeleteCapacityProvider => no_such_provider),
-    route!(POST "/2021-11-15/functions/*/response-streaming-invocations" InvokeWithResponseStream => no_streaming),
 ];
 
 async fn no_signing_configs(_: Exchange) -> Answer {
@@ -62,10 +61,6 @@ async fn no_sources(_: Exchange) -> Answer {
 
 async fn no_capacity(_: Exchange) -> Answer {
     refused("This node is all the capacity that there is: no capacity provider was made. Deploy without one.")
-}
-
-async fn no_streaming(_: Exchange) -> Answer {
-    refused("Streamed answers are not available on this node yet: nothing was invoked. Use Invoke.")
 }
 
 fn refused(why: &str) -> Answer {

@@ -106,7 +106,7 @@ fn invocation(exchange: &Exchange) -> Result<Invocation, Fault> {
     }
 }
 
-fn log_tail(exchange: &Exchange) -> Result<bool, Fault> {
+pub(super) fn log_tail(exchange: &Exchange) -> Result<bool, Fault> {
     match exchange.header("x-amz-log-type") {
         None | Some("None") => Ok(false),
         Some("Tail") => Ok(true),
@@ -114,7 +114,7 @@ fn log_tail(exchange: &Exchange) -> Result<bool, Fault> {
     }
 }
 
-fn client_context(exchange: &Exchange) -> Result<String, Fault> {
+pub(super) fn client_context(exchange: &Exchange) -> Result<String, Fault> {
     let Some(text) = exchange.header("x-amz-client-context").filter(|text| !text.is_empty()) else {
         return Ok(String::new());
     };
@@ -132,7 +132,7 @@ pub fn trace_id(exchange: &Exchange) -> String {
 }
 
 /// The event: whole, within the limit, and JSON.
-async fn payload(exchange: &mut Exchange) -> Result<Bytes, Fault> {
+pub(super) async fn payload(exchange: &mut Exchange) -> Result<Bytes, Fault> {
     let gateway = &exchange.gateway;
     let limit = gateway.config.dispatch.payload_max;
     let Some(body) = exchange.body.take() else { return Ok(Bytes::from_static(b"{}")) };
