@@ -93,7 +93,7 @@ pub struct Exchange {
     /// Nothing once it has been read.
     pub body: Option<Unread>,
     /// What the pattern's stars stood for, still encoded.
-    captures: [Span; 2],
+    captures: [Span; 3],
 }
 
 /// A part of the path; empty where there is none.
@@ -137,7 +137,7 @@ pub async fn answer(
     let reluctant = head.headers.contains_key(hyper::header::EXPECT);
     let left = Left::default();
     let body = Some(Unread::new(body, left.clone()));
-    let exchange = Exchange { gateway: gateway.clone(), id, accepted, peer, head, body, captures: [(0, 0); 2] };
+    let exchange = Exchange { gateway: gateway.clone(), id, accepted, peer, head, body, captures: [(0, 0); 3] };
     let (name, result) = act(&gateway, exchange).await;
     let mut response = result.unwrap_or_else(|fault| fault.answer());
     // hyper would close the connection, and say so to nobody.
@@ -195,7 +195,7 @@ fn method_not_allowed(methods: &str) -> Response {
 }
 
 enum Found {
-    Route(&'static Route, [Span; 2]),
+    Route(&'static Route, [Span; 3]),
     /// The path is known, for these methods.
     OtherMethods(String),
     Nothing,
@@ -216,8 +216,8 @@ fn find(method: &Method, path: &str) -> Found {
 }
 
 /// Compares segment by segment; a slash at a path's end means nothing, but for what is left to `**`.
-fn match_pattern(pattern: &str, path: &str) -> Option<[Span; 2]> {
-    let (mut captures, mut star) = ([(0, 0); 2], 0);
+fn match_pattern(pattern: &str, path: &str) -> Option<[Span; 3]> {
+    let (mut captures, mut star) = ([(0, 0); 3], 0);
     // Where in the path the segment at hand begins: behind a slash.
     let mut at = 1;
     for part in pattern[1..].split('/') {
@@ -244,18 +244,18 @@ fn match_pattern(pattern: &str, path: &str) -> Option<[Span; 2]> {
 mod tests {
     use super::*;
 
-    fn captured<'a>(pattern: &str, path: &'a str) -> Option<[&'a str; 2]> {
+    fn captured<'a>(pattern: &str, path: &'a str) -> Option<[&'a str; 3]> {
         match_pattern(pattern, path).map(|captures| captures.map(|(start, end)| &path[start..end]))
     }
 
     #[test]
     fn patterns() {
-        assert_eq!(captured("/a/*/b", "/a/x%3Ay/b"), Some(["x%3Ay", ""]));
-        assert_eq!(captured("/a/*/b/*", "/a/1/b/2/"), Some(["1", "2"]));
-        assert_eq!(captured("/a", "/a/"), Some(["", ""]));
-        assert_eq!(captured("/f/*/**", "/f/name/x/y"), Some(["name", "x/y"]));
-        assert_eq!(captured("/f/*/**", "/f/name/"), Some(["name", ""]));
-        assert_eq!(captured("/f/*/**", "/f/name"), Some(["name", ""]));
+        assert_eq!(captured("/a/*/b", "/a/x%3Ay/b"), Some(["x%3Ay", "", ""]));
+        assert_eq!(captured("/a/*/b/*", "/a/1/b/2/"), Some(["1", "2", ""]));
+        assert_eq!(captured("/a", "/a/"), Some(["", "", ""]));
+        assert_eq!(captured("/f/*/**", "/f/name/x/y"), Some(["name", "x/y", ""]));
+        assert_eq!(captured("/f/*/**", "/f/name/"), Some(["name", "", ""]));
+        assert_eq!(captured("/f/*/**", "/f/name"), Some(["name", "", ""]));
         for path in ["/a", "/a/", "/a//b", "/a/1/b/c", "/a/1", "", "*", "/"] {
             assert_eq!(captured("/a/*/b", path), None, "{path}");
         }
