@@ -193,7 +193,9 @@ mod tests {
     #[test]
     fn a_slot_that_is_not_ours_is_refused() {
         let own = os::pidfd::open(std::process::id() as i32).unwrap();
+        let processors = sched_getaffinity(None).unwrap();
         // SAFETY: the entering fails, so nothing is forked: one's own user namespace cannot be entered again.
         assert!(unsafe { fork_into_slot(&own, &[]) }.is_err());
+        assert!(sched_getaffinity(None).unwrap() == processors, "the template stays on one processor");
     }
 }
