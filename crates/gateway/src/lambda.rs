@@ -24,7 +24,7 @@ pub mod aliases;
 mod attach;
 mod bounds;
 pub mod concurrency;
-mod constraint;
+pub mod constraint;
 pub mod event_invoke;
 mod fault;
 pub mod function;

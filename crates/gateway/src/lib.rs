@@ -9,7 +9,7 @@
 //! | [`http`] | connections, bodies, paths, which pages may call |
 //! | [`auth`] | whose requests are answered, where the node has keys |
 //! | [`spans`] | when an invocation passed its stations, for who asks |
-//! | [`lambda`], [`url`], [`v1`], [`metrics`], [`health`] | the faces |
+//! | [`lambda`], [`logs`], [`url`], [`v1`], [`metrics`], [`health`] | the faces |
 //!
 //! What runs functions is `runtime`; nothing here knows what an instance is.
 #![forbid(unsafe_code)]
@@ -20,6 +20,7 @@ mod gateway;
 mod health;
 mod http;
 mod lambda;
+mod logs;
 mod metrics;
 mod route;
 pub mod run;

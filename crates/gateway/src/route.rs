@@ -7,7 +7,7 @@ use crate::http::body::{Left, Unread};
 use crate::http::guard::Callers;
 use crate::http::{Response, path, request_id};
 use crate::lambda::Fault;
-use crate::{health, lambda, metrics, url, v1};
+use crate::{health, lambda, logs, metrics, url, v1};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
@@ -60,7 +60,7 @@ macro_rules! route {
 pub(crate) use route;
 
 /// The most used first.
-const TABLES: [&[Route]; 19] = [
+const TABLES: [&[Route]; 20] = [
     lambda::invoke::ROUTES,
     url::ROUTES,
     lambda::function::ROUTES,
@@ -77,6 +77,7 @@ const TABLES: [&[Route]; 19] = [
     lambda::account::ROUTES,
     lambda::stream::ROUTES,
     lambda::absent::ROUTES,
+    logs::ROUTES,
     v1::ROUTES,
     health::ROUTES,
     metrics::ROUTES,
@@ -173,7 +174,9 @@ async fn act(gateway: &Gateway, mut exchange: Exchange) -> (&'static str, Answer
         Found::Route(route, captures) => {
             exchange.captures = captures;
             if gateway.auth.guards(route) {
-                let action = auth::action(route.name, exchange.head.uri.path());
+                let path = exchange.head.uri.path();
+                let operation = if path == "/" { logs::operation(&exchange).unwrap_or(route.name) } else { route.name };
+                let action = auth::action(operation, path);
                 if let Err(refusal) = auth::admit(&mut exchange, &action, None).await {
                     return (route.name, Err(refusal));
                 }
@@ -218,6 +221,9 @@ fn find(method: &Method, path: &str) -> Found {
 /// Compares segment by segment; a slash at a path's end means nothing, but for what is left to `**`.
 fn match_pattern(pattern: &str, path: &str) -> Option<[Span; 3]> {
     let (mut captures, mut star) = ([(0, 0); 3], 0);
+    if pattern == "/" {
+        return (path == "/").then_some(captures);
+    }
     // Where in the path the segment at hand begins: behind a slash.
     let mut at = 1;
     for part in pattern[1..].split('/') {
@@ -252,6 +258,7 @@ mod tests {
     fn patterns() {
         assert_eq!(captured("/a/*/b", "/a/x%3Ay/b"), Some(["x%3Ay", "", ""]));
         assert_eq!(captured("/a/*/b/*", "/a/1/b/2/"), Some(["1", "2", ""]));
+        assert_eq!((captured("/", "/"), captured("/", "/a")), (Some(["", "", ""]), None));
         assert_eq!(captured("/a", "/a/"), Some(["", "", ""]));
         assert_eq!(captured("/f/*/**", "/f/name/x/y"), Some(["name", "x/y", ""]));
         assert_eq!(captured("/f/*/**", "/f/name/"), Some(["name", "", ""]));

@@ -9,6 +9,9 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`record`] | one line, and how it is written in a file |
+//! | [`group`] | what is known of a group beside its lines |
+//! | [`select`], [`pattern`] | pages of events, as CloudWatch Logs has them |
+//! | `operations` | what can be done to groups and streams |
 //! | [`queue`] | what waits to be written |
 //! | [`segments`] | a group's files |
 //! | [`writer`] | the thread that writes |
@@ -16,15 +19,21 @@
 //! Nothing is lost because a reader or the disk is slow: whoever appends much waits for [`LogStore::poll_room`]. What a
 //! full disk refuses is lost, and counted.
 
+pub mod group;
+mod operations;
+pub mod pattern;
 pub mod queue;
 pub mod record;
 pub mod segments;
+pub mod select;
 pub mod writer;
 
-pub use queue::Entry;
+pub use group::{Details, GroupError, Listed};
+pub use queue::{Entry, Put};
 pub use record::{LogGroup, Record};
 
-use queue::Queue;
+use group::Groups;
+use queue::{Queue, Removal};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -90,7 +99,7 @@ type Followers = Mutex<HashMap<LogGroup, broadcast::Sender<Record>>>;
 /// The logs of this node.
 #[derive(Debug)]
 pub struct LogStore {
-    folder: PathBuf,
+    groups: Arc<Groups>,
     queue: Arc<Queue>,
     followers: Arc<Followers>,
     writer: Option<JoinHandle<()>>,
@@ -102,9 +111,10 @@ impl LogStore {
         let failed = |source| OpenError { folder: folder.to_owned(), source };
         std::fs::create_dir_all(folder).map_err(failed)?;
         let (queue, followers) = (Arc::new(Queue::default()), Arc::new(Followers::default()));
-        let writer = writer::Writer::new(folder.to_owned(), &config, queue.clone(), followers.clone());
+        let groups = Arc::new(Groups::new(folder.to_owned()));
+        let writer = writer::Writer::new(groups.clone(), &config, queue.clone(), followers.clone());
         let thread = std::thread::Builder::new().name("logs".into()).spawn(move || writer.run()).map_err(failed)?;
-        Ok(Arc::new(Self { folder: folder.to_owned(), queue, followers, writer: Some(thread) }))
+        Ok(Arc::new(Self { groups, queue, followers, writer: Some(thread) }))
     }
 
     /// Appends one or more lines of an invocation. Never waits; see [`LogStore::poll_room`].
@@ -120,7 +130,7 @@ impl LogStore {
     /// Records of a group, oldest first, everything included that was appended before the call.
     pub async fn read(self: &Arc<Self>, group: &LogGroup, query: Query) -> Result<Vec<Record>, ReadError> {
         self.flush().await;
-        let folder = segments::folder(&self.folder, group);
+        let folder = self.groups.folder(group);
         let read = tokio::task::spawn_blocking(move || segments::read(&folder, &query));
         let read = read.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         read.map_err(|source| ReadError { group: group.name.clone(), source })
@@ -142,7 +152,7 @@ impl LogStore {
 
     /// Deletes what there is of a group.
     pub fn remove(&self, group: &LogGroup) {
-        self.queue.remove(group.clone());
+        self.queue.remove(Removal::Group(group.clone()));
     }
 
     /// Bytes that could not be written, because the disk was full or failed.

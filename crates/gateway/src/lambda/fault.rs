@@ -180,7 +180,6 @@ impl Fault {
         StatusCode::from_u16(self.kind.form().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    #[cfg(test)]
     pub fn message(&self) -> &str {
         &self.message
     }

@@ -25,17 +25,36 @@ pub struct Entry {
     pub text: Vec<u8>,
 }
 
-/// All that the writer is to do, in order: entries, then removals, then answers to those who wait.
+/// Events that a client put into a stream.
+#[derive(Debug)]
+pub struct Put {
+    pub group: Arc<LogGroup>,
+    pub stream: Arc<str>,
+    /// When they came: milliseconds since 1970.
+    pub put_ms: u64,
+    /// When each happened, and its text.
+    pub events: Vec<(u64, String)>,
+}
+
+/// What is to be deleted.
+#[derive(Debug)]
+pub(super) enum Removal {
+    Group(LogGroup),
+    Stream(LogGroup, String),
+}
+
+/// All that the writer is to do, in order: entries and puts, then removals, then answers to those who wait.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub entries: Vec<Entry>,
-    pub removals: Vec<LogGroup>,
+    pub puts: Vec<Put>,
+    pub removals: Vec<Removal>,
     pub flushed: Vec<oneshot::Sender<()>>,
 }
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.removals.is_empty() && self.flushed.is_empty()
+        self.entries.is_empty() && self.puts.is_empty() && self.removals.is_empty() && self.flushed.is_empty()
     }
 }
 
@@ -96,8 +115,15 @@ impl Queue {
         });
     }
 
-    pub fn remove(&self, group: LogGroup) {
-        self.change(|waiting| waiting.batch.removals.push(group));
+    pub fn put(&self, put: Put) {
+        self.change(|waiting| {
+            waiting.bytes += put.events.iter().map(|(_, text)| text.len()).sum::<usize>();
+            waiting.batch.puts.push(put);
+        });
+    }
+
+    pub fn remove(&self, removal: Removal) {
+        self.change(|waiting| waiting.batch.removals.push(removal));
     }
 
     pub fn flush(&self, done: oneshot::Sender<()>) {

@@ -8,16 +8,23 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Into so many files a group's bytes are spread: removing one forgets that fraction of the past.
 const SEGMENTS: u64 = 8;
+/// By how much an event may be ahead of its writing.
+pub const AHEAD_MAX_MS: u64 = 2 * 3_600_000;
 /// Bytes of a folder's name.
 const NAME_MAX: usize = 200;
 
 /// Where a group's files are. Names are escaped: a group cannot lie outside of `root`, or inside another.
 pub(super) fn folder(root: &Path, group: &LogGroup) -> PathBuf {
-    root.join(escape(&group.account)).join(escape(&group.region)).join(escape(&group.name))
+    region_folder(root, &group.account, &group.region).join(escape(&group.name))
+}
+
+/// Where the groups of an account in a region are.
+pub(super) fn region_folder(root: &Path, account: &str, region: &str) -> PathBuf {
+    root.join(escape(account)).join(escape(region))
 }
 
 /// Letters, digits, dashes and underscores stay; every other byte becomes `%XX`. What is then too long for a file system
@@ -108,7 +115,8 @@ pub(super) fn read(folder: &Path, query: &Query) -> io::Result<Vec<Record>> {
         let room = if query.last == 0 { usize::MAX } else { query.last - found.len() };
         let wanted = lines(&bytes).rev().filter(|line| is_wanted(line, query)).take(room);
         wanted.for_each(|line| found.push_front(line.record()));
-        let older_are_too_old = lines(&bytes).next().is_some_and(|first| first.at_ms < query.since_ms);
+        let older_are_too_old =
+            lines(&bytes).next().is_some_and(|first| first.ingested_ms() + AHEAD_MAX_MS < query.since_ms);
         if found.len() == query.last && query.last > 0 || older_are_too_old {
             break;
         }
@@ -126,17 +134,59 @@ fn is_wanted(line: &Line<'_>, query: &Query) -> bool {
         && query.request_id.as_ref().is_none_or(|id| id == line.request_id)
 }
 
-/// Removes files below `root` that nothing was appended to for `age`, and folders that are empty then.
-pub(super) fn expire(root: &Path, age: Duration) -> io::Result<()> {
-    let limit = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-    for entry in fs::read_dir(root)? {
-        let (path, metadata) = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?)))?;
-        if metadata.is_dir() {
-            expire(&path, age)?;
-            // Refused unless it is empty.
-            let _ = fs::remove_dir(&path);
-        } else if metadata.modified()? < limit && path.extension().is_some_and(|extension| extension == "log") {
+/// Shows all lines of a group in the order in which they were written, but for files whose lines are all from before
+/// `since_ms`.
+pub(super) fn visit(folder: &Path, since_ms: u64, mut visit: impl FnMut(&Line<'_>)) -> io::Result<()> {
+    let since = UNIX_EPOCH + Duration::from_millis(since_ms.saturating_sub(AHEAD_MAX_MS));
+    for number in numbers(folder)? {
+        let path = path(folder, number);
+        let read = fs::metadata(&path).and_then(|metadata| metadata.modified()).and_then(|modified| {
+            // Nothing in it is newer than itself, but for what was put there ahead of its time.
+            if modified < since { Ok(Vec::new()) } else { fs::read(&path) }
+        });
+        match read {
+            // Removed meanwhile: its time had come.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            bytes => lines(&bytes?).for_each(|line| visit(&line)),
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of a group's lines.
+pub(super) fn stored_bytes(folder: &Path) -> io::Result<u64> {
+    let sizes = numbers(folder)?.into_iter().map(|number| fs::metadata(path(folder, number)).map_or(0, |m| m.len()));
+    Ok(sizes.sum())
+}
+
+/// Removes a group's files that nothing was appended to for `age`; whether none are left.
+pub(super) fn expire(folder: &Path, age: Duration) -> io::Result<bool> {
+    let limit = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
+    let mut is_empty = true;
+    for number in numbers(folder)? {
+        let path = path(folder, number);
+        if fs::metadata(&path)?.modified()? < limit {
             fs::remove_file(&path)?;
+        } else {
+            is_empty = false;
+        }
+    }
+    Ok(is_empty)
+}
+
+/// Removes a stream's lines. Files without any of them stay as they are.
+pub(super) fn remove_stream(folder: &Path, stream: &str) -> io::Result<()> {
+    for number in numbers(folder)? {
+        let path = path(folder, number);
+        let (bytes, modified) = (fs::read(&path)?, fs::metadata(&path)?.modified()?);
+        let mut kept = Vec::with_capacity(bytes.len());
+        lines(&bytes).filter(|line| line.stream != stream).for_each(|line| line.write(&mut kept));
+        if lines(&bytes).any(|line| line.stream == stream) {
+            let new = path.with_extension("new");
+            fs::write(&new, kept)?;
+            // Its age is still that of its lines.
+            File::options().append(true).open(&new)?.set_modified(modified)?;
+            fs::rename(new, path)?;
         }
     }
     Ok(())
@@ -160,7 +210,7 @@ mod tests {
 
     fn write(segments: &mut Segments, at_ms: u64, request_id: &str) {
         let mut line = Vec::new();
-        Line { at_ms, stream: "s", request_id, text: &[b'x'; 100] }.write(&mut line);
+        Line { at_ms, stream: "s", request_id, put_ms: None, text: &[b'x'; 100] }.write(&mut line);
         segments.append(&line).unwrap();
     }
 
@@ -197,16 +247,26 @@ mod tests {
     }
 
     #[test]
-    fn old_files_and_empty_folders_go() {
+    fn old_files_go() {
         let root = tempfile::tempdir().unwrap();
-        let group = root.path().join("0/r/g");
-        write(&mut Segments::open(group.clone(), 1 << 20).unwrap(), 1, "r");
-        expire(root.path(), Duration::from_secs(3600)).unwrap();
-        assert!(group.exists());
-        let hour_ago = SystemTime::now() - Duration::from_secs(7200);
-        File::options().append(true).open(path(&group, 1)).unwrap().set_modified(hour_ago).unwrap();
-        expire(root.path(), Duration::from_secs(3600)).unwrap();
-        assert!(!group.exists());
-        assert!(read(&group, &Query::default()).unwrap().is_empty());
+        write(&mut Segments::open(root.path().to_owned(), 1 << 20).unwrap(), 1, "r");
+        assert!(!expire(root.path(), Duration::from_secs(3600)).unwrap());
+        let hours_ago = SystemTime::now() - Duration::from_secs(7200);
+        File::options().append(true).open(path(root.path(), 1)).unwrap().set_modified(hours_ago).unwrap();
+        assert!(expire(root.path(), Duration::from_secs(3600)).unwrap());
+        assert!(read(root.path(), &Query::default()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_streams_lines_go_and_the_others_stay() {
+        let root = tempfile::tempdir().unwrap();
+        let mut segments = Segments::open(root.path().to_owned(), 1 << 20).unwrap();
+        let mut file = Vec::new();
+        for (at_ms, stream) in [(1, "a"), (2, "b"), (3, "a")] {
+            Line { at_ms, stream, request_id: "", put_ms: None, text: b"x" }.write(&mut file);
+        }
+        segments.append(&file).unwrap();
+        remove_stream(root.path(), "a").unwrap();
+        assert_eq!(times(root.path(), &Query::default()), [2]);
     }
 }

@@ -1,12 +1,12 @@
 //! The thread that writes what was appended: batch by batch, each group's lines with one system call.
 
-use super::queue::{Batch, Entry, Queue, Wake};
-use super::record::{Line, LogGroup, Record};
+use super::group::Groups;
+use super::queue::{Batch, Entry, Put, Queue, Removal, Wake};
+use super::record::{self, Line, LogGroup, Record};
 use super::segments::{self, Segments};
 use super::{Followers, LogConfig};
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
@@ -20,7 +20,7 @@ const OPEN_MAX: usize = 64;
 
 /// The writer's own state.
 pub(super) struct Writer {
-    root: PathBuf,
+    groups: Arc<Groups>,
     group_max: u64,
     retention: Duration,
     queue: Arc<Queue>,
@@ -32,9 +32,9 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub fn new(root: PathBuf, config: &LogConfig, queue: Arc<Queue>, followers: Arc<Followers>) -> Self {
+    pub fn new(groups: Arc<Groups>, config: &LogConfig, queue: Arc<Queue>, followers: Arc<Followers>) -> Self {
         Self {
-            root,
+            groups,
             group_max: config.group_max_mib << 20,
             retention: Duration::from_secs(config.retention_days * 86_400),
             queue,
@@ -66,21 +66,27 @@ impl Writer {
         let mut lines: HashMap<Arc<LogGroup>, Vec<u8>> = HashMap::new();
         let mut publisher = Publisher::new(&self.followers);
         for entry in &batch.entries {
-            if !lines.contains_key(&entry.group) {
-                lines.insert(entry.group.clone(), Vec::new());
-            }
-            let Some(file) = lines.get_mut(&entry.group) else { continue };
+            let file = file_of(&mut lines, &entry.group);
             for line in split(entry) {
                 line.write(file);
                 publisher.publish(&entry.group, &line);
+            }
+        }
+        for put in &batch.puts {
+            let file = file_of(&mut lines, &put.group);
+            for (at_ms, text) in &put.events {
+                let text = record::escape(text);
+                let line = line_of(put, *at_ms, &text);
+                line.write(file);
+                publisher.publish(&put.group, &line);
             }
         }
         for (group, lines) in lines {
             let written = self.append(&group, &lines);
             self.note(&group, lines.len(), written);
         }
-        for group in batch.removals {
-            self.remove(&group);
+        for removal in batch.removals {
+            self.remove(&removal);
         }
         for flushed in batch.flushed {
             // Whoever waited may have gone meanwhile.
@@ -93,7 +99,8 @@ impl Writer {
             if self.open.len() >= OPEN_MAX {
                 self.open.clear();
             }
-            let segments = Segments::open(segments::folder(&self.root, group), self.group_max)?;
+            self.groups.note(group, api::time::now_ms())?;
+            let segments = Segments::open(self.groups.folder(group), self.group_max)?;
             self.open.insert(group.clone(), segments);
         }
         let appended = self.open.get_mut(group).map_or(Ok(()), |segments| segments.append(lines));
@@ -113,9 +120,15 @@ impl Writer {
         self.failing = written.is_err();
     }
 
-    fn remove(&mut self, group: &LogGroup) {
+    fn remove(&mut self, removal: &Removal) {
+        let (Removal::Group(group) | Removal::Stream(group, _)) = removal;
         self.open.remove(group);
-        match std::fs::remove_dir_all(segments::folder(&self.root, group)) {
+        let folder = self.groups.folder(group);
+        let removed = match removal {
+            Removal::Group(_) => std::fs::remove_dir_all(folder),
+            Removal::Stream(_, stream) => segments::remove_stream(&folder, stream),
+        };
+        match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(%error, group = group.name, "a log could not be removed");
             }
@@ -127,10 +140,18 @@ impl Writer {
         self.swept = Instant::now();
         // Files that are about to be removed must not stay open.
         self.open.clear();
-        if let Err(error) = segments::expire(&self.root, self.retention) {
+        if let Err(error) = self.groups.expire(self.retention) {
             tracing::warn!(%error, "old logs could not be removed");
         }
     }
+}
+
+fn file_of<'a>(files: &'a mut HashMap<Arc<LogGroup>, Vec<u8>>, group: &Arc<LogGroup>) -> &'a mut Vec<u8> {
+    files.entry(group.clone()).or_default()
+}
+
+fn line_of<'a>(put: &'a Put, at_ms: u64, escaped: &'a str) -> Line<'a> {
+    Line { at_ms, stream: &put.stream, request_id: "", put_ms: Some(put.put_ms), text: escaped.as_bytes() }
 }
 
 fn split(entry: &Entry) -> impl Iterator<Item = Line<'_>> {
@@ -139,6 +160,7 @@ fn split(entry: &Entry) -> impl Iterator<Item = Line<'_>> {
         at_ms: entry.at_ms,
         stream: &entry.stream,
         request_id: &entry.request_id,
+        put_ms: None,
         text,
     })
 }
