@@ -80,6 +80,44 @@ pub struct Revision {
     pub instances: Instances,
 }
 
+/// `GET /v1/queue`: asynchronous invocations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// Events that wait or run.
+    pub depth: u64,
+    pub running: u64,
+    pub oldest_age_ms: u64,
+    pub dead: u64,
+    /// Since the node started, as the next one is.
+    pub retries: u64,
+    pub accepted: u64,
+    /// Bytes of all events, the dead included.
+    pub bytes: u64,
+}
+
+/// `GET /v1/dlq`: a list of these, without payloads; `GET /v1/dlq/REQUEST`: one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadEvent {
+    pub request: String,
+    /// The ARN of what it was meant for.
+    pub target: String,
+    pub accepted: u64,
+    pub died: u64,
+    /// How often the function has failed with it.
+    pub attempts: u32,
+    pub reason: String,
+    /// The last answer, or what the node says.
+    pub error: serde_json::Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<serde_json::Value>,
+}
+
+/// `POST /v1/dlq/redrive` and `DELETE /v1/dlq`: how many events it was done to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    pub count: u64,
+}
+
 /// `GET /v1/templates`: a list of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Template {

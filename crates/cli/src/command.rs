@@ -40,6 +40,8 @@ pub enum Verb {
     Ls(ls::Arguments),
     /// Show what a function has printed
     Logs(logs::Arguments),
+    /// Look at events that were given up, try them again, or throw them away
+    Dlq(dlq::Arguments),
     /// Remove functions from a node
     Rm(rm::Arguments),
     /// Watch a node at work
@@ -70,6 +72,7 @@ impl Verb {
             Self::Invoke(arguments) => invoke::act(arguments),
             Self::Ls(arguments) => ls::act(arguments),
             Self::Logs(arguments) => logs::act(arguments),
+            Self::Dlq(arguments) => dlq::act(arguments),
             Self::Rm(arguments) => rm::act(arguments),
             Self::Top(arguments) => top::act(arguments),
             Self::Bench(arguments) => bench::act(arguments),

@@ -9,6 +9,7 @@ use runtime::codestore::CodeConfig;
 use runtime::dispatch::DispatchConfig;
 use runtime::ledger::LedgerConfig;
 use runtime::logs::LogConfig;
+use runtime::queue::QueueConfig;
 use serde::Deserialize;
 
 /// `[http]`: what the gateway bears from its clients.
@@ -58,6 +59,7 @@ pub struct Config {
     pub bills: LedgerConfig,
     pub logs: LogConfig,
     pub dispatch: DispatchConfig,
+    pub queue: QueueConfig,
 }
 
 impl Config {
@@ -74,6 +76,7 @@ impl Config {
             bills: sections.take("bills")?,
             logs: sections.take("logs")?,
             dispatch: sections.take("dispatch")?,
+            queue: sections.take("queue")?,
         };
         sections.finish()?;
         Ok(config)
@@ -96,7 +99,7 @@ mod tests {
         assert_eq!((read.log, read.http, read.functions), (own.log, own.http, own.functions));
         assert_eq!(read.auth, own.auth);
         assert_eq!((read.code, read.bills, read.logs), (own.code, own.bills, own.logs));
-        assert_eq!(read.dispatch, own.dispatch);
+        assert_eq!((read.dispatch, read.queue), (own.dispatch, own.queue));
         let has = |section: &str, key: &str| {
             let body = REFERENCE.split_once(&format!("\n[{section}]")).unwrap().1;
             let body = body.split("\n[").next().unwrap();
@@ -113,6 +116,7 @@ mod tests {
             ("bills", keys_of::<LedgerConfig>()),
             ("logs", keys_of::<LogConfig>()),
             ("dispatch", keys_of::<DispatchConfig>()),
+            ("queue", keys_of::<QueueConfig>()),
         ];
         for (section, key) in keys.into_iter().flat_map(|(section, keys)| keys.iter().map(move |key| (section, key))) {
             assert!(has(section, key), "docs/lichen.toml lacks `{key}` in [{section}]");

@@ -9,6 +9,7 @@ use daemon::readiness::Readiness;
 use runtime::dispatch::Dispatcher;
 use runtime::ledger::Ledger;
 use runtime::logs::LogStore;
+use runtime::queue::Queue;
 use runtime::registry::{Change, Registry};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,6 +32,8 @@ pub enum OpenError {
     Ledger(#[from] runtime::ledger::OpenError),
     #[error(transparent)]
     Logs(#[from] runtime::logs::OpenError),
+    #[error(transparent)]
+    Queue(#[from] runtime::queue::OpenError),
 }
 
 /// A node, as its gateway sees it.
@@ -40,6 +43,7 @@ pub struct Gateway {
     pub dispatcher: Arc<Dispatcher>,
     pub logs: Arc<LogStore>,
     pub ledger: Ledger,
+    pub queue: Arc<Queue>,
     pub readiness: Readiness,
     pub bodies: Bodies,
     pub guard: Guard,
@@ -73,6 +77,7 @@ impl Gateway {
         let registry = Registry::open(&folder.join("registry.db"), code)?;
         let ledger = Ledger::open(&folder.join("bills.db"), config.bills.clone())?;
         let logs = LogStore::open(&folder.join("logs"), config.logs.clone())?;
+        let queue = Queue::open(&folder.join("queue.db"), config.queue.clone())?;
         let dispatcher = Dispatcher::new(config.dispatch.clone(), logs.clone(), ledger.clone());
         let deployer = dispatcher.clone();
         registry.observe(move |change| match change {
@@ -84,6 +89,7 @@ impl Gateway {
             dispatcher,
             logs,
             ledger,
+            queue,
             readiness: Readiness::default(),
             bodies: Bodies::new(config.http.bodies_mib, Duration::from_secs(config.http.stall_s)),
             guard: Guard::new(local.ip().is_loopback(), &config.http.hosts),

@@ -9,6 +9,7 @@
 //! | [`stream`] | invocations whose answer is an event stream |
 //! | [`absent`] | resources that this node does not have |
 //! | [`attach`], [`page`] | what these share: changing what hangs on a function, lists in pages |
+//! | [`event`] | asynchronous invocations |
 //! | [`fault`] | errors in Lambda's words |
 //! | [`scope`], [`name`] | whose function, and which: credentials, names, ARNs |
 //! | [`constraint`], [`schema`] | what a request may contain: rules, and the tables of them |
@@ -25,6 +26,7 @@ mod attach;
 mod bounds;
 pub mod concurrency;
 pub mod constraint;
+pub mod event;
 pub mod event_invoke;
 mod fault;
 pub mod function;

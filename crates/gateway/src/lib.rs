@@ -8,6 +8,7 @@
 //! | [`route`] | from a request to an operation |
 //! | [`http`] | connections, bodies, paths, which pages may call |
 //! | [`auth`] | whose requests are answered, where the node has keys |
+//! | [`delivery`] | from the queue to functions |
 //! | [`spans`] | when an invocation passed its stations, for who asks |
 //! | [`lambda`], [`logs`], [`url`], [`v1`], [`metrics`], [`health`] | the faces |
 //!
@@ -16,6 +17,7 @@
 
 mod auth;
 pub mod config;
+mod delivery;
 mod gateway;
 mod health;
 mod http;

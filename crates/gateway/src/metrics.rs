@@ -21,6 +21,7 @@ async fn metrics(exchange: Exchange) -> Answer {
     let mut page = Page::default();
     let state = gateway.dispatcher.snapshot();
     node(&mut page, gateway, &state);
+    queue(&mut page, gateway);
     functions(&mut page, &state.functions);
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(answer::with(StatusCode::OK, text, page.0))
@@ -42,6 +43,26 @@ fn node(page: &mut Page, gateway: &Gateway, state: &NodeState) {
         let count = count.load(Ordering::Relaxed);
         page.sample("lichen_http_responses_total", &format!("{{status=\"{class}xx\"}}"), count);
     }
+}
+
+fn queue(page: &mut Page, gateway: &Gateway) {
+    let state = gateway.queue.state();
+    let age = state.oldest_age_ms as f64 / 1e3;
+    let gauges: [(&str, &str, f64); 5] = [
+        ("lichen_events", "Asynchronous invocations that wait or run.", state.depth as f64),
+        ("lichen_events_running", "Asynchronous invocations that run.", state.running as f64),
+        ("lichen_events_oldest_age_seconds", "Age of the oldest of them.", age),
+        ("lichen_events_dead", "Events that were given up and had nowhere to go.", state.dead as f64),
+        ("lichen_events_bytes", "Bytes of all events, the dead included.", state.bytes as f64),
+    ];
+    for (name, help, value) in gauges {
+        page.metric(name, "gauge", help);
+        page.sample(name, "", value);
+    }
+    page.metric("lichen_events_accepted_total", "counter", "Events accepted.");
+    page.sample("lichen_events_accepted_total", "", state.accepted);
+    page.metric("lichen_event_retries_total", "counter", "Retries of events that failed.");
+    page.sample("lichen_event_retries_total", "", state.retries);
 }
 
 /// A function's revisions are one function.

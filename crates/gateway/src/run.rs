@@ -7,6 +7,7 @@
 //! ```
 
 use crate::config::Config;
+use crate::delivery::Delivery;
 use crate::gateway::{Gateway, OpenError};
 use crate::http::serve;
 use crate::supervisor::Supervisor;
@@ -65,6 +66,7 @@ async fn serve_node(config: Config, listener: OwnedFd, supervisor: OwnedFd) -> R
     let patience = Duration::from_secs(config.http.drain_s);
     let (trigger, watch) = drain::new();
     let gateway = Gateway::open(config, local, watch.signal())?;
+    gateway.queue.start(Arc::new(Delivery(Arc::downgrade(&gateway))));
     let accepting = tokio::spawn(serve::accept(listener, gateway.clone(), watch));
     let sweeping = tokio::spawn(sweep(gateway.clone()));
     if !local.ip().is_loopback() && !gateway.auth.is_on() {
@@ -76,10 +78,14 @@ async fn serve_node(config: Config, listener: OwnedFd, supervisor: OwnedFd) -> R
     trigger.begin();
     let patience = if orphaned { ORPHAN_DRAIN.min(patience) } else { patience };
     tracing::info!(?patience, orphaned, "the gateway drains");
+    gateway.queue.stop();
     gateway.dispatcher.drain(patience).await;
     accepting.abort();
     // Connections have their answers to send; what is left of them then is of clients that do not take theirs.
     let _ = timeout(LAST_WORDS, trigger.finished()).await;
+    if !gateway.queue.flush(LAST_WORDS).await {
+        tracing::error!("the queue's last news could not be written: some events will be delivered once more");
+    }
     let flushed = gateway.blocking(|gateway| gateway.ledger.flush(LAST_WORDS)).await;
     if !flushed.unwrap_or(false) {
         tracing::error!("the last bills could not be written");

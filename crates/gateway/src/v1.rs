@@ -1,7 +1,8 @@
 //! Lichen's own API: what a node says of itself beyond Lambda's API. The shapes are `api::node`'s.
 //!
-//! Nothing is changed here: functions are deployed through Lambda's API.
+//! Functions are deployed through Lambda's API, and not here; all that is changed here is what becomes of dead events.
 
+mod dlq;
 mod functions;
 mod logs;
 mod node;
@@ -21,6 +22,11 @@ pub const ROUTES: &[Route] = &[
     route!(GET "/v1/usage" GetUsage => functions::usage),
     route!(GET "/v1/instances" ListInstances => functions::revisions),
     route!(GET "/v1/templates" ListTemplates => node::templates),
+    route!(GET "/v1/queue" GetQueue => node::queue),
+    route!(GET "/v1/dlq" ListDead => dlq::list),
+    route!(GET "/v1/dlq/*" GetDead => dlq::show),
+    route!(POST "/v1/dlq/redrive" Redrive => dlq::redrive),
+    route!(DELETE "/v1/dlq" Purge => dlq::purge),
     route!(GET "/v1/code/*" GetCode => package::download),
 ];
 

@@ -9,6 +9,7 @@ pub mod keepalive;
 pub mod ledger;
 pub mod logs;
 pub mod pool;
+pub mod queue;
 pub mod registry;
 pub mod scaling;
 pub mod templates;

@@ -1,7 +1,7 @@
 //! Lichen's own API, as the command line calls it.
 
 use super::{Body, CallError, Client, Request, encode};
-use crate::node::{Bill, Function, LogRecord, Node, Pu, Revision, Template, Usage};
+use crate::node::{Bill, Count, DeadEvent, Function, LogRecord, Node, Pu, Queue, Revision, Template, Usage};
 use std::io::{BufRead, BufReader};
 
 impl Client {
@@ -36,6 +36,32 @@ impl Client {
         self.json(&Request::new("GET", "/v1/pus"))
     }
 
+    pub fn queue(&self) -> Result<Queue, CallError> {
+        self.json(&Request::new("GET", "/v1/queue"))
+    }
+
+    /// Dead events, the latest first, without their payloads.
+    pub fn dead(&self, limit: u32) -> Result<Vec<DeadEvent>, CallError> {
+        self.json(&Request::new("GET", &format!("/v1/dlq?limit={limit}")))
+    }
+
+    /// A dead event by its request id.
+    pub fn dead_event(&self, request: &str) -> Result<DeadEvent, CallError> {
+        self.json(&Request::new("GET", &format!("/v1/dlq/{}", encode(request))))
+    }
+
+    /// Has dead events delivered again, one or all: how many.
+    pub fn redrive(&self, request: Option<&str>) -> Result<u64, CallError> {
+        let count: Count = self.json(&Request::new("POST", &format!("/v1/dlq/redrive{}", chosen(request))))?;
+        Ok(count.count)
+    }
+
+    /// Deletes dead events, one or all: how many.
+    pub fn purge(&self, request: Option<&str>) -> Result<u64, CallError> {
+        let count: Count = self.json(&Request::new("DELETE", &format!("/v1/dlq{}", chosen(request))))?;
+        Ok(count.count)
+    }
+
     /// A function's latest bills, newest first.
     pub fn bills(&self, name: &str, limit: u32) -> Result<Vec<Bill>, CallError> {
         self.json(&Request::new("GET", &format!("/v1/functions/{}/bills?limit={limit}", encode(name))))
@@ -53,6 +79,10 @@ impl Client {
         }
         Ok(LogRecords { endpoint: self.endpoint.clone(), lines: BufReader::new(response.body) })
     }
+}
+
+fn chosen(request: Option<&str>) -> String {
+    request.map(|request| format!("?request={}", encode(request))).unwrap_or_default()
 }
 
 /// Log records as they come.

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod completions;
 pub mod deploy;
+pub mod dlq;
 pub mod doctor;
 pub mod invoke;
 pub mod logs;

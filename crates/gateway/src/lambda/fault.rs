@@ -4,6 +4,7 @@ use crate::http::{BodyError, Response, answer};
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Method, StatusCode};
 use runtime::dispatch::InvokeError;
+use runtime::queue::{AcceptError, DeadError};
 use runtime::registry::{CreateError, PublishError, RemoveError, SettingsError, StoreError, UpdateError};
 use serde_json::{Map, Value};
 use std::fmt::Display;
@@ -290,6 +291,29 @@ impl From<InvokeError> for Fault {
                 Self::too_large(error.to_string())
             }
             InvokeError::Platform(error) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<AcceptError> for Fault {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::Full => {
+                let reason = Some("CallerRateLimitExceeded");
+                Self { kind: Kind::TooManyRequests, message: error.to_string(), reason }
+            }
+            AcceptError::TooLarge { .. } => Self::too_large(error.to_string()),
+            AcceptError::Stopped => Self::unavailable(error.to_string()),
+            AcceptError::DiskFull | AcceptError::Disk(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<DeadError> for Fault {
+    fn from(error: DeadError) -> Self {
+        match error {
+            DeadError::Stopped => Self::unavailable(error.to_string()),
+            DeadError::Database(_) => Self::internal(&error),
         }
     }
 }

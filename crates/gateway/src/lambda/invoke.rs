@@ -2,7 +2,7 @@
 //! header and string that has to outlive the request.
 
 use super::fault::Fault;
-use super::{constraint, name};
+use super::{constraint, event, name};
 use crate::gateway::Gateway;
 use crate::http::{BodyError, Response, answer, request_id};
 use crate::route::{Answer, Exchange, Route, route};
@@ -35,6 +35,12 @@ async fn invoke(mut exchange: Exchange) -> Answer {
     let invocation = invocation(&exchange)?;
     let log_tail = log_tail(&exchange)?;
     let client_context = client_context(&exchange)?;
+    if invocation == Invocation::Event {
+        let arn = event::arn(&exchange)?;
+        let payload = payload(&mut exchange).await?;
+        event::accept(&mut exchange, arn, payload, client_context).await?;
+        return Ok(answer::empty(StatusCode::ACCEPTED));
+    }
     let (entry, invoked_arn) = {
         let target = name::of_path(&exchange)?;
         // Without a qualifier it is the function's own, which dispatch knows.
@@ -42,15 +48,8 @@ async fn invoke(mut exchange: Exchange) -> Answer {
         (target.choose(&exchange.gateway)?, arn.unwrap_or_default())
     };
     let payload = payload(&mut exchange).await?;
-    match invocation {
-        Invocation::RequestResponse => {}
-        Invocation::DryRun => return Ok(answer::empty(StatusCode::NO_CONTENT)),
-        Invocation::Event => {
-            return Err(Fault::not_implemented(
-                "Asynchronous invocation (InvocationType Event) is not available on this node yet: nothing was \
-                 invoked. Use RequestResponse.",
-            ));
-        }
+    if invocation == Invocation::DryRun {
+        return Ok(answer::empty(StatusCode::NO_CONTENT));
     }
     let spans_wanted = spans::wanted(&exchange);
     let trace_id = trace_id(&exchange);

@@ -2,7 +2,7 @@
 
 use crate::http::answer;
 use crate::route::{Answer, Exchange};
-use api::node::{Concurrency, Node, Pu, Template};
+use api::node::{Concurrency, Node, Pu, Queue, Template};
 use hyper::StatusCode;
 use runtime::dispatch::snapshot::{TemplatePhase, TemplateState};
 
@@ -19,6 +19,20 @@ pub async fn node(exchange: Exchange) -> Answer {
         concurrency: Concurrency { busy: state.in_flight.into(), limit: state.concurrency.into() },
     };
     Ok(answer::json(StatusCode::OK, &node))
+}
+
+pub async fn queue(exchange: Exchange) -> Answer {
+    let state = exchange.gateway.queue.state();
+    let queue = Queue {
+        depth: state.depth,
+        running: state.running,
+        oldest_age_ms: state.oldest_age_ms,
+        dead: state.dead,
+        retries: state.retries,
+        accepted: state.accepted,
+        bytes: state.bytes,
+    };
+    Ok(answer::json(StatusCode::OK, &queue))
 }
 
 /// So far a node has one processing unit, the processor that it runs on itself.

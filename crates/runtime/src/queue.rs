@@ -1,0 +1,286 @@
+//! Asynchronous invocations: accepted when they are on disk, delivered at least once, retried, and never forgotten.
+//!
+//! ```text
+//!  accept ─► writer ═► disk ─► machine ─► driver ─► performer ─► function, queue, topic
+//!               ▲                 ▲          │
+//!               ╰─────────────────┴──────────╯ done, retry, dead; messages to destinations
+//! ```
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`event`] | what is in the queue, and who delivers it |
+//! | [`config`] | limits of a node |
+//! | [`machine`] | what happens when: pure |
+//! | `driver` | the machine's decisions, done |
+//! | `writer`, `store` | the disk |
+//! | `record`, `room` | what destinations are told; how much there is room for |
+//!
+//! An event that ran when the node was killed runs again, with the same request id; a message to a destination is
+//! written in the transaction that ends its event, so there is one, and it is there. Nothing here knows what a function
+//! is: targets are ARNs, and the performer knows their meaning.
+
+pub mod config;
+mod driver;
+pub mod event;
+pub mod machine;
+mod record;
+mod room;
+mod store;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use config::QueueConfig;
+pub use event::{Dead, Event, Performance, Performed, Performer, Policy};
+pub use store::Which;
+
+use machine::{Limits, Machine, Step};
+use room::Room;
+use rusqlite::{Connection, OpenFlags};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use store::Waiting;
+use thiserror::Error;
+use tokio::sync::{oneshot, watch};
+use writer::{Command, Writer};
+
+/// Commands that the writer has not taken yet: more than there are connections and running events, so that nobody waits.
+const COMMANDS_MAX: usize = 16_384;
+
+/// Why there is no queue.
+#[derive(Debug, Error)]
+#[error("the queue {path:?} cannot be opened")]
+pub struct OpenError {
+    path: PathBuf,
+    source: rusqlite::Error,
+}
+
+/// Why an event was not accepted. It is then nowhere.
+#[derive(Debug, Error)]
+pub enum AcceptError {
+    #[error("{len} byte payload is too large for the Event invocation type (limit {limit} bytes)")]
+    TooLarge { len: usize, limit: usize },
+    /// Lambda's text.
+    #[error("Rate Exceeded.")]
+    Full,
+    #[error("the node has no room on disk for its queue: free some in its data folder, and try again")]
+    DiskFull,
+    #[error("the node could not write its queue: {0}")]
+    Disk(Box<str>),
+    #[error("this node is shutting down and takes no new invocations")]
+    Stopped,
+}
+
+/// Why nothing could be done with dead events.
+#[derive(Debug, Error)]
+pub enum DeadError {
+    #[error("the queue cannot be read or written")]
+    Database(#[from] rusqlite::Error),
+    #[error("this node is shutting down")]
+    Stopped,
+}
+
+/// What the queue looks like at a moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueState {
+    /// Events that wait or run.
+    pub depth: u64,
+    pub running: u64,
+    /// Milliseconds since the oldest was accepted.
+    pub oldest_age_ms: u64,
+    pub dead: u64,
+    /// Retries since the node's start.
+    pub retries: u64,
+    /// Events accepted since the node's start.
+    pub accepted: u64,
+    /// Bytes of all of them, the dead included.
+    pub bytes: u64,
+    /// Events that wait or run, by target.
+    pub targets: Vec<(String, u64)>,
+}
+
+/// What the queue's parts share.
+struct Shared {
+    machine: Mutex<Machine>,
+    room: Room,
+    changed: watch::Sender<()>,
+    stopped: AtomicBool,
+    dead: AtomicU64,
+    retries: AtomicU64,
+    accepted: AtomicU64,
+}
+
+/// A node's asynchronous invocations.
+pub struct Queue {
+    config: QueueConfig,
+    shared: Arc<Shared>,
+    commands: SyncSender<Command>,
+    reader: Mutex<Connection>,
+}
+
+impl Queue {
+    /// Opens the queue at `path`, or makes a new one; what was in it waits again. Nothing is delivered before
+    /// [`Queue::start`].
+    pub fn open(path: &Path, config: QueueConfig) -> Result<Arc<Self>, OpenError> {
+        let failed = |source| OpenError { path: path.to_owned(), source };
+        let connection = store::open(path, config.durable).map_err(failed)?;
+        let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
+        let waiting = store::waiting(&connection).map_err(failed)?;
+        let (dead, dead_bytes) = store::dead_room(&connection).map_err(failed)?;
+        let limits = Limits {
+            concurrency: config.concurrency.max(1),
+            retry_ms: config.retry_s.iter().map(|seconds| seconds.saturating_mul(1000)).collect(),
+        };
+        let shared = Arc::new(Shared {
+            machine: Mutex::new(Machine::new(limits)),
+            room: Room::new(config.events_max, config.bytes_max_mib << 20),
+            changed: watch::Sender::new(()),
+            stopped: AtomicBool::new(false),
+            dead: AtomicU64::new(dead),
+            retries: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
+        });
+        shared
+            .room
+            .force(dead + waiting.len() as u64, dead_bytes + waiting.iter().map(|event| event.bytes).sum::<u64>());
+        shared.enter(&waiting);
+        let (commands, received) = sync_channel(COMMANDS_MAX);
+        let writer = Writer::new(connection, shared.clone());
+        std::thread::Builder::new()
+            .name("queue".to_owned())
+            .spawn(move || writer.run(&received))
+            .map_err(|error| failed(rusqlite::Error::ToSqlConversionFailure(Box::new(error))))?;
+        Ok(Arc::new(Self { config, shared, commands, reader: Mutex::new(reader) }))
+    }
+
+    /// Begins to deliver. Within a tokio runtime.
+    pub fn start(self: &Arc<Self>, performer: Arc<dyn Performer>) {
+        tokio::spawn(driver::run(Arc::downgrade(self), performer));
+    }
+
+    /// Delivers nothing more; what runs goes on.
+    pub fn stop(&self) {
+        self.shared.stopped.store(true, Relaxed);
+        self.shared.changed();
+    }
+
+    /// Waits until everything so far is written; whether that was so in time.
+    pub async fn flush(&self, patience: Duration) -> bool {
+        let (done, written) = oneshot::channel();
+        self.commands.send(Command::Flush(done)).is_ok() && tokio::time::timeout(patience, written).await.is_ok()
+    }
+
+    pub fn config(&self) -> &QueueConfig {
+        &self.config
+    }
+
+    /// Takes an event. It is on disk when this has returned, or it was not taken.
+    pub async fn accept(&self, event: Event) -> Result<(), AcceptError> {
+        let (len, limit) = (event.payload.len(), self.config.payload_max);
+        if len > limit {
+            return Err(AcceptError::TooLarge { len, limit });
+        }
+        if self.shared.stopped.load(Relaxed) {
+            return Err(AcceptError::Stopped);
+        }
+        if !self.shared.room.take(event.bytes()) {
+            return Err(AcceptError::Full);
+        }
+        let (reply, written) = oneshot::channel();
+        self.commands.send(Command::Accept(event, reply)).map_err(|_| AcceptError::Stopped)?;
+        written.await.map_err(|_| AcceptError::Stopped)??;
+        self.shared.accepted.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    pub fn state(&self) -> QueueState {
+        let machine = self.shared.machine();
+        let oldest = machine.oldest_ms().map(|accepted| api::time::now_ms().saturating_sub(accepted));
+        QueueState {
+            depth: machine.depth(),
+            running: machine.running().into(),
+            oldest_age_ms: oldest.unwrap_or_default(),
+            dead: self.shared.dead.load(Relaxed),
+            retries: self.shared.retries.load(Relaxed),
+            accepted: self.shared.accepted.load(Relaxed),
+            bytes: self.shared.room.bytes(),
+            targets: machine.depths().map(|(target, depth)| (target.to_owned(), depth)).collect(),
+        }
+    }
+
+    /// Dead events, the latest first. Blocks on the disk.
+    pub fn dead(&self, which: &Which, limit: u32) -> Result<Vec<Dead>, DeadError> {
+        Ok(store::dead(&self.reader(), which, limit)?)
+    }
+
+    /// Has dead events delivered again: how many.
+    pub async fn redrive(&self, which: Which) -> Result<u64, DeadError> {
+        self.ask(|reply| Command::Redrive(which, reply)).await
+    }
+
+    /// Deletes dead events: how many.
+    pub async fn purge(&self, which: Which) -> Result<u64, DeadError> {
+        self.ask(|reply| Command::Purge(which, reply)).await
+    }
+
+    async fn ask(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<u64, DeadError>>) -> Command,
+    ) -> Result<u64, DeadError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).map_err(|_| DeadError::Stopped)?;
+        answer.await.map_err(|_| DeadError::Stopped)?
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Connection> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.changed.send_replace(());
+    }
+
+    fn enter(&self, waiting: &[Waiting]) {
+        if waiting.is_empty() {
+            return;
+        }
+        let mut machine = self.machine();
+        waiting.iter().for_each(|event| machine.enter(&event.target, event.arrival));
+        drop(machine);
+        self.changed();
+    }
+
+    fn steps(&self, performer: &dyn Performer, most: usize) -> Vec<Step> {
+        let now = api::time::now_ms();
+        let mut machine = self.machine();
+        std::iter::from_fn(|| machine.next(now, |target| performer.policy(target))).take(most).collect()
+    }
+
+    /// How long nothing is to be done.
+    fn pause(&self, most: Duration) -> Duration {
+        let wake = self.machine().wake();
+        let left = wake.map(|at| Duration::from_millis(at.saturating_sub(api::time::now_ms())));
+        left.unwrap_or(most).min(most)
+    }
+
+    /// An event that is running and has no row any more.
+    fn forget(&self, id: event::Id) {
+        let policy = Policy::nowhere();
+        self.machine().conclude(id, machine::Ending::Succeeded, api::time::now_ms(), &policy);
+    }
+
+    /// An event that is running and cannot be read at this moment.
+    fn postpone(&self, id: event::Id) {
+        let policy = Policy { age_max_ms: u64::MAX / 2, ..Policy::nowhere() };
+        self.machine().conclude(id, machine::Ending::Broken, api::time::now_ms(), &policy);
+    }
+}

@@ -1,0 +1,126 @@
+//! What destinations are told of an event, as Lambda words it.
+
+use super::event::{Event, Performed, Policy, Reason};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+/// Bytes of an error that go with a dead letter.
+const ERROR_MAX: usize = 1024;
+
+/// The messages that follow from an event's end: `reason` where it failed.
+pub fn messages(event: &Event, performed: &Performed, reason: Option<Reason>, policy: &Policy, now: u64) -> Vec<Event> {
+    let destination = if reason.is_some() { &policy.on_failure } else { &policy.on_success };
+    let mut messages = Vec::new();
+    if !destination.is_empty() {
+        let record = record(event, performed, reason, now).to_string();
+        messages.push(message(event, destination, record.into(), String::new(), now));
+    }
+    if let Some(reason) = reason
+        && !policy.dead_letters.is_empty()
+    {
+        let context = attributes(event, performed, reason);
+        messages.push(message(event, &policy.dead_letters, event.payload.clone(), context, now));
+    }
+    messages
+}
+
+fn message(event: &Event, target: &str, payload: bytes::Bytes, context: String, now: u64) -> Event {
+    Event {
+        request_id: Uuid::new_v4().to_string(),
+        target: target.to_owned(),
+        payload,
+        context,
+        trace_id: event.trace_id.clone(),
+        tenant_id: String::new(),
+        accepted_ms: now,
+        attempts: 0,
+    }
+}
+
+fn record(event: &Event, performed: &Performed, reason: Option<Reason>, now: u64) -> Value {
+    let failed_runs = event.attempts;
+    let (version, answer) = match performed {
+        Performed::Answered { body, failed, version } => (version.as_str(), Some((body, *failed))),
+        _ => ("", None),
+    };
+    // The function that is told of names its version, whether its caller did or not.
+    let is_qualified = event.target.matches(':').count() > 6;
+    let arn = if is_qualified { event.target.clone() } else { format!("{}:$LATEST", event.target) };
+    let context = json!({
+        "requestId": event.request_id,
+        "functionArn": arn,
+        "condition": reason.map_or("Success", Reason::as_str),
+        "approximateInvokeCount": failed_runs + u32::from(answer.is_some()),
+    });
+    let mut record = Map::new();
+    record.insert("version".into(), "1.0".into());
+    record.insert("timestamp".into(), api::time::rfc3339(now).into());
+    record.insert("requestContext".into(), context);
+    record.insert("requestPayload".into(), parsed(&event.payload));
+    if let Some((body, failed)) = answer {
+        let mut context = Map::new();
+        context.insert("statusCode".into(), 200.into());
+        context.insert("executedVersion".into(), version.into());
+        if failed {
+            context.insert("functionError".into(), "Unhandled".into());
+        }
+        record.insert("responseContext".into(), context.into());
+        record.insert("responsePayload".into(), parsed(body));
+    }
+    record.into()
+}
+
+/// A function may answer what is no JSON: then the text is told.
+fn parsed(json: &[u8]) -> Value {
+    serde_json::from_slice(json).unwrap_or_else(|_| String::from_utf8_lossy(json).into())
+}
+
+/// The attributes of a dead letter.
+fn attributes(event: &Event, performed: &Performed, reason: Reason) -> String {
+    let (code, message) = match performed {
+        Performed::Answered { body, .. } => (200, error_message(body)),
+        Performed::Broken { reason } | Performed::Impossible { reason } => (500, reason.clone()),
+        Performed::Throttled => (429, reason.as_str().to_owned()),
+    };
+    let cut = message.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= ERROR_MAX).last();
+    let message = &message[..cut.unwrap_or_default()];
+    json!({ "RequestID": event.request_id, "ErrorCode": code, "ErrorMessage": message }).to_string()
+}
+
+fn error_message(body: &[u8]) -> String {
+    let error: Value = serde_json::from_slice(body).unwrap_or_default();
+    error["errorMessage"].as_str().map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_are_told_what_lambda_tells_them() {
+        let target = "arn:aws:lambda:us-east-1:000000000000:function:f".to_owned();
+        let event =
+            Event { request_id: "r".into(), target, payload: "{\"a\":1}".into(), attempts: 2, ..Event::default() };
+        let body = r#"{"errorMessage":"no","errorType":"E"}"#;
+        let failed = Performed::Answered { body: body.into(), failed: true, version: "$LATEST".into() };
+        let policy = Policy {
+            retries: 2,
+            age_max_ms: 0,
+            concurrency: None,
+            on_success: "s".into(),
+            on_failure: "f".into(),
+            dead_letters: "d".into(),
+        };
+        let [to_failure, to_dead] = &messages(&event, &failed, Some(Reason::RetriesExhausted), &policy, 0)[..] else {
+            panic!("two messages")
+        };
+        assert_eq!((&*to_failure.target, &*to_dead.target, &to_dead.payload), ("f", "d", &event.payload));
+        assert_eq!(
+            std::str::from_utf8(&to_failure.payload).unwrap(),
+            r#"{"version":"1.0","timestamp":"1970-01-01T00:00:00.000Z","requestContext":{"requestId":"r","functionArn":"arn:aws:lambda:us-east-1:000000000000:function:f:$LATEST","condition":"RetriesExhausted","approximateInvokeCount":3},"requestPayload":{"a":1},"responseContext":{"statusCode":200,"executedVersion":"$LATEST","functionError":"Unhandled"},"responsePayload":{"errorMessage":"no","errorType":"E"}}"#
+        );
+        assert_eq!(to_dead.context, r#"{"RequestID":"r","ErrorCode":200,"ErrorMessage":"no"}"#);
+        let [success] = &messages(&event, &failed, None, &policy, 0)[..] else { panic!("one message") };
+        assert_eq!(success.target, "s");
+    }
+}
