@@ -1,4 +1,9 @@
-//! The instance's side of its channel: take an invocation, answer it.
+//! The instance's side of its channel: take an invocation, answer it, whole or in parts.
+//!
+//! ```text
+//! poll ─► begin ─┬─► reply | fail
+//!                ╰─► open ─► part … ─► reply | fail        Busy: wait_for_room, or for the bell, and once more
+//! ```
 
 use crate::invocation::{self, Invocation, Served, Started};
 use interconnect::channel::{Channel, Message, ReceiveError, SendError};
@@ -37,8 +42,8 @@ impl Instance {
 
     /// Whether an invocation waits. Never blocks.
     pub fn poll(&mut self) -> Result<Option<Request<'_>>, ReceiveError> {
-        let message = self.channel.receiver.receive()?;
-        Ok(message.filter(|message| message.kind() == invocation::INVOKE).map(|message| Request { message }))
+        // What comes late of room for an earlier answer's parts is of no use any more.
+        Ok(self.channel.receiver.receive_only(invocation::INVOKE)?.map(|message| Request { message }))
     }
 
     /// Sleeps until there may be an invocation, after looking for one during `spin`. Call [`Instance::poll`] before and
@@ -65,6 +70,46 @@ impl Instance {
     /// The longest answer that the channel takes.
     pub fn answer_max(&self) -> usize {
         self.channel.sender.body_max()
+    }
+
+    /// Begins an answer that comes in parts with its first one, which may be empty. Content type and part are cut off
+    /// where they are longer than [`invocation::CONTENT_TYPE_MAX`] and [`invocation::PART_MAX`]: answers how much of the
+    /// part was taken.
+    pub fn open(&mut self, content_type: &str, first: &[u8]) -> Result<usize, SendError> {
+        let content_type = &content_type.as_bytes()[..content_type.len().min(invocation::CONTENT_TYPE_MAX)];
+        self.send_part(invocation::OPEN, content_type, first)
+    }
+
+    /// Sends another part of the answer: how many of its bytes were taken, [`invocation::PART_MAX`] at most.
+    /// [`SendError::Busy`] as long as the gateway has not taken earlier ones.
+    pub fn part(&mut self, bytes: &[u8]) -> Result<usize, SendError> {
+        self.send_part(invocation::PART, &[], bytes)
+    }
+
+    fn send_part(&mut self, kind: u32, head: &[u8], bytes: &[u8]) -> Result<usize, SendError> {
+        let bytes = &bytes[..bytes.len().min(invocation::PART_MAX).min(self.channel.sender.body_max())];
+        self.channel.sender.send(kind, head, bytes).map(|()| bytes.len())
+    }
+
+    /// Whether the gateway has taken all that was sent, so that an answer's end is not refused as busy.
+    pub fn is_idle(&self) -> bool {
+        self.channel.sender.is_idle()
+    }
+
+    /// Takes what the gateway says of room for parts; whether it has said anything since this was last called. Only while
+    /// an invocation is served: it drops whatever waits. Never blocks.
+    pub fn hear_of_room(&mut self) -> Result<bool, ReceiveError> {
+        self.channel.receiver.nudged(invocation::ROOM)
+    }
+
+    /// Sleeps until the gateway may have taken parts of the answer, for `timeout` at most. For runtimes without an event
+    /// loop; others wait for the [`Instance::bell`], and call [`Instance::hear_of_room`].
+    pub fn wait_for_room(&mut self, timeout: Option<Duration>) -> Result<(), ReceiveError> {
+        if !self.hear_of_room()? {
+            self.channel.receiver.wait(Duration::ZERO, timeout);
+            self.hear_of_room()?;
+        }
+        Ok(())
     }
 
     /// Answers the invocation.

@@ -8,8 +8,15 @@
 //! | up | [`FAILED`] | [`Served`] | Lambda's error object: the function raised |
 //! | up | [`INIT_FAILED`] | [`Started`] | Lambda's error object: the function could not be loaded |
 //! | up | [`NOT_ENTERED`] | step (UTF-8) | the error (UTF-8): the platform could not isolate the child; it has ended |
+//! | up | [`OPEN`] | content type (UTF-8) | the first part of an answer that comes in parts; may be empty |
+//! | up | [`PART`] | empty | its next part, up to [`PART_MAX`] bytes, as the first |
+//! | down | [`ROOM`] | empty | empty: every part that was sent has been taken |
 //!
 //! An instance is sent one invocation at a time. It sends `READY` or `INIT_FAILED` once, before its first answer.
+//!
+//! An answer in parts: `OPEN`, any number of `PART`s, and at the end `REPLY` with its last part (often empty) or `FAILED`.
+//! The gateway takes no part before its client has room for it, so the channel fills up and the instance has to wait.
+//! `ROOM` only wakes it: whether there is room the channel itself says.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,6 +32,17 @@ pub const FAILED: u32 = 4;
 pub const INIT_FAILED: u32 = 5;
 /// Up: the child could not enter its slot.
 pub const NOT_ENTERED: u32 = 6;
+/// Up: the answer comes in parts, and this is the first.
+pub const OPEN: u32 = 7;
+/// Up: another part of the answer.
+pub const PART: u32 = 8;
+/// Down: the parts have been taken.
+pub const ROOM: u32 = 9;
+
+/// Bytes of a part of an answer. The channel's pages for as many stay with it.
+pub const PART_MAX: usize = 64 * 1024;
+/// Bytes of an answer's content type.
+pub const CONTENT_TYPE_MAX: usize = 1024;
 
 /// No invocation takes so long, and no clock is set to so soon after 1970.
 pub const RELATIVE_MAX_MS: u64 = 1 << 36;

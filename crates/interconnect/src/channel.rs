@@ -7,7 +7,7 @@
 use crate::doorbell;
 use crate::layout::{self, Frame, Header, INLINE_MAX, PAGE, RING, RINGS};
 use crate::ring::{Consumer, PopError, Producer, PushError};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering, fence};
 use os::mapping::Mapping;
 use os::memfd;
 use std::io;
@@ -171,6 +171,12 @@ impl Sender {
         self.ring.is_read()
     }
 
+    /// Whether the receiver has taken every message and given every body's room back, as far as it says: then the next
+    /// message is not refused for want of room.
+    pub fn is_idle(&self) -> bool {
+        self.is_read() && self.released.load(Ordering::Acquire) == self.bulk_sent
+    }
+
     /// Sends one message and wakes the receiver if it sleeps.
     pub fn send(&mut self, kind: u32, head: &[u8], body: &[u8]) -> Result<(), SendError> {
         let inline = head.len() + body.len() <= INLINE_MAX;
@@ -193,6 +199,14 @@ impl Sender {
         self.bulk_sent = self.bulk_sent.wrapping_add(u32::from(!inline));
         self.wake();
         Ok(())
+    }
+
+    /// Sends a message that has nothing but its kind, unless the receiver has yet to read earlier ones: they wake it as
+    /// well. For receivers that read by [`Receiver::nudged`].
+    pub fn nudge(&mut self, kind: u32) -> Result<(), SendError> {
+        // Between what this end has done and the look at what the other has read: see `nudged`.
+        fence(Ordering::SeqCst);
+        if self.is_read() { self.send(kind, &[], &[]) } else { Ok(()) }
     }
 
     fn write_bulk(&mut self, body: &[u8]) -> Result<(), SendError> {
@@ -243,13 +257,39 @@ impl Receiver {
 
     /// The next message, if there is one.
     pub fn receive(&mut self) -> Result<Option<Message<'_>>, ReceiveError> {
+        Ok(self.pop()?.map(|frame| Message { frame, receiver: self }))
+    }
+
+    /// The next message of this kind, if there is one; those of other kinds before it are dropped.
+    pub fn receive_only(&mut self, kind: u32) -> Result<Option<Message<'_>>, ReceiveError> {
+        while let Some(frame) = self.pop()? {
+            if frame.kind == kind {
+                return Ok(Some(Message { frame, receiver: self }));
+            }
+            drop(Message { frame, receiver: self });
+        }
+        Ok(None)
+    }
+
+    /// Whether there were messages of this kind; all that wait are dropped. What the sender did before a nudge, one that
+    /// it left out too, is seen after this, or another nudge comes (Dekker, as in [`doorbell`]).
+    pub fn nudged(&mut self, kind: u32) -> Result<bool, ReceiveError> {
+        let mut nudged = false;
+        while let Some(message) = self.receive()? {
+            nudged |= message.kind() == kind;
+        }
+        fence(Ordering::SeqCst);
+        Ok(nudged)
+    }
+
+    fn pop(&mut self) -> Result<Option<Frame>, ReceiveError> {
         let Some(frame) = self.ring.pop(&mut self.payload).map_err(|PopError::Broken| ReceiveError::Broken)? else {
             return Ok(None);
         };
         if frame.bulk as usize > self.bulk_max || (frame.bulk > 0 && frame.len != frame.head) {
             return Err(ReceiveError::Broken);
         }
-        Ok(Some(Message { frame, receiver: self }))
+        Ok(Some(frame))
     }
 
     /// The eventfd that rings for this receiver once [`Receiver::sleep_by_event`] was called.

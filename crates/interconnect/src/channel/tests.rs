@@ -44,6 +44,68 @@ fn the_bulk_area_is_busy_until_the_message_is_dropped() {
 }
 
 #[test]
+fn a_sender_knows_when_nothing_is_in_its_way() {
+    let (mut host, mut guest) = open(1 << 20);
+    assert!(host.sender.is_idle());
+    host.sender.send(1, b"", &[7; 100_000]).unwrap();
+    let message = guest.receiver.receive().unwrap().unwrap();
+    assert!(host.sender.is_read() && !host.sender.is_idle(), "the body's room is not given back yet");
+    drop(message);
+    assert!(host.sender.is_idle());
+}
+
+#[test]
+fn messages_of_other_kinds_are_passed_over() {
+    let (mut host, mut guest) = open(1 << 20);
+    host.sender.send(2, b"", b"").unwrap();
+    host.sender.send(2, b"", &[7; 100_000]).unwrap();
+    host.sender.send(1, b"", b"wanted").unwrap();
+    assert_eq!(guest.receiver.receive_only(1).unwrap().unwrap().body(), b"wanted");
+    assert!(guest.receiver.receive_only(1).unwrap().is_none() && host.sender.is_idle());
+}
+
+#[test]
+fn nudges_do_not_pile_up() {
+    let (mut host, mut guest) = open(4096);
+    for _ in 0..10_000 {
+        host.sender.nudge(9).unwrap();
+    }
+    assert!(guest.receiver.nudged(9).unwrap());
+    assert!(!guest.receiver.nudged(9).unwrap());
+    host.sender.nudge(9).unwrap();
+    host.sender.send(1, b"", b"wanted").unwrap();
+    assert_eq!(guest.receiver.receive_only(1).unwrap().unwrap().body(), b"wanted");
+}
+
+/// A stream whose receiver nudges when it has taken something: the sender sleeps whenever it is refused.
+#[test]
+fn a_refused_sender_is_woken_every_time() {
+    let (mut host, mut guest) = open(1 << 16);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for sent in 0..20_000u32 {
+                let body = vec![sent as u8; [10, 5000, 60_000][sent as usize % 3]];
+                while guest.sender.send(8, &sent.to_le_bytes(), &body) == Err(SendError::Busy) {
+                    if !guest.receiver.nudged(9).unwrap() {
+                        guest.receiver.wait(Duration::ZERO, None);
+                    }
+                }
+            }
+        });
+        let mut taken = 0u32;
+        while taken < 20_000 {
+            if let Some(message) = host.receiver.receive().unwrap() {
+                assert_eq!(message.head(), taken.to_le_bytes());
+                taken += 1;
+                continue;
+            }
+            host.sender.nudge(9).unwrap();
+            host.receiver.wait(Duration::ZERO, None);
+        }
+    });
+}
+
+#[test]
 fn a_sleeping_receiver_is_woken_every_time() {
     let (mut host, mut guest) = open(4096);
     std::thread::scope(|scope| {
