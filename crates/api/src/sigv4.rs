@@ -3,8 +3,8 @@
 //! ```text
 //! request ─▶ canonical text ─▶ text to sign (date, scope, hash) ─▶ HMAC by a key derived from secret, day, region, service
 //! ```
-//! Source: "Create a signed AWS API request" in AWS's IAM guide. Not here: streamed payloads, asymmetric signatures, and
-//! the exceptions that S3 makes.
+//! Source: "Create a signed AWS API request" in AWS's IAM guide. Not here: streamed payloads, asymmetric
+//! signatures. S3's exception is here: its paths are signed as they are sent.
 
 use crate::client::encode;
 use hmac::{Hmac, Mac};
@@ -60,7 +60,7 @@ fn signer(secret: &str, moment: &str, Scope { day, region, service }: Scope<'_>,
         mac.update(part.as_bytes());
         mac.finalize().into_bytes().to_vec()
     });
-    let canonical = hash(canonical(request).as_bytes());
+    let canonical = hash(canonical(request, service == "s3").as_bytes());
     let text = format!("{ALGORITHM}\n{moment}\n{day}/{region}/{service}/{TERMINATOR}\n{canonical}");
     let mut mac = keyed(&key);
     mac.update(text.as_bytes());
@@ -71,12 +71,15 @@ fn keyed(key: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
 }
 
-fn canonical(request: &Signed<'_>) -> String {
+fn canonical(request: &Signed<'_>, path_as_sent: bool) -> String {
     let Signed { method, path, query, headers, payload } = request;
     // The path is encoded once as it is sent, and once more as it is signed.
-    let path: Vec<String> =
-        if path.is_empty() { vec![String::new(); 2] } else { path.split('/').map(encode).collect() };
-    let mut text = format!("{method}\n{}\n{}\n", path.join("/"), canonical_query(query));
+    let path = match path_as_sent {
+        _ if path.is_empty() => "/".to_owned(),
+        true => (*path).to_owned(),
+        false => path.split('/').map(encode).collect::<Vec<_>>().join("/"),
+    };
+    let mut text = format!("{method}\n{path}\n{}\n", canonical_query(query));
     for (name, value) in *headers {
         let value: Vec<&str> = value.split_ascii_whitespace().collect();
         text.push_str(&format!("{name}:{}\n", value.join(" ")));

@@ -9,4 +9,5 @@ pub mod drain;
 pub mod nearest;
 pub mod node;
 pub mod readiness;
+pub mod secret;
 pub mod telemetry;

@@ -2,6 +2,7 @@
 
 use crate::auth::AuthConfig;
 use crate::lambda::Bounds;
+use aws::AwsConfig;
 use daemon::config::{ConfigError, Source};
 use daemon::node::Node;
 use daemon::telemetry::Log;
@@ -60,6 +61,7 @@ pub struct Config {
     pub logs: LogConfig,
     pub dispatch: DispatchConfig,
     pub queue: QueueConfig,
+    pub aws: AwsConfig,
 }
 
 impl Config {
@@ -77,6 +79,7 @@ impl Config {
             logs: sections.take("logs")?,
             dispatch: sections.take("dispatch")?,
             queue: sections.take("queue")?,
+            aws: sections.take("aws")?,
         };
         sections.finish()?;
         Ok(config)
@@ -100,6 +103,7 @@ mod tests {
         assert_eq!(read.auth, own.auth);
         assert_eq!((read.code, read.bills, read.logs), (own.code, own.bills, own.logs));
         assert_eq!((read.dispatch, read.queue), (own.dispatch, own.queue));
+        assert_eq!(read.aws, own.aws);
         let has = |section: &str, key: &str| {
             let body = REFERENCE.split_once(&format!("\n[{section}]")).unwrap().1;
             let body = body.split("\n[").next().unwrap();
@@ -117,6 +121,7 @@ mod tests {
             ("logs", keys_of::<LogConfig>()),
             ("dispatch", keys_of::<DispatchConfig>()),
             ("queue", keys_of::<QueueConfig>()),
+            ("aws", keys_of::<AwsConfig>()),
         ];
         for (section, key) in keys.into_iter().flat_map(|(section, keys)| keys.iter().map(move |key| (section, key))) {
             assert!(has(section, key), "docs/lichen.toml lacks `{key}` in [{section}]");

@@ -1,5 +1,6 @@
 //! Who delivers what is in the queue: events to functions, and what functions' events came to, to where they want it.
 
+use crate::destination;
 use crate::gateway::Gateway;
 use crate::lambda::name;
 use api::lambda::LATEST;
@@ -58,13 +59,12 @@ fn heed(policy: &mut Policy, config: &Map<String, Value>) {
 }
 
 async fn deliver(gateway: &Arc<Gateway>, event: Event) -> Performed {
+    if !is_function(&event.target) {
+        return destination::send(&gateway.aws, &event).await;
+    }
     let found = function(gateway, &event.target);
     let Some(entry) = found.and_then(|(record, qualifier)| name::pick(&record, &qualifier)) else {
-        let reason = match is_function(&event.target) {
-            true => format!("Function not found: {}", event.target),
-            false => format!("This node does not know how to reach {}", event.target),
-        };
-        return Performed::Impossible { reason };
+        return Performed::Impossible { reason: format!("Function not found: {}", event.target) };
     };
     let version = entry.version_name().to_owned();
     let is_qualified = event.target.len() > entry.id.arn().len();

@@ -4,6 +4,7 @@ use crate::auth::Auth;
 use crate::config::Config;
 use crate::http::body::Bodies;
 use crate::http::guard::Guard;
+use aws::Aws;
 use daemon::drain::Signal;
 use daemon::readiness::Readiness;
 use runtime::dispatch::Dispatcher;
@@ -44,6 +45,8 @@ pub struct Gateway {
     pub logs: Arc<LogStore>,
     pub ledger: Ledger,
     pub queue: Arc<Queue>,
+    /// The services beside functions, where there are any.
+    pub aws: Aws,
     pub readiness: Readiness,
     pub bodies: Bodies,
     pub guard: Guard,
@@ -90,6 +93,7 @@ impl Gateway {
             logs,
             ledger,
             queue,
+            aws: Aws::new(config.aws.clone()),
             readiness: Readiness::default(),
             bodies: Bodies::new(config.http.bodies_mib, Duration::from_secs(config.http.stall_s)),
             guard: Guard::new(local.ip().is_loopback(), &config.http.hosts),

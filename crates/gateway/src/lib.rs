@@ -8,7 +8,7 @@
 //! | [`route`] | from a request to an operation |
 //! | [`http`] | connections, bodies, paths, which pages may call |
 //! | [`auth`] | whose requests are answered, where the node has keys |
-//! | [`delivery`] | from the queue to functions |
+//! | [`delivery`], [`destination`] | from the queue to functions, and to other services |
 //! | [`spans`] | when an invocation passed its stations, for who asks |
 //! | [`lambda`], [`logs`], [`url`], [`v1`], [`metrics`], [`health`] | the faces |
 //!
@@ -18,6 +18,7 @@
 mod auth;
 pub mod config;
 mod delivery;
+mod destination;
 mod gateway;
 mod health;
 mod http;

@@ -1,8 +1,8 @@
 //! Keys: the section `[auth]`, and what a key allows.
 
 use daemon::node::{Account, Node};
+use daemon::secret::Secret;
 use serde::Deserialize;
-use std::fmt::{self, Debug};
 use thiserror::Error;
 
 /// `[auth]`: whose requests are answered. Without keys: everybody's.
@@ -109,23 +109,6 @@ fn matches(pattern: &str, text: &str) -> bool {
     text.ends_with(end)
 }
 
-/// A text that is never shown.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn text(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,7 +136,7 @@ mod tests {
 
     fn key(allow: &[&str], functions: &[&str]) -> KeyConfig {
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        let secret = Secret("hidden".to_owned());
+        let secret = Secret::from("hidden");
         KeyConfig { id: "K".into(), secret, account: None, allow: owned(allow), functions: owned(functions) }
     }
 

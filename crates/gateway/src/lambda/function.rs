@@ -86,7 +86,7 @@ fn store(gateway: &Gateway, id: FunctionId, request: &mut Map<String, Value>) ->
     let Some(Value::Object(mut code)) = request.remove("Code") else {
         return Err(Fault::serialization("Code is a structure"));
     };
-    let code = package::store(&mut code, gateway.registry.code())?;
+    let code = package::store(&mut code, gateway, &id.region)?;
     let tags = match request.remove("Tags") {
         Some(Value::Object(tags)) => tags,
         _ => Map::new(),

@@ -1,31 +1,69 @@
-//! A function's code in a request: a zip file in base64. Other sources are told apart, and refused for now.
+//! A function's code in a request: a zip file in base64, or an object of S3. Images are told apart, and refused.
 
 use super::fault::Fault;
+use crate::gateway::Gateway;
+use aws::{CallError, Service};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use runtime::codestore::{AdmitError, CodeStore, Held};
+use bytes::Bytes;
+use runtime::codestore::{AdmitError, Held};
 use serde_json::{Map, Value};
-use std::sync::Arc;
 
 const NO_SOURCE: &str = "Please provide a source for function code.";
 const TWO_SOURCES: &str = "Please do not provide other FunctionCode parameters when providing a ZipFile.";
+const NO_IMAGES: &str = "This node runs functions from zip files; it takes no images yet.";
 const SOURCES: [&str; 3] = ["S3Bucket", "S3Key", "ImageUri"];
 
-/// Takes the zip file out of what a request says of its code, and stores it. Blocks on the disk.
-pub fn store(code: &mut Map<String, Value>, store: &Arc<CodeStore>) -> Result<Held, Fault> {
+/// Takes the zip file out of what a request says of its code, or fetches it from S3 in this region, and stores it. Blocks on
+/// the disk and on S3; within a tokio runtime.
+pub fn store(code: &mut Map<String, Value>, gateway: &Gateway, region: &str) -> Result<Held, Fault> {
+    let zip = zip(code, gateway, region)?;
+    gateway.registry.code().admit(&zip).map_err(refused)
+}
+
+/// The bytes that a request brings, or names.
+fn zip(code: &mut Map<String, Value>, gateway: &Gateway, region: &str) -> Result<Bytes, Fault> {
     let other = SOURCES.into_iter().find(|source| code.get(*source).is_some_and(|value| !value.is_null()));
-    let zip = match (code.remove("ZipFile"), other) {
-        (Some(Value::String(zip)), None) => zip,
-        (Some(Value::String(_)), Some(_)) => return Err(Fault::invalid_parameter(TWO_SOURCES)),
-        (None | Some(Value::Null), None) => return Err(Fault::invalid_parameter(NO_SOURCE)),
-        (None | Some(Value::Null), Some(source)) => {
-            let message = format!("This node takes code as ZipFile; {source} is not available yet.");
-            return Err(Fault::invalid_parameter(message));
+    match (code.remove("ZipFile").filter(|zip| !zip.is_null()), other) {
+        (Some(Value::String(zip)), None) => {
+            let zip = BASE64.decode(zip).map_err(|_| Fault::serialization("ZipFile is a zip file in base64"))?;
+            Ok(zip.into())
         }
-        (Some(_), _) => return Err(Fault::serialization("ZipFile is a zip file in base64")),
+        (Some(Value::String(_)), Some(_)) => Err(Fault::invalid_parameter(TWO_SOURCES)),
+        (Some(_), _) => Err(Fault::serialization("ZipFile is a zip file in base64")),
+        (None, None) => Err(Fault::invalid_parameter(NO_SOURCE)),
+        (None, Some("ImageUri")) => Err(Fault::invalid_parameter(NO_IMAGES)),
+        (None, Some(_)) => fetch(code, gateway, region),
+    }
+}
+
+fn fetch(code: &Map<String, Value>, gateway: &Gateway, region: &str) -> Result<Bytes, Fault> {
+    let text = |member: &str| match code.get(member) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
+        Some(_) => Err(Fault::serialization(format!("{member} is a String"))),
     };
-    let zip = BASE64.decode(zip).map_err(|_| Fault::serialization("ZipFile is a zip file in base64"))?;
-    store.admit(&zip).map_err(refused)
+    let (Some(bucket), Some(key)) = (text("S3Bucket")?, text("S3Key")?) else {
+        return Err(Fault::invalid_parameter(NO_SOURCE));
+    };
+    let limit = gateway.registry.code().config().zip_max;
+    let fetched = gateway.aws.get_object(region, (bucket, key), text("S3ObjectVersion")?, limit as usize);
+    tokio::runtime::Handle::current().block_on(fetched).map_err(|error| match error {
+        CallError::TooLong { .. } => refused(AdmitError::ZippedTooBig { limit }),
+        error => not_fetched(&error, "GetObject", Service::S3),
+    })
+}
+
+/// AWS's words for a service that did not give what a request names.
+pub fn not_fetched(error: &CallError, operation: &str, service: Service) -> Fault {
+    match error {
+        CallError::Refused { code, message, .. } => {
+            let name = service.name();
+            let words = format!("Error occurred while {operation}. {name} Error Code: {code}. {name} Error Message: ");
+            Fault::invalid_parameter(words + message)
+        }
+        error => Fault::invalid_parameter(format!("Error occurred while {operation}: {error}")),
+    }
 }
 
 fn refused(error: AdmitError) -> Fault {

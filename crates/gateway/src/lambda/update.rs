@@ -29,7 +29,7 @@ async fn code(mut exchange: Exchange) -> Answer {
             constraint::check(&request, schema::CODE_UPDATE, &[], &gateway.config.functions)?;
             let revision = revision(&request);
             let architectures = request.remove("Architectures").filter(|value| !value.is_null());
-            let code = package::store(&mut request, gateway.registry.code())?;
+            let code = package::store(&mut request, gateway, &entry.id.region)?;
             if request.get("DryRun").is_some_and(|flag| flag == &Value::Bool(true)) {
                 return Ok(answer::json(StatusCode::OK, &configuration(&entry, Moment::Settled)));
             }
