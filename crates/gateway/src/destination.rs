@@ -7,6 +7,7 @@ use aws::events::Entry;
 use aws::sqs::Outgoing;
 use aws::{Arn, Aws, CallError};
 use runtime::queue::{Event, Performed};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 /// Sends a message to the queue, topic, bus or bucket that it is for.
@@ -51,22 +52,36 @@ fn attributes(context: &str) -> Map<String, Value> {
 
 /// A record on a bus says in its type how the invocation ended.
 async fn put(aws: &Aws, bus: &str, record: &str) -> Result<(), CallError> {
-    let parsed: Value = serde_json::from_str(record).unwrap_or_default();
-    let context = &parsed["requestContext"];
-    let (function, ended) = (context["functionArn"].as_str(), context["condition"] == "Success");
-    let detail_type = match ended {
+    let context = context(record);
+    let detail_type = match context.condition == "Success" {
         true => "Lambda Function Invocation Result - Success",
         false => "Lambda Function Invocation Result - Failure",
     };
-    let resources: Vec<&str> = function.into_iter().chain([bus]).collect();
+    let resources = [context.function_arn.as_str(), bus];
     aws.put_event(bus, Entry { source: "lambda", detail_type, resources: &resources, detail: record }).await
+}
+
+/// What a record says of itself; the rest of it may be large, and is not looked at.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Context {
+    function_arn: String,
+    condition: String,
+}
+
+fn context(record: &str) -> Context {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Record {
+        request_context: Context,
+    }
+    serde_json::from_str(record).map(|record: Record| record.request_context).unwrap_or_default()
 }
 
 /// Where a record is put in a bucket: by the mapping or function that it tells of, and by its time.
 fn key(record: &str, event: &Event) -> String {
-    let parsed: Value = serde_json::from_str(record).unwrap_or_default();
-    let function = parsed["requestContext"]["functionArn"].as_str().unwrap_or_default();
-    let function = function.split(':').nth(6).unwrap_or("unknown");
+    let arn = context(record).function_arn;
+    let function = arn.split(':').nth(6).unwrap_or("unknown");
     let moment = api::time::rfc3339(event.accepted_ms);
     let (day, time) = moment.split_once('T').unwrap_or((&moment, ""));
     let time = time.split('.').next().unwrap_or_default().replace(':', ".");

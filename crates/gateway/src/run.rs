@@ -83,7 +83,8 @@ async fn serve_node(config: Config, listener: OwnedFd, supervisor: OwnedFd) -> R
     accepting.abort();
     // Connections have their answers to send; what is left of them then is of clients that do not take theirs.
     let _ = timeout(LAST_WORDS, trigger.finished()).await;
-    if !gateway.queue.flush(LAST_WORDS).await {
+    let settled = gateway.queue.settle(LAST_WORDS).await;
+    if !gateway.queue.flush(LAST_WORDS).await || !settled {
         tracing::error!("the queue's last news could not be written: some events will be delivered once more");
     }
     let flushed = gateway.blocking(|gateway| gateway.ledger.flush(LAST_WORDS)).await;

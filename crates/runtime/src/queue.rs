@@ -39,15 +39,15 @@ use room::Room;
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::Waiting;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
-use writer::{Command, Writer};
+use writer::{Command, Conclusion, Writer};
 
-/// Commands that the writer has not taken yet: more than there are connections and running events, so that nobody waits.
+/// Commands that the writer has not taken yet; whoever finds no room is told so, and nobody waits for it.
 const COMMANDS_MAX: usize = 16_384;
 
 /// Why there is no queue.
@@ -106,6 +106,8 @@ pub struct QueueState {
 struct Shared {
     machine: Mutex<Machine>,
     room: Room,
+    /// What was decided and the writer has not taken yet: no more than events ran.
+    concluded: Mutex<Vec<Conclusion>>,
     changed: watch::Sender<()>,
     stopped: AtomicBool,
     dead: AtomicU64,
@@ -137,6 +139,7 @@ impl Queue {
         let shared = Arc::new(Shared {
             machine: Mutex::new(Machine::new(limits)),
             room: Room::new(config.events_max, config.bytes_max_mib << 20),
+            concluded: Mutex::default(),
             changed: watch::Sender::new(()),
             stopped: AtomicBool::new(false),
             dead: AtomicU64::new(dead),
@@ -167,6 +170,19 @@ impl Queue {
         self.shared.changed();
     }
 
+    /// Waits until nothing runs any more; whether that was so in time. What runs when the node ends runs again.
+    pub async fn settle(&self, patience: Duration) -> bool {
+        let mut changed = self.shared.changed.subscribe();
+        let settled = async {
+            while self.shared.machine().running() > 0 {
+                if changed.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(patience, settled).await.is_ok()
+    }
+
     /// Waits until everything so far is written; whether that was so in time.
     pub async fn flush(&self, patience: Duration) -> bool {
         let (done, written) = oneshot::channel();
@@ -190,7 +206,14 @@ impl Queue {
             return Err(AcceptError::Full);
         }
         let (reply, written) = oneshot::channel();
-        self.commands.send(Command::Accept(event, reply)).map_err(|_| AcceptError::Stopped)?;
+        let bytes = event.bytes();
+        if let Err(refused) = self.commands.try_send(Command::Accept(event, reply)) {
+            self.shared.room.give_back(1, bytes);
+            return Err(match refused {
+                TrySendError::Full(_) => AcceptError::Full,
+                TrySendError::Disconnected(_) => AcceptError::Stopped,
+            });
+        }
         written.await.map_err(|_| AcceptError::Stopped)??;
         self.shared.accepted.fetch_add(1, Relaxed);
         Ok(())
@@ -243,6 +266,10 @@ impl Queue {
 impl Shared {
     fn machine(&self) -> MutexGuard<'_, Machine> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn concluded(&self) -> MutexGuard<'_, Vec<Conclusion>> {
+        self.concluded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn changed(&self) {

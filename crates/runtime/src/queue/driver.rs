@@ -86,7 +86,7 @@ impl Queue {
     fn conclude(&self, id: Id, event: &Event, performed: &Performed, ending: Ending, performer: &dyn Performer) {
         let now = api::time::now_ms();
         let policy = performer.policy(&event.target);
-        // Held until the command is sent: an event that the machine has no more is the writer's to end.
+        // Held until the conclusion is handed over: an event that the machine has no more is the writer's to end.
         let mut machine = self.shared.machine();
         let verdict = machine.conclude(id, ending, now, &policy);
         let (fate, messages) = match verdict {
@@ -110,9 +110,10 @@ impl Queue {
             }
         };
         let conclusion = Conclusion { id, bytes: event.bytes(), fate, messages };
-        // The thread is there as long as this queue is.
-        let _ = self.commands.send(Command::Conclude(conclusion));
+        self.shared.concluded().push(conclusion);
         drop(machine);
+        // A writer that has no room for another command is awake, and looks for itself.
+        let _ = self.commands.try_send(Command::Look);
         self.shared.changed();
     }
 }

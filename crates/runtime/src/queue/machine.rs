@@ -262,7 +262,8 @@ impl Lane {
         self.running >= self.cap.min(self.known)
     }
 
-    /// How much the target bears: one more for each event that went well, what runs now when it had no room.
+    /// How much the target bears: one more for each event that went well, what runs now when it had no room, and half when
+    /// it could not be reached, so that what waits for a target that is gone takes no room from others.
     fn learn(&mut self, ending: Ending, now: u64, most: u32) {
         match ending {
             Ending::Throttled => {
@@ -278,7 +279,8 @@ impl Lane {
                 self.cap = (self.cap + 1).min(most.max(1));
                 (self.holds, self.held_until) = (0, 0);
             }
-            Ending::Broken | Ending::Expired | Ending::Impossible => {}
+            Ending::Broken => self.cap = (self.cap / 2).max(1),
+            Ending::Expired | Ending::Impossible => {}
         }
     }
 }

@@ -1,7 +1,9 @@
 //! What destinations are told of an event, as Lambda words it.
 
 use super::event::{Event, Performed, Policy, Reason};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// Bytes of an error that go with a dead letter.
@@ -12,7 +14,7 @@ pub fn messages(event: &Event, performed: &Performed, reason: Option<Reason>, po
     let destination = if reason.is_some() { &policy.on_failure } else { &policy.on_success };
     let mut messages = Vec::new();
     if !destination.is_empty() {
-        let record = record(event, performed, reason, now).to_string();
+        let record = record(event, performed, reason, now);
         messages.push(message(event, destination, record.into(), String::new(), now));
     }
     if let Some(reason) = reason
@@ -37,8 +39,21 @@ fn message(event: &Event, target: &str, payload: bytes::Bytes, context: String, 
     }
 }
 
-fn record(event: &Event, performed: &Performed, reason: Option<Reason>, now: u64) -> Value {
-    let failed_runs = event.attempts;
+/// The record, in the order in which Lambda writes it. What came in and went out is in it as it was, byte by byte.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Record {
+    version: &'static str,
+    timestamp: String,
+    request_context: Value,
+    request_payload: Box<RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_context: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_payload: Option<Box<RawValue>>,
+}
+
+fn record(event: &Event, performed: &Performed, reason: Option<Reason>, now: u64) -> String {
     let (version, answer) = match performed {
         Performed::Answered { body, failed, version } => (version.as_str(), Some((body, *failed))),
         _ => ("", None),
@@ -46,33 +61,31 @@ fn record(event: &Event, performed: &Performed, reason: Option<Reason>, now: u64
     // The function that is told of names its version, whether its caller did or not.
     let is_qualified = event.target.matches(':').count() > 6;
     let arn = if is_qualified { event.target.clone() } else { format!("{}:$LATEST", event.target) };
-    let context = json!({
-        "requestId": event.request_id,
-        "functionArn": arn,
-        "condition": reason.map_or("Success", Reason::as_str),
-        "approximateInvokeCount": failed_runs + u32::from(answer.is_some()),
-    });
-    let mut record = Map::new();
-    record.insert("version".into(), "1.0".into());
-    record.insert("timestamp".into(), api::time::rfc3339(now).into());
-    record.insert("requestContext".into(), context);
-    record.insert("requestPayload".into(), parsed(&event.payload));
-    if let Some((body, failed)) = answer {
-        let mut context = Map::new();
-        context.insert("statusCode".into(), 200.into());
-        context.insert("executedVersion".into(), version.into());
-        if failed {
-            context.insert("functionError".into(), "Unhandled".into());
-        }
-        record.insert("responseContext".into(), context.into());
-        record.insert("responsePayload".into(), parsed(body));
+    let mut answered = json!({ "statusCode": 200, "executedVersion": version });
+    if answer.is_some_and(|(_, failed)| failed) {
+        answered["functionError"] = "Unhandled".into();
     }
-    record.into()
+    let record = Record {
+        version: "1.0",
+        timestamp: api::time::rfc3339(now),
+        request_context: json!({
+            "requestId": event.request_id,
+            "functionArn": arn,
+            "condition": reason.map_or("Success", Reason::as_str),
+            "approximateInvokeCount": event.attempts + u32::from(answer.is_some()),
+        }),
+        request_payload: raw(&event.payload),
+        response_context: answer.map(|_| answered),
+        response_payload: answer.map(|(body, _)| raw(body)),
+    };
+    serde_json::to_string(&record).expect("texts and numbers can be written as JSON")
 }
 
 /// A function may answer what is no JSON: then the text is told.
-fn parsed(json: &[u8]) -> Value {
-    serde_json::from_slice(json).unwrap_or_else(|_| String::from_utf8_lossy(json).into())
+fn raw(json: &[u8]) -> Box<RawValue> {
+    let text = String::from_utf8_lossy(json);
+    RawValue::from_string(text.trim().to_owned())
+        .unwrap_or_else(|_| serde_json::value::to_raw_value(&text).expect("a text can be written as JSON"))
 }
 
 /// The attributes of a dead letter.
@@ -120,6 +133,11 @@ mod tests {
             r#"{"version":"1.0","timestamp":"1970-01-01T00:00:00.000Z","requestContext":{"requestId":"r","functionArn":"arn:aws:lambda:us-east-1:000000000000:function:f:$LATEST","condition":"RetriesExhausted","approximateInvokeCount":3},"requestPayload":{"a":1},"responseContext":{"statusCode":200,"executedVersion":"$LATEST","functionError":"Unhandled"},"responsePayload":{"errorMessage":"no","errorType":"E"}}"#
         );
         assert_eq!(to_dead.context, r#"{"RequestID":"r","ErrorCode":200,"ErrorMessage":"no"}"#);
+        // Neither numbers nor depth nor spaces are lost.
+        let exact = format!("{{\"n\": 12345678901234567890123, \"deep\": {}{}}}", "[".repeat(1000), "]".repeat(1000));
+        let deep = Event { payload: exact.clone().into(), ..event.clone() };
+        assert!(record(&deep, &failed, None, 0).contains(&exact));
+        assert_eq!(raw(b"not json").get(), "\"not json\"");
         let [success] = &messages(&event, &failed, None, &policy, 0)[..] else { panic!("one message") };
         assert_eq!(success.target, "s");
     }

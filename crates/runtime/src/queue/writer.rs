@@ -36,7 +36,8 @@ pub struct Conclusion {
 
 pub enum Command {
     Accept(Event, oneshot::Sender<Result<(), AcceptError>>),
-    Conclude(Conclusion),
+    /// Something was concluded.
+    Look,
     Redrive(Which, oneshot::Sender<Result<u64, DeadError>>),
     Purge(Which, oneshot::Sender<Result<u64, DeadError>>),
     /// Answered when everything before it is written, or owed.
@@ -64,18 +65,22 @@ impl Writer {
             let mut next = match commands.recv_timeout(patience) {
                 Ok(command) => Some(command),
                 Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return self.write(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.owed.append(&mut self.shared.concluded());
+                    return self.write();
+                }
             };
             let mut others = Vec::new();
             while let Some(command) = next {
                 match command {
                     Command::Accept(event, reply) => self.accepted.push((event, reply)),
-                    Command::Conclude(conclusion) => self.owed.push(conclusion),
+                    Command::Look => {}
                     other => others.push(other),
                 }
-                let full = self.accepted.len() + self.owed.len() >= BATCH || !others.is_empty();
+                let full = self.accepted.len() >= BATCH || !others.is_empty();
                 next = if full { None } else { commands.try_recv().ok() };
             }
+            self.owed.append(&mut self.shared.concluded());
             self.write();
             others.into_iter().for_each(|command| self.act(command));
         }
@@ -101,7 +106,7 @@ impl Writer {
                 let _ = reply.send(count.map_err(DeadError::from));
             }
             Command::Flush(reply) => drop(reply.send(())),
-            Command::Accept(..) | Command::Conclude(_) => {}
+            Command::Accept(..) | Command::Look => {}
         }
     }
 
