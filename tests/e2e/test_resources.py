@@ -32,16 +32,10 @@ class Model(Control):
 
 
     def test_what_is_not_there_is_not_there(self):
-        self.assertEqual(self.status(self.api.list_layers(), 200), {"Layers": []})
         self.assertEqual(self.status(self.api.list_event_source_mappings(), 200), {"EventSourceMappings": []})
         self.refused(
             "ResourceNotFoundException", 404, "Layer version arn:aws:lambda:us-east-1:000000000000:layer:l:1 does not exist.",
             self.api.remove_layer_version_permission, LayerName="l", VersionNumber=1, StatementId="s",
-        )
-        self.refused(
-            "NotImplementedException", 501,
-            "Layers are not available on this node yet: none was published. Put their files into the function's package.",
-            self.api.publish_layer_version, LayerName="l", Content={"ZipFile": b""},
         )
 
 

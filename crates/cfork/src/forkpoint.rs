@@ -12,7 +12,7 @@ use crate::protocol::{self, Kind, Received};
 use interconnect::channel::Channel;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use thiserror::Error;
 
 /// The user and group of every function, inside its sandbox.
@@ -135,27 +135,28 @@ pub fn threads() -> u32 {
 
 /// The entrances of the cgroups that a fork request names: what follows the other descriptors.
 fn entrances(request: &Received) -> &[OwnedFd] {
-    let others = if request.header.flags & 1 == 1 { 6 } else { 5 };
+    let others = 5 + (request.header.flags & (protocol::CODE | protocol::LAYERS)).count_ones() as usize;
     request.descriptors.get(others..).unwrap_or_default()
 }
 
 /// The child's first steps. Where one fails it says so through its channel and ends: it must not run half isolated.
 fn settle(request: Received, stock: &Stock, template: u32) -> Child {
     let forked = os::monotonic_ns();
-    let has_code = request.header.flags & 1 == 1;
+    let flags = request.header.flags;
     let mut descriptors = request.descriptors.into_iter();
     let mut next = || descriptors.next();
     let (Some(_slot), Some(region), Some(down), Some(up), Some(log)) = (next(), next(), next(), next(), next()) else {
         os::process::exit_now(254);
     };
-    let code = if has_code { descriptors.next() } else { None };
+    let code = if flags & protocol::CODE != 0 { descriptors.next() } else { None };
+    let layers = if flags & protocol::LAYERS != 0 { descriptors.next() } else { None };
     let Ok(mut channel) = Channel::attach(&region, down, up) else { os::process::exit_now(253) };
     // Libraries that have drawn random numbers in the template tell by the process id that they are in a child of it.
     if std::process::id() == template {
         let _ = channel.sender.send(invocation::NOT_ENTERED, b"differ", b"its process id is its template's");
         os::process::exit_now(251);
     }
-    if let Err((step, error)) = isolate(code.as_ref().map(AsFd::as_fd), &log, stock) {
+    if let Err((step, error)) = isolate([&code, &layers], &log, stock) {
         let _ = channel.sender.send(invocation::NOT_ENTERED, step.as_bytes(), error.to_string().as_bytes());
         os::process::exit_now(252);
     }
@@ -163,10 +164,17 @@ fn settle(request: Received, stock: &Stock, template: u32) -> Child {
     Child { config: request.payload, instance: Instance::new(channel, started) }
 }
 
-fn isolate(code: Option<BorrowedFd<'_>>, log: &OwnedFd, stock: &Stock) -> Result<(), (&'static str, io::Error)> {
+fn isolate(
+    [code, layers]: [&Option<OwnedFd>; 2],
+    log: &OwnedFd,
+    stock: &Stock,
+) -> Result<(), (&'static str, io::Error)> {
     let step = |name: &'static str| move |error: io::Error| (name, error);
     if let Some(code) = code {
-        os::mount::attach(code, protocol::TASK_ROOT).map_err(step("attach its code"))?;
+        os::mount::attach(code.as_fd(), protocol::TASK_ROOT).map_err(step("attach its code"))?;
+    }
+    if let Some(layers) = layers {
+        os::mount::attach(layers.as_fd(), protocol::LAYERS_ROOT).map_err(step("attach its layers"))?;
     }
     os::process::become_ids(FUNCTION_ID, FUNCTION_ID).map_err(step("take its identity"))?;
     os::caps::drop_all().map_err(step("give up its capabilities"))?;

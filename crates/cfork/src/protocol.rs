@@ -3,7 +3,7 @@
 //! ```text
 //! worker → template   Configure   JSON                         once, first
 //! template → worker   Ready       threads, JSON report         once: at the fork point
-//! worker → template   Fork        id, instance's JSON          + slot, region, down, up, log [, code] [, tasks …]
+//! worker → template   Fork        id, instance's JSON          + slot, region, down, up, log [, code [, layers]] [, tasks …]
 //! template → worker   Forked      id, pid or -errno            pid as the template's pid namespace counts it
 //! ```
 //!
@@ -19,6 +19,17 @@ pub const CONTROL: i32 = 3;
 pub const PAYLOAD_MAX: usize = 64 * 1024;
 /// Where a function's code is, in every sandbox.
 pub const TASK_ROOT: &std::ffi::CStr = c"/var/task";
+/// Where its layers are, where it has some.
+pub const LAYERS_ROOT: &std::ffi::CStr = c"/opt";
+
+/// The flag of a fork that comes with a mount of code, and with one of layers.
+pub const CODE: u32 = 1;
+pub const LAYERS: u32 = 2;
+
+/// The flags of a fork that comes with these mounts.
+pub fn mounts(code: bool, layers: bool) -> u32 {
+    u32::from(code) * CODE + u32::from(layers) * LAYERS
+}
 
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +46,7 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     pub kind: u32,
-    /// Fork: whether a code mount is among the descriptors. Ready: how many threads the template has.
+    /// Fork: which mounts are among the descriptors ([`CODE`], [`LAYERS`]). Ready: how many threads the template has.
     pub flags: u32,
     /// Fork, Forked: which fork.
     pub id: u64,

@@ -7,6 +7,7 @@
 //! | [`concurrency`], [`provisioned`], [`event_invoke`], [`management`] | how functions are run |
 //! | [`permission`], [`tags`], [`url_config`], [`account`] | what else hangs on functions, and whose they are |
 //! | [`stream`] | invocations whose answer is an event stream |
+//! | [`layers`], [`layer_policy`], [`layer_use`] | layers: what they are, who may use them, how functions do |
 //! | [`absent`] | resources that this node does not have |
 //! | [`attach`], [`page`] | what these share: changing what hangs on a function, lists in pages |
 //! | [`event`] | asynchronous invocations |
@@ -31,6 +32,9 @@ pub mod event_invoke;
 mod fault;
 pub mod function;
 pub mod invoke;
+pub mod layer_policy;
+mod layer_use;
+pub mod layers;
 pub mod management;
 pub mod name;
 mod package;

@@ -60,7 +60,7 @@ macro_rules! route {
 pub(crate) use route;
 
 /// The most used first.
-const TABLES: [&[Route]; 21] = [
+const TABLES: [&[Route]; 23] = [
     lambda::invoke::ROUTES,
     url::ROUTES,
     lambda::function::ROUTES,
@@ -76,6 +76,8 @@ const TABLES: [&[Route]; 21] = [
     lambda::management::ROUTES,
     lambda::account::ROUTES,
     lambda::stream::ROUTES,
+    lambda::layers::ROUTES,
+    lambda::layer_policy::ROUTES,
     lambda::event::ROUTES,
     lambda::absent::ROUTES,
     logs::ROUTES,

@@ -90,6 +90,7 @@ fn function() -> Arc<Function> {
         kind: Kind::Python,
         runtime: "python3.11".into(),
         handler: "app.handler".into(),
+        layers: None,
         code: "/".into(),
         memory_mib: 128,
         tmp_mib: 512,

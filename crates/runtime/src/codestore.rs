@@ -6,12 +6,14 @@
 //!
 //! Which function has which package is the registry's knowledge, not kept here.
 
+mod bundle;
 mod id;
 mod staging;
 #[cfg(test)]
 mod tests;
 mod unpack;
 
+pub use bundle::BundleError;
 pub use id::CodeId;
 use staging::Staging;
 use std::collections::{HashMap, HashSet};
@@ -207,7 +209,7 @@ impl CodeStore {
         let staging = Staging::new(&self.folder).map_err(disk)?;
         unpack::unpack(zip, &staging.tree(), &self.config)?;
         std::fs::write(staging.zip(), zip).map_err(disk)?;
-        staging.commit(&self.zip(id), &self.folder(id), self.config.durable).map_err(disk)
+        staging.commit(Some(&self.zip(id)), &self.folder(id), self.config.durable).map_err(disk)
     }
 }
 

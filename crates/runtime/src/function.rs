@@ -39,6 +39,8 @@ pub struct Function {
     pub handler: String,
     /// The unpacked code.
     pub code: PathBuf,
+    /// Its unpacked layers, where it has some.
+    pub layers: Option<PathBuf>,
     pub memory_mib: u32,
     pub tmp_mib: u32,
     pub timeout_s: u32,

@@ -9,6 +9,7 @@ mod change;
 mod entry;
 mod facet;
 mod index;
+mod layers;
 mod record;
 mod rows;
 mod schema;
@@ -19,6 +20,7 @@ mod tests;
 pub use change::{Publication, PublishError, RemoveError};
 pub use entry::{Content, Entry, FunctionId};
 pub use facet::{Attached, Facet};
+pub use layers::{LayerContent, LayerId, LayerPolicy, LayerVersion, PolicyError};
 pub use record::{Qualified, Record};
 pub use settings::{SettingsError, kind_of};
 
@@ -26,6 +28,7 @@ use crate::codestore::{CodeId, CodeStore};
 use crate::function::{Function, FunctionKey};
 use entry::Row;
 use index::Index;
+use layers::Layers;
 use rusqlite::{Connection, ErrorCode};
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -139,6 +142,7 @@ pub struct Registry {
     /// Holding it is the right to change anything.
     writer: Mutex<Writer>,
     index: RwLock<Index>,
+    layers: RwLock<Layers>,
     code: Arc<CodeStore>,
 }
 
@@ -160,8 +164,9 @@ impl Registry {
         }
         schema::migrate(&mut connection).map_err(failed)?;
         let index = load(&connection, &code).map_err(failed)?;
+        let layers = rows::read_layers(&connection).map_err(failed)?;
         let writer = Writer { connection, observer: Box::new(|_| ()), retired: Vec::new() };
-        Ok(Self { writer: Mutex::new(writer), index: RwLock::new(index), code })
+        Ok(Self { writer: Mutex::new(writer), index: RwLock::new(index), layers: RwLock::new(layers), code })
     }
 
     pub fn code(&self) -> &Arc<CodeStore> {
@@ -260,14 +265,14 @@ impl Registry {
         Ok(Some(old.latest.clone()))
     }
 
-    /// Deletes the code that no function has, and no instance of an earlier state runs from: how many packages.
+    /// Deletes the code that no function and no layer has, and no instance of an earlier state runs from: how many packages.
     pub fn sweep(&self) -> io::Result<usize> {
         let mut writer = self.writer();
         writer.retired.retain(|(_, function)| function.strong_count() > 0);
         let records = self.records();
-        let current = records.iter().flat_map(|record| record.entries()).map(|entry| entry.content.code);
-        let current = current.collect::<HashSet<_>>();
-        let keep = writer.retired.iter().map(|(code, _)| *code).chain(current).collect();
+        let mut keep: HashSet<CodeId> = writer.retired.iter().map(|(code, _)| *code).collect();
+        keep.extend(records.iter().flat_map(|record| record.entries()).flat_map(|entry| entry.shown()));
+        keep.extend(self.layers().code());
         // With the right to change held: a function that was created meanwhile would lose its code.
         let swept = self.code.sweep(&keep)?;
         drop(writer);
@@ -318,6 +323,10 @@ impl Registry {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn layers(&self) -> RwLockReadGuard<'_, Layers> {
+        self.layers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn index(&self) -> RwLockReadGuard<'_, Index> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -325,7 +334,7 @@ impl Registry {
 
 impl Writer {
     fn retire(&mut self, old: &Entry) {
-        self.retired.push((old.content.code, Arc::downgrade(&old.function)));
+        self.retired.extend(old.shown().map(|code| (code, Arc::downgrade(&old.function))));
     }
 }
 

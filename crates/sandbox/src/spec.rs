@@ -52,6 +52,8 @@ impl Limits {
 pub struct Code {
     /// The folder shown as `/var/task`.
     pub folder: PathBuf,
+    /// The folder shown as `/opt`, where there is one: the function's layers.
+    pub layers: Option<PathBuf>,
     /// The instance's configuration, JSON: see `lang/README.md`.
     pub config: String,
 }

@@ -8,21 +8,23 @@ import time
 from lichen_errors import Fault
 
 TASK_ROOT = "/var/task"
-_LAYERS = "/opt/python"
+_LAYERS = (f"/opt/python/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages", "/opt/python")
 _TRACE = "_X_AMZN_TRACE_ID"
 
 
 def extend_path():
     """Puts the function's folder, and its layers, before all that the interpreter finds by itself."""
-    layers = ()
-    if os.path.isdir(_LAYERS):
-        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        layers = (f"{_LAYERS}/lib/{version}/site-packages", _LAYERS)
-    sys.path[:0] = [TASK_ROOT, *layers]
+    sys.path[:0] = [TASK_ROOT, *_LAYERS]
+    for folder in _LAYERS:
+        if not os.path.isdir(folder):
+            # Children without layers need not look; those that get some forget this.
+            sys.path_importer_cache[folder] = None
 
 
 def settled():
-    """Called when the function brings variables that change more than the environment."""
+    """Called when the function brings layers, or variables that change more than the environment."""
+    for folder in _LAYERS:
+        sys.path_importer_cache.pop(folder, None)
     time.tzset()
     level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
     level = "DEBUG" if level == "TRACE" else level

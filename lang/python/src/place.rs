@@ -29,6 +29,8 @@ struct Config<'a> {
     response_max: Option<usize>,
     #[serde(default)]
     spin_us: u32,
+    #[serde(default)]
+    layers: bool,
     environment: std::collections::BTreeMap<Cow<'a, str>, Cow<'a, str>>,
 }
 
@@ -107,7 +109,8 @@ pub fn settle(prepared: &Prepared, config: &[u8]) -> Result<Settled, Raised> {
     ] {
         prepared.settings.set_attribute(name, &value)?;
     }
-    if ["TZ", "AWS_LAMBDA_LOG_LEVEL"].iter().any(|name| config.environment.contains_key(*name)) {
+    let more = ["TZ", "AWS_LAMBDA_LOG_LEVEL"].iter().any(|name| config.environment.contains_key(*name));
+    if config.layers || more {
         prepared.settled.call([])?;
     }
     Ok(config.settled())

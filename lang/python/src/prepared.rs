@@ -25,7 +25,7 @@ pub struct Prepared {
     pub too_large: Object,
     /// Tells the environment the id of the trace.
     pub set_trace: Object,
-    /// Called with the variables where some change more than the environment.
+    /// Called where variables change more than the environment, or layers are there.
     pub settled: Object,
     /// The names of the module that stamps log lines with the request's id.
     pub log: Object,

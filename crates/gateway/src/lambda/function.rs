@@ -3,10 +3,10 @@
 use super::fault::Fault;
 use super::name::{self, Target};
 use super::page::Page;
-use super::scope;
+use super::scope::{self, Scope};
 use super::shape::{Moment, configuration, listed};
 use super::versions::is_wanted;
-use super::{package, schema};
+use super::{layer_use, package, schema};
 use crate::gateway::Gateway;
 use crate::http::{BodyError, answer};
 use crate::route::{Answer, Exchange, Route, route};
@@ -69,7 +69,8 @@ async fn create(mut exchange: Exchange) -> Answer {
             let written = request.get("FunctionName").and_then(Value::as_str).unwrap_or_default().to_owned();
             let id = name::resolve(written.into(), None, scope)?.id();
             let publish = is_wanted(&request);
-            let mut entry = store(gateway, id, &mut request)?;
+            let scope = scope::of(&exchange.head, &gateway.config.node);
+            let mut entry = store(gateway, id, &scope, &mut request)?;
             if publish {
                 (entry, _) = gateway.registry.publish(&entry.id, Publication::default())?;
             }
@@ -78,7 +79,12 @@ async fn create(mut exchange: Exchange) -> Answer {
         .await?
 }
 
-fn store(gateway: &Gateway, id: FunctionId, request: &mut Map<String, Value>) -> Result<Arc<Entry>, Fault> {
+fn store(
+    gateway: &Gateway,
+    id: FunctionId,
+    scope: &Scope<'_>,
+    request: &mut Map<String, Value>,
+) -> Result<Arc<Entry>, Fault> {
     // Before the work of unpacking; the registry asks again.
     if gateway.registry.find(&id.account, &id.region, &id.name).is_some() {
         return Err(Fault::conflict(format!("Function already exist: {}", id.name)));
@@ -87,6 +93,7 @@ fn store(gateway: &Gateway, id: FunctionId, request: &mut Map<String, Value>) ->
         return Err(Fault::serialization("Code is a structure"));
     };
     let code = package::store(&mut code, gateway, &id.region)?;
+    let _layers = layer_use::resolve(gateway, scope, request, code.id())?;
     let tags = match request.remove("Tags") {
         Some(Value::Object(tags)) => tags,
         _ => Map::new(),
@@ -100,7 +107,7 @@ async fn get(exchange: Exchange) -> Answer {
     let target = name::of_path(&exchange)?;
     let entry = target.find(&exchange.gateway)?;
     let tags = target.record(&exchange.gateway)?.latest.content.tags.clone();
-    let code = json!({ "RepositoryType": "S3", "Location": location(&exchange, &entry) });
+    let code = json!({ "RepositoryType": "S3", "Location": package::location(&exchange, entry.content.code) });
     let mut function = json!({ "Configuration": shown(&entry, &target), "Code": code });
     if !tags.is_empty() {
         function["Tags"] = tags.into();
@@ -124,13 +131,6 @@ fn shown(entry: &Entry, target: &Target<'_>) -> Value {
         shown["FunctionArn"] = format!("{}:{qualifier}", entry.id.arn()).into();
     }
     shown
-}
-
-/// Where the package can be downloaded: on this node, by the name that the caller knows it by.
-fn location(exchange: &Exchange, entry: &Entry) -> String {
-    let own = exchange.gateway.config.node.listen.to_string();
-    let host = exchange.header("host").unwrap_or(&own);
-    format!("http://{host}{}/{}", crate::v1::CODE, entry.content.code.hex())
 }
 
 async fn delete(exchange: Exchange) -> Answer {

@@ -2,11 +2,12 @@
 
 use super::fault::Fault;
 use crate::gateway::Gateway;
+use crate::route::Exchange;
 use aws::{CallError, Service};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use runtime::codestore::{AdmitError, Held};
+use runtime::codestore::{AdmitError, CodeId, Held};
 use serde_json::{Map, Value};
 
 const NO_SOURCE: &str = "Please provide a source for function code.";
@@ -66,7 +67,15 @@ pub fn not_fetched(error: &CallError, operation: &str, service: Service) -> Faul
     }
 }
 
-fn refused(error: AdmitError) -> Fault {
+/// Where a package can be downloaded: on this node, by the name that the caller knows it by.
+pub fn location(exchange: &Exchange, id: CodeId) -> String {
+    let own = exchange.gateway.config.node.listen.to_string();
+    let host = exchange.header("host").unwrap_or(&own);
+    format!("http://{host}{}/{}", crate::v1::CODE, id.hex())
+}
+
+/// What it means for a caller that a package was not taken.
+pub fn refused(error: AdmitError) -> Fault {
     match error {
         AdmitError::ZippedTooBig { .. } => Fault::too_large(error.to_string()),
         AdmitError::DiskFull(_) => Fault::full(error.to_string()),

@@ -49,7 +49,7 @@ const CONDITIONS: [(&str, &str, &str); 6] = [
     ("InvokedViaFunctionUrl", "Bool", "lambda:InvokedViaFunctionUrl"),
 ];
 
-fn is_sid(text: &str) -> bool {
+pub fn is_sid(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 

@@ -114,10 +114,6 @@ fn check_further(request: &Map<String, Value>, bounds: &Bounds) -> Result<(), Fa
     if let Some(variables) = find(request, "Environment.Variables").and_then(Value::as_object) {
         check_environment(variables, bounds)?;
     }
-    if let Some(layer) = find(request, "Layers").and_then(Value::as_array).and_then(|layers| layers.first()) {
-        let layer = layer.as_str().unwrap_or_default();
-        return Err(Fault::invalid_parameter(format!("Layer version {layer} does not exist.")));
-    }
     if let Some(tags) = find(request, "Tags").and_then(Value::as_object) {
         check_tags(tags, bounds)?;
     }
@@ -330,10 +326,6 @@ mod tests {
             (
                 json!({ "Environment": { "Variables": { "LARGE_VAR": "x".repeat(4096) } } }),
                 "exceeded the 4KB limit. String measured: {\"LARGE_VAR\":\"xxx",
-            ),
-            (
-                json!({ "Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:l:1"] }),
-                "Layer version arn:aws:lambda:us-east-1:000000000000:layer:l:1 does not exist.",
             ),
             (json!({ "PackageType": "Image" }), "takes no images yet"),
             (json!({ "Lichen": { "Isolaton": "request" } }), "unknown field `Isolaton`"),

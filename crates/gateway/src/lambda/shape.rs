@@ -1,5 +1,6 @@
 //! A function's configuration as Lambda answers it: what was stored, and what follows from it.
 
+use super::layer_use;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use runtime::registry::Entry;
@@ -32,6 +33,9 @@ pub fn configuration(entry: &Entry, moment: Moment) -> Value {
     shape.insert("LoggingConfig".into(), logging(entry));
     if let Some(Value::Object(snap_start)) = shape.get_mut("SnapStart") {
         snap_start.insert("OptimizationStatus".into(), "Off".into());
+    }
+    if let Some(layers) = shape.get_mut("Layers") {
+        *layers = layer_use::shown(layers);
     }
     if let Some(Value::Object(vpc)) = shape.get_mut("VpcConfig") {
         vpc.insert("VpcId".into(), "".into());

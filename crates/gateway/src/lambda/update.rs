@@ -5,7 +5,7 @@ use super::function::{parse, read_request};
 use super::name;
 use super::shape::{Moment, configuration};
 use super::versions::is_wanted;
-use super::{constraint, package, schema};
+use super::{constraint, layer_use, package, schema, scope};
 use crate::http::answer;
 use crate::route::{Answer, Exchange, Route, route};
 use hyper::StatusCode;
@@ -30,6 +30,7 @@ async fn code(mut exchange: Exchange) -> Answer {
             let revision = revision(&request);
             let architectures = request.remove("Architectures").filter(|value| !value.is_null());
             let code = package::store(&mut request, gateway, &entry.id.region)?;
+            layer_use::check(gateway, &entry.content.settings, code.id())?;
             if request.get("DryRun").is_some_and(|flag| flag == &Value::Bool(true)) {
                 return Ok(answer::json(StatusCode::OK, &configuration(&entry, Moment::Settled)));
             }
@@ -54,11 +55,13 @@ async fn settings(mut exchange: Exchange) -> Answer {
     let gateway = exchange.gateway.clone();
     gateway
         .blocking(move |gateway| {
-            let id = name::function_of_path(&exchange)?.find(gateway)?.id.clone();
-            let request = parse(&body)?;
+            let entry = name::function_of_path(&exchange)?.find(gateway)?;
+            let mut request = parse(&body)?;
             schema::check_update(&request, &gateway.config.functions)?;
             let revision = revision(&request);
-            let changed = gateway.registry.update(&id, revision.as_deref(), |content| -> Result<(), Fault> {
+            let scope = scope::of(&exchange.head, &gateway.config.node);
+            let _layers = layer_use::resolve(gateway, &scope, &mut request, entry.content.code)?;
+            let changed = gateway.registry.update(&entry.id, revision.as_deref(), |content| -> Result<(), Fault> {
                 schema::change_settings(&mut content.settings, request);
                 Ok(())
             })?;

@@ -32,14 +32,17 @@ impl Staging {
         self.folder.join("zip")
     }
 
-    /// Gives the zip file and the folder their names; the folder last, because its name means that all is there.
-    pub fn commit(&self, zip: &Path, tree: &Path, durable: bool) -> io::Result<()> {
+    /// Gives the zip file, where there is one, and the folder their names; the folder last, because its name means that all
+    /// is there.
+    pub fn commit(&self, zip: Option<&Path>, tree: &Path, durable: bool) -> io::Result<()> {
         let store = File::open(self.folder.parent().unwrap_or(Path::new(".")))?;
         if durable {
             // One call for thousands of files; it waits for other writers of this file system too.
             rustix::fs::syncfs(&store)?;
         }
-        fs::rename(self.zip(), zip)?;
+        if let Some(zip) = zip {
+            fs::rename(self.zip(), zip)?;
+        }
         match fs::rename(self.tree(), tree) {
             // Somebody else has uploaded the same package meanwhile.
             Err(_) if tree.is_dir() => {}

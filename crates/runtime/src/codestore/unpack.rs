@@ -108,8 +108,7 @@ impl Unpacking<'_> {
         self.count(missing.len())?;
         for folder in missing.into_iter().rev() {
             let full = self.root.join(folder);
-            fs::create_dir(&full).map_err(|error| refused(error, name))?;
-            fs::set_permissions(&full, fs::Permissions::from_mode(0o755)).map_err(disk)?;
+            make_folder(&full).map_err(|error| refused(error, name))?;
             self.folders.insert(folder.to_owned());
         }
         Ok(())
@@ -129,6 +128,12 @@ impl Unpacking<'_> {
         }
         Ok(())
     }
+}
+
+/// A folder that everybody may look into, whatever the umask.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
 
 /// Copies, and tells a package that cannot be read from a disk that cannot be written.

@@ -173,7 +173,7 @@ mod tests {
     use worker::client::Server;
 
     fn start(template: u64, instance: u64, config: usize) -> Said {
-        let code = Some(Code { folder: "/code".into(), config: "x".repeat(config) });
+        let code = Some(Code { folder: "/code".into(), layers: None, config: "x".repeat(config) });
         let pipes = [std::io::pipe().unwrap(), std::io::pipe().unwrap()];
         let [(a, b), (c, d)] = pipes;
         let descriptors = [a.into(), b.into(), c.into(), d.into()];

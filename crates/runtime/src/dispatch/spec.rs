@@ -24,6 +24,7 @@ struct InstanceConfig<'a> {
     log_stream: &'a str,
     initialization_type: &'a str,
     runtime: &'a str,
+    layers: bool,
     environment: &'a BTreeMap<String, String>,
 }
 
@@ -41,10 +42,12 @@ pub(super) fn code(function: &Function, log_stream: &str) -> Code {
         log_stream,
         initialization_type: if function.min_warm > 0 { "provisioned-concurrency" } else { "on-demand" },
         runtime: &function.runtime,
+        layers: function.layers.is_some(),
         environment: &function.environment,
     };
     // Strings and numbers cannot fail to be written.
-    Code { folder: function.code.clone(), config: serde_json::to_string(&config).unwrap_or_default() }
+    let config = serde_json::to_string(&config).unwrap_or_default();
+    Code { folder: function.code.clone(), layers: function.layers.clone(), config }
 }
 
 pub(super) fn limits(function: &Function) -> Limits {

@@ -47,6 +47,8 @@ pub struct Entry {
     pub generation: String,
     /// Milliseconds since 1970.
     pub modified_ms: u64,
+    /// Its layers' code, put together.
+    pub layers: Option<CodeId>,
     /// The same, as dispatch wants it.
     pub function: Arc<Function>,
 }
@@ -55,6 +57,11 @@ impl Entry {
     /// `$LATEST`, or the version's number.
     pub fn version_name(&self) -> &str {
         &self.function.key.version
+    }
+
+    /// The code that its instances are shown.
+    pub fn shown(&self) -> impl Iterator<Item = CodeId> {
+        [Some(self.content.code), self.layers].into_iter().flatten()
     }
 
     /// The ARN with the version.
@@ -75,8 +82,10 @@ pub(super) struct Row {
 
 impl Row {
     pub fn into_entry(self, code: &CodeStore) -> Result<Entry, SettingsError> {
-        let function = settings::function(&self.id, &self.content, self.version, &self.generation, code)?;
+        let layers = settings::layers(&self.content)?;
+        let mut function = settings::function(&self.id, &self.content, self.version, &self.generation, code)?;
+        function.layers = layers.map(|layers| code.folder(layers));
         let Self { id, content, version, revision, generation, modified_ms } = self;
-        Ok(Entry { id, content, version, revision, generation, modified_ms, function: Arc::new(function) })
+        Ok(Entry { id, content, version, revision, generation, modified_ms, layers, function: Arc::new(function) })
     }
 }

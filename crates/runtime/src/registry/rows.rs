@@ -2,10 +2,12 @@
 
 use super::entry::{Content, Entry, FunctionId, Row};
 use super::facet::{Attached, Facet};
+use super::layers::{LayerContent, LayerId, LayerPolicy, LayerVersion, Layers};
 use crate::codestore::CodeId;
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, named_params, params};
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 const WRITE: &str = "INSERT OR REPLACE INTO functions
     (account, region, name, settings, tags, code, code_bytes, reserved, revision, generation, modified_ms, last_version)
@@ -153,4 +155,82 @@ pub fn delete_facet(
     const SQL: &str = "DELETE FROM facets
         WHERE account = ?1 AND region = ?2 AND name = ?3 AND facet = ?4 AND qualifier = ?5";
     connection.prepare_cached(SQL)?.execute([&id.account, &id.region, &id.name, facet.word(), qualifier]).map(drop)
+}
+
+/// All layers with their versions.
+pub fn read_layers(connection: &Connection) -> rusqlite::Result<Layers> {
+    let mut layers = Layers::default();
+    let mut statement = connection.prepare("SELECT * FROM layers")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        layers.layers.entry(layer_id(row)?).or_default().last = number(row, "last_version")?;
+    }
+    let mut statement = connection.prepare("SELECT * FROM layer_versions")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let version = read_layer(row)?;
+        if let Some(layer) = layers.layers.get_mut(&version.id) {
+            layer.versions.insert(version.number, Arc::new(version));
+        }
+    }
+    Ok(layers)
+}
+
+fn layer_id(row: &rusqlite::Row<'_>) -> rusqlite::Result<LayerId> {
+    Ok(LayerId { account: row.get("account")?, region: row.get("region")?, name: row.get("name")? })
+}
+
+fn read_layer(row: &rusqlite::Row<'_>) -> rusqlite::Result<LayerVersion> {
+    let policy = match row.get::<_, Option<String>>("policy_revision")? {
+        Some(revision) => Some(LayerPolicy { value: object(row, "policy")?, revision }),
+        None => None,
+    };
+    Ok(LayerVersion {
+        id: layer_id(row)?,
+        number: number(row, "number")?,
+        content: LayerContent {
+            value: object(row, "value")?,
+            code: CodeId::from_bytes(row.get("code")?),
+            code_bytes: number(row, "code_bytes")?,
+        },
+        created_ms: number(row, "created_ms")?,
+        policy,
+    })
+}
+
+/// Adds a layer's version, in one transaction with its number.
+pub fn write_layer(connection: &Connection, version: &LayerVersion) -> rusqlite::Result<()> {
+    let LayerVersion { id, content, created_ms, .. } = version;
+    let number = version.number as i64;
+    let transaction = connection.unchecked_transaction()?;
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO layers VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![id.account, id.region, id.name, number])?;
+    connection
+        .prepare_cached("INSERT INTO layer_versions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, NULL)")?
+        .execute(params![
+            id.account,
+            id.region,
+            id.name,
+            number,
+            text(&content.value),
+            content.code.bytes(),
+            content.code_bytes as i64,
+            *created_ms as i64
+        ])?;
+    transaction.commit()
+}
+
+pub fn write_layer_policy(connection: &Connection, version: &LayerVersion) -> rusqlite::Result<()> {
+    const SQL: &str = "UPDATE layer_versions SET policy = ?5, policy_revision = ?6
+        WHERE account = ?1 AND region = ?2 AND name = ?3 AND number = ?4";
+    let LayerVersion { id, policy, .. } = version;
+    let (value, revision) = (policy.as_ref().map(|p| text(&p.value)), policy.as_ref().map(|p| &p.revision));
+    let number = version.number as i64;
+    connection.prepare_cached(SQL)?.execute(params![id.account, id.region, id.name, number, value, revision]).map(drop)
+}
+
+pub fn delete_layer(connection: &Connection, id: &LayerId, number: u64) -> rusqlite::Result<()> {
+    const SQL: &str = "DELETE FROM layer_versions WHERE account = ?1 AND region = ?2 AND name = ?3 AND number = ?4";
+    connection.prepare_cached(SQL)?.execute(params![id.account, id.region, id.name, number as i64]).map(drop)
 }

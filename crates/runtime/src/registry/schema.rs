@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     // Settings and tags are JSON objects, as their callers gave them. `revision` changes with every write, `generation`
     // only when instances of the function have to be new ones.
     "CREATE TABLE functions (
@@ -47,6 +47,27 @@ const MIGRATIONS: [&str; 2] = [
         revision TEXT NOT NULL,
         modified_ms INTEGER NOT NULL,
         PRIMARY KEY (account, region, name, facet, qualifier)
+    ) STRICT, WITHOUT ROWID;",
+    // A layer stays when its last version goes: its numbers are not given again. `value` and `policy` are JSON objects.
+    "CREATE TABLE layers (
+        account TEXT NOT NULL,
+        region TEXT NOT NULL,
+        name TEXT NOT NULL,
+        last_version INTEGER NOT NULL,
+        PRIMARY KEY (account, region, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE layer_versions (
+        account TEXT NOT NULL,
+        region TEXT NOT NULL,
+        name TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        value TEXT NOT NULL,
+        code BLOB NOT NULL,
+        code_bytes INTEGER NOT NULL,
+        created_ms INTEGER NOT NULL,
+        policy TEXT,
+        policy_revision TEXT,
+        PRIMARY KEY (account, region, name, number)
     ) STRICT, WITHOUT ROWID;",
 ];
 

@@ -4,7 +4,7 @@
 //! line, and says no more than which member is to blame.
 
 use super::entry::{Content, FunctionId};
-use crate::codestore::CodeStore;
+use crate::codestore::{CodeId, CodeStore};
 use crate::function::{Function, FunctionKey, Isolation};
 use api::lambda::LATEST;
 use sandbox::spec::{Kind, Network};
@@ -23,6 +23,8 @@ const TMP_MIB: u32 = 512;
 pub enum SettingsError {
     #[error("no sandbox of this node runs {0:?}")]
     UnknownRuntime(Box<str>),
+    #[error("the layer {0:?} has no code that it could be known by")]
+    Layer(Box<str>),
     #[error("the configuration cannot be understood")]
     Malformed(#[source] serde_json::Error),
 }
@@ -88,6 +90,16 @@ struct Options {
     min_warm: u32,
 }
 
+/// An element of the setting `Layers`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Layer {
+    arn: String,
+    /// The hash of its code, which answers do not show.
+    #[serde(default)]
+    code: String,
+}
+
 /// What runs a runtime; nothing for one that no sandbox runs.
 pub fn kind_of(runtime: &str) -> Option<Kind> {
     let is_version = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
@@ -95,6 +107,15 @@ pub fn kind_of(runtime: &str) -> Option<Kind> {
     let node = runtime.strip_prefix("nodejs").or_else(|| runtime.strip_prefix("node"));
     let node = node.filter(|version| is_version(version.strip_suffix('x').unwrap_or(version)));
     python.map(|_| Kind::Python).or_else(|| node.map(|_| Kind::Node))
+}
+
+/// The code of a function's layers, put together, where it has some.
+pub(super) fn layers(content: &Content) -> Result<Option<CodeId>, SettingsError> {
+    let Some(layers) = content.settings.get("Layers") else { return Ok(None) };
+    let layers = Vec::<Layer>::deserialize(layers).map_err(SettingsError::Malformed)?;
+    let code =
+        |layer: &Layer| CodeId::from_hex(&layer.code).ok_or_else(|| SettingsError::Layer(layer.arn.as_str().into()));
+    Ok(CodeId::of_bundle(&layers.iter().map(code).collect::<Result<Vec<_>, _>>()?))
 }
 
 /// The function that dispatch runs: `$LATEST`, or the version of this number. A minimum of warm instances is the
@@ -121,6 +142,7 @@ pub(super) fn function(
         runtime: settings.runtime,
         handler: settings.handler,
         code: code.folder(content.code),
+        layers: None,
         memory_mib: settings.memory_size,
         tmp_mib: settings.ephemeral_storage.size,
         timeout_s: settings.timeout,

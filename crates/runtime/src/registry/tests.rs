@@ -359,7 +359,8 @@ fn a_url_is_found_by_its_id_as_long_as_it_is_there() {
 fn a_registry_of_the_first_form_is_taken_over() {
     let node = Node::new();
     let first = node.create("f", "1");
-    let undo = "DROP TABLE versions; DROP TABLE facets; ALTER TABLE functions DROP COLUMN last_version;
+    let undo = "DROP TABLE layers; DROP TABLE layer_versions; DROP TABLE versions; DROP TABLE facets;
+        ALTER TABLE functions DROP COLUMN last_version;
         PRAGMA user_version = 1;";
     node.registry.writer().connection.execute_batch(undo).unwrap();
     let node = node.restart();

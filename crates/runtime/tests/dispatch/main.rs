@@ -119,6 +119,7 @@ fn function(name: &str, handler: &str) -> Function {
         kind: Kind::Python,
         runtime: "python3.11".into(),
         handler: handler.into(),
+        layers: None,
         code: "/code".into(),
         memory_mib: 128,
         tmp_mib: 512,

@@ -38,6 +38,7 @@ struct Belongings {
     control: OwnedFd,
     log: OwnedFd,
     code: Option<OwnedFd>,
+    layers: Option<OwnedFd>,
     entrances: Vec<OwnedFd>,
 }
 
@@ -61,11 +62,12 @@ pub(super) fn run(nursery: &Nursery, order: MakeSandbox, descriptors: Vec<OwnedF
     let mut next = || descriptors.next();
     let (Some(socket), Some(control), Some(log)) = (next(), next(), next()) else { return };
     let code = if order.has_code { next() } else { None };
-    let belongings = Belongings { socket, control, log, code, entrances: descriptors.collect() };
+    let layers = if order.has_layers { next() } else { None };
+    let belongings = Belongings { socket, control, log, code, layers, entrances: descriptors.collect() };
     match begin(nursery, &order, &belongings) {
         Ok(template) => {
-            let Belongings { socket, control, log, code, entrances } = belongings;
-            drop((control, log, code, entrances));
+            let Belongings { socket, control, log, code, layers, entrances } = belongings;
+            drop((control, log, code, layers, entrances));
             process::close_all_but(&[&socket]);
             let Ok(children) = os::signal::descriptor(&[libc::SIGCHLD]) else { return };
             // Slots are made ahead of need: whoever serves a request comes first.
@@ -99,6 +101,9 @@ fn begin(nursery: &Nursery, order: &MakeSandbox, has: &Belongings) -> Result<i32
     furnish(order.tmp)?;
     if let Some(code) = &has.code {
         mount::attach(code, cfork::protocol::TASK_ROOT).map_err(step("attach the code"))?;
+    }
+    if let Some(layers) = &has.layers {
+        mount::attach(layers, cfork::protocol::LAYERS_ROOT).map_err(step("attach the layers"))?;
     }
     leave_ids_to_instances().map_err(step("fork"))?;
     // SAFETY: an init has one thread.

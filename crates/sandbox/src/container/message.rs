@@ -4,7 +4,7 @@ use crate::spec::End;
 use serde::{Deserialize, Serialize};
 
 /// Worker to nursery: make a sandbox with a template in it. Accompanied by: the init's socket, the template's control
-/// socket, its log, its code if `has_code`, and the entrances of its cgroup.
+/// socket, its log, its code if `has_code`, its layers if `has_layers`, and the entrances of its cgroup.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct MakeSandbox {
     pub id: u64,
@@ -12,6 +12,7 @@ pub struct MakeSandbox {
     /// Bytes of `/tmp`.
     pub tmp: u64,
     pub has_code: bool,
+    pub has_layers: bool,
     pub arguments: Vec<String>,
     /// `NAME=value`.
     pub environment: Vec<String>,

@@ -260,12 +260,10 @@ impl Containers {
         let (init, init_theirs) = os::seqpacket::pair().map_err(|e| PrepareError::Sandbox(e.to_string()))?;
         let (control, control_theirs) = os::seqpacket::pair().map_err(|e| PrepareError::Sandbox(e.to_string()))?;
         let (log, log_theirs) = io::pipe().map_err(|e| PrepareError::Sandbox(e.to_string()))?;
-        let code = match &spec.function {
-            Some(code) => {
-                Some(os::mount::detached(&code.folder).map_err(|e| PrepareError::Code(code.folder.clone(), e))?)
-            }
-            None => None,
-        };
+        let shown =
+            |folder: &PathBuf| os::mount::detached(folder).map_err(|error| PrepareError::Code(folder.clone(), error));
+        let code = spec.function.as_ref().map(|code| shown(&code.folder)).transpose()?;
+        let layers = spec.function.as_ref().and_then(|code| code.layers.as_ref()).map(shown).transpose()?;
         let group = match &self.tree {
             Some(tree) => Some(
                 tree.group(&format!("template-{id}"), template::limits(spec.limits)).map_err(PrepareError::Cgroup)?,
@@ -278,12 +276,13 @@ impl Containers {
             ids: self.ids(id),
             tmp: spec.limits.tmp,
             has_code: code.is_some(),
+            has_layers: layers.is_some(),
             arguments: interpreter.arguments(),
             environment: interpreter.environment(),
             processes: self.tree.is_none().then_some(spec.limits.pids),
         };
         let mut descriptors = vec![init_theirs.as_fd(), control_theirs.as_fd(), log_theirs.as_fd()];
-        descriptors.extend(code.iter().map(AsFd::as_fd));
+        descriptors.extend(code.iter().chain(&layers).map(AsFd::as_fd));
         descriptors.extend(entrances.iter().flatten().map(AsFd::as_fd));
         let process = self.make(order, &descriptors).await.map_err(PrepareError::Sandbox)?;
         self.note(&process);

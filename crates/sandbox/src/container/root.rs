@@ -50,7 +50,9 @@ const SHARED_ETC: [&str; 9] = [
     "ssl",
 ];
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
-const EMPTY: [&str; 9] = ["proc", "tmp", "dev/shm", "etc", "opt", "run", "home", "var/task", "var/runtime"];
+// The loader remembers of each folder of its search path whether it is there: a template has to see the one that layers
+// bring, or none of its children would find libraries in it.
+const EMPTY: [&str; 9] = ["proc", "tmp", "dev/shm", "etc", "opt/lib", "run", "home", "var/task", "var/runtime"];
 const FILES: [(&str, &str); 4] = [
     ("etc/passwd", "root:x:0:0:root:/:/bin/false\nfunction:x:1000:1000::/tmp:/bin/sh\n"),
     ("etc/group", "root:x:0:\nfunction:x:1000:\n"),

@@ -346,10 +346,11 @@ impl Shared {
             group.limit(limits).map_err(SpawnError::Limits)?;
         }
         let code = start.spec.code.as_ref();
-        let mount = code.map(|code| {
-            os::mount::detached(&code.folder).map_err(|error| SpawnError::Code(code.folder.clone(), error))
-        });
-        let mount = mount.transpose()?;
+        let shown = |folder: &std::path::PathBuf| {
+            os::mount::detached(folder).map_err(|error| SpawnError::Code(folder.clone(), error))
+        };
+        let mount = code.map(|code| shown(&code.folder)).transpose()?;
+        let layers = code.and_then(|code| code.layers.as_ref()).map(shown).transpose()?;
         let channel = &start.channel;
         let mut descriptors = vec![
             slot.process.as_fd(),
@@ -358,7 +359,7 @@ impl Shared {
             channel.up.as_fd(),
             start.log.as_fd(),
         ];
-        descriptors.extend(mount.iter().map(AsFd::as_fd));
+        descriptors.extend(mount.iter().chain(&layers).map(AsFd::as_fd));
         descriptors.extend(slot.entrances.iter().map(AsFd::as_fd));
         let config = code.map_or("", |code| code.config.as_str()).as_bytes();
         let (tell, told) = oneshot::channel();
@@ -371,7 +372,7 @@ impl Shared {
         let sent = protocol::send(
             self.control.get_ref(),
             MessageKind::Fork,
-            mount.is_some().into(),
+            protocol::mounts(mount.is_some(), layers.is_some()),
             id,
             0,
             config,

@@ -112,7 +112,7 @@ async fn large_events_and_answers_arrive(bench: &Bench) {
 
 async fn a_vector_of_starts_has_an_answer_each(bench: &Bench) {
     let template = bench.generic().await;
-    let nowhere = Code { folder: "/nonexistent".into(), config: config("app.handler") };
+    let nowhere = Code { folder: "/nonexistent".into(), layers: None, config: config("app.handler") };
     let codes = [bench.code(), nowhere, bench.code(), bench.code()];
     let (starts, rest): (Vec<_>, Vec<_>) = codes
         .into_iter()
@@ -142,7 +142,7 @@ async fn an_exception_is_the_invocations_error(bench: &Bench) {
 }
 
 async fn a_function_that_cannot_be_loaded_says_so(bench: &Bench) {
-    let missing = Code { folder: bench.code().folder, config: config("nowhere.handler") };
+    let missing = Code { folder: bench.code().folder, layers: None, config: config("nowhere.handler") };
     let template = bench.generic().await;
     let mut probe = bench.start_with(&template, Some(missing.clone())).await.unwrap();
     let (kind, error) = probe.ask(json!({})).await.unwrap();

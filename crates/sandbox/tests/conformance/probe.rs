@@ -52,7 +52,7 @@ impl Bench {
             Kind::Python => (folder.join("python"), "app.handler"),
             Kind::Node => (folder.join("node"), "index.handler"),
         };
-        Code { folder, config: config(handler) }
+        Code { folder, layers: None, config: config(handler) }
     }
 
     pub fn limits(&self) -> Limits {

@@ -1,0 +1,180 @@
+//! Who may use a layer's version: its own account, and whom its policy names.
+//!
+//! Organizations are not known here: a statement for one lets nobody in.
+
+use super::constraint::{self, Member, Rule, Shape, find, member};
+use super::fault::Fault;
+use super::function::read_object;
+use super::layers::{number, of_path};
+use super::permission::is_sid;
+use super::scope::Scope;
+use crate::http::answer;
+use crate::route::{Answer, Exchange, Route, route};
+use daemon::node::Account;
+use hyper::StatusCode;
+use runtime::registry::{LayerId, LayerPolicy, LayerVersion, PolicyError};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+pub const ROUTES: &[Route] = &[
+    route!(GET "/2018-10-31/layers/*/versions/*/policy" GetLayerVersionPolicy => get),
+    route!(POST "/2018-10-31/layers/*/versions/*/policy" AddLayerVersionPermission => add),
+    route!(DELETE "/2018-10-31/layers/*/versions/*/policy/*" RemoveLayerVersionPermission => remove),
+];
+
+const ACTION: &str = "lambda:GetLayerVersion";
+const PRINCIPAL: &str = "\\d{12}|\\*|arn:(aws[a-zA-Z-]*):iam::\\d{12}:root";
+const PERMISSION: &[Member] = &[
+    member("StatementId", Shape::Text, &[Rule::Length { min: 1, max: 100 }, Rule::Pattern("([a-zA-Z0-9-_]+)", is_sid)]),
+    member("Action", Shape::Text, &[Rule::Pattern(ACTION, |text| text == ACTION)]),
+    member("Principal", Shape::Text, &[Rule::Pattern(PRINCIPAL, |text| text == "*" || account(text).is_some())]),
+    member("OrganizationId", Shape::Text, &[Rule::Length { min: 0, max: 34 }]),
+];
+
+async fn add(mut exchange: Exchange) -> Answer {
+    let request = read_object(&mut exchange, "AddLayerVersionPermission").await?;
+    let required = ["StatementId", "Action", "Principal"];
+    constraint::check(&request, PERMISSION, &required, &exchange.gateway.config.functions)?;
+    let (id, number) = version(&exchange)?;
+    let statement = statement(&request, &format!("{}:{number}", id.arn()));
+    let (expected, added) = (expected(&exchange), statement.clone());
+    let changed = change(&exchange, (id, number), move |old| {
+        check_revision(old, expected.as_deref())?;
+        let mut statements = old.map(statements).unwrap_or_default();
+        if statements.iter().any(|known| known["Sid"] == added["Sid"]) {
+            let sid = added["Sid"].as_str().unwrap_or_default();
+            return Err(Fault::conflict(format!(
+                "The statement id ({sid}) provided already exists. Please provide a new statement id, or remove the \
+                 existing statement."
+            )));
+        }
+        statements.push(added);
+        Ok(Some(policy(statements)))
+    });
+    let changed = changed.await?;
+    let revision = changed.policy.as_ref().map(|policy| policy.revision.clone());
+    Ok(answer::json(StatusCode::CREATED, &json!({ "Statement": statement.to_string(), "RevisionId": revision })))
+}
+
+async fn get(exchange: Exchange) -> Answer {
+    let (id, number) = version(&exchange)?;
+    let found = exchange.gateway.registry.layer_version(&id, number).ok_or_else(|| missing(&id, number))?;
+    let policy = found.policy.as_ref().ok_or_else(none)?;
+    let text = Value::Object(policy.value.clone()).to_string();
+    Ok(answer::json(StatusCode::OK, &json!({ "Policy": text, "RevisionId": policy.revision })))
+}
+
+async fn remove(exchange: Exchange) -> Answer {
+    let (sid, expected) = (exchange.capture(2).into_owned(), expected(&exchange));
+    let removed = change(&exchange, version(&exchange)?, move |old| {
+        let old = old.ok_or_else(none)?;
+        let mut left = statements(old);
+        let before = left.len();
+        left.retain(|known| known["Sid"] != *sid);
+        if left.len() == before {
+            return Err(Fault::not_found(format!("Statement {sid} is not found in resource policy.")));
+        }
+        check_revision(Some(old), expected.as_deref())?;
+        Ok((!left.is_empty()).then(|| policy(left)))
+    });
+    removed.await?;
+    Ok(answer::empty(StatusCode::NO_CONTENT))
+}
+
+/// Whether an account may use a version: its own may, and those that its policy lets in.
+pub fn check_use(scope: &Scope<'_>, version: &LayerVersion) -> Result<(), Fault> {
+    let permits = |statement: &Value| {
+        let principal = &statement["Principal"];
+        let named = principal["AWS"].as_str().and_then(account);
+        statement.get("Condition").is_none() && (principal == "*" || named == Some(&*scope.account))
+    };
+    let policy = version.policy.as_ref().map(statements).unwrap_or_default();
+    if version.id.account == scope.account || policy.iter().any(permits) {
+        return Ok(());
+    }
+    Err(Fault::access_denied(format!(
+        "User: arn:aws:iam::{}:root is not authorized to perform: {ACTION} on resource: {} because no resource-based \
+         policy allows the {ACTION} action",
+        scope.account,
+        version.arn(),
+    )))
+}
+
+/// Changes a version's policy without holding up others.
+async fn change(
+    exchange: &Exchange,
+    (id, number): (LayerId, u64),
+    change: impl FnOnce(Option<&LayerPolicy>) -> Result<Option<Map<String, Value>>, Fault> + Send + 'static,
+) -> Result<Arc<LayerVersion>, Fault> {
+    let changed = exchange.gateway.blocking(move |gateway| gateway.registry.change_layer_policy(&id, number, change));
+    changed.await?.map_err(|error| match error {
+        PolicyError::NotFound(id, number) => missing(&id, number),
+        PolicyError::Refused(fault) => fault,
+        PolicyError::Store(error) => error.into(),
+    })
+}
+
+fn version(exchange: &Exchange) -> Result<(LayerId, u64), Fault> {
+    let id = of_path(exchange)?;
+    let number = number(exchange)?.ok_or_else(|| missing(&id, 0))?;
+    Ok((id, number))
+}
+
+fn expected(exchange: &Exchange) -> Option<String> {
+    exchange.query("RevisionId").filter(|text| !text.is_empty()).map(|text| text.into_owned())
+}
+
+fn missing(id: &LayerId, number: u64) -> Fault {
+    Fault::not_found(format!("Layer version {}:{number} does not exist.", id.arn()))
+}
+
+fn none() -> Fault {
+    Fault::not_found("No policy is associated with the given resource.")
+}
+
+fn check_revision(policy: Option<&LayerPolicy>, expected: Option<&str>) -> Result<(), Fault> {
+    match expected {
+        Some(expected) if policy.is_none_or(|policy| policy.revision != expected) => Err(Fault::precondition_failed(
+            "The Revision Id provided does not match the latest Revision Id. Call the GetLayerPolicy API to retrieve the \
+             latest Revision Id",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn statements(policy: &LayerPolicy) -> Vec<Value> {
+    policy.value.get("Statement").and_then(Value::as_array).cloned().unwrap_or_default()
+}
+
+fn policy(statements: Vec<Value>) -> Map<String, Value> {
+    Map::from_iter([
+        ("Version".to_owned(), "2012-10-17".into()),
+        ("Id".to_owned(), "default".into()),
+        ("Statement".to_owned(), statements.into()),
+    ])
+}
+
+fn statement(request: &Map<String, Value>, resource: &str) -> Value {
+    let principal = request.get("Principal").and_then(Value::as_str).unwrap_or_default();
+    let principal = match account(principal) {
+        Some(account) => json!({ "AWS": format!("arn:aws:iam::{account}:root") }),
+        None => principal.into(),
+    };
+    let mut statement = json!({
+        "Sid": request.get("StatementId"),
+        "Effect": "Allow",
+        "Principal": principal,
+        "Action": request.get("Action"),
+        "Resource": resource,
+    });
+    if let Some(organization) = find(request, "OrganizationId") {
+        statement["Condition"] = json!({ "StringEquals": { "aws:PrincipalOrgID": organization } });
+    }
+    statement
+}
+
+/// The account that a principal means: its number, or the ARN of its root.
+fn account(principal: &str) -> Option<&str> {
+    let rest = principal.strip_prefix("arn:aws:iam::").and_then(|rest| rest.strip_suffix(":root"));
+    Some(rest.unwrap_or(principal)).filter(|account| Account::is_valid(account))
+}
