@@ -3,10 +3,10 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`function`], [`update`], [`versions`], [`aliases`] | operations on functions, their versions and aliases |
-//! | [`invoke`] | invocation |
+//! | [`invoke`], [`stream`] | invocation; the same with an event stream for an answer |
+//! | [`asked`] | what both are asked |
 //! | [`concurrency`], [`provisioned`], [`event_invoke`], [`management`] | how functions are run |
 //! | [`permission`], [`tags`], [`url_config`], [`account`] | what else hangs on functions, and whose they are |
-//! | [`stream`] | invocations whose answer is an event stream |
 //! | [`layers`], [`layer_policy`], [`layer_use`] | layers: what they are, who may use them, how functions do |
 //! | [`absent`] | resources that this node does not have |
 //! | [`attach`], [`page`] | what these share: changing what hangs on a function, lists in pages |
@@ -23,6 +23,7 @@
 pub mod absent;
 pub mod account;
 pub mod aliases;
+pub mod asked;
 mod attach;
 mod bounds;
 pub mod concurrency;

@@ -3,21 +3,24 @@
 //!
 //! At `/f/NAME/…` a function is asked for in the node's own account and region first; one that is nowhere else under its
 //! name is found wherever it is. Signatures are asked for where the URL says so, and verified where the node has keys (`auth`).
-//! Streamed answers are not here.
+//!
+//! A URL with the invoke mode `RESPONSE_STREAM` passes on what a function streams as it comes, and what a function gives
+//! whole as it is; one with `BUFFERED` has the parts put together first. `/f/NAME/…` does for every function what suits it.
 
 mod event;
 mod reply;
+mod stream;
 
 use crate::auth;
 use crate::http::answer::header;
 use crate::http::{BodyError, path};
-use crate::lambda::invoke::trace_id;
+use crate::lambda::asked::trace_id;
 use crate::lambda::{Fault, name, scope};
 use crate::route::{Answer, Exchange, Route, route};
 use crate::spans;
 use bytes::Bytes;
 use hyper::HeaderMap;
-use runtime::dispatch::Call;
+use runtime::dispatch::{Call, Streamed};
 use runtime::registry::{Entry, Facet, Qualified};
 use std::sync::Arc;
 
@@ -41,6 +44,16 @@ struct Meant {
     arn: String,
     /// The rest of the path, without the slash at its front.
     path: String,
+    mode: Mode,
+}
+
+/// What becomes of a function's answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Buffered,
+    Stream,
+    /// As the function has it.
+    Any,
 }
 
 /// Whether a request's host is a function URL's.
@@ -60,7 +73,8 @@ async fn by_name(exchange: Exchange) -> Answer {
     let entry = target.find_anywhere(&exchange.gateway)?;
     let qualifier = target.qualifier.as_ref().map(|qualifier| format!(":{qualifier}")).unwrap_or_default();
     let arn = entry.id.arn() + &qualifier;
-    let meant = Meant { url: entry.id.name.clone(), arn, path: exchange.raw_capture(1).to_owned(), entry };
+    let path = exchange.raw_capture(1).to_owned();
+    let meant = Meant { url: entry.id.name.clone(), arn, path, mode: Mode::Any, entry };
     call(exchange, meant).await
 }
 
@@ -79,7 +93,10 @@ async fn by_id(mut exchange: Exchange, id: &str, path: String) -> Answer {
     let gateway = exchange.gateway.clone();
     let found = gateway.registry.url(id);
     let (record, qualifier) = found.ok_or_else(|| Fault::access_denied(FORBIDDEN))?;
-    let wants_signature = record.attached(Facet::Url, &qualifier).is_some_and(|url| url.text("AuthType") == "AWS_IAM");
+    let config = record.attached(Facet::Url, &qualifier);
+    let wants_signature = config.is_some_and(|url| url.text("AuthType") == "AWS_IAM");
+    let streams = config.is_some_and(|url| url.text("InvokeMode") == "RESPONSE_STREAM");
+    let mode = if streams { Mode::Stream } else { Mode::Buffered };
     if wants_signature && gateway.auth.is_on() {
         auth::admit(&mut exchange, "lambda:InvokeFunctionUrl", Some(&record.latest.id)).await?;
     } else if wants_signature && !is_signed(&exchange) {
@@ -91,7 +108,7 @@ async fn by_id(mut exchange: Exchange, id: &str, path: String) -> Answer {
         _ => format!("{}:{qualifier}", id_of_function.arn()),
     };
     let entry = name::pick(&record, &qualifier).ok_or_else(|| Fault::function_not_found(&arn))?;
-    call(exchange, Meant { entry, url: id.to_owned(), arn, path }).await
+    call(exchange, Meant { entry, url: id.to_owned(), arn, path, mode }).await
 }
 
 fn is_signed(exchange: &Exchange) -> bool {
@@ -116,8 +133,20 @@ async fn call(mut exchange: Exchange, meant: Meant) -> Answer {
         accepted: exchange.accepted,
         ..Call::default()
     };
-    let outcome = exchange.gateway.dispatcher.invoke(&meant.entry.function, call).await?;
-    let mut response = if outcome.failed { reply::failed() } else { reply::translate(outcome.body) };
+    let (dispatcher, function) = (&exchange.gateway.dispatcher, &meant.entry.function);
+    let streamed = match meant.mode {
+        Mode::Buffered => Streamed::Whole(dispatcher.invoke(function, call).await?),
+        Mode::Stream | Mode::Any => dispatcher.stream(function, call).await?,
+    };
+    let outcome = match streamed {
+        Streamed::Parts(parts) => return Ok(stream::respond(parts).await),
+        Streamed::Whole(outcome) => outcome,
+    };
+    let mut response = match meant.mode {
+        _ if outcome.failed => reply::failed(),
+        Mode::Stream => reply::raw(outcome.body),
+        Mode::Buffered | Mode::Any => reply::translate(outcome.body),
+    };
     if spans_wanted {
         spans::tell(&mut response, &outcome.report);
     }

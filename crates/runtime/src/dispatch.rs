@@ -18,6 +18,7 @@
 //! | [`snapshot`] | what a node looks like at a moment |
 //! | `invoke` | one invocation, from its admission to its bill |
 //! | `node` | the state behind the lock, and all decisions on it |
+//! | `reception` | answers that come in parts |
 //! | `ticket` | what a request holds while it is served |
 //! | `start`, `spec` | starting an instance, and what the worker has to know for it |
 //! | `instance`, `shared`, `journal` | one instance: its channel, what others know of it, its log |
@@ -42,6 +43,7 @@ mod latency;
 mod lines;
 mod link;
 mod node;
+mod reception;
 mod shared;
 pub mod snapshot;
 mod spec;
@@ -52,6 +54,7 @@ mod upkeep;
 
 pub use call::{Call, InvokeError, Outcome, PlatformError, Report, Spans, StartKind, ThrottleReason};
 pub use config::{DispatchConfig, Latency};
+pub use reception::{Parts, Streamed};
 pub use snapshot::NodeState;
 
 use crate::billing::BillSink;
@@ -66,6 +69,7 @@ use keep_going::KeepGoing;
 use latency::Wakefulness;
 use link::Link;
 use node::{Permit, State, Step, Waiter};
+use reception::Reception;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -176,7 +180,16 @@ impl Dispatcher {
 
     /// Runs a function once. Dropping the future does not stop the invocation, as on Lambda.
     pub async fn invoke(self: &Arc<Self>, function: &Arc<Function>, call: Call) -> Result<Outcome, InvokeError> {
-        KeepGoing::new(self.runtime.clone(), invoke::run(self.clone(), function.clone(), call)).await
+        let reception = Reception::whole(self.config.response_max);
+        KeepGoing::new(self.runtime.clone(), invoke::run(self.clone(), function.clone(), call, reception)).await
+    }
+
+    /// Runs a function once: its answer as it comes, where the function gives it in parts. Dropping it does not stop the
+    /// invocation.
+    pub async fn stream(self: &Arc<Self>, function: &Arc<Function>, call: Call) -> Result<Streamed, InvokeError> {
+        let (reception, opening) = Reception::in_parts(self.config.stream_max);
+        let run = invoke::run(self.clone(), function.clone(), call, reception);
+        opening.streamed(KeepGoing::new(self.runtime.clone(), run)).await
     }
 
     /// The node at this moment.

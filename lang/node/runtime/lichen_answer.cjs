@@ -3,10 +3,12 @@
 //   handler returns a promise ─► it settles ─────────────────────────────────────────────► answer
 //   handler calls back ────────► at once, or when the event loop is empty ───────────────► answer
 //   handler does neither ──────► the event loop is empty ────────────────────────────────► answer: null, or an error
+//   handler streams ───────────► see lichen_stream.cjs
 'use strict';
 
 const errors = require('./lichen_errors.cjs');
 const logging = require('./lichen_logging.cjs');
+const streaming = require('./lichen_stream.cjs');
 const { Context } = require('./lichen_context.cjs');
 
 const { Fault } = errors;
@@ -58,6 +60,9 @@ class Answer {
     else this.succeed(value);
   }
 
+  /** The bell has rung: nothing here waits for it. */
+  goOn() {}
+
   /** The event loop is empty: nothing will happen any more. */
   nothingLeft() {
     if (!this.promised) this.succeed(this.kept);
@@ -67,28 +72,40 @@ class Answer {
 
 /** Runs the handler, calling `begin` just before. */
 function answer(handler, settings, invocation, begin, finish) {
-  const [text, deadline, requestId, arn, , clientContext, identity, tenantId] = invocation;
-  logging.setRequest(requestId);
-  const ours = new Answer(settings, finish);
-  const ends = {
-    done: (error, value) => (error === null || error === undefined ? ours.succeed(value) : ours.fail(error)),
-    succeed: (value) => ours.succeed(value),
-    fail: (error) => ours.fail(error ?? 'handled'),
-  };
+  logging.setRequest(invocation[2]);
+  const streams = streaming.isStreaming(handler);
+  const ours = streams ? streaming.begin(handler, finish, failure) : new Answer(settings, finish);
   try {
-    ours.context = new Context(settings, deadline, requestId, arn, clientContext, identity, tenantId, ends);
-    const event = decode(text);
-    begin();
-    const result = handler(event, ours.context, (error, value) => ours.callBack(error, value));
-    if (typeof result?.then === 'function') {
-      ours.promised = true;
-      result.then(ends.succeed, (error) => ours.fail(error));
-    }
+    if (streams) stream(ours, handler, settings, invocation, begin);
+    else run(ours, handler, settings, invocation, begin);
   } catch (error) {
     ours.fail(error);
   }
   last = ours;
   return ours;
+}
+
+function run(ours, handler, settings, invocation, begin) {
+  const ends = {
+    done: (error, value) => (error === null || error === undefined ? ours.succeed(value) : ours.fail(error)),
+    succeed: (value) => ours.succeed(value),
+    fail: (error) => ours.fail(error ?? 'handled'),
+  };
+  ours.context = new Context(settings, invocation, ends);
+  const event = decode(invocation[0]);
+  begin();
+  const result = handler(event, ours.context, (error, value) => ours.callBack(error, value));
+  if (typeof result?.then === 'function') {
+    ours.promised = true;
+    result.then(ends.succeed, (error) => ours.fail(error));
+  }
+}
+
+function stream(ours, handler, settings, invocation, begin) {
+  const context = new Context(settings, invocation, {});
+  const event = decode(invocation[0]);
+  begin();
+  ours.follow(handler(event, ours.stream, context));
 }
 
 function decode(text) {

@@ -3,9 +3,10 @@
 
 const { Fault } = require('./lichen_errors.cjs');
 
-/** What an invocation is told about itself. `ends` has the functions by which older handlers end it. */
+/** What an invocation is told about itself. `ends` has the functions by which older handlers end it, if any. */
 class Context {
-  constructor(settings, deadline, requestId, arn, clientContext, identity, tenantId, ends) {
+  constructor(settings, invocation, ends) {
+    const [, deadline, requestId, arn, , clientContext, identity, tenantId] = invocation;
     this.callbackWaitsForEmptyEventLoop = true;
     this.functionVersion = settings.functionVersion;
     this.functionName = settings.functionName;
@@ -18,9 +19,7 @@ class Context {
     this.awsRequestId = requestId;
     this.tenantId = tenantId === '' ? undefined : tenantId;
     this.getRemainingTimeInMillis = () => Math.max(deadline - Date.now(), 0);
-    this.done = ends.done;
-    this.succeed = ends.succeed;
-    this.fail = ends.fail;
+    Object.assign(this, ends);
   }
 }
 

@@ -65,9 +65,10 @@ function end(error, status) {
   native.exit(status);
 }
 
-/** Serves what has come. */
+/** Serves what has come, or goes on with an answer that waits for room. */
 function turn() {
   turning = true;
+  current?.goOn();
   while (current === null) {
     const invocation = native.take();
     if (invocation === undefined) break;

@@ -19,6 +19,7 @@ const fn = require('./lichen_function.cjs');
 const instance = require('./lichen_instance.cjs');
 const logging = require('./lichen_logging.cjs');
 const rehearsal = require('./lichen_rehearsal.cjs');
+const streaming = require('./lichen_stream.cjs');
 
 // Kinds of what an event loop waits for that a child has like its template.
 const INHERITED = new Set(['Immediate', 'Timeout']);
@@ -32,6 +33,7 @@ async function run() {
   const config = JSON.parse(native.configure());
   process.execArgv.length = 0;
   logging.install();
+  streaming.install();
   builtins.load();
   process.chdir(fn.TASK_ROOT);
   process.cwd(); // keeps it: children are there too

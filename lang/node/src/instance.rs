@@ -98,12 +98,15 @@ pub unsafe extern "C" fn fail(env: RawEnv, info: Info) -> RawValue {
 }
 
 /// Sends a text: nothing, or the limit where it is too long.
-fn send(
-    env: Env,
-    body: Value,
-    how: impl FnOnce(&mut Instance, &[u8]) -> Result<(), SendError>,
-) -> Result<Value, Thrown> {
-    match env.with_bytes(body, |body| with_instance(|instance| Ok(how(instance, body))))?? {
+fn send(env: Env, body: Value, how: impl Fn(&mut Instance, &[u8]) -> Result<(), SendError>) -> Result<Value, Thrown> {
+    let patiently = |instance: &mut Instance, body: &[u8]| loop {
+        match how(instance, body) {
+            // Where a function ends in the middle of an answer in parts: else its end waits for room before it comes here.
+            Err(SendError::Busy) => instance.wait_for_room(None).map_err(|e| because("the channel")(&e))?,
+            sent => return Ok(sent),
+        }
+    };
+    match env.with_bytes(body, |body| with_instance(|instance| patiently(instance, body)))?? {
         Ok(()) => {
             bell::keeps_loop(true);
             env.undefined()

@@ -19,6 +19,14 @@ pub enum Body {
     Whole(Bytes),
     /// Sent as it comes; an error cuts the connection.
     Stream(mpsc::Receiver<io::Result<Bytes>>),
+    /// Made when the client has room for it; an error cuts the connection.
+    Made(Box<dyn Source + Send>),
+}
+
+/// What makes a body, piece by piece.
+pub trait Source {
+    /// The next piece; nothing after the last one.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>>;
 }
 
 impl hyper::body::Body for Body {
@@ -30,6 +38,7 @@ impl hyper::body::Body for Body {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Stream(stream) => stream.poll_recv(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),
+            Self::Made(source) => source.poll_piece(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),
         }
     }
 
@@ -40,7 +49,7 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Made(_) => SizeHint::default(),
         }
     }
 }

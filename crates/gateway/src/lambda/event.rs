@@ -1,7 +1,7 @@
 //! Asynchronous invocations: into the queue, and answered when they are on disk.
 
 use super::fault::Fault;
-use super::{invoke, name};
+use super::{asked, name};
 use crate::http::answer;
 use crate::route::{Answer, Exchange, Route, route};
 use bytes::Bytes;
@@ -13,7 +13,7 @@ pub const ROUTES: &[Route] = &[route!(POST "/2014-11-13/functions/*/invoke-async
 /// `InvokeAsync`, which AWS keeps for its oldest clients.
 async fn invoke_async(mut exchange: Exchange) -> Answer {
     let arn = arn(&exchange)?;
-    let payload = invoke::payload(&mut exchange).await?;
+    let payload = asked::payload(&mut exchange).await?;
     accept(&mut exchange, arn, payload, String::new()).await?;
     Ok(answer::json(StatusCode::ACCEPTED, &serde_json::json!({ "Status": 202 })))
 }
@@ -33,7 +33,7 @@ pub async fn accept(exchange: &mut Exchange, arn: String, payload: Bytes, contex
         target: arn,
         payload,
         context,
-        trace_id: invoke::trace_id(exchange),
+        trace_id: asked::trace_id(exchange),
         tenant_id: exchange.header("x-amz-tenant-id").unwrap_or_default().to_owned(),
         accepted_ms: api::time::now_ms(),
         attempts: 0,

@@ -4,25 +4,28 @@
 //! frame = length, length of headers, CRC of both │ headers │ payload │ CRC of all        (integers: 32 bits, big-endian)
 //! answer = PayloadChunk …  InvokeComplete { ErrorCode?, ErrorDetails?, LogResult? }
 //! ```
-//! Source: "Amazon event stream encoding" in AWS's SDK guides. Functions that write their answers piece by piece are not
-//! here yet: an answer is whole before its first frame goes out, as with functions of AWS's that do not stream.
+//! Source: "Amazon event stream encoding" in AWS's SDK guides. Parts of an answer go out as they come, one frame each; an
+//! answer that the function gives whole is cut into frames.
 
+use super::asked::{Asked, Kind, Kinds, Manner};
 use super::fault::Fault;
-use super::invoke::{client_context, log_tail, payload, trace_id};
-use super::{constraint, name};
-use crate::http::{Response, answer};
+use crate::http::answer::Source;
+use crate::http::{Body, answer};
 use crate::route::{Answer, Exchange, Route, route};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
-use runtime::dispatch::{Call, Outcome};
+use runtime::dispatch::{InvokeError, Outcome, Parts, Streamed};
 use serde::Serialize;
+use std::io;
+use std::task::{Context, Poll, ready};
 
 pub const ROUTES: &[Route] =
     &[route!(POST "/2021-11-15/functions/*/response-streaming-invocations" InvokeWithResponseStream => invoke)];
 
+const KINDS: Kinds = &[("RequestResponse", Kind::RequestResponse), ("DryRun", Kind::DryRun)];
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.amazon.eventstream");
 /// Clients of AWS's refuse frames from 16 MiB on.
 const CHUNK_MAX: usize = 1 << 20;
@@ -30,6 +33,8 @@ const CHUNK_MAX: usize = 1 << 20;
 const TEXT: u8 = 7;
 /// Lengths and their CRC, and the CRC at the end.
 const FRAMING: usize = 16;
+/// Bytes that our own headers take, and more.
+const HEADERS: usize = 128;
 
 /// What comes last.
 #[derive(Default, Serialize)]
@@ -44,59 +49,82 @@ struct InvokeComplete {
 }
 
 async fn invoke(mut exchange: Exchange) -> Answer {
-    let dry = match exchange.header("x-amz-invocation-type") {
-        None | Some("RequestResponse") => false,
-        Some("DryRun") => true,
-        Some(other) => {
-            let rule = "Member must satisfy enum value set: [RequestResponse, DryRun]";
-            return Err(constraint::violation("invocationType", other, rule));
-        }
-    };
-    let (log_tail, client_context) = (log_tail(&exchange)?, client_context(&exchange)?);
-    let (entry, invoked_arn) = {
-        let target = name::of_path(&exchange)?;
-        let arn = target.qualifier.as_ref().map(|_| target.arn());
-        (target.choose(&exchange.gateway)?, arn.unwrap_or_default())
-    };
-    let payload = payload(&mut exchange).await?;
-    if dry {
+    let manner = Manner::of(&exchange, KINDS)?;
+    let kind = manner.kind;
+    let asked = Asked::read(&mut exchange, manner).await?;
+    if kind == Kind::DryRun {
         return Ok(answer::empty(StatusCode::NO_CONTENT));
     }
-    let call = Call {
-        payload,
-        invoked_arn,
-        client_context,
-        trace_id: trace_id(&exchange),
-        log_tail,
-        tenant_id: exchange.header("x-amz-tenant-id").unwrap_or_default().to_owned(),
-        accepted: exchange.accepted,
-        request_id: exchange.id,
-        ..Call::default()
+    let (entry, call, told) = asked.parts();
+    let mut response = match exchange.gateway.dispatcher.stream(&entry.function, call).await? {
+        Streamed::Whole(outcome) => answer::with(StatusCode::OK, CONTENT_TYPE, whole(&outcome)?),
+        Streamed::Parts(parts) => {
+            let mut response = answer::with(StatusCode::OK, CONTENT_TYPE, Bytes::new());
+            *response.body_mut() = Body::Made(Box::new(Frames { parts, is_complete: false }));
+            response
+        }
     };
-    let outcome = exchange.gateway.dispatcher.invoke(&entry.function, call).await?;
-    answered(&outcome, entry.version_name())
+    told.tell(&mut response);
+    Ok(response)
 }
 
-fn answered(outcome: &Outcome, version: &str) -> Result<Response, Fault> {
+fn whole(outcome: &Outcome) -> Result<Bytes, Fault> {
     let mut frames = BytesMut::with_capacity(outcome.body.len() + 512);
-    let mut complete = InvokeComplete {
-        log_result: outcome.log_tail.as_ref().map(|tail| BASE64.encode(tail)),
-        ..InvokeComplete::default()
-    };
-    if outcome.failed {
-        complete.error_code = Some("Unhandled");
-        complete.error_details = Some(String::from_utf8_lossy(&outcome.body).into_owned());
-    } else {
+    if !outcome.failed {
         for chunk in outcome.body.chunks(CHUNK_MAX) {
             frame(&mut frames, "PayloadChunk", "application/octet-stream", chunk);
         }
     }
-    let complete = serde_json::to_vec(&complete).map_err(|error| Fault::internal(&error))?;
-    frame(&mut frames, "InvokeComplete", "application/json", &complete);
-    let mut response = answer::with(StatusCode::OK, CONTENT_TYPE, Bytes::from(frames));
-    let version = HeaderValue::from_str(version).map_err(|error| Fault::internal(&error))?;
-    response.headers_mut().insert("x-amz-executed-version", version);
-    Ok(response)
+    complete(&mut frames, outcome).map_err(|error| Fault::internal(&error))?;
+    Ok(frames.freeze())
+}
+
+/// The frames of an answer in parts.
+struct Frames {
+    parts: Parts,
+    is_complete: bool,
+}
+
+impl Source for Frames {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.is_complete {
+            return Poll::Ready(None);
+        }
+        if let Some(part) = ready!(self.parts.poll_part(cx)) {
+            let mut frames = BytesMut::with_capacity(part.len() + FRAMING + HEADERS);
+            frame(&mut frames, "PayloadChunk", "application/octet-stream", &part);
+            return Poll::Ready(Some(Ok(frames.freeze())));
+        }
+        let end = ready!(self.parts.poll_end(cx));
+        self.is_complete = true;
+        let mut frames = BytesMut::new();
+        let written = match end {
+            Ok(outcome) => complete(&mut frames, &outcome),
+            Err(error) => broken(&mut frames, &error),
+        };
+        Poll::Ready(Some(written.map(|()| frames.freeze()).map_err(io::Error::from)))
+    }
+}
+
+fn complete(frames: &mut BytesMut, outcome: &Outcome) -> serde_json::Result<()> {
+    let complete = InvokeComplete {
+        error_code: outcome.failed.then_some("Unhandled"),
+        error_details: outcome.failed.then(|| String::from_utf8_lossy(&outcome.body).into_owned()),
+        log_result: outcome.log_tail.as_ref().map(|tail| BASE64.encode(tail)),
+    };
+    frame(frames, "InvokeComplete", "application/json", &serde_json::to_vec(&complete)?);
+    Ok(())
+}
+
+/// The node, rather than the function, has failed in the middle of the answer.
+fn broken(frames: &mut BytesMut, error: &InvokeError) -> serde_json::Result<()> {
+    let complete = InvokeComplete {
+        error_code: Some("ServiceException"),
+        error_details: Some(error.to_string()),
+        ..InvokeComplete::default()
+    };
+    frame(frames, "InvokeComplete", "application/json", &serde_json::to_vec(&complete)?);
+    Ok(())
 }
 
 /// Writes one frame.

@@ -11,6 +11,10 @@ use serde_json::{Map, Value};
 /// Headers that belong to the connection, not to the function.
 const OURS: [&str; 5] = ["connection", "content-length", "keep-alive", "transfer-encoding", "upgrade"];
 
+/// The types of bodies of which a function does not say it.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
 /// What a client is told of a function that failed: nothing.
 pub fn failed() -> Response {
     answer::json_text(StatusCode::BAD_GATEWAY, "Internal Server Error")
@@ -19,12 +23,27 @@ pub fn failed() -> Response {
 /// An object with a `statusCode` describes a response; anything else is the body of one.
 pub fn translate(body: Bytes) -> Response {
     match serde_json::from_slice(&body) {
-        Ok(Value::Object(described)) if described.contains_key("statusCode") => build(described).unwrap_or_else(failed),
-        _ => answer::json_text(StatusCode::OK, body),
+        Ok(Value::Object(described)) if described.contains_key("statusCode") => {
+            build(described, JSON).unwrap_or_else(failed)
+        }
+        _ => raw(body),
     }
 }
 
-fn build(mut described: Map<String, Value>) -> Option<Response> {
+/// The head of a response that is described apart from its body; nothing where that is no description.
+pub fn described(description: &[u8]) -> Option<Response> {
+    let Ok(Value::Object(mut described)) = serde_json::from_slice(description) else { return None };
+    described.remove("body");
+    described.entry("statusCode").or_insert_with(|| 200.into());
+    build(described, BYTES)
+}
+
+/// A function's answer as it is.
+pub fn raw(body: Bytes) -> Response {
+    answer::json_text(StatusCode::OK, body)
+}
+
+fn build(mut described: Map<String, Value>, content_type: HeaderValue) -> Option<Response> {
     let status = match described.remove("statusCode")? {
         Value::String(digits) => digits.parse().ok()?,
         number => u16::try_from(number.as_u64()?).ok()?,
@@ -50,8 +69,7 @@ fn build(mut described: Map<String, Value>) -> Option<Response> {
             response.headers_mut().append(SET_COOKIE, HeaderValue::try_from(text(cookie)).ok()?);
         }
     }
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().entry(CONTENT_TYPE).or_insert(json);
+    response.headers_mut().entry(CONTENT_TYPE).or_insert(content_type);
     Some(response)
 }
 

@@ -32,8 +32,10 @@ pub struct DispatchConfig {
     pub stems: u32,
     /// Bytes of an event.
     pub payload_max: usize,
-    /// Bytes of an answer.
+    /// Bytes of an answer that is wanted whole.
     pub response_max: usize,
+    /// Bytes of an answer that is read in parts.
+    pub stream_max: usize,
     /// MiB that one invocation may print.
     pub log_max_mib: u64,
     /// Seconds for loading a function, where its own timeout is not longer.
@@ -56,6 +58,7 @@ impl Default for DispatchConfig {
             stems: 64,
             payload_max: 6 << 20,
             response_max: (6 << 20) + 100,
+            stream_max: 200 << 20,
             log_max_mib: 64,
             init_timeout_s: 10,
             worker_wait_s: 5,

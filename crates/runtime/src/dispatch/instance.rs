@@ -7,7 +7,7 @@ use super::journal::{Journal, TooMuch};
 use super::link::{Link, Said};
 use super::shared::{Departure, Shared, Verdict};
 use bytes::Bytes;
-use cfork::invocation::{self, Served, Started};
+use cfork::invocation::{self, CONTENT_TYPE_MAX, PART_MAX, Served, Started};
 use interconnect::channel::{Channel, Message, SendError};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -50,6 +50,13 @@ pub(super) enum Event {
         failed: bool,
         served: Served,
     },
+    /// It answers in parts, and this is the first.
+    Opened {
+        content_type: String,
+        part: Bytes,
+    },
+    /// Another part.
+    Part(Bytes),
     /// It has answered with more bytes than it may.
     TooLarge,
     /// It says what makes no sense: it must not be trusted with another request.
@@ -82,6 +89,10 @@ pub(super) struct Instance {
     clock: Arc<Clock>,
     wire: AsyncFd<Wire>,
     ready: bool,
+    /// Whether it answers in parts.
+    open: bool,
+    /// Whether it is to be told that there is room for more parts.
+    owes_room: bool,
     response_max: usize,
     /// Messages received, and times that it has rung for them.
     messages: u64,
@@ -100,6 +111,8 @@ impl Instance {
             clock: parts.clock,
             wire: super::watch(Wire(parts.channel))?,
             ready: false,
+            open: false,
+            owes_room: false,
             response_max: parts.response_max,
             messages: 0,
             rings: 0,
@@ -108,6 +121,7 @@ impl Instance {
 
     /// Writes a request into the channel.
     pub fn send(&mut self, head: &[u8], event: &[u8]) -> Result<(), SendError> {
+        self.open = false;
         self.wire.get_mut().0.sender.send(invocation::INVOKE, head, event)
     }
 
@@ -154,6 +168,16 @@ impl Instance {
         std::future::poll_fn(|cx| self.poll(cx)).await
     }
 
+    /// What ends the invocation while a part of its answer waits for its reader. Whatever else the instance says, its end
+    /// too, is heard afterwards.
+    pub async fn interrupted(&mut self) -> Event {
+        let interrupted = |cx: &mut Context<'_>| match self.shared.poll(cx) {
+            Some(Verdict::TimedOut) => Poll::Ready(Event::TimedOut),
+            Some(Verdict::Departed(_)) | None => self.journal.poll(cx).map(|TooMuch| Event::LogLimit),
+        };
+        std::future::poll_fn(interrupted).await
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let departure = match self.shared.poll(cx) {
             // An answer may lie in the ring all the same, of one that cannot ring any more: it is late.
@@ -164,6 +188,9 @@ impl Instance {
         loop {
             if let Some(event) = self.hear() {
                 return Poll::Ready(event);
+            }
+            if std::mem::take(&mut self.owes_room) && self.wire.get_mut().0.sender.nudge(invocation::ROOM).is_err() {
+                return Poll::Ready(Event::Broken);
             }
             // Asked for first and answered now: what it wrote before it ended is in the ring by then, and counts.
             if let Some(departure) = departure {
@@ -188,14 +215,17 @@ impl Instance {
             Err(_) => return Some(Event::Broken),
         };
         self.messages += 1;
-        let (event, started) = understand(&message, self.ready, self.response_max);
+        let (event, started) = understand(&message, self.ready, self.open, self.response_max);
         self.started = started.unwrap_or(self.started);
         self.ready |= matches!(event, Event::Ready);
+        self.owes_room |= matches!(event, Event::Opened { .. } | Event::Part(_));
+        self.open = matches!(event, Event::Opened { .. } | Event::Part(_));
         Some(event)
     }
 }
 
-fn understand(message: &Message<'_>, ready: bool, body_max: usize) -> (Event, Option<Started>) {
+fn understand(message: &Message<'_>, ready: bool, open: bool, body_max: usize) -> (Event, Option<Started>) {
+    let is_part = message.body_len() <= PART_MAX && message.head().len() <= CONTENT_TYPE_MAX;
     let body = || Bytes::from(message.body());
     let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(REASON_MAX)]).into_owned();
     match message.kind() {
@@ -204,6 +234,11 @@ fn understand(message: &Message<'_>, ready: bool, body_max: usize) -> (Event, Op
         invocation::NOT_ENTERED if !ready => {
             (Event::NotEntered { step: text(message.head()), error: text(&message.body()) }, None)
         }
+        invocation::OPEN if ready && !open && is_part => {
+            let content_type = String::from_utf8_lossy(message.head()).into_owned();
+            (Event::Opened { content_type, part: body() }, None)
+        }
+        invocation::PART if open && is_part => (Event::Part(body()), None),
         invocation::REPLY | invocation::FAILED if ready && message.body_len() > body_max => (Event::TooLarge, None),
         kind @ (invocation::REPLY | invocation::FAILED) if ready => {
             let served = Served::decode(message.head());

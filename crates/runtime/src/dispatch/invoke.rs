@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::instance::{Event, Instance};
 use super::lines::{self, Figures};
 use super::node::Step;
+use super::reception::Reception;
 use super::shared::Departure;
 use super::start::FirstRequest;
 use super::ticket::{Admission, Grant, Lease, Ticket};
@@ -33,6 +34,7 @@ struct Course {
     node: Arc<Dispatcher>,
     function: Arc<Function>,
     call: Call,
+    reception: Reception,
     admission: Admission,
     spans: Spans,
     /// Whether the log says that it has begun.
@@ -62,11 +64,16 @@ struct Answer {
 }
 
 /// Runs a function once.
-pub(super) async fn run(node: Arc<Dispatcher>, function: Arc<Function>, call: Call) -> Result<Outcome, InvokeError> {
+pub(super) async fn run(
+    node: Arc<Dispatcher>,
+    function: Arc<Function>,
+    call: Call,
+    reception: Reception,
+) -> Result<Outcome, InvokeError> {
     let accepted = if call.accepted > 0 { call.accepted } else { os::monotonic_ns() };
     let (admission, mut step) = node.admit(&function, &call)?;
     let spans = Spans { accepted, ..Spans::default() };
-    let mut course = Course { node, function, call, admission, spans, announced: false, last: false };
+    let mut course = Course { node, function, call, reception, admission, spans, announced: false, last: false };
     loop {
         match course.attempt(step).await {
             Attempt::Done(result) => {
@@ -126,7 +133,7 @@ impl Course {
             return self.conclude(lease, false, answer).await;
         }
         instance.set_deadline(begun + answer.limit.as_nanos() as u64);
-        let event = instance.next().await;
+        let event = self.hear_out(instance).await;
         self.settle(lease, event, answer).await
     }
 
@@ -163,8 +170,33 @@ impl Course {
         answer.init = Some(Duration::from_nanos(answer.begun - decided));
         answer.limit = self.timeout();
         instance.set_deadline(answer.begun + answer.limit.as_nanos() as u64);
-        let event = instance.next().await;
+        let event = self.hear_out(instance).await;
         self.settle(lease, event, answer).await
+    }
+
+    /// What the instance comes to say at last, once all parts of its answer are where they are wanted.
+    async fn hear_out(&mut self, instance: &mut Instance) -> Event {
+        loop {
+            let (part, last) = match instance.next().await {
+                Event::Opened { content_type, part } => {
+                    self.reception.open(content_type);
+                    (part, None)
+                }
+                Event::Part(part) => (part, None),
+                Event::Replied { body, failed: false, served } if self.reception.is_open() => {
+                    (body, Some(Event::Replied { body: Bytes::new(), failed: false, served }))
+                }
+                event => return event,
+            };
+            let interrupted = tokio::select! {
+                biased;
+                () = self.reception.take(part) => None,
+                event = instance.interrupted() => Some(event),
+            };
+            if let Some(event) = interrupted.or(last) {
+                return event;
+            }
+        }
     }
 
     fn timeout(&self) -> Duration {
@@ -196,13 +228,12 @@ impl Course {
     async fn settle(&mut self, lease: Lease, event: Event, mut answer: Answer) -> Attempt {
         let instance = &lease.instance;
         let may_repeat = !std::mem::replace(&mut self.last, true);
-        let untouched = may_repeat && !instance.has_taken_request();
+        let untouched = may_repeat && !self.reception.is_open() && !instance.has_taken_request();
         let id = &self.call.request_id;
         let (body, sound) = match event {
             Event::Replied { body, failed, served } => {
                 (self.spans.begun, self.spans.ended) = (served.begun, served.ended);
-                let told = |body| Failure::told(super::counters::Fault::Unhandled, body);
-                (if failed { Err(told(body)) } else { Ok(body) }, true)
+                (self.replied(body, failed), true)
             }
             Event::TooLarge => (Err(Failure::response_too_large(self.node.config.response_max)), true),
             Event::InitFailed(body) => (Err(Failure::told(super::counters::Fault::Init, body)), false),
@@ -221,10 +252,22 @@ impl Course {
                 let reason = format!("it could not {step}: {error}");
                 return Attempt::Done(Err(PlatformError::NotStarted { reason }.into()));
             }
-            Event::Ready | Event::Broken => (Err(Failure::broken(id)), false),
+            Event::Ready | Event::Opened { .. } | Event::Part(_) | Event::Broken => (Err(Failure::broken(id)), false),
         };
         answer.body = body;
         self.conclude(lease, sound, answer).await
+    }
+
+    /// What its own word for its answer is worth.
+    fn replied(&mut self, body: Bytes, failed: bool) -> Result<Bytes, Failure> {
+        if failed {
+            return Err(Failure::told(super::counters::Fault::Unhandled, body));
+        }
+        match self.reception.excess() {
+            Some(limit) => Err(Failure::response_too_large(limit)),
+            None if self.reception.is_open() => Ok(self.reception.collected()),
+            None => Ok(body),
+        }
     }
 
     /// Reports, bills, and lets go of the instance, which may serve others if it is `sound`.

@@ -23,11 +23,14 @@
 //! | `flood` | prints until it is ended |
 //! | `big N` | answers N bytes |
 //! | `twice` | answers twice |
+//! | `parts N` | answers in N parts of 5,000 bytes, waiting for room, and `end` |
+//! | `parts-fail N`, `parts-exit N` | fails with `{}`, or exits, in place of the end |
+//! | `opens-twice` | begins its answer once more |
 //! | `break` | destroys its ring |
 
 use cfork::invocation::{self, Started};
 use cfork::{Instance, Request};
-use interconnect::channel::Channel;
+use interconnect::channel::{Channel, SendError};
 use interconnect::layout;
 use runtime::dispatch::Dispatcher;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -382,6 +385,11 @@ impl Life<'_> {
                 rustix::io::pwrite(&self.region, &u32::MAX.to_ne_bytes(), layout::UP_PRODUCER as u64).unwrap();
                 interconnect::doorbell::ring(&self.up);
             }
+            "parts" | "parts-fail" | "parts-exit" => return self.answer_in_parts(word, number),
+            "opens-twice" => {
+                self.instance.open("text/plain", b"one").unwrap();
+                self.instance.open("text/plain", b"two").unwrap();
+            }
             _ => panic!("nobody knows how to {event}"),
         }
         None
@@ -390,6 +398,35 @@ impl Life<'_> {
     /// Writes how the gateway sleeps in its stead: whether it is rung depends on it.
     fn pretend(&self, how: u32) {
         rustix::io::pwrite(&self.region, &how.to_ne_bytes(), layout::UP_CONSUMER as u64 + 4).unwrap();
+    }
+
+    fn answer_in_parts(&mut self, word: &str, count: usize) -> Option<End> {
+        let part = [b'p'; 5000];
+        for i in 0..count {
+            let sent = |instance: &mut Instance| match i {
+                0 => instance.open("text/plain", &part),
+                _ => instance.part(&part),
+            };
+            while let Err(error) = sent(&mut self.instance) {
+                assert_eq!(error, SendError::Busy);
+                if let Some(end) = self.sleep() {
+                    return Some(end);
+                }
+                self.instance.hear_of_room().unwrap();
+            }
+        }
+        while word != "parts-exit" && !self.instance.is_idle() {
+            if let Some(end) = self.sleep() {
+                return Some(end);
+            }
+            self.instance.hear_of_room().unwrap();
+        }
+        match word {
+            "parts" => self.instance.reply(b"end").unwrap(),
+            "parts-fail" => self.instance.fail(b"{}").unwrap(),
+            _ => return Some(End::Exit(3)),
+        }
+        None
     }
 
     /// Answers when it is released, or not at all when it is ended first.

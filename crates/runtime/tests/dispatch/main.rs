@@ -3,6 +3,7 @@
 mod fake;
 mod invocations;
 mod node;
+mod parts;
 mod scaling;
 mod stress;
 mod templates;

@@ -43,6 +43,7 @@ pub const SCRIPTS: &[RuntimeFile] = &[
     script!("node/runtime", "node", "lichen_instance.cjs"),
     script!("node/runtime", "node", "lichen_logging.cjs"),
     script!("node/runtime", "node", "lichen_rehearsal.cjs"),
+    script!("node/runtime", "node", "lichen_stream.cjs"),
     script!("node/runtime", "node", "lichen_template.cjs"),
     script!("node/runtime", "node", "template.cjs"),
 ];

@@ -1,0 +1,202 @@
+//! What `Invoke` and `InvokeWithResponseStream` have in common: how a caller wants to be answered, whose function is meant,
+//! and the call itself.
+
+use super::fault::Fault;
+use super::{constraint, name};
+use crate::gateway::Gateway;
+use crate::http::{BodyError, Response, request_id};
+use crate::route::Exchange;
+use api::lambda::LATEST;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use hyper::header::{HeaderName, HeaderValue};
+use runtime::dispatch::Call;
+use runtime::registry::Entry;
+use serde::de::IgnoredAny;
+use std::sync::Arc;
+
+/// Events from this length on are parsed where nobody else waits.
+const LONG: usize = 256 * 1024;
+const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
+const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+const CLIENT_CONTEXT: &str = "Client context must be a valid Base64-encoded JSON object.";
+
+/// How a caller wants to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    RequestResponse,
+    Event,
+    DryRun,
+}
+
+/// What an operation that invokes can be asked for, as its errors list it.
+pub type Kinds = &'static [(&'static str, Kind)];
+
+/// An invocation that was asked for.
+pub struct Asked {
+    pub entry: Arc<Entry>,
+    pub call: Call,
+    trace: Option<HeaderValue>,
+}
+
+/// What a request's headers say beside the function.
+pub struct Manner {
+    pub kind: Kind,
+    pub log_tail: bool,
+    pub client_context: String,
+}
+
+impl Manner {
+    pub fn of(exchange: &Exchange, kinds: Kinds) -> Result<Self, Fault> {
+        let kind = kind(exchange, kinds)?;
+        Ok(Self { kind, log_tail: log_tail(exchange)?, client_context: client_context(exchange)? })
+    }
+}
+
+impl Asked {
+    /// Reads the rest of the request: whose function is meant, and with which event.
+    pub async fn read(exchange: &mut Exchange, manner: Manner) -> Result<Self, Fault> {
+        let (entry, invoked_arn) = {
+            let target = name::of_path(exchange)?;
+            // Without a qualifier it is the function's own, which dispatch knows.
+            let arn = target.qualifier.as_ref().map(|_| target.arn());
+            (target.choose(&exchange.gateway)?, arn.unwrap_or_default())
+        };
+        let payload = payload(exchange).await?;
+        let trace_id = trace_id(exchange);
+        let trace = HeaderValue::from_str(&trace_id).ok();
+        let call = Call {
+            payload,
+            invoked_arn,
+            client_context: manner.client_context,
+            trace_id,
+            log_tail: manner.log_tail,
+            tenant_id: exchange.header("x-amz-tenant-id").unwrap_or_default().to_owned(),
+            accepted: exchange.accepted,
+            request_id: std::mem::take(&mut exchange.id),
+            ..Call::default()
+        };
+        Ok(Self { entry, call, trace })
+    }
+
+    /// Splits off what the answer says of the request: the version that answers, and the trace.
+    pub fn parts(self) -> (Arc<Entry>, Call, Told) {
+        let version = self.entry.version_name();
+        let version = match version {
+            LATEST => Some(HeaderValue::from_static(LATEST)),
+            version => HeaderValue::from_str(version).ok(),
+        };
+        (self.entry, self.call, Told { version, trace: self.trace })
+    }
+}
+
+/// What every answer to an invocation says.
+pub struct Told {
+    version: Option<HeaderValue>,
+    trace: Option<HeaderValue>,
+}
+
+impl Told {
+    pub fn tell(self, response: &mut Response) {
+        let headers = response.headers_mut();
+        headers.extend(self.version.map(|version| (EXECUTED_VERSION, version)));
+        headers.extend(self.trace.map(|trace| (TRACE_ID, trace)));
+    }
+}
+
+fn kind(exchange: &Exchange, kinds: Kinds) -> Result<Kind, Fault> {
+    let Some(asked) = exchange.header("x-amz-invocation-type") else { return Ok(Kind::RequestResponse) };
+    let found = kinds.iter().find(|(word, _)| *word == asked);
+    found.map(|(_, kind)| *kind).ok_or_else(|| {
+        let words: Vec<&str> = kinds.iter().map(|(word, _)| *word).collect();
+        let rule = format!("Member must satisfy enum value set: [{}]", words.join(", "));
+        constraint::violation("invocationType", asked, &rule)
+    })
+}
+
+fn log_tail(exchange: &Exchange) -> Result<bool, Fault> {
+    match exchange.header("x-amz-log-type") {
+        None | Some("None") => Ok(false),
+        Some("Tail") => Ok(true),
+        Some(other) => Err(constraint::violation("logType", other, "Member must satisfy enum value set: [None, Tail]")),
+    }
+}
+
+fn client_context(exchange: &Exchange) -> Result<String, Fault> {
+    let Some(text) = exchange.header("x-amz-client-context").filter(|text| !text.is_empty()) else {
+        return Ok(String::new());
+    };
+    let context = BASE64.decode(text).ok().and_then(|json| String::from_utf8(json).ok());
+    let context = context.filter(|json| serde_json::from_str::<serde_json::Map<_, _>>(json).is_ok());
+    context.ok_or_else(|| Fault::invalid_content(CLIENT_CONTEXT))
+}
+
+/// The caller's trace, or a new one.
+pub fn trace_id(exchange: &Exchange) -> String {
+    match exchange.header("x-amzn-trace-id") {
+        Some(trace) => trace.to_owned(),
+        None => request_id::trace_id(api::time::now_ms() / 1000),
+    }
+}
+
+/// The event: whole, within the limit, and JSON.
+pub async fn payload(exchange: &mut Exchange) -> Result<Bytes, Fault> {
+    let gateway = &exchange.gateway;
+    let limit = gateway.config.dispatch.payload_max;
+    let Some(body) = exchange.body.take() else { return Ok(Bytes::from_static(b"{}")) };
+    let payload = gateway.bodies.read(body, limit, 1).await.map_err(|error| match error {
+        BodyError::TooLong { limit } => {
+            Fault::too_large(format!("Request must be smaller than {limit} bytes for the InvokeFunction operation"))
+        }
+        error => error.into(),
+    })?;
+    if payload.is_empty() {
+        return Ok(Bytes::from_static(b"{}"));
+    }
+    if payload.len() < LONG {
+        check_json(&payload)?;
+        return Ok(payload);
+    }
+    let checked = payload.clone();
+    gateway.blocking(move |_: &Gateway| check_json(&checked)).await??;
+    Ok(payload)
+}
+
+fn check_json(payload: &[u8]) -> Result<(), Fault> {
+    let refuse = |why: &dyn std::fmt::Display| {
+        let message = format!("Could not parse request body into json: Could not parse payload into json: {why}");
+        Err(Fault::invalid_content(message))
+    };
+    // The parser skips over texts without looking whether they are any.
+    let text = match std::str::from_utf8(payload) {
+        Ok(text) => text,
+        Err(error) => {
+            let at = error.valid_up_to();
+            return refuse(&format_args!("Invalid UTF-8 start byte 0x{:x} at byte {at}", payload[at]));
+        }
+    };
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => Ok(()),
+        Err(error) => refuse(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_must_be_json() {
+        for event in ["{}", "null", "\"ä\"", " [1, 2.5e3, {\"a\": \"\\u00e4\"}] ", "1"] {
+            assert_eq!(check_json(event.as_bytes()), Ok(()), "{event}");
+        }
+        for event in [&b"{"[..], b"{} {}", b"{'a': 1}", b"\"\xff\"", b"nul", b"\x99"] {
+            let message = check_json(event).unwrap_err().message().to_owned();
+            assert!(message.starts_with("Could not parse request body into json: Could not parse payload into json: "));
+        }
+        assert!(check_json(b"\x87").unwrap_err().message().contains("Invalid UTF-8 start byte 0x87"));
+        // Nested as deeply as a body is long: the check must not need a stack for it.
+        assert!(check_json("[".repeat(6 << 20).as_bytes()).is_err());
+    }
+}
