@@ -18,8 +18,8 @@ use std::task::{Context, Poll, ready};
 
 const DESCRIBED: &str = "application/vnd.awslambda.http-integration-response";
 const DELIMITER: [u8; 8] = [0; 8];
-/// Bytes of what describes a response.
-const DESCRIPTION_MAX: usize = 64 * 1024;
+/// Bytes of what describes a response: about what clients bear of a response's head.
+const DESCRIPTION_MAX: usize = 48 * 1024;
 
 /// The response whose body these parts are.
 pub(super) async fn respond(mut parts: Parts) -> Response {
@@ -48,7 +48,8 @@ async fn split(parts: &mut Parts) -> Option<(Bytes, Bytes)> {
         read.extend_from_slice(&part);
         if let Some(at) = read[from..].windows(DELIMITER.len()).position(|window| window == DELIMITER) {
             let description = read.split_to(from + at).freeze();
-            return Some((description, read.split_off(DELIMITER.len()).freeze()));
+            let first = read.split_off(DELIMITER.len()).freeze();
+            return (description.len() <= DESCRIPTION_MAX).then_some((description, first));
         }
         if read.len() > DESCRIPTION_MAX {
             return None;
