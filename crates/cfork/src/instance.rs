@@ -17,6 +17,15 @@ pub struct Instance {
     begun: u64,
 }
 
+/// What the gateway has to say.
+pub enum Heard<'a> {
+    Invoke(Request<'a>),
+    /// There is room for parts of an answer.
+    Room,
+    /// The instance is about to be ended, for this reason.
+    Farewell(String),
+}
+
 /// An invocation to serve.
 pub struct Request<'a> {
     message: Message<'a>,
@@ -34,6 +43,12 @@ impl Instance {
         self.channel.sender.send(invocation::READY, &self.started.encode(), &[])
     }
 
+    /// As [`Instance::ready`]; the gateway then says farewell, and waits a while, before it ends the instance.
+    pub fn ready_with_farewell(&mut self) -> Result<(), SendError> {
+        self.started.loaded = os::monotonic_ns();
+        self.channel.sender.send(invocation::READY, &self.started.encode(), invocation::WITH_FAREWELL)
+    }
+
     /// Tells that the function cannot be loaded: `error` is Lambda's error object.
     pub fn init_failed(&mut self, error: &[u8]) -> Result<(), SendError> {
         self.started.loaded = os::monotonic_ns();
@@ -44,6 +59,17 @@ impl Instance {
     pub fn poll(&mut self) -> Result<Option<Request<'_>>, ReceiveError> {
         // What comes late of room for an earlier answer's parts is of no use any more.
         Ok(self.channel.receiver.receive_only(invocation::INVOKE)?.map(|message| Request { message }))
+    }
+
+    /// Whatever the gateway has to say; nothing where it says nothing, or what is not known. Never blocks.
+    pub fn hear(&mut self) -> Result<Option<Heard<'_>>, ReceiveError> {
+        let message = self.channel.receiver.receive()?;
+        Ok(message.and_then(|message| match message.kind() {
+            invocation::INVOKE => Some(Heard::Invoke(Request { message })),
+            invocation::ROOM => Some(Heard::Room),
+            invocation::FAREWELL => Some(Heard::Farewell(String::from_utf8_lossy(message.head()).into_owned())),
+            _ => None,
+        }))
     }
 
     /// Sleeps until there may be an invocation, after looking for one during `spin`. Call [`Instance::poll`] before and

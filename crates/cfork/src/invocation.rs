@@ -3,7 +3,7 @@
 //! | direction | kind | head | body |
 //! |---|---|---|---|
 //! | down | [`INVOKE`] | [`Invocation`] | the event |
-//! | up | [`READY`] | [`Started`] | empty |
+//! | up | [`READY`] | [`Started`] | empty, or [`WITH_FAREWELL`] |
 //! | up | [`REPLY`] | [`Served`] | the answer |
 //! | up | [`FAILED`] | [`Served`] | Lambda's error object: the function raised |
 //! | up | [`INIT_FAILED`] | [`Started`] | Lambda's error object: the function could not be loaded |
@@ -11,6 +11,7 @@
 //! | up | [`OPEN`] | content type (UTF-8) | the first part of an answer that comes in parts; may be empty |
 //! | up | [`PART`] | empty | its next part, up to [`PART_MAX`] bytes, as the first |
 //! | down | [`ROOM`] | empty | empty: every part that was sent has been taken |
+//! | down | [`FAREWELL`] | reason (UTF-8) | empty: the instance is about to be ended, and may prepare for it |
 //!
 //! An instance is sent one invocation at a time. It sends `READY` or `INIT_FAILED` once, before its first answer.
 //!
@@ -38,6 +39,12 @@ pub const OPEN: u32 = 7;
 pub const PART: u32 = 8;
 /// Down: the parts have been taken.
 pub const ROOM: u32 = 9;
+
+/// Down: the end is near. For those who have asked for it only.
+pub const FAREWELL: u32 = 10;
+
+/// By which an instance asks for a [`FAREWELL`].
+pub const WITH_FAREWELL: &[u8] = &[1];
 
 /// Bytes of a part of an answer. The channel's pages for as many stay with it.
 pub const PART_MAX: usize = 64 * 1024;

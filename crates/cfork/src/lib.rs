@@ -25,4 +25,4 @@ pub mod memory;
 pub mod protocol;
 
 pub use forkpoint::{Child, ForkPoint};
-pub use instance::{Instance, Request};
+pub use instance::{Heard, Instance, Request};

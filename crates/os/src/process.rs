@@ -71,6 +71,16 @@ pub fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// Ends the calling process by this signal, whatever it has set up for it; with a status that tells of it where that fails.
+pub fn end_by(signal: i32) -> ! {
+    // SAFETY: integers only: the default disposition installs no code.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        libc::kill(libc::getpid(), signal);
+    }
+    exit_now(128 + signal)
+}
+
 /// Real, effective and saved user and group ids of the calling thread.
 pub fn become_ids(uid: u32, gid: u32) -> io::Result<()> {
     // The raw calls: the C library's would try to do it for threads that a fork has not copied.

@@ -82,6 +82,7 @@ pub fn template_mib(kind: Kind) -> u64 {
     match kind {
         Kind::Python => 32,
         Kind::Node => 64,
+        Kind::Provided => 2,
     }
 }
 
@@ -90,6 +91,8 @@ pub fn stem_mib(kind: Kind) -> u64 {
     match kind {
         Kind::Python => 4,
         Kind::Node => 12,
+        // The function's runtime is a program of its own, and shares nothing.
+        Kind::Provided => 24,
     }
 }
 

@@ -11,6 +11,8 @@ pub enum Kind {
     Python,
     /// A JavaScript handler on the forkable Node.js runtime.
     Node,
+    /// Programs that speak AWS's Runtime API, on the native runtime.
+    Provided,
 }
 
 /// Which network an instance sees.

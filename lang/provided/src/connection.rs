@@ -1,16 +1,19 @@
 //! One client's connection: what it sends becomes requests, one after the other, and answers become bytes.
 //!
 //! ```text
-//!   Head ──► Asked ──► Body ──► Given ──► Head …        Given: somebody owes it an answer
-//!              ╰─ refuse ─► Waste ─► Head …             Waste: the rest of a body that nobody wants
+//!   Head ──► (asked) ─┬─ accept ───────► Body ──► Given ──► Head …     Given: somebody owes it an answer
+//!                     ├─ accept_parts ─► Parts ─► Given ──► Head …
+//!                     ╰─ refuse ───────► Waste ───────────► Head …     Waste: a body that nobody wants
 //! ```
 //!
 //! It decides nothing: whether a body is wanted, and how long it may be, is told by whoever knows what it is for.
 
 use crate::http::{self, Body, CONTINUE, HEAD_MAX, Head, Malformed, Response};
+use cfork::invocation::PART_MAX;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 
 /// Bytes taken from the socket at a time, and for one connection before it is another's turn.
 const PIECE: usize = 16 * 1024;
@@ -20,8 +23,8 @@ const KEPT: usize = 2 * HEAD_MAX;
 
 enum Stage {
     Head,
-    Asked(Head, Body),
     Body { head: Head, body: Body, received: Vec<u8>, limit: usize },
+    Parts { body: Body, received: Vec<u8>, complete: bool },
     Waste { body: Body, then: Response },
     Given,
     Over,
@@ -31,12 +34,16 @@ enum Stage {
 pub enum Step {
     /// Nothing more, until more is received or answered.
     Starved,
-    /// A request's head: [`Connection::accept`] or [`Connection::refuse`] comes next.
+    /// A request's head: [`Connection::accept`], [`Connection::accept_parts`] or [`Connection::refuse`] comes next.
     Asked(Head, Body),
     /// A whole request: [`Connection::answer`] comes next, some time.
-    Request(Head, Body, Vec<u8>),
+    Request(Head, Vec<u8>),
+    /// More of a body that comes in parts lies in [`Connection::parts`].
+    More,
+    /// A body that came in parts is complete, and all of it was taken: [`Connection::answer`] comes next.
+    PartsEnded(Body),
     /// The body is longer than its limit: [`Connection::refuse`] comes next.
-    TooLong(Head, Body),
+    TooLong(Body),
 }
 
 /// How a socket was found.
@@ -53,27 +60,28 @@ pub struct Connection {
     keeps_alive: bool,
     output: Vec<u8>,
     /// What follows `output`.
-    tail: Vec<u8>,
+    tail: Rc<Vec<u8>>,
     sent: usize,
-    /// When it last began something: the larger, the later.
-    pub turn: u64,
+    /// Whether it has ever been answered.
+    is_known: bool,
 }
 
 impl Connection {
     pub fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        let (input, output, tail) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { stream, input, stage: Stage::Head, keeps_alive: true, output, tail, sent: 0, turn: 0 })
+        let (input, output, tail) = (Vec::new(), Vec::new(), Rc::default());
+        Ok(Self { stream, input, stage: Stage::Head, keeps_alive: true, output, tail, sent: 0, is_known: false })
     }
 
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
 
-    /// Whether it can be closed without anybody's losing something that had begun.
-    pub fn is_idle(&self) -> bool {
-        matches!(self.stage, Stage::Head | Stage::Waste { .. } | Stage::Over)
+    /// Whether it can be closed without anybody's losing something that had begun: those first that never said anything of
+    /// use. Nothing where it cannot.
+    pub fn worth(&self) -> Option<bool> {
+        matches!(self.stage, Stage::Head | Stage::Waste { .. } | Stage::Over).then_some(self.is_known)
     }
 
     /// Whether bytes wait to be sent.
@@ -81,11 +89,17 @@ impl Connection {
         self.sent < self.output.len() + self.tail.len()
     }
 
+    /// Whether there is room for more of what its client sends.
+    pub fn wants_input(&self) -> bool {
+        let parts = if let Stage::Parts { received, .. } = &self.stage { received.len() } else { 0 };
+        self.input.len() < KEPT && parts < PART_MAX
+    }
+
     /// Receives as much as is there, and not more than is of use.
     pub fn receive(&mut self) -> Found {
         let mut piece = [0; PIECE];
         let mut taken = 0;
-        while taken < TURN && self.input.len() < KEPT {
+        while taken < TURN && self.wants_input() {
             match self.stream.read(&mut piece) {
                 Ok(0) => return Found::Closed,
                 Ok(len) => {
@@ -105,7 +119,7 @@ impl Connection {
 
     /// Whether what was received is to be looked at before more is.
     fn is_receiving(&self) -> bool {
-        matches!(self.stage, Stage::Body { .. } | Stage::Waste { .. })
+        matches!(self.stage, Stage::Body { .. } | Stage::Parts { .. } | Stage::Waste { .. })
     }
 
     /// Goes on with what was received.
@@ -120,7 +134,6 @@ impl Connection {
                 self.keeps_alive = head.keeps_alive;
                 Ok(Step::Asked(head, body))
             }
-            Stage::Asked(head, body) => Ok(Step::Asked(head, body)),
             Stage::Body { head, mut body, mut received, limit } => {
                 let mut over = false;
                 let complete = body.feed(&mut self.input, |bytes| {
@@ -130,14 +143,26 @@ impl Connection {
                     }
                 })?;
                 if over {
-                    return Ok(Step::TooLong(head, body));
+                    return Ok(Step::TooLong(body));
                 }
                 if complete {
                     self.stage = Stage::Given;
-                    return Ok(Step::Request(head, body, received));
+                    return Ok(Step::Request(head, received));
                 }
                 self.stage = Stage::Body { head, body, received, limit };
                 Ok(Step::Starved)
+            }
+            Stage::Parts { mut body, mut received, mut complete } => {
+                if !complete && received.len() < PART_MAX {
+                    complete = body.feed(&mut self.input, |bytes| received.extend_from_slice(bytes))?;
+                }
+                if complete && received.is_empty() {
+                    self.stage = Stage::Given;
+                    return Ok(Step::PartsEnded(body));
+                }
+                let step = if received.is_empty() { Step::Starved } else { Step::More };
+                self.stage = Stage::Parts { body, received, complete };
+                Ok(step)
             }
             Stage::Waste { mut body, then } => {
                 if body.feed(&mut self.input, |_| ())? {
@@ -164,6 +189,19 @@ impl Connection {
         self.stage = Stage::Body { head, body, received, limit };
     }
 
+    /// Takes the body of the request whose head was just told in parts.
+    pub fn accept_parts(&mut self, head: &Head, body: Body) {
+        if head.asks_first {
+            self.output.extend_from_slice(CONTINUE);
+        }
+        self.stage = Stage::Parts { body, received: Vec::new(), complete: false };
+    }
+
+    /// What was received of a body that comes in parts: whoever passes it on takes it out of here.
+    pub fn parts(&mut self) -> Option<&mut Vec<u8>> {
+        if let Stage::Parts { received, .. } = &mut self.stage { Some(received) } else { None }
+    }
+
     /// Lets the rest of the request pass, and answers it then.
     pub fn refuse(&mut self, body: Body, then: Response) {
         self.stage = Stage::Waste { body, then };
@@ -173,6 +211,7 @@ impl Connection {
     pub fn answer(&mut self, response: Response) {
         self.output.extend(response.head(self.keeps_alive));
         self.tail = response.body;
+        self.is_known |= response.status < 400;
         self.stage = if self.keeps_alive { Stage::Head } else { Stage::Over };
     }
 
@@ -198,7 +237,7 @@ impl Connection {
             }
         }
         self.output.clear();
-        self.tail = Vec::new();
+        self.tail = Rc::default();
         self.sent = 0;
         if matches!(self.stage, Stage::Over) { Found::Closed } else { Found::Open }
     }

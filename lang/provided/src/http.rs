@@ -3,6 +3,7 @@
 //! Whoever sends these bytes runs the function's code: every length is bounded, and what is ambiguous is refused.
 
 use std::fmt::Write;
+use std::rc::Rc;
 
 /// Bytes of a request's head, and of what follows a chunked body.
 pub const HEAD_MAX: usize = 16 * 1024;
@@ -78,9 +79,7 @@ fn framing(headers: &[(String, String)]) -> Result<Framing, Malformed> {
         (Some(len), None) if lengths.next().is_none() && len.bytes().all(|byte| byte.is_ascii_digit()) => {
             len.parse().map(Framing::Length).map_err(|_| Malformed)
         }
-        (None, Some(coding)) if codings.next().is_none() && coding.eq_ignore_ascii_case("chunked") => {
-            Ok(Framing::Size)
-        }
+        (None, Some(coding)) if codings.next().is_none() && coding.eq_ignore_ascii_case("chunked") => Ok(Framing::Size),
         _ => Err(Malformed),
     }
 }
@@ -194,18 +193,20 @@ impl Body {
 pub struct Response {
     pub status: u16,
     pub headers: Vec<(&'static str, String)>,
-    pub body: Vec<u8>,
+    /// Shared, as an event may be sent more than once.
+    pub body: Rc<Vec<u8>>,
 }
 
 impl Response {
     /// With a body of JSON.
     pub fn json(status: u16, body: Vec<u8>) -> Self {
-        Self { status, headers: vec![("Content-Type", "application/json".to_owned())], body }
+        Self { status, headers: vec![("Content-Type", "application/json".to_owned())], body: Rc::new(body) }
     }
 
     /// With a body of text.
     pub fn text(status: u16, text: &str) -> Self {
-        Self { status, headers: vec![("Content-Type", "text/plain; charset=utf-8".to_owned())], body: text.into() }
+        let headers = vec![("Content-Type", "text/plain; charset=utf-8".to_owned())];
+        Self { status, headers, body: Rc::new(text.into()) }
     }
 
     /// With one header more, unless its value is empty. A value that came from outside cannot begin another line.
@@ -273,7 +274,8 @@ mod tests {
     #[test]
     fn a_request_may_come_in_any_pieces() {
         let whole = "POST /a?b=c HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbodyGET";
-        let chunked = "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nbod\r\n1\r\ny\r\n0\r\nT: end\r\n\r\n";
+        let chunked =
+            "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nbod\r\n1\r\ny\r\n0\r\nT: end\r\n\r\n";
         for size in [1, 2, 7, 1000] {
             let (path, body, trailer, _) = receive(whole, size).unwrap();
             assert_eq!((path.as_str(), body.as_str(), trailer), ("/a", "body", None));
@@ -297,7 +299,8 @@ mod tests {
         }
         assert!(head(b"\x16\x03\x01\x02\x00 TLS").is_err());
         assert!(head(format!("GET /{} HTTP/1.1\r\n", "a".repeat(HEAD_MAX)).as_bytes()).is_err());
-        let chunks = |rest: &str| receive(&format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{rest}"), 9000);
+        let chunks =
+            |rest: &str| receive(&format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{rest}"), 9000);
         assert!(chunks("xyz\r\n").is_err());
         assert!(chunks("1\r\nabc\r\n").is_err());
         assert!(chunks(&format!("1;{}", "x".repeat(2 * HEAD_MAX))).is_err());

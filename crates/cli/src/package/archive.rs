@@ -73,7 +73,8 @@ pub fn read(zip: &[u8]) -> Result<Files, ReadError> {
             continue;
         }
         let name = entry.name()?.into_owned();
-        let worth_a_look = name.ends_with(".py") || name.ends_with("js") || name == "package.json";
+        let worth_a_look =
+            name.ends_with(".py") || name.ends_with("js") || ["package.json", "bootstrap"].contains(&name.as_str());
         let mut bytes = Vec::new();
         if worth_a_look && !name.starts_with("node_modules/") {
             entry.take(LOOK_MAX).read_to_end(&mut bytes).map_err(ZipError::from)?;

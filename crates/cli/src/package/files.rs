@@ -6,9 +6,12 @@ use anyhow::Context;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
+
+/// Bytes by which a program is known.
+const START: u64 = 64;
 
 /// Where a file's content is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +46,12 @@ impl Files {
         let name = name.ok_or_else(|| wrong(format!("{}: the file's name is not UTF-8", path.display())))?;
         let content = Content::File { path: path.to_owned(), executable: false };
         Ok(Self(BTreeMap::from([(name.to_owned(), content)])))
+    }
+
+    /// One program, as a function's own runtime.
+    pub fn of_program(path: &Path) -> Self {
+        let content = Content::File { path: path.to_owned(), executable: true };
+        Self(BTreeMap::from([(super::guess::BOOTSTRAP.to_owned(), content)]))
     }
 
     /// What `archive` has found.
@@ -95,6 +104,25 @@ impl Files {
             Some(Content::Bytes(bytes)) => Ok(Some(String::from_utf8_lossy(bytes))),
             Some(Content::Link { .. }) | None => Ok(None),
         }
+    }
+
+    /// Whether somebody may execute a file; nothing where that is not known, or there is none.
+    pub fn is_executable(&self, name: &str) -> Option<bool> {
+        match self.0.get(name)? {
+            Content::File { executable, .. } => Some(*executable),
+            Content::Bytes(_) | Content::Link { .. } => None,
+        }
+    }
+
+    /// The first bytes of a file; nothing where there is none.
+    pub fn start(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let mut start = Vec::new();
+        match self.0.get(name) {
+            Some(Content::File { path, .. }) => fs::File::open(path)?.take(START).read_to_end(&mut start)?,
+            Some(Content::Bytes(bytes)) => bytes.as_slice().take(START).read_to_end(&mut start)?,
+            Some(Content::Link { .. }) | None => return Ok(None),
+        };
+        Ok(Some(start))
     }
 
     fn walk(root: &Path, ignore: &Ignore) -> anyhow::Result<Self> {

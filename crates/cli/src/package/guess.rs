@@ -8,11 +8,16 @@ use std::fmt;
 use std::io;
 use thiserror::Error;
 
+/// What Lambda calls the program that is a function's own runtime.
+pub const BOOTSTRAP: &str = "bootstrap";
+
 /// A language that handlers are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
     Python,
     Node,
+    /// The function brings its own runtime: a program named `bootstrap`.
+    Provided,
 }
 
 impl Language {
@@ -20,6 +25,7 @@ impl Language {
         match self {
             Self::Python => &["py"],
             Self::Node => &["js", "mjs", "cjs"],
+            Self::Provided => &[],
         }
     }
 
@@ -28,6 +34,7 @@ impl Language {
         match self {
             Self::Python => &["app", "lambda_function", "main", "handler", "index", "function"],
             Self::Node => &["index", "app", "main", "handler", "function", "lambda"],
+            Self::Provided => &[],
         }
     }
 
@@ -36,6 +43,7 @@ impl Language {
         match self {
             Self::Python => &["handler", "lambda_handler", "main"],
             Self::Node => &["handler", "lambdaHandler", "main"],
+            Self::Provided => &[],
         }
     }
 }
@@ -45,6 +53,7 @@ impl fmt::Display for Language {
         f.write_str(match self {
             Self::Python => "Python",
             Self::Node => "Node.js",
+            Self::Provided => "its own runtime",
         })
     }
 }
@@ -61,8 +70,15 @@ pub struct Guess {
 /// Why nothing could be found.
 #[derive(Debug, Error)]
 pub enum GuessError {
-    #[error("there is neither a .py nor a .js, .mjs or .cjs file at the top of it: is it the function's folder?")]
+    #[error(
+        "there is neither a .py nor a .js, .mjs or .cjs file at the top of it, nor a program named bootstrap: is it the \
+         function's folder?"
+    )]
     NoCode,
+    #[error("its bootstrap is not executable: chmod +x bootstrap")]
+    NotExecutable,
+    #[error("its bootstrap is a program for {0}, and this machine is none")]
+    OtherMachine(&'static str),
     #[error("there are both Python and Node.js files: say --runtime python or --runtime node")]
     Ambiguous,
     #[error("--handler {handler} names the file {stem}, and there is no {candidates}")]
@@ -79,8 +95,15 @@ pub enum GuessError {
 pub fn guess(files: &Files, language: Option<Language>, handler: Option<&str>) -> Result<Guess, GuessError> {
     let found_language = match (language, handler) {
         (Some(language), _) => language,
+        (None, None) if files.has(BOOTSTRAP) => Language::Provided,
         (None, handler) => guess_language(files, handler)?,
     };
+    if found_language == Language::Provided {
+        check_bootstrap(files)?;
+        let remark = language.is_none().then(|| found_language.to_string());
+        let handler = handler.unwrap_or(BOOTSTRAP).to_owned();
+        return Ok(Guess { language: found_language, handler, remark });
+    }
     let found_handler = match handler {
         Some(handler) => checked(files, found_language, handler)?,
         None => guess_handler(files, found_language)?,
@@ -88,6 +111,26 @@ pub fn guess(files: &Files, language: Option<Language>, handler: Option<&str>) -
     let guessed = language.is_none() || handler.is_none();
     let remark = guessed.then(|| format!("{found_language}, handler {found_handler}"));
     Ok(Guess { language: found_language, handler: found_handler, remark })
+}
+
+/// A layer may bring the program: then the function has none.
+fn check_bootstrap(files: &Files) -> Result<(), GuessError> {
+    if files.is_executable(BOOTSTRAP) == Some(false) {
+        return Err(GuessError::NotExecutable);
+    }
+    let machine = files.start(BOOTSTRAP)?.as_deref().and_then(machine).filter(|name| *name != std::env::consts::ARCH);
+    machine.map_or(Ok(()), |machine| Err(GuessError::OtherMachine(machine)))
+}
+
+/// The kind of machine that a program is for, as Rust names it; nothing for scripts, and for what nobody has heard of.
+pub fn machine(start: &[u8]) -> Option<&'static str> {
+    let header = start.strip_prefix(b"\x7fELF")?;
+    match header.get(14..16)? {
+        [62, 0] => Some("x86_64"),
+        [183, 0] => Some("aarch64"),
+        [243, 0] => Some("riscv64"),
+        _ => None,
+    }
 }
 
 fn guess_language(files: &Files, handler: Option<&str>) -> Result<Language, GuessError> {
@@ -170,6 +213,7 @@ fn defines(text: &str, language: Language, name: &str) -> bool {
                 || line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with("= "))
         }
         Language::Node => exports(line, name),
+        Language::Provided => false,
     })
 }
 
@@ -243,6 +287,21 @@ mod tests {
         assert!(guess(&files, Some(Language::Python), Some("pkg.run")).is_ok());
         assert!(matches!(guess(&files, None, Some("nope.run")), Err(GuessError::NoSuchFile { .. })));
         assert!(matches!(guess(&files, None, Some("nope")), Err(GuessError::MalformedHandler(_))));
+    }
+
+    #[test]
+    fn a_bootstrap_is_a_runtime() {
+        let script = files(&[("bootstrap", "#!/bin/sh\n"), ("app.py", "def handler(e, c): pass")]);
+        let found = guess(&script, None, None).unwrap();
+        assert_eq!((found.language, found.handler.as_str()), (Language::Provided, "bootstrap"));
+        assert_eq!(guess(&script, None, Some("app.handler")).unwrap().language, Language::Python);
+        assert_eq!(guess(&script, Some(Language::Provided), Some("x.y")).unwrap().handler, "x.y");
+        let elf = |machine: u8| format!("\x7fELF{}{}\0", "\x01".repeat(14), char::from(machine));
+        let own = if cfg!(target_arch = "x86_64") { 62 } else { 0 };
+        assert!(guess(&files(&[("bootstrap", &elf(own))]), None, None).is_ok());
+        let riscv = [&b"\x7fELF"[..], &[1; 14], &[243, 0]].concat();
+        let riscv = Files::of_entries([("bootstrap".to_owned(), Content::Bytes(riscv))]);
+        assert!(matches!(guess(&riscv, None, None), Err(GuessError::OtherMachine("riscv64"))));
     }
 
     #[test]

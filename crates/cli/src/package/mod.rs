@@ -53,9 +53,11 @@ pub fn pack(path: &Path, wishes: &Wishes<'_>) -> anyhow::Result<Package> {
             "{}: WebAssembly functions are not supported yet: give a Python or Node.js function",
             path.display()
         ))),
-        _ => {
-            Err(wrong(format!("{} is neither a folder, nor a zip, nor a .py, .js, .mjs or .cjs file", path.display())))
-        }
+        _ if is_program(path) => pack_program(path, wishes),
+        _ => Err(wrong(format!(
+            "{} is neither a folder, nor a zip, nor a .py, .js, .mjs or .cjs file, nor a program",
+            path.display()
+        ))),
     }
 }
 
@@ -68,6 +70,18 @@ fn pack_folder(path: &Path, wishes: &Wishes<'_>) -> anyhow::Result<Package> {
 
 fn pack_file(path: &Path, wishes: &Wishes<'_>) -> anyhow::Result<Package> {
     let files = Files::of_file(path)?;
+    let guess = guess::guess(&files, wishes.language, wishes.handler).map_err(|e| named(path, &e))?;
+    finish(path, files, None, guess, wishes)
+}
+
+fn is_program(path: &Path) -> bool {
+    let start = Files::of_program(path).start(guess::BOOTSTRAP);
+    start.is_ok_and(|start| start.is_some_and(|start| start.starts_with(b"\x7fELF")))
+}
+
+/// A program is the function's own runtime.
+fn pack_program(path: &Path, wishes: &Wishes<'_>) -> anyhow::Result<Package> {
+    let files = Files::of_program(path);
     let guess = guess::guess(&files, wishes.language, wishes.handler).map_err(|e| named(path, &e))?;
     finish(path, files, None, guess, wishes)
 }

@@ -21,7 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// What a function is made of and how it is to run: for `deploy` and for `run`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Settings {
-    /// python, node, or a name of AWS's such as python3.11 [default: told from the files]
+    /// python, node, provided, or a name of AWS's such as python3.11 [default: told from the files]
     #[arg(long, value_parser = parse_runtime)]
     runtime: Option<Runtime>,
     /// The function to call: FILE.FUNCTION [default: told from the files]
@@ -49,7 +49,7 @@ pub struct Settings {
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A folder, a zip, or a .py, .js, .mjs or .cjs file
+    /// A folder, a zip, a .py, .js, .mjs or .cjs file, or a program that is its own runtime
     path: PathBuf,
     /// The function's name
     #[arg(long)]
@@ -206,6 +206,7 @@ fn usual_runtime(language: Language) -> &'static str {
     match language {
         Language::Python => "python3.11",
         Language::Node => "nodejs20.x",
+        Language::Provided => "provided.al2023",
     }
 }
 
@@ -218,13 +219,15 @@ fn parse_runtime(text: &str) -> Result<Runtime, String> {
         "node" | "nodejs" => named(Language::Node, usual_runtime(Language::Node)),
         _ if versioned("python3.") => named(Language::Python, text),
         _ if versioned("nodejs") => named(Language::Node, text),
-        "provided" | "wasm" | "native" | "opencl" | "rtl" | "cuda" => {
-            Err("functions of this kind are not supported yet: python and node are".to_owned())
+        "provided" => named(Language::Provided, usual_runtime(Language::Provided)),
+        "provided.al2" | "provided.al2023" => named(Language::Provided, text),
+        "wasm" | "native" | "opencl" | "rtl" | "cuda" => {
+            Err("functions of this kind are not supported yet: python, node and provided are".to_owned())
         }
-        _ => {
-            Err("there is python, node, and AWS's names for their versions, such as python3.11 and nodejs20.x"
-                .to_owned())
-        }
+        _ => Err(
+            "there is python, node, provided, and AWS's names for their versions, such as python3.11 and nodejs20.x"
+                .to_owned(),
+        ),
     }
 }
 

@@ -10,9 +10,9 @@ use serde_json::{Map, Value, json};
 
 /// Runtimes that this node runs, as they are listed to those who ask for another.
 const RUNTIMES: &str = "python3.9, python3.10, python3.11, python3.12, python3.13, python3.14, \
-    nodejs18.x, nodejs20.x, nodejs22.x, nodejs24.x";
+    nodejs18.x, nodejs20.x, nodejs22.x, nodejs24.x, provided, provided.al2, provided.al2023";
 /// Runtimes that Lambda has and this node has not.
-const OTHER_RUNTIMES: [&str; 6] = ["java", "dotnet", "ruby", "go", "provided", "custom"];
+const OTHER_RUNTIMES: [&str; 5] = ["java", "dotnet", "ruby", "go", "custom"];
 const ROLE: &str = "arn:(aws[a-zA-Z-]*)?:iam::\\d{12}:role/?[a-zA-Z_0-9+=,.@\\-_/]+";
 const LOG_GROUP: &str = "[\\.\\-_/#A-Za-z0-9]+";
 const VARIABLE: &str = "[a-zA-Z]([a-zA-Z0-9_])+";
@@ -128,7 +128,7 @@ fn check_runtime(runtime: &str) -> Result<(), Fault> {
         return Ok(());
     }
     if OTHER_RUNTIMES.iter().any(|other| runtime.starts_with(other)) {
-        let message = format!("This node does not run {runtime} yet. It runs python3.* and nodejs*.x.");
+        let message = format!("This node does not run {runtime} yet. It runs python3.*, nodejs*.x and provided*.");
         return Err(Fault::invalid_parameter(message));
     }
     Err(Fault::invalid_parameter(format!(

@@ -25,11 +25,12 @@ struct InstanceConfig<'a> {
     initialization_type: &'a str,
     runtime: &'a str,
     layers: bool,
+    response_max: usize,
     environment: &'a BTreeMap<String, String>,
 }
 
 /// The function's code and configuration.
-pub(super) fn code(function: &Function, log_stream: &str) -> Code {
+pub(super) fn code(function: &Function, log_stream: &str, node: &DispatchConfig) -> Code {
     let config = InstanceConfig {
         function_name: &function.key.name,
         function_version: &function.key.version,
@@ -43,6 +44,7 @@ pub(super) fn code(function: &Function, log_stream: &str) -> Code {
         initialization_type: if function.min_warm > 0 { "provisioned-concurrency" } else { "on-demand" },
         runtime: &function.runtime,
         layers: function.layers.is_some(),
+        response_max: node.response_max,
         environment: &function.environment,
     };
     // Strings and numbers cannot fail to be written.
@@ -59,7 +61,7 @@ pub(super) fn dedicated(function: &Function, log_stream: &str, config: &Dispatch
     TemplateSpec {
         kind: function.kind,
         preload: preload(function.kind, config),
-        function: Some(code(function, log_stream)),
+        function: Some(code(function, log_stream, config)),
         limits: limits(function),
         network: function.network,
     }

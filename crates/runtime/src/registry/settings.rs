@@ -106,7 +106,8 @@ pub fn kind_of(runtime: &str) -> Option<Kind> {
     let python = runtime.strip_prefix("python").filter(|version| is_version(version));
     let node = runtime.strip_prefix("nodejs").or_else(|| runtime.strip_prefix("node"));
     let node = node.filter(|version| is_version(version.strip_suffix('x').unwrap_or(version)));
-    python.map(|_| Kind::Python).or_else(|| node.map(|_| Kind::Node))
+    let provided = ["provided", "provided.al2", "provided.al2023"].contains(&runtime);
+    python.map(|_| Kind::Python).or_else(|| node.map(|_| Kind::Node)).or_else(|| provided.then_some(Kind::Provided))
 }
 
 /// The code of a function's layers, put together, where it has some.
@@ -167,7 +168,10 @@ mod tests {
         for runtime in ["nodejs20.x", "nodejs", "node", "node22"] {
             assert_eq!(kind_of(runtime), Some(Kind::Node), "{runtime}");
         }
-        for runtime in ["", "PYTHON3.9", "java21", "provided.al2023", "nodejs-edge", "pythonic"] {
+        for runtime in ["provided", "provided.al2", "provided.al2023"] {
+            assert_eq!(kind_of(runtime), Some(Kind::Provided), "{runtime}");
+        }
+        for runtime in ["", "PYTHON3.9", "java21", "provided.al2026", "nodejs-edge", "pythonic"] {
             assert_eq!(kind_of(runtime), None, "{runtime}");
         }
     }

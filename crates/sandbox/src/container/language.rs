@@ -6,6 +6,8 @@ use std::process::Command;
 
 /// Where sandboxes have the runtimes' own files.
 pub const RUNTIME_DIR: &str = "/var/runtime";
+/// The native runtime's program.
+pub const NATIVE: &str = "lichen_provided";
 
 /// A file to be put below [`RUNTIME_DIR`].
 pub struct RuntimeFile {
@@ -61,6 +63,17 @@ pub struct Interpreter {
     pub environment: Option<PathBuf>,
 }
 
+/// The native runtime, which is a program of ours among the `libraries`; nothing where it was not built.
+pub fn native(libraries: &Path) -> Option<Interpreter> {
+    libraries.join(NATIVE).is_file().then(|| Interpreter {
+        kind: Kind::Provided,
+        program: Path::new(RUNTIME_DIR).join("provided").join(NATIVE),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        folders: Vec::new(),
+        environment: None,
+    })
+}
+
 /// The first interpreter for functions of this kind on the PATH.
 pub fn find(kind: Kind) -> Option<Interpreter> {
     let (program, arguments) = match kind {
@@ -72,6 +85,7 @@ pub fn find(kind: Kind) -> Option<Interpreter> {
             ],
         ),
         Kind::Node => ("node", ["-p", "[process.execPath, process.versions.node, process.execPath].join('\\n')"]),
+        Kind::Provided => return None,
     };
     let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -101,8 +115,19 @@ impl Interpreter {
             Kind::Node => {
                 &["--v8-pool-size=0", "--single-threaded", "--no-memory-reducer", "/var/runtime/node/template.cjs"]
             }
+            Kind::Provided => &[],
         };
         std::iter::once(self.program.to_string_lossy().into_owned()).chain(own.iter().map(|&a| a.to_owned())).collect()
+    }
+
+    /// By which the native runtime knows of an interpreter.
+    pub fn variable(&self) -> Option<String> {
+        let name = match self.kind {
+            Kind::Python => "LICHEN_PYTHON",
+            Kind::Node => "LICHEN_NODE",
+            Kind::Provided => return None,
+        };
+        Some(format!("{name}={}", self.program.display()))
     }
 
     /// The environment of a template. A function's own comes with its configuration.

@@ -67,7 +67,7 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(50);
 pub struct Settings {
     /// An empty folder, to stage the root on.
     pub stage: PathBuf,
-    /// The folder of `liblichen_python.so` and `liblichen_node.so`.
+    /// The folder of `liblichen_python.so`, `liblichen_node.so` and `lichen_provided`.
     pub libraries: PathBuf,
 }
 
@@ -110,7 +110,8 @@ impl Ground {
         }
         ns::unshare(Kinds::MOUNT).map_err(OpenError::Namespaces)?;
         os::mount::make_private().map_err(OpenError::Namespaces)?;
-        let interpreters: Vec<_> = [Kind::Python, Kind::Node].into_iter().filter_map(language::find).collect();
+        let found = [Kind::Python, Kind::Node].into_iter().filter_map(language::find);
+        let interpreters: Vec<_> = found.chain(language::native(&settings.libraries)).collect();
         let resolver = Resolver::of_this_host();
         root::build(&settings.stage, &interpreters, &settings.libraries, &resolver.text)?;
         // SAFETY: one thread, as seen above; none is started here.
@@ -271,6 +272,10 @@ impl Containers {
             None => None,
         };
         let entrances = group.as_ref().map(|g| g.entrances()).transpose().map_err(PrepareError::Cgroup)?;
+        let mut environment = interpreter.environment();
+        if spec.kind == Kind::Provided {
+            environment.extend(self.interpreters.iter().filter_map(Interpreter::variable));
+        }
         let order = MakeSandbox {
             id,
             ids: self.ids(id),
@@ -278,7 +283,7 @@ impl Containers {
             has_code: code.is_some(),
             has_layers: layers.is_some(),
             arguments: interpreter.arguments(),
-            environment: interpreter.environment(),
+            environment,
             processes: self.tree.is_none().then_some(spec.limits.pids),
         };
         let mut descriptors = vec![init_theirs.as_fd(), control_theirs.as_fd(), log_theirs.as_fd()];

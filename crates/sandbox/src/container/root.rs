@@ -12,7 +12,7 @@
 //! No image is needed, and nothing of the host's /home, /root, /etc, /var, /run or /sys is seen, but for interpreters
 //! that are installed there.
 
-use super::language::{Interpreter, RUNTIME_DIR, SCRIPTS};
+use super::language::{Interpreter, NATIVE, RUNTIME_DIR, SCRIPTS};
 use crate::spec::Kind;
 use os::mount;
 use std::fs;
@@ -147,6 +147,7 @@ fn runtimes(folder: &Path, interpreters: &[Interpreter], libraries: &Path) -> Re
         let (from, to) = match interpreter.kind {
             Kind::Python => ("liblichen_python.so", "python/_lichen.so"),
             Kind::Node => ("liblichen_node.so", "node/lichen.node"),
+            Kind::Provided => (NATIVE, "provided/lichen_provided"),
         };
         make(folder.join(to).parent().unwrap_or(folder))?;
         fs::copy(libraries.join(from), folder.join(to)).map_err(at(libraries.join(from)))?;

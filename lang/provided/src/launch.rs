@@ -1,0 +1,112 @@
+//! Starting the function's programs: its extensions, and its runtime, which is its own or the language's.
+
+use crate::config::{Config, Language, TASK_ROOT};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const EXTENSIONS: &str = "/opt/extensions";
+/// Where a function's own runtime may be, the first before the second.
+const BOOTSTRAPS: [&str; 2] = ["/var/task/bootstrap", "/opt/bootstrap"];
+const WRAPPER: &str = "AWS_LAMBDA_EXEC_WRAPPER";
+
+/// The languages that this machine has, by their interpreters.
+pub struct Interpreters {
+    python: Option<PathBuf>,
+    node: Option<PathBuf>,
+}
+
+impl Interpreters {
+    /// As the worker names them in the template's environment.
+    pub fn known() -> Self {
+        let path = |name| std::env::var_os(name).map(PathBuf::from);
+        Self { python: path("LICHEN_PYTHON"), node: path("LICHEN_NODE") }
+    }
+
+    /// The command line of a function's runtime.
+    fn line(&self, language: Language) -> Result<Vec<PathBuf>, String> {
+        let (interpreter, name, arguments): (_, _, &[&str]) = match language {
+            Language::Own => return Ok(vec![bootstrap()?.into()]),
+            Language::Python => (&self.python, "Python", &["-B", "/var/runtime/python/bootstrap.py"]),
+            Language::Node => (&self.node, "Node.js", &["/var/runtime/node/bootstrap.cjs"]),
+        };
+        let interpreter = interpreter.clone().ok_or_else(|| format!("this machine has no {name}"))?;
+        Ok(std::iter::once(interpreter).chain(arguments.iter().map(PathBuf::from)).collect())
+    }
+}
+
+/// A program that runs.
+pub struct Program {
+    pid: i32,
+    /// Polls readable when it has ended.
+    pub process: OwnedFd,
+}
+
+impl Program {
+    /// How it has ended, which it has.
+    pub fn end(&self) -> io::Result<os::process::End> {
+        os::process::wait(self.pid)
+    }
+
+    /// Asks it to end, or ends it.
+    pub fn signal(&self, gently: bool) {
+        use rustix::process::{Signal, pidfd_send_signal};
+        // One that has ended already needs neither.
+        let _ = pidfd_send_signal(&self.process, if gently { Signal::TERM } else { Signal::KILL });
+    }
+}
+
+/// The names of the extensions: the executable files of `/opt/extensions`.
+pub fn extensions() -> Vec<String> {
+    let Ok(entries) = fs::read_dir(EXTENSIONS) else { return Vec::new() };
+    let is_program = |path: &Path| fs::metadata(path).is_ok_and(|about| about.is_file());
+    let found = entries.flatten().filter(|entry| is_program(&entry.path()));
+    let mut names: Vec<String> = found.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Starts an extension; AWS's words for why it cannot be.
+pub fn extension(config: &Config, name: &str) -> Result<Program, String> {
+    let path = Path::new(EXTENSIONS).join(name);
+    let mut command = Command::new(&path);
+    command.env_clear().envs(config.environment_of_extensions());
+    start(command, &path)
+}
+
+/// Starts the function's runtime; AWS's words for why it cannot be.
+pub fn runtime(config: &Config, interpreters: &Interpreters) -> Result<Program, String> {
+    let mut line = interpreters.line(config.language())?;
+    if let Some(wrapper) = config.variable(WRAPPER).filter(|_| config.language() != Language::Own) {
+        line.insert(0, wrapper.into());
+    }
+    let path = line.remove(0);
+    let mut command = Command::new(&path);
+    command.args(line).env_clear().envs(config.environment());
+    start(command, &path)
+}
+
+fn bootstrap() -> Result<&'static str, String> {
+    let found = BOOTSTRAPS.into_iter().find(|path| fs::metadata(path).is_ok_and(|about| about.is_file()));
+    found.ok_or_else(|| format!("Couldn't find valid bootstrap(s): [{}]", BOOTSTRAPS.join(" ")))
+}
+
+fn start(mut command: Command, path: &Path) -> Result<Program, String> {
+    // AWS's words, for which a shell is not asked either.
+    let said = |error: io::Error| {
+        let what = match error.raw_os_error() {
+            Some(code) if code == rustix::io::Errno::NOEXEC.raw_os_error() => "exec format error".to_owned(),
+            Some(code) if code == rustix::io::Errno::ACCESS.raw_os_error() => "permission denied".to_owned(),
+            Some(code) if code == rustix::io::Errno::NOENT.raw_os_error() => "no such file or directory".to_owned(),
+            _ => error.to_string(),
+        };
+        format!("fork/exec {}: {what}", path.display())
+    };
+    command.current_dir(TASK_ROOT).stdin(Stdio::null());
+    let child = command.spawn().map_err(said)?;
+    let pid = child.id() as i32;
+    let process = os::pidfd::open(pid).map_err(|error| error.to_string())?;
+    Ok(Program { pid, process })
+}

@@ -1,0 +1,382 @@
+//! An instance's life: one thread that waits for its clients, its programs and the gateway, and does what follows.
+//!
+//! ```text
+//!  programs ◄──HTTP──► connection ──► session (decides) ──► acts ──► channel ──► gateway
+//! ```
+//!
+//! Its clients run the function's code. They can waste what is theirs, the instance's time and memory, and nothing else.
+
+use crate::config::{API, Config};
+use crate::connection::{Connection, Found, Step};
+use crate::http::Head;
+use crate::launch::{self, Interpreters, Program};
+use crate::session::{Act, Intake, Session, Token};
+use cfork::{Heard, Instance};
+use interconnect::channel::SendError;
+use os::process::{self, End};
+use rustix::event::{PollFd, PollFlags, poll};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// How long an instance may take over its end, and its runtime of that.
+pub const FAREWELL: Duration = Duration::from_secs(2);
+const RUNTIME_FAREWELL: Duration = Duration::from_millis(300);
+/// Clients at once. Beyond it, whoever has begun nothing for longest goes.
+const CONNECTIONS_MAX: usize = 128;
+/// As which an instance ends that has lost its gateway, or its place.
+const LOST: i32 = 1;
+
+/// What can become ready.
+#[derive(Clone, Copy)]
+enum Source {
+    Listener,
+    Bell,
+    Runtime,
+    Extension(usize),
+    Client(Token),
+}
+
+/// An answer that is passed on as it comes.
+struct Stream {
+    token: Token,
+    content_type: String,
+    is_open: bool,
+}
+
+pub struct Server {
+    instance: Instance,
+    config: Rc<Config>,
+    interpreters: Interpreters,
+    session: Session,
+    listener: TcpListener,
+    connections: BTreeMap<Token, Connection>,
+    next_token: Token,
+    stream: Option<Stream>,
+    /// What the gateway has no room for yet.
+    owed: VecDeque<Act>,
+    runtime: Option<Program>,
+    extensions: Vec<(String, Program)>,
+    /// When the end has taken too long: the runtime's, and all.
+    kill_at: Option<Instant>,
+    end_at: Option<Instant>,
+}
+
+impl Server {
+    /// An instance of a function, its extensions started.
+    pub fn open(mut instance: Instance, config: Config, interpreters: Interpreters) -> io::Result<Self> {
+        let listener = TcpListener::bind(API)?;
+        listener.set_nonblocking(true)?;
+        instance.sleep_by_event();
+        let config = Rc::new(config);
+        let names = launch::extensions();
+        let mut server = Self {
+            instance,
+            config: config.clone(),
+            interpreters,
+            session: Session::new(config.clone(), names.clone()),
+            listener,
+            connections: BTreeMap::new(),
+            next_token: 0,
+            stream: None,
+            owed: VecDeque::new(),
+            runtime: None,
+            extensions: Vec::new(),
+            kill_at: None,
+            end_at: None,
+        };
+        for name in names {
+            match launch::extension(&config, &name) {
+                Ok(program) => server.extensions.push((name, program)),
+                Err(why) => server.session.extension_not_launched(&name, why),
+            }
+        }
+        Ok(server)
+    }
+
+    /// Serves until the instance's end.
+    pub fn run(mut self) -> ! {
+        loop {
+            self.act();
+            self.hear();
+            self.pass_on();
+            if self.session.acts.is_empty() {
+                self.wait();
+            }
+        }
+    }
+
+    /// Does what the session has decided.
+    fn act(&mut self) {
+        let acts = std::mem::take(&mut self.session.acts);
+        for act in acts {
+            match act {
+                Act::Answer(token, response) => {
+                    if let Some(connection) = self.connections.get_mut(&token) {
+                        connection.answer(response);
+                        self.drive(token);
+                    }
+                }
+                Act::Launch => match launch::runtime(&self.config, &self.interpreters) {
+                    Ok(program) => self.runtime = Some(program),
+                    Err(why) => self.session.not_launched(why),
+                },
+                Act::Terminate => {
+                    self.kill_at = Some(Instant::now() + RUNTIME_FAREWELL);
+                    self.runtime.iter().for_each(|runtime| runtime.signal(true));
+                }
+                Act::End(end) => {
+                    self.pay();
+                    leave(end)
+                }
+                act => self.owed.push_back(act),
+            }
+        }
+        if self.end_at.is_none() && self.session.overdue().is_some() {
+            self.end_at = Some(Instant::now() + FAREWELL);
+        }
+        self.pay();
+    }
+
+    /// Tells the gateway what there is to tell, as far as there is room.
+    fn pay(&mut self) {
+        while let Some(act) = self.owed.pop_front() {
+            let told = match &act {
+                Act::Ready if self.session.wants_farewell() => self.instance.ready_with_farewell(),
+                Act::Ready => self.instance.ready(),
+                Act::InitFailed(error) => self.instance.init_failed(error),
+                Act::InitFault(kind, why) => {
+                    let message = format!("RequestId: {} Error: {why}", self.request_id());
+                    self.instance.init_failed(&crate::call::error_object(kind, &message))
+                }
+                Act::Reply(body) => self.instance.reply(body),
+                Act::Fail(error) => self.instance.fail(error),
+                _ => Ok(()),
+            };
+            match told {
+                Ok(()) => {}
+                Err(SendError::Busy) => return self.owed.push_front(act),
+                Err(_) => process::exit_now(LOST),
+            }
+        }
+    }
+
+    /// The id of the request that waits; none where nobody waits.
+    fn request_id(&mut self) -> String {
+        let Ok(Some(request)) = self.instance.poll() else { return String::new() };
+        request.invocation().map_or_else(String::new, |invocation| invocation.request_id.to_owned())
+    }
+
+    /// Hears the gateway, where the session can go on with what it says.
+    fn hear(&mut self) {
+        while self.session.is_idle() || self.session.is_serving() {
+            let farewell = match self.instance.hear() {
+                Ok(Some(Heard::Invoke(request))) => {
+                    let Some(invocation) = request.invocation() else { process::exit_now(LOST) };
+                    let mut event = vec![0; request.event_len()];
+                    request.copy_event(&mut event);
+                    self.session.begin(&invocation, event);
+                    None
+                }
+                Ok(Some(Heard::Farewell(reason))) => Some(reason),
+                Ok(Some(Heard::Room)) => continue,
+                Ok(None) => return,
+                Err(_) => process::exit_now(LOST),
+            };
+            match farewell {
+                Some(reason) => self.session.stop(&reason, End::Exit(0)),
+                None => self.instance.begin(),
+            }
+            self.act();
+        }
+    }
+
+    /// Waits until something happens, and looks at what.
+    fn wait(&mut self) {
+        let mut sources = vec![Source::Listener, Source::Bell];
+        let mut polled = vec![
+            PollFd::new(&self.listener, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.instance.bell(), PollFlags::IN),
+        ];
+        if let Some(runtime) = &self.runtime {
+            sources.push(Source::Runtime);
+            polled.push(PollFd::new(&runtime.process, PollFlags::IN));
+        }
+        for (at, (_, extension)) in self.extensions.iter().enumerate() {
+            sources.push(Source::Extension(at));
+            polled.push(PollFd::new(&extension.process, PollFlags::IN));
+        }
+        for (token, connection) in &self.connections {
+            let mut flags = PollFlags::RDHUP;
+            flags.set(PollFlags::IN, connection.wants_input());
+            flags.set(PollFlags::OUT, connection.has_output());
+            sources.push(Source::Client(*token));
+            polled.push(PollFd::from_borrowed_fd(connection.socket(), flags));
+        }
+        let due = [self.kill_at, self.end_at].into_iter().flatten().min();
+        let rest = due.map(|due| due.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+        let rest = rest.and_then(|rest| rest.try_into().ok());
+        // Interrupted is as good as woken.
+        let _ = poll(&mut polled, rest.as_ref());
+        let ready = sources.into_iter().zip(polled.iter().map(PollFd::revents));
+        let ready: Vec<(Source, PollFlags)> = ready.filter(|(_, flags)| !flags.is_empty()).collect();
+        drop(polled);
+        // From the end, as an extension that has ended is taken out of its list.
+        for (source, flags) in ready.into_iter().rev() {
+            self.look(source, flags);
+        }
+        self.keep_time();
+    }
+
+    fn look(&mut self, source: Source, flags: PollFlags) {
+        match source {
+            Source::Bell => interconnect::doorbell::hush(self.instance.bell()),
+            Source::Listener => self.admit_client(),
+            Source::Runtime => {
+                if let Some(Ok(end)) = self.runtime.take().map(|runtime| runtime.end()) {
+                    self.session.runtime_ended(end);
+                }
+            }
+            Source::Extension(at) => {
+                let (name, extension) = self.extensions.remove(at);
+                if let Ok(end) = extension.end() {
+                    self.session.extension_ended(&name, end);
+                }
+            }
+            Source::Client(token) => {
+                let Some(connection) = self.connections.get_mut(&token) else { return };
+                // What was sent before a client left counts.
+                let found = if flags.contains(PollFlags::IN) { connection.receive() } else { Found::Open };
+                let left = flags.intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR);
+                let waits = connection.wants_input() && flags.contains(PollFlags::IN);
+                self.drive(token);
+                if found == Found::Closed || (left && !waits) {
+                    self.close(token);
+                }
+            }
+        }
+    }
+
+    fn keep_time(&mut self) {
+        let now = Instant::now();
+        if self.kill_at.is_some_and(|at| at <= now) {
+            self.kill_at = None;
+            self.runtime.iter().for_each(|runtime| runtime.signal(false));
+        }
+        if self.end_at.is_some_and(|at| at <= now) {
+            self.pay();
+            leave(self.session.overdue().unwrap_or(End::Exit(LOST)));
+        }
+    }
+
+    fn admit_client(&mut self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            if self.connections.len() >= CONNECTIONS_MAX {
+                // Tokens count up: the smallest is the oldest.
+                let worth = self.connections.iter().filter_map(|(token, client)| Some((client.worth()?, *token)));
+                let Some((_, least)) = worth.min() else { continue };
+                self.close(least);
+            }
+            if let Ok(connection) = Connection::new(stream) {
+                self.connections.insert(self.next_token, connection);
+                self.next_token += 1;
+            }
+        }
+    }
+
+    fn close(&mut self, token: Token) {
+        if self.connections.remove(&token).is_some() {
+            if self.stream.as_ref().is_some_and(|stream| stream.token == token) {
+                self.stream = None;
+            }
+            self.session.closed(token);
+        }
+    }
+
+    /// Goes on with what a client has sent, and sends what is there for it.
+    fn drive(&mut self, token: Token) {
+        while let Some(connection) = self.connections.get_mut(&token) {
+            match connection.step() {
+                Ok(Step::Starved | Step::More) => break,
+                Ok(Step::Asked(head, body)) => match self.session.admit(token, &head) {
+                    Ok(Intake::Whole(limit)) => connection.accept(head, body, limit),
+                    Ok(Intake::Parts) => {
+                        self.stream = Some(Stream { token, content_type: content_type(&head), is_open: false });
+                        connection.accept_parts(&head, body);
+                    }
+                    Err(response) => connection.refuse(body, response),
+                },
+                Ok(Step::Request(head, bytes)) => {
+                    self.session.request(token, &head, bytes);
+                    break;
+                }
+                Ok(Step::PartsEnded(body)) => {
+                    self.open_stream();
+                    self.stream = None;
+                    self.session.parts_ended(token, &body);
+                    break;
+                }
+                Ok(Step::TooLong(body)) => {
+                    let response = self.session.too_long(token);
+                    connection.refuse(body, response);
+                }
+                Err(_) => {
+                    connection.give_up();
+                    self.session.closed(token);
+                    break;
+                }
+            }
+        }
+        let done = self.connections.get_mut(&token).is_some_and(|connection| connection.send() == Found::Closed);
+        if done {
+            self.close(token);
+        }
+    }
+
+    /// Passes on what has come of an answer in parts, as far as there is room.
+    fn pass_on(&mut self) {
+        while let Some(stream) = &mut self.stream {
+            let token = stream.token;
+            let Some(parts) = self.connections.get_mut(&token).and_then(Connection::parts) else { return };
+            if parts.is_empty() {
+                return;
+            }
+            let sent = match stream.is_open {
+                false => self.instance.open(&stream.content_type, parts),
+                true => self.instance.part(parts),
+            };
+            match sent {
+                Ok(len) => {
+                    stream.is_open = true;
+                    parts.drain(..len);
+                    self.drive(token);
+                }
+                Err(SendError::Busy) => return,
+                Err(_) => process::exit_now(LOST),
+            }
+        }
+    }
+
+    /// An answer in parts that has none is one all the same.
+    fn open_stream(&mut self) {
+        if let Some(stream) = self.stream.as_ref().filter(|stream| !stream.is_open)
+            && self.instance.open(&stream.content_type, &[]).is_err()
+        {
+            process::exit_now(LOST);
+        }
+    }
+}
+
+fn content_type(head: &Head) -> String {
+    head.header("content-type").unwrap_or("application/octet-stream").to_owned()
+}
+
+/// Ends as a program has ended: that is how the instance's end is told.
+fn leave(end: End) -> ! {
+    match end {
+        End::Exit(status) => process::exit_now(status),
+        End::Signal(signal) => process::end_by(signal),
+    }
+}

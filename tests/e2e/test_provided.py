@@ -1,0 +1,224 @@
+"""Functions that bring their own runtime: AWS's Runtime API, endpoint by endpoint, and its real clients, unmodified."""
+
+import base64
+import json
+import unittest
+
+from harness import Node, deploy, invoke
+
+EXIT = "Runtime.ExitError"
+
+
+class RuntimeApi(unittest.TestCase):
+    """`fixtures/provided` speaks the Runtime API by hand, and does what each test asks it to."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.node = cls.enterClassContext(Node())
+        cls.api = cls.node.client()
+        cls.name = cls.make()
+
+    @classmethod
+    def make(cls, **settings):
+        defaults = {"Runtime": "provided.al2023", "Handler": "some.handler"}
+        return deploy(cls.api, "provided", **{**defaults, **settings})
+
+    def ask(self, what, name=None, **event):
+        """What the function says of it."""
+        answer = invoke(self.api, name or self.name, {"do": what, **event}, log=True)
+        self.assertFalse(answer.failed, f"{answer.value}\n{answer.log}")
+        return answer.value
+
+    def fail(self, what, name=None, **event):
+        """The error of an invocation that fails; the next does not."""
+        answer = invoke(self.api, name or self.name, {"do": what, **event}, log=True)
+        self.assertTrue(answer.failed, answer.value)
+        self.assertEqual(self.ask("echo", name=name, value="well"), "well")
+        return answer.value
+
+    def calls(self, *calls):
+        return self.ask("calls", calls=calls)
+
+    def raw(self, *texts):
+        return self.ask("raw", texts=[base64.b64encode(text).decode() for text in texts])
+
+    # What is served.
+
+    def test_an_event_comes_and_its_answer_goes(self):
+        for value in [1, "text", {"a": [None, 1.5]}, "x" * 1_000_000]:
+            self.assertEqual(self.ask("echo", value=value), value)
+
+    def test_the_event_has_its_headers(self):
+        context = base64.b64encode(json.dumps({"custom": {"a": 1}}, indent=1).encode()).decode()
+        reply = self.api.invoke(FunctionName=self.name, Payload=b'{"do": "head"}', ClientContext=context)
+        head = json.loads(reply["Payload"].read())
+        self.assertEqual(head["content-type"], "application/json")
+        self.assertRegex(head["lambda-runtime-aws-request-id"], "^[0-9a-f-]{36}$")
+        self.assertIn(f":function:{self.name}", head["lambda-runtime-invoked-function-arn"])
+        self.assertEqual(len(head["lambda-runtime-deadline-ms"]), 13)
+        self.assertEqual(json.loads(head["lambda-runtime-client-context"]), {"custom": {"a": 1}})
+
+    def test_its_environment_is_lambdas(self):
+        name = self.make(Environment={"Variables": {"OWN": "value"}}, MemorySize=512)
+        found = self.ask("environment", name=name)
+        expected = {
+            "_HANDLER": "some.handler",
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_LAMBDA_FUNCTION_NAME": name,
+            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512",
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{name}",
+            "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001",
+            "LAMBDA_TASK_ROOT": "/var/task",
+            "LAMBDA_RUNTIME_DIR": "/var/runtime",
+            "LANG": "en_US.UTF-8",
+            "TZ": ":UTC",
+            "PWD": "/var/task",
+            "OWN": "value",
+        }
+        self.assertEqual({key: found.get(key) for key in expected}, expected)
+        self.assertNotIn("AWS_EXECUTION_ENV", found)
+        self.assertFalse([key for key in found if key.startswith("LICHEN")], "nothing of ours")
+
+    def test_an_instance_serves_one_after_the_other(self):
+        name = self.make()
+        streams = {self.ask("environment", name=name)["AWS_LAMBDA_LOG_STREAM_NAME"] for _ in range(5)}
+        self.assertLessEqual(len(streams), 2, "the first may have been another's")
+
+    def test_what_it_prints_is_logged(self):
+        answer = invoke(self.api, self.name, {"do": "print", "text": "words for the log"}, log=True)
+        self.assertIn("words for the log", answer.log)
+
+    # What is refused.
+
+    def test_answers_to_nobody(self):
+        answers = self.calls(
+            ["POST", "/2018-06-01/runtime/invocation/nobody/response", "1"],
+            ["POST", "/2018-06-01/runtime/invocation/nobody/error", "{}"],
+            ["POST", "/2018-06-01/runtime/init/error", "{}"],
+            ["GET", "/2018-06-01/runtime/restore/next"],
+            ["POST", "/2018-06-01/runtime/restore/error", "{}"],
+        )
+        self.assertEqual([status for status, _, _ in answers], [400, 400, 403, 403, 403])
+        wrong = {"errorMessage": "Invalid request ID", "errorType": "InvalidRequestID"}
+        self.assertEqual([json.loads(answers[0][2]), json.loads(answers[1][2])], [wrong, wrong])
+        self.assertEqual(
+            json.loads(answers[2][2]),
+            {
+                "errorMessage": "State transition from Running to InitError failed for runtime. "
+                "Error: State transition is not allowed",
+                "errorType": "InvalidStateTransition",
+            },
+        )
+
+    def test_the_invocation_is_told_again(self):
+        (status, headers, body), = self.calls(["GET", "/2018-06-01/runtime/invocation/next"])
+        self.assertEqual(status, 200)
+        self.assertEqual(json.loads(body)["do"], "calls")
+
+    def test_paths_and_methods_that_are_not(self):
+        answers = self.calls(
+            ["GET", "/"], ["GET", "/2018-06-01/runtime/invocation"], ["DELETE", "/2018-06-01/runtime/invocation/next"],
+            ["GET", "/2018-06-01/ping"],
+        )
+        self.assertEqual([status for status, _, _ in answers], [404, 404, 405, 200])
+
+    def test_a_second_answer_is_refused(self):
+        name = self.make()
+        path = "/2018-06-01/runtime/invocation/{id}/response"
+        answer = invoke(self.api, name, {"do": "calls", "calls": [["POST", path, '"first"'], ["POST", path, '"second"']]})
+        self.assertEqual(answer.value, "first")
+        self.assertEqual(self.ask("echo", name=name, value=2), 2)
+
+    def test_garbage(self):
+        garbage = [
+            b"\x16\x03\x01\x00\xa5\x01\x00", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\0" * 70000,
+            b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        ]
+        for said in self.raw(*garbage):
+            self.assertRegex(said, "^(HTTP/1.1 400 |$)")
+
+    def test_connections_that_say_little(self):
+        self.assertEqual(self.ask("flood", count=800), "pong")
+
+    # What fails.
+
+    def test_an_error_is_the_functions_own(self):
+        error = {"errorMessage": "broken", "errorType": "My.Error", "stackTrace": ["here"]}
+        self.assertEqual(self.fail("error", error=error), error)
+
+    def test_an_exit(self):
+        error = self.fail("exit", status=7)
+        self.assertEqual(error["errorType"], EXIT)
+        self.assertRegex(error["errorMessage"], "^RequestId: [0-9a-f-]{36} Error: Runtime exited with error: exit status 7$")
+        self.assertIn("Runtime exited without providing a reason", self.fail("exit")["errorMessage"])
+
+    def test_a_signal(self):
+        error = self.fail("kill", signal=11)
+        self.assertIn("Runtime exited with error: signal: segmentation fault", error["errorMessage"])
+
+    def test_too_little_memory(self):
+        error = self.fail("allocate", mib=2000)
+        self.assertEqual(error["errorType"], "Runtime.OutOfMemory")
+
+    def test_too_little_time(self):
+        name = self.make(Timeout=1)
+        self.assertEqual(self.ask("echo", name=name, value=1), 1)
+        error = self.fail("sleep", name=name, seconds=20)
+        self.assertEqual(error["errorType"], "Sandbox.Timedout")
+        self.assertRegex(error["errorMessage"], "Task timed out after 1.00 seconds$")
+
+    def test_too_long_an_answer(self):
+        for size in (7 << 20, 300 << 20):
+            error = self.fail("huge", size=size)
+            self.assertEqual(error["errorType"], "Function.ResponseSizeTooLarge")
+            self.assertIn("(6291556 bytes)", error["errorMessage"])
+
+    def test_half_an_answer(self):
+        self.assertEqual(self.fail("truncate")["errorType"], "Runtime.TruncatedResponse")
+
+    def test_the_server_is_killed(self):
+        self.assertEqual(self.fail("kill-server")["errorType"], EXIT)
+
+    def test_children_that_stay(self):
+        for _ in range(3):
+            self.assertEqual(self.ask("fork"), "forked")
+
+    def test_no_bootstrap(self):
+        name = deploy(self.api, "counter", Runtime="provided.al2", Handler="none")
+        answer = invoke(self.api, name)
+        self.assertTrue(answer.failed)
+        self.assertEqual(answer.value["errorType"], "Runtime.InvalidEntrypoint")
+        self.assertRegex(
+            answer.value["errorMessage"],
+            r"^RequestId: [0-9a-f-]{36} Error: Couldn't find valid bootstrap\(s\): \[/var/task/bootstrap /opt/bootstrap\]$",
+        )
+
+    def begin(self, how):
+        answer = invoke(self.api, self.make(Environment={"Variables": {"BEGIN": how}}), log=True)
+        self.assertTrue(answer.failed, answer.value)
+        return answer
+
+    def test_it_cannot_begin(self):
+        answer = self.begin("error")
+        self.assertEqual(answer.value, {"errorMessage": "no luck", "errorType": "Function.NoLuck"})
+        answer = self.begin("exit")
+        self.assertEqual(answer.value["errorType"], EXIT)
+        self.assertIn("exit status 5", answer.value["errorMessage"])
+
+    def test_it_never_asks(self):
+        name = self.make(Timeout=1, Environment={"Variables": {"BEGIN": "never"}})
+        self.assertEqual(invoke(self.api, name).value["errorType"], "Sandbox.Timedout")
+
+    def test_restore(self):
+        name = self.make(Environment={"Variables": {"BEGIN": "restore"}})
+        self.assertEqual(self.ask("echo", name=name, value=3), 3)
+        self.assertEqual(self.begin("restore-error").value["errorMessage"], "no way back")
+
+
+if __name__ == "__main__":
+    unittest.main()
