@@ -1,4 +1,4 @@
-# make build   the lichen binary and the two forkable language runtimes, optimised
+# make build   the lichen binary and the forkable runtimes, optimised
 # make test    everything that must pass, one stage after the other; make e2e: its last stage alone
 # make demo    the examples on a node of their own, cold and warm, and what it took
 # make tidy    the house rules alone

@@ -11,7 +11,7 @@ import harness
 from harness import BINARY, Node, alive, deploy, descendants, eventually, invoke
 
 NOBODY = 65534
-LIBRARIES = ("liblichen_python.so", "liblichen_node.so")
+LIBRARIES = ("liblichen_python.so", "liblichen_node.so", "lichen_provided")
 
 
 class Rootless(unittest.TestCase):

@@ -18,10 +18,11 @@ pub(super) struct Figures {
 
 /// An instance begins to start for an invocation. `python3.11` is written `python:3.11` there, `provided.al2` `provided:al2`.
 pub(super) fn init_start(function: &Function) -> Vec<u8> {
-    let (name, version) = function.runtime.split_once('.').filter(|(name, _)| *name == "provided").unwrap_or_else(|| {
-        let digits = function.runtime.find(|c: char| c.is_ascii_digit()).unwrap_or(function.runtime.len());
-        function.runtime.split_at(digits)
-    });
+    let (name, version) =
+        function.runtime.split_once('.').filter(|(name, _)| *name == "provided").unwrap_or_else(|| {
+            let digits = function.runtime.find(|c: char| c.is_ascii_digit()).unwrap_or(function.runtime.len());
+            function.runtime.split_at(digits)
+        });
     let colon = if version.is_empty() { "" } else { ":" };
     format!("INIT_START Runtime Version: {name}{colon}{version}\n").into_bytes()
 }
