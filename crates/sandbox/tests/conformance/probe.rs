@@ -51,6 +51,7 @@ impl Bench {
         let (folder, handler) = match self.kind {
             Kind::Python => (folder.join("python"), "app.handler"),
             Kind::Node => (folder.join("node"), "index.handler"),
+            Kind::Provided => (folder.join("python"), "app.handler"),
         };
         Code { folder, layers: None, config: config(handler) }
     }
