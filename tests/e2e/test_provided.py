@@ -1,10 +1,15 @@
 """Functions that bring their own runtime: AWS's Runtime API, endpoint by endpoint, and its real clients, unmodified."""
 
 import base64
+import importlib.metadata
+import io
 import json
+import subprocess
 import unittest
+import zipfile
+from pathlib import Path
 
-from harness import Node, deploy, invoke
+from harness import FIXTURES, HERE, REPOSITORY, Node, deploy, invoke, lichen
 
 EXIT = "Runtime.ExitError"
 
@@ -218,6 +223,90 @@ class RuntimeApi(unittest.TestCase):
         name = self.make(Environment={"Variables": {"BEGIN": "restore"}})
         self.assertEqual(self.ask("echo", name=name, value=3), 3)
         self.assertEqual(self.begin("restore-error").value["errorMessage"], "no way back")
+
+
+class Clients(unittest.TestCase):
+    """AWS's own runtime clients, as they come from PyPI, npm and crates.io."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.node = cls.enterClassContext(Node())
+        cls.api = cls.node.client()
+
+    def create(self, name, files, handler):
+        """A function of these files, by their names: bytes, or where they are."""
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as archive:
+            for path, data in files.items():
+                entry = zipfile.ZipInfo(path)
+                entry.external_attr = (0o755 if path == "bootstrap" else 0o644) << 16
+                archive.writestr(entry, data if isinstance(data, bytes) else Path(data).read_bytes())
+        self.api.create_function(
+            FunctionName=name, Runtime="provided.al2023", Handler=handler, Timeout=30, MemorySize=512,
+            Role="arn:aws:iam::000000000000:role/test", Code={"ZipFile": content.getvalue()},
+        )
+        return name
+
+    def python_client(self):
+        """The files of awslambdaric and what it needs, which the tests' own Python has."""
+        names = ("awslambdaric", "simplejson", "snapshot_restore_py")
+        files = [file for name in names for file in importlib.metadata.files(name)]
+        return {str(file): file.locate() for file in files if ".." not in file.parts and file.suffix in (".py", ".so")}
+
+    def node_client(self):
+        """The files of aws-lambda-ric, native code included."""
+        root = HERE / "node_modules" / "aws-lambda-ric"
+        files = [path for part in ("bin", "dist", "package.json") for path in [root / part, *(root / part).rglob("*")]]
+        return {f"node_modules/aws-lambda-ric/{path.relative_to(root)}": path for path in files if path.is_file()}
+
+    def check_handler(self, name, error):
+        for value in (1, 2):
+            answer = invoke(self.api, name, {"value": value}, log=True)
+            self.assertFalse(answer.failed, f"{answer.value}\n{answer.log}")
+            self.assertEqual(answer.value["got"], {"value": value})
+            self.assertIn(f":function:{name}", answer.value["arn"])
+            self.assertTrue(0 < answer.value["left"] <= 30000)
+            self.assertIn(f"RequestId: {answer.value['request']}", answer.log)
+            self.assertIn(f"served by {name}", answer.log)
+        failed = invoke(self.api, name, {"fail": True})
+        self.assertTrue(failed.failed)
+        self.assertEqual((failed.value["errorType"], failed.value["errorMessage"]), (error, "as asked"))
+        self.assertFalse(invoke(self.api, name, {"value": 3}).failed)
+
+    def test_awslambdaric(self):
+        bootstrap = b'#!/bin/sh\nexec python3 -m awslambdaric "$_HANDLER"\n'
+        files = {"bootstrap": bootstrap, "app.py": FIXTURES / "clients/app.py", **self.python_client()}
+        name = self.create("by-awslambdaric", files, "app.handler")
+        self.check_handler(name, "ValueError")
+        context = base64.b64encode(b'{"custom": {"a": "b"}}').decode()
+        reply = self.api.invoke(FunctionName=name, Payload=b"{}", ClientContext=context)
+        self.assertEqual(json.loads(reply["Payload"].read())["custom"], {"a": "b"})
+        broken = self.create("by-awslambdaric-broken", files, "nowhere.handler")
+        answer = invoke(self.api, broken)
+        self.assertEqual(answer.value["errorType"], "Runtime.ImportModuleError")
+
+    def test_aws_lambda_ric(self):
+        bootstrap = b'#!/bin/sh\nexec node node_modules/aws-lambda-ric/bin/index.mjs "$_HANDLER"\n'
+        files = {"bootstrap": bootstrap, "index.js": FIXTURES / "clients/index.js", **self.node_client()}
+        self.check_handler(self.create("by-aws-lambda-ric", files, "index.handler"), "RangeError")
+        streams = self.create("by-aws-lambda-ric-streams", files, "index.streams")
+        reply = self.api.invoke_with_response_stream(FunctionName=streams, Payload=b'{"parts": 3}')
+        parts = [event["PayloadChunk"]["Payload"] for event in reply["EventStream"] if "PayloadChunk" in event]
+        self.assertEqual(b"".join(parts), b"part 0\npart 1\npart 2\n")
+
+    def test_lambda_runtime(self):
+        folder = REPOSITORY / "examples" / "words"
+        target = REPOSITORY / ".build" / "words"
+        build = ["cargo", "build", "--quiet", "--release", "--locked", "--manifest-path", folder / "Cargo.toml"]
+        subprocess.run([*build, "--target-dir", target], check=True, timeout=600)
+        done = lichen("deploy", target / "release/bootstrap", "--name", "words", endpoint=self.node.endpoint)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        answer = invoke(self.api, "words", json.loads((folder / "event.json").read_text()))
+        self.assertEqual((answer.value["words"], answer.value["longest"]), (6, "not"))
+        error = invoke(self.api, "words", {"text": ""})
+        self.assertTrue(error.failed)
+        self.assertEqual(error.value["errorMessage"], "there is no text")
+        self.assertEqual(invoke(self.api, "words", {"text": "one"}).value["words"], 1)
 
 
 if __name__ == "__main__":
