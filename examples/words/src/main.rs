@@ -5,6 +5,8 @@
 //! lichen deploy target/release/bootstrap --name words
 //! ```
 
+#![forbid(unsafe_code)]
+
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde::{Deserialize, Serialize};
 
