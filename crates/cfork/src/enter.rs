@@ -1,45 +1,298 @@
 //! How a child gets into its slot.
 //!
 //! A process can enter a pid namespace only by having a child there, and the address space of a language runtime is what
-//! a fork pays for. So the template makes an *intermediate* that shares its memory (no copy, the template sleeps
-//! meanwhile, as with vfork), which enters all seven namespaces and then forks properly, once:
+//! a fork pays for. So the template makes a *forker* for every slot, ahead of need: a process that shares the template's
+//! memory and has a stack of its own. It enters the slot's cgroups and all seven namespaces, and waits there for the order
+//! to fork properly, once:
 //!
 //! ```text
-//! template  ──vfork──╮ (asleep)                    ╭── pid of the child
-//!                    ╰ intermediate: cgroups, setns ×7, fork ┤── _exit
-//!                                                   ╰ child: in the slot, full capabilities there, returns to our caller
+//! template ──clone──╮ waits on          orders come from the worker, past the template
+//!                   ╰ forker: cgroups, setns ×7, Entered ... waits ... order, fork ┤── Forked, _exit
+//!                                                                                  ╰ child: in the slot, with full
+//!                                                    capabilities there, returns from where the template waits
 //! ```
 //!
 //! No privilege is needed in the template: the slot's user namespace is a child of the template's own, owned by the
 //! template's uid, and an owner has every capability in a namespace below (user_namespaces(7)). The child gives them all
 //! up as its last step.
+//!
+//! A forker writes "0" to files of its cgroups that the worker has opened: a task that moves itself waits for no grace
+//! period. What the kernel needs for the child is so charged to the child's group, not to its template's.
 
+use crate::protocol::{self, Kind, Received};
+use crate::resume::{Context, RESUMED, park, resume};
+use crate::turn::Turn;
 use os::ns::{self, Kinds};
+use os::signal::Disposition;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
-use std::ffi::c_void;
+use std::cell::UnsafeCell;
+use std::ffi::{c_int, c_void};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-/// What [`fork_into_slot`] answers: in the template the child's pid as the template's pid namespace counts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entered {
-    Template(i32),
-    Child,
+/// A turn takes a fork's time. Whoever has it for longer than this was killed meanwhile.
+const TURN_LIMIT: Duration = Duration::from_secs(2);
+/// Bytes of a forker's stack: it receives one message, and runs the fork handlers that libraries have registered.
+const STACK: usize = 64 * 1024;
+/// The most files by which a cgroup is entered: one for each controller.
+const ENTRANCES_MAX: usize = 8;
+
+/// Where a template and its forkers meet.
+pub(crate) struct Site {
+    turn: Turn,
+    held: UnsafeCell<Held>,
+    control: RawFd,
+    /// What the template did about the end of children before it began to ignore it.
+    children: Disposition,
 }
 
-struct Handover<'a> {
-    slot: BorrowedFd<'a>,
-    entrances: &'a [OwnedFd],
-    /// Where the child may run.
+/// What only who has the turn may touch.
+struct Held {
+    /// Where the template waits.
+    waiting: Context,
+    /// Where messages are received. A template keeps it: every page that it writes to anew stays with the children forked
+    /// before.
+    buffer: Vec<u8>,
+    /// For the child of the fork under way.
+    birth: Option<Birth>,
+}
+
+/// What a child is born with.
+pub(crate) struct Birth {
+    /// The order that it was forked for.
+    pub order: Received,
+    /// Where its forker may run.
     processors: Option<CpuSet>,
-    /// The child's pid, or the negated number of the error that prevented it.
-    result: i64,
+    _socket: OwnedFd,
+}
+
+/// What a forker is told, at the top of its stack.
+struct Post {
+    site: &'static Site,
+    /// The kernel clears it when the forker has left its stack for good.
+    alive: AtomicU32,
+    id: u64,
+    slot: RawFd,
+    socket: RawFd,
+    entrances: [RawFd; ENTRANCES_MAX],
+}
+
+/// The stacks of forkers, used again and again.
+#[derive(Default)]
+pub(crate) struct Stacks(Vec<NonNull<Post>>);
+
+impl Site {
+    /// The template has the turn. `buffer` serves for what it receives.
+    pub fn new(control: RawFd, buffer: Vec<u8>) -> &'static Self {
+        let held = Held { waiting: Context::new(), buffer, birth: None };
+        let children = os::signal::ignore_children();
+        Box::leak(Box::new(Self { turn: Turn::taken(), held: UnsafeCell::new(held), control, children }))
+    }
+
+    fn control(&self) -> BorrowedFd<'_> {
+        // SAFETY: the template never closes its control socket, and its forkers have it too.
+        unsafe { BorrowedFd::borrow_raw(self.control) }
+    }
+
+    /// Gives the turn until the worker has something to say. What this answers is for a child: it returns from here too.
+    ///
+    /// # Safety
+    /// In the template only, which has the turn.
+    pub unsafe fn wait(&'static self) -> Option<Birth> {
+        let held = self.held.get();
+        // SAFETY: the context is touched with the turn only, and `give_and_wait` gets what it expects.
+        let answer =
+            unsafe { park(&raw mut (*held).waiting, give_and_wait, std::ptr::from_ref(self).cast_mut().cast()) };
+        if answer != RESUMED {
+            return None;
+        }
+        // SAFETY: a child has this memory to itself.
+        let birth = unsafe { (*held).birth.take() }?;
+        self.children.restore();
+        go_anywhere(birth.processors.as_ref());
+        Some(birth)
+    }
+
+    /// Receives what the worker has to say; nothing when it is gone.
+    ///
+    /// # Safety
+    /// With the turn.
+    pub unsafe fn receive(&self, socket: impl AsFd) -> io::Result<Option<Received>> {
+        // SAFETY: by the contract.
+        protocol::receive(socket, unsafe { &mut (*self.held.get()).buffer })
+    }
+
+    pub fn answer(&self, kind: Kind, id: u64, value: i64) -> io::Result<()> {
+        protocol::send(self.control(), kind, 0, id, value, &[], &[])
+    }
+}
+
+/// Runs in the template. Nothing but system calls happens without the turn.
+unsafe extern "C" fn give_and_wait(site: *mut c_void) -> i64 {
+    // SAFETY: `wait` passes its Site, which lives for ever.
+    let site = unsafe { &*site.cast::<Site>() };
+    site.turn.give();
+    wait_for(site.control());
+    if !site.turn.take(TURN_LIMIT) {
+        // A forker was killed in the middle of a fork. The worker makes another template.
+        os::process::exit_now(1);
+    }
+    0
+}
+
+fn wait_for(socket: BorrowedFd<'_>) {
+    let mut waits = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+    while poll(&mut waits, None).is_err() {}
+}
+
+impl Stacks {
+    /// Sends a forker into the slot that `request` names. It tells the worker by itself when it is there.
+    ///
+    /// # Safety
+    /// In the template, which has the turn, and has one thread, or only further ones that children will not miss: they do
+    /// not exist in them, and locks that they hold stay locked.
+    pub unsafe fn send(&mut self, site: &'static Site, request: Received) -> io::Result<()> {
+        let id = request.header.id;
+        let mut descriptors = request.descriptors.into_iter();
+        let (Some(slot), Some(socket)) = (descriptors.next(), descriptors.next()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let mut entrances = [-1; ENTRANCES_MAX];
+        let numbers: Vec<OwnedFd> = descriptors.collect();
+        if numbers.len() > ENTRANCES_MAX {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        numbers.into_iter().zip(&mut entrances).for_each(|(from, to)| *to = from.into_raw_fd());
+        let (slot, socket) = (slot.into_raw_fd(), socket.into_raw_fd());
+        let result = self.begin(Post { site, alive: AtomicU32::new(1), id, slot, socket, entrances });
+        // The forker has descriptors of its own by now.
+        for number in [slot, socket].into_iter().chain(entrances).filter(|number| *number >= 0) {
+            // SAFETY: taken from its owner above.
+            drop(unsafe { OwnedFd::from_raw_fd(number) });
+        }
+        result
+    }
+
+    fn begin(&mut self, post: Post) -> io::Result<()> {
+        let top = self.free()?;
+        // SAFETY: nobody is on this stack, and there is room for a Post at its top. The stack is never given back.
+        let alive = unsafe {
+            top.write(post);
+            &top.as_ref().alive
+        };
+        let flags = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
+        let (argument, nothing) = (top.as_ptr().cast::<c_void>(), std::ptr::null_mut::<c_void>());
+        // SAFETY: the forker runs below its Post on a stack of its own, and touches what it shares with us by turns only.
+        let pid =
+            unsafe { libc::clone(forker, argument, flags, argument, nothing, nothing, std::ptr::from_ref(alive)) };
+        if pid < 0 {
+            let error = io::Error::last_os_error();
+            alive.store(0, Ordering::Relaxed);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// The top of a stack that nobody uses.
+    fn free(&mut self) -> io::Result<NonNull<Post>> {
+        // SAFETY: each of them holds a Post.
+        let unused = |top: &&NonNull<Post>| unsafe { top.as_ref() }.alive.load(Ordering::Acquire) == 0;
+        if let Some(top) = self.0.iter().find(unused) {
+            return Ok(*top);
+        }
+        // Without a guard below: the kernel would keep one area per stack, and a fork copies areas.
+        // SAFETY: new memory.
+        let base = unsafe {
+            mmap_anonymous(std::ptr::null_mut(), STACK, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)?
+        };
+        const POST: usize = size_of::<Post>().next_multiple_of(64);
+        // SAFETY: within the mapping, which begins at a page.
+        let top = unsafe { base.byte_add(STACK - POST) }.cast::<Post>();
+        let top = NonNull::new(top).ok_or(io::ErrorKind::OutOfMemory)?;
+        self.0.push(top);
+        Ok(top)
+    }
+}
+
+/// A forker's life. It shares the template's thread storage as well as its memory.
+extern "C" fn forker(post: *mut c_void) -> c_int {
+    // SAFETY: `begin` has put it there, and the stack is this forker's.
+    let post = unsafe { &*post.cast::<Post>() };
+    let site = post.site;
+    if !site.turn.take(TURN_LIMIT) {
+        return 1;
+    }
+    // Should the child end before this process does, its end is for the sandbox's init to see.
+    site.children.restore();
+    let entered = post.enter();
+    site.turn.give();
+    let value = entered.as_ref().err().map_or(0, |error| -i64::from(error.raw_os_error().unwrap_or(libc::EIO)));
+    if site.answer(Kind::Entered, post.id, value).is_err() || entered.is_err() {
+        return 1;
+    }
+    // SAFETY: this forker's own, received with its post.
+    let socket = unsafe { OwnedFd::from_raw_fd(post.socket) };
+    wait_for(socket.as_fd());
+    if !site.turn.take(TURN_LIMIT) {
+        return 1;
+    }
+    // SAFETY: the turn is had, and the contract of `send` holds for the fork.
+    let value = unsafe { fork(site, socket) };
+    site.turn.give();
+    if let Some(value) = value {
+        let _ = site.answer(Kind::Forked, post.id, value);
+    }
+    0
+}
+
+impl Post {
+    fn enter(&self) -> io::Result<()> {
+        for &number in self.entrances.iter().filter(|number| **number >= 0) {
+            // SAFETY: this forker's own, received with its post.
+            rustix::io::write(unsafe { OwnedFd::from_raw_fd(number) }, b"0")?;
+        }
+        // SAFETY: this forker's own, received with its post.
+        ns::enter(unsafe { OwnedFd::from_raw_fd(self.slot) }, Kinds::ALL)
+    }
+}
+
+/// Receives its order and forks: the child's pid as the template's pid namespace counts it, or a negated error number.
+/// Nothing where the slot is given up.
+///
+/// # Safety
+/// In a forker, with the turn.
+unsafe fn fork(site: &'static Site, socket: OwnedFd) -> Option<i64> {
+    let refused = |error: io::Error| Some(-i64::from(error.raw_os_error().unwrap_or(libc::EIO)));
+    // SAFETY: by the contract.
+    let order = match unsafe { site.receive(&socket) } {
+        Ok(Some(order)) if order.header.kind == Kind::Fork as u32 => order,
+        Ok(Some(_)) => return Some(-i64::from(libc::EPROTO)),
+        Ok(None) => return None,
+        Err(error) => return refused(error),
+    };
+    let held = site.held.get();
+    // SAFETY: by the contract. The child is a copy of the template as it waits, and this is where it waits.
+    unsafe {
+        (*held).birth = Some(Birth { order, processors: stay_here(), _socket: socket });
+        // The C library's fork, with its handlers: libraries that know about forks (OpenSSL, OpenBLAS) hear of it.
+        let value = match libc::fork() {
+            0 => resume(&raw const (*held).waiting),
+            -1 => refused(io::Error::last_os_error()),
+            pid => Some(pid.into()),
+        };
+        (*held).birth = None;
+        value
+    }
 }
 
 /// Keeps this thread on the processor that it is on: the processors that it could use until now.
 ///
-/// A fork goes through the records of all pages. This processor has them in its cache; on another one, where an idle
-/// machine would put the intermediate, it takes up to twice as long.
+/// A child that begins here needs no other processor to be woken.
 fn stay_here() -> Option<CpuSet> {
     let processors = sched_getaffinity(None).ok()?;
     let mut here = CpuSet::new();
@@ -54,148 +307,49 @@ fn go_anywhere(processors: Option<&CpuSet>) {
     }
 }
 
-/// Forks; the child comes to life in the namespaces of the process `slot`, and in the cgroups whose `entrances` these are.
-///
-/// The intermediate enters the cgroups, each by writing "0" to a file that the worker has opened: a task that moves itself
-/// waits for no grace period. What the kernel needs for the child is so charged to the child's group, not its template's.
-///
-/// # Safety
-/// The calling process must have one thread, or only further ones that the child will not miss: they do not exist in it,
-/// and locks that they hold stay locked.
-pub unsafe fn fork_into_slot(slot: impl AsFd, entrances: &[OwnedFd]) -> io::Result<Entered> {
-    let mut handover = Handover { slot: slot.as_fd(), entrances, processors: stay_here(), result: 0 };
-    // SAFETY: `intermediate` gets a pointer to a Handover that lives until it has returned or exited.
-    let pid = unsafe { vfork_call(intermediate, (&raw mut handover).cast()) };
-    go_anywhere(handover.processors.as_ref());
-    match pid {
-        0 => Ok(Entered::Child),
-        1.. => {
-            os::process::wait(pid as i32)?;
-            if handover.result > 0 {
-                Ok(Entered::Template(handover.result as i32))
-            } else {
-                Err(io::Error::from_raw_os_error(-handover.result as i32))
-            }
-        }
-        _ => Err(io::Error::from_raw_os_error(-pid as i32)),
-    }
-}
-
-/// Runs in the template's memory, in a process of its own. Returns in the child only.
-unsafe extern "C" fn intermediate(handover: *mut c_void) {
-    // SAFETY: `fork_into_slot` passes its Handover, and sleeps while this runs.
-    let handover = unsafe { &mut *handover.cast::<Handover<'_>>() };
-    let enter = || -> io::Result<()> {
-        for entrance in handover.entrances {
-            rustix::io::write(entrance, b"0")?;
-        }
-        ns::enter(handover.slot, Kinds::ALL)
-    };
-    handover.result = match enter() {
-        // The C library's fork, with its handlers: libraries that know about forks (OpenSSL, OpenBLAS) hear of it.
-        // SAFETY: by the contract of `fork_into_slot`.
-        Ok(()) => match unsafe { libc::fork() } {
-            0 => return,
-            -1 => -i64::from(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN)),
-            pid => pid.into(),
-        },
-        Err(error) => -i64::from(error.raw_os_error().unwrap_or(libc::EPERM)),
-    };
-    os::process::exit_now(0);
-}
-
-/// Calls `run(argument)` in a new process that shares this one's memory and stack, while the caller sleeps. Answers the
-/// new process's pid, or a negated error number, once that process has ended. Should `run` return, which it may do only in
-/// a process with memory of its own, this answers 0 there.
-///
-/// # Safety
-/// `run` must end its process rather than return, unless it has forked and is the child of that fork.
-#[cfg(target_arch = "x86_64")]
-#[unsafe(naked)]
-unsafe extern "C" fn vfork_call(run: unsafe extern "C" fn(*mut c_void), argument: *mut c_void) -> i64 {
-    // The new process grows its stack below the return address at [rsp], which the caller still needs, and never touches
-    // what is above. r8 and r9 survive a system call.
-    std::arch::naked_asm!(
-        "mov r8, rdi",
-        "mov r9, rsi",
-        "mov eax, {clone}",
-        "mov edi, {flags}",
-        "xor esi, esi",
-        "xor edx, edx",
-        "xor r10d, r10d",
-        "syscall",
-        "test rax, rax",
-        "jnz 2f",
-        "sub rsp, 8",
-        "mov rdi, r9",
-        "call r8",
-        "add rsp, 8",
-        "xor eax, eax",
-        "2: ret",
-        clone = const libc::SYS_clone,
-        flags = const libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
-    )
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-compile_error!("vfork_call is written for x86-64 only");
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Exits with 7 in a process that shares our memory, after writing to it.
-    unsafe extern "C" fn write_and_exit(argument: *mut c_void) {
-        // SAFETY: the test passes a u64.
-        unsafe { *argument.cast::<u64>() = 42 };
-        os::process::exit_now(7);
-    }
-
-    #[test]
-    fn the_new_process_shares_memory_and_the_caller_goes_on() {
-        let mut value = 0u64;
-        // SAFETY: the callee exits.
-        let pid = unsafe { vfork_call(write_and_exit, (&raw mut value).cast()) };
-        assert_eq!(value, 42);
-        assert_eq!(os::process::wait(pid as i32).unwrap(), os::process::End::Exit(7));
-    }
-
-    /// Forks, as `intermediate` does; the child returns.
-    unsafe extern "C" fn fork_and_return(argument: *mut c_void) {
-        // SAFETY: the child only exits.
-        match unsafe { libc::fork() } {
-            0 => (),
-            pid => {
-                // SAFETY: the test passes an i64.
-                unsafe { *argument.cast::<i64>() = pid.into() };
-                os::process::exit_now(0);
+    /// Is a template that has one slot to send forkers to, until its control socket ends.
+    fn be_template(control: OwnedFd) -> ! {
+        let site = Site::new(control.into_raw_fd(), Vec::new());
+        let mut stacks = Stacks::default();
+        loop {
+            // SAFETY: this process has one thread, and the turn.
+            unsafe {
+                site.wait();
+                let Ok(Some(request)) = site.receive(site.control()) else {
+                    os::process::exit_now(stacks.0.len() as i32)
+                };
+                let _ = stacks.send(site, request);
             }
         }
     }
 
     #[test]
-    fn a_child_of_the_new_process_returns_with_its_own_memory() {
-        let (mut reader, writer) = io::pipe().unwrap();
-        let mut child = 0i64;
-        // SAFETY: the callee exits, or returns in its own child.
-        let pid = unsafe { vfork_call(fork_and_return, (&raw mut child).cast()) };
-        if pid == 0 {
-            let _ = rustix::io::write(&writer, b"child");
-            os::process::exit_now(0);
+    fn a_slot_that_is_not_ours_is_refused_and_a_stack_used_again() {
+        let (ours, theirs) = os::seqpacket::pair().unwrap();
+        // SAFETY: the child uses the C library's allocator only, which its fork leaves usable.
+        let template = unsafe { libc::fork() };
+        if template == 0 {
+            drop(ours);
+            be_template(theirs);
         }
-        os::process::wait(pid as i32).unwrap();
-        assert!(child > 0);
-        let mut text = [0; 5];
-        io::Read::read_exact(&mut reader, &mut text).unwrap();
-        assert_eq!(&text, b"child");
-    }
-
-    #[test]
-    fn a_slot_that_is_not_ours_is_refused() {
+        drop(theirs);
         let own = os::pidfd::open(std::process::id() as i32).unwrap();
-        let processors = sched_getaffinity(None).unwrap();
-        // SAFETY: the entering fails, so nothing is forked: one's own user namespace cannot be entered again.
-        assert!(unsafe { fork_into_slot(&own, &[]) }.is_err());
-        assert!(sched_getaffinity(None).unwrap() == processors, "the template stays on one processor");
+        for id in 0..100 {
+            let (_order, socket) = os::seqpacket::pair().unwrap();
+            protocol::send(&ours, Kind::Enter, 0, id, 0, &[], &[own.as_fd(), socket.as_fd()]).unwrap();
+            let answer = protocol::receive(&ours, &mut Vec::new()).unwrap().unwrap();
+            assert_eq!((answer.header.kind, answer.header.id), (Kind::Entered as u32, id));
+            // One's own user namespace cannot be entered again.
+            assert_eq!(answer.header.value, -i64::from(libc::EINVAL));
+        }
+        drop(ours);
+        match os::process::wait(template).unwrap() {
+            os::process::End::Exit(stacks) => assert!((1..50).contains(&stacks), "{stacks} stacks"),
+            end => panic!("{end:?}"),
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! The template's side: waiting for fork requests, and what a child does before anything else.
 //!
-//! A child comes to life in its slot and its cgroups (`enter`). Its first steps, in order: attach its channel and the code,
-//! take the instance's identity, give up all capabilities, put the log in place of its standard streams, close the
-//! template's descriptors and open its files anew.
+//! The template waits, and sends a forker into every slot that the worker has made (`enter`). A child comes to life in its
+//! slot and its cgroups. Its first steps, in order: attach its channel and the code, take the instance's identity, give up
+//! all capabilities, put the log in place of its standard streams, close the template's descriptors and open its files anew.
 
 use crate::descriptors::{self, Stock};
-use crate::enter::{Entered, fork_into_slot};
+use crate::enter::{Birth, Site, Stacks};
 use crate::instance::Instance;
 use crate::invocation::{self, Started};
 use crate::protocol::{self, Kind, Received};
@@ -77,43 +77,36 @@ impl ForkPoint {
         Ok(&self.stock)
     }
 
-    /// Serves fork requests, calling `before` ahead of each fork and `after` behind it, both in the template. Returns in
-    /// the children only, or when the worker is gone.
+    /// Has forkers ready in all slots that the worker makes. Returns in their children only, or when the worker is gone.
+    /// Whatever a fork wants to be done before it, the template has done: it forks from where it waits.
     ///
     /// # Safety
-    /// As [`fork_into_slot`].
-    pub unsafe fn serve(mut self, mut before: impl FnMut(), mut after: impl FnMut()) -> Result<Child, ServeError> {
+    /// The calling process must have one thread, or only further ones that children will not miss: they do not exist in
+    /// them, and locks that they hold stay locked.
+    pub unsafe fn serve(self) -> Result<Child, ServeError> {
+        let template = std::process::id();
+        let stock = ManuallyDrop::new(self.stock);
+        let site = Site::new(self.control.as_raw_fd(), self.buffer);
+        let mut stacks = Stacks::default();
         loop {
-            let request = self.receive()?;
-            if request.header.kind != Kind::Fork as u32 {
+            // SAFETY: this is the template, and it has the turn.
+            if let Some(birth) = unsafe { site.wait() } {
+                drop(self.control);
+                return Ok(settle(birth, &stock, template));
+            }
+            // SAFETY: the turn is had again.
+            let request =
+                unsafe { site.receive(&self.control) }.map_err(ServeError::Socket)?.ok_or(ServeError::Gone)?;
+            if request.header.kind != Kind::Enter as u32 {
                 return Err(ServeError::Unexpected(request.header.kind));
             }
-            let Some(slot) = request.descriptors.first() else {
-                self.answer(request.header.id, -i64::from(libc::EBADF))?;
-                continue;
-            };
-            before();
-            let template = std::process::id();
+            let id = request.header.id;
             // SAFETY: by the contract.
-            let value = match unsafe { fork_into_slot(slot, entrances(&request)) } {
-                Ok(Entered::Child) => {
-                    let stock = ManuallyDrop::new(std::mem::take(&mut self.stock));
-                    // Freeing this much makes the C library tidy its heap: it would touch, and so copy, all of it. Nor is
-                    // the stock freed.
-                    std::mem::take(&mut self.buffer).leak();
-                    drop(self);
-                    return Ok(settle(request, &stock, template));
-                }
-                Ok(Entered::Template(pid)) => pid.into(),
-                Err(error) => -i64::from(error.raw_os_error().unwrap_or(libc::EIO)),
-            };
-            self.answer(request.header.id, value)?;
-            after();
+            if let Err(error) = unsafe { stacks.send(site, request) } {
+                let error = -i64::from(error.raw_os_error().unwrap_or(libc::EIO));
+                site.answer(Kind::Entered, id, error).map_err(ServeError::Socket)?;
+            }
         }
-    }
-
-    fn answer(&self, id: u64, value: i64) -> Result<(), ServeError> {
-        protocol::send(&self.control, Kind::Forked, 0, id, value, &[], &[]).map_err(ServeError::Socket)
     }
 }
 
@@ -133,19 +126,14 @@ pub fn threads() -> u32 {
     status.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok()).unwrap_or(0)
 }
 
-/// The entrances of the cgroups that a fork request names: what follows the other descriptors.
-fn entrances(request: &Received) -> &[OwnedFd] {
-    let others = 5 + (request.header.flags & (protocol::CODE | protocol::LAYERS)).count_ones() as usize;
-    request.descriptors.get(others..).unwrap_or_default()
-}
-
 /// The child's first steps. Where one fails it says so through its channel and ends: it must not run half isolated.
-fn settle(request: Received, stock: &Stock, template: u32) -> Child {
+fn settle(birth: Birth, stock: &Stock, template: u32) -> Child {
     let forked = os::monotonic_ns();
-    let flags = request.header.flags;
-    let mut descriptors = request.descriptors.into_iter();
+    let order = birth.order;
+    let flags = order.header.flags;
+    let mut descriptors = order.descriptors.into_iter();
     let mut next = || descriptors.next();
-    let (Some(_slot), Some(region), Some(down), Some(up), Some(log)) = (next(), next(), next(), next(), next()) else {
+    let (Some(region), Some(down), Some(up), Some(log)) = (next(), next(), next(), next()) else {
         os::process::exit_now(254);
     };
     let code = if flags & protocol::CODE != 0 { descriptors.next() } else { None };
@@ -161,7 +149,7 @@ fn settle(request: Received, stock: &Stock, template: u32) -> Child {
         os::process::exit_now(252);
     }
     let started = Started { forked, entered: os::monotonic_ns(), loaded: 0 };
-    Child { config: request.payload, instance: Instance::new(channel, started) }
+    Child { config: order.payload, instance: Instance::new(channel, started) }
 }
 
 fn isolate(

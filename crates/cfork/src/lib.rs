@@ -1,8 +1,8 @@
 //! Container fork (Molecule, section 4.2), seen from the language runtime that forks.
 //!
 //! A *template* is a language runtime, in a sandbox of its own, that has done everything a start can do. It waits at its
-//! [`ForkPoint`]. For every fork request its child comes to life inside a *slot*, a container made beforehand, as an
-//! [`Instance`] that answers invocations through its channel.
+//! [`ForkPoint`], with a *forker* in each of its *slots*, containers made beforehand. When one is told to, its child, a copy
+//! of the template, comes to life there as an [`Instance`] that answers invocations through its channel.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -11,18 +11,21 @@
 //! | [`forkpoint`] | the template's side |
 //! | [`descriptors`] | what a template holds open, and what its children do about it |
 //! | [`memory`] | what a template does with its memory so that forks are cheap |
-//! | [`enter`] | how a child gets into its slot |
+//! | `enter` | how a child gets into its slot |
+//! | `turn`, `resume` | what processes need that share their memory: a lock, and a way from one stack to another |
 //! | [`instance`] | the instance's side |
 //!
 //! No language is known here: `lang/python` and `lang/node` are.
 
 pub mod descriptors;
-pub mod enter;
+mod enter;
 pub mod forkpoint;
 pub mod instance;
 pub mod invocation;
 pub mod memory;
 pub mod protocol;
+mod resume;
+mod turn;
 
 pub use forkpoint::{Child, ForkPoint};
 pub use instance::{Heard, Instance, Request};

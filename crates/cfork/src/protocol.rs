@@ -1,11 +1,15 @@
 //! What the worker and a template say to each other, over a socket that keeps message boundaries.
 //!
 //! ```text
-//! worker → template   Configure   JSON                         once, first
-//! template → worker   Ready       threads, JSON report         once: at the fork point
-//! worker → template   Fork        id, instance's JSON          + slot, region, down, up, log [, code [, layers]] [, tasks …]
-//! template → worker   Forked      id, pid or -errno            pid as the template's pid namespace counts it
+//! worker → template   Configure   JSON                   once, first
+//! template → worker   Ready       threads, JSON report   once: at the fork point
+//! worker → template   Enter       id                     + slot, socket [, entrances of its cgroups …]
+//! forker → worker     Entered     id, 0 or -errno        a forker waits in the slot
+//! worker → forker     Fork        instance's JSON        over that socket, once: + region, down, up, log [, code [, layers]]
+//! forker → worker     Forked      id, pid or -errno      pid as the template's pid namespace counts it
 //! ```
+//!
+//! What forkers say comes over the template's socket. Where the socket of its own ends without an order, a forker ends.
 //!
 //! Every message is a 32-byte header and a payload. The worker treats all that a template says as hostile: a dedicated
 //! template has run its function's code.
@@ -37,8 +41,10 @@ pub fn mounts(code: bool, layers: bool) -> u32 {
 pub enum Kind {
     Configure = 1,
     Ready = 2,
-    Fork = 3,
-    Forked = 4,
+    Enter = 3,
+    Entered = 4,
+    Fork = 5,
+    Forked = 6,
 }
 
 /// The fixed part of every message.
@@ -48,9 +54,9 @@ pub struct Header {
     pub kind: u32,
     /// Fork: which mounts are among the descriptors ([`CODE`], [`LAYERS`]). Ready: how many threads the template has.
     pub flags: u32,
-    /// Fork, Forked: which fork.
+    /// Enter, Entered, Forked: which slot.
     pub id: u64,
-    /// Forked: the child's pid, or the negated error number.
+    /// Entered: 0, Forked: the child's pid, or the negated error number.
     pub value: i64,
     /// Bytes of payload.
     pub len: u64,
@@ -99,8 +105,7 @@ pub fn send(
     os::seqpacket::send(socket, &[IoSlice::new(&header), IoSlice::new(payload)], descriptors)
 }
 
-/// Receives one message into `buffer`, which is grown the first time; nothing when the other side is gone. A template keeps
-/// its buffer: every page that it writes to anew stays with the children forked before.
+/// Receives one message into `buffer`, which is grown the first time; nothing when the other side is gone.
 pub fn receive(socket: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<Option<Received>> {
     if buffer.len() < HEADER + PAYLOAD_MAX {
         buffer.resize(HEADER + PAYLOAD_MAX, 0);
@@ -124,7 +129,7 @@ mod tests {
         let (a, b) = os::seqpacket::pair().unwrap();
         send(&a, Kind::Forked, 1, 42, -3, b"text", &[a.as_fd()]).unwrap();
         let got = receive(&b, &mut Vec::new()).unwrap().unwrap();
-        assert_eq!(got.header, Header { kind: 4, flags: 1, id: 42, value: -3, len: 4 });
+        assert_eq!(got.header, Header { kind: 6, flags: 1, id: 42, value: -3, len: 4 });
         assert_eq!((got.payload.as_slice(), got.descriptors.len()), (&b"text"[..], 1));
     }
 

@@ -32,8 +32,31 @@ pub fn unblock_all() {
     }
 }
 
-/// Ended children need not be waited for: the kernel reaps them.
-pub fn ignore_children() {
-    // SAFETY: setting a disposition to SIG_IGN installs no code.
-    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+/// What a process does about a signal.
+pub struct Disposition {
+    signal: i32,
+    action: libc::sigaction,
+}
+
+impl Disposition {
+    fn replace(signal: i32, action: &libc::sigaction) -> Self {
+        // SAFETY: an all-zero sigaction is valid storage for the kernel to fill in.
+        let mut before: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: what is installed is no code, or code that was installed before.
+        unsafe { libc::sigaction(signal, action, &mut before) };
+        Self { signal, action: before }
+    }
+
+    /// Makes it so again.
+    pub fn restore(&self) {
+        Self::replace(self.signal, &self.action);
+    }
+}
+
+/// Ended children need not be waited for: the kernel reaps them. Answers what was done about them before.
+pub fn ignore_children() -> Disposition {
+    // SAFETY: an all-zero sigaction is a valid one.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = libc::SIG_IGN;
+    Disposition::replace(libc::SIGCHLD, &action)
 }

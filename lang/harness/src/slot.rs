@@ -20,10 +20,12 @@ use std::process::{Child, Command, Stdio};
 pub struct Slot {
     outer: Child,
     inner: OwnedFd,
+    id: u64,
+    forker: OwnedFd,
 }
 
 impl Slot {
-    pub fn new(runtime: &Path) -> io::Result<Self> {
+    pub fn new(runtime: &Path, id: u64, forker: OwnedFd) -> io::Result<Self> {
         let (mut pid_reader, pid_writer) = io::pipe()?;
         let (go_reader, mut go_writer) = io::pipe()?;
         let runtime = runtime.to_owned();
@@ -53,7 +55,17 @@ impl Slot {
         });
         let outer = command.spawn()?;
         let pid = maps.join().map_err(|_| io::ErrorKind::Other)??;
-        Ok(Self { outer, inner: os::pidfd::open(pid)? })
+        Ok(Self { outer, inner: os::pidfd::open(pid)?, id, forker })
+    }
+
+    /// By which the template knows it.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// What its forker takes its order from.
+    pub fn forker(&self) -> impl AsFd + '_ {
+        &self.forker
     }
 
     /// The process whose namespaces make up the slot.

@@ -21,7 +21,7 @@ pub struct Template {
     process: RefCell<Child>,
     control: OwnedFd,
     place: Place,
-    forks: Cell<u64>,
+    slots: Cell<u64>,
     /// What it said at its fork point.
     pub report: Value,
     /// How many threads it had there, as its runtime counted.
@@ -50,13 +50,29 @@ impl Template {
         let gone = || io::Error::other("the template has ended before its fork point");
         let ready = protocol::receive(&control, &mut Vec::new())?.ok_or_else(gone)?;
         let report = serde_json::from_slice(&ready.payload)?;
-        let (process, forks) = (RefCell::new(process), Cell::new(0));
-        Ok(Self { process, control, place, forks, report, threads: ready.header.flags })
+        let (process, slots) = (RefCell::new(process), Cell::new(0));
+        Ok(Self { process, control, place, slots, report, threads: ready.header.flags })
     }
 
-    /// A slot for a child of this template.
+    /// A slot for a child of this template, in which a forker waits.
     pub fn slot(&self) -> io::Result<Slot> {
-        Slot::new(&self.place.folder())
+        let id = self.slots.replace(self.slots.get() + 1);
+        let (forker, theirs) = os::seqpacket::pair()?;
+        let slot = Slot::new(&self.place.folder(), id, forker)?;
+        let inner = slot.process();
+        protocol::send(&self.control, Kind::Enter, 0, id, 0, &[], &[inner.as_fd(), theirs.as_fd()])?;
+        drop(inner);
+        match self.answer(Kind::Entered, id)? {
+            0 => Ok(slot),
+            error => Err(io::Error::from_raw_os_error(-error)),
+        }
+    }
+
+    fn answer(&self, kind: Kind, id: u64) -> io::Result<i32> {
+        let gone = || io::Error::other("the template has ended");
+        let answer = protocol::receive(&self.control, &mut Vec::new())?.ok_or_else(gone)?;
+        assert_eq!((answer.header.kind, answer.header.id), (kind as u32, id), "an answer to this question");
+        i32::try_from(answer.header.value).map_err(io::Error::other)
     }
 
     /// Forks into a slot made for it. Without an event the child is a stem: it has nothing to serve yet.
@@ -81,21 +97,14 @@ impl Template {
             let head = invocation("request-1", 3000);
             channel.sender.send(cfork::invocation::INVOKE, &head, event.as_bytes()).map_err(io::Error::other)?;
         }
-        let inner = slot.process();
-        let mut descriptors =
-            vec![inner.as_fd(), theirs.region.as_fd(), theirs.down.as_fd(), theirs.up.as_fd(), log_writer.as_fd()];
+        let mut descriptors = vec![theirs.region.as_fd(), theirs.down.as_fd(), theirs.up.as_fd(), log_writer.as_fd()];
         descriptors.extend(code.iter().map(AsFd::as_fd));
-        let id = self.forks.replace(self.forks.get() + 1);
         let flags = u32::from(code.is_some());
-        protocol::send(&self.control, Kind::Fork, flags, id, 0, config.as_bytes(), &descriptors)?;
+        protocol::send(slot.forker(), Kind::Fork, flags, slot.id(), 0, config.as_bytes(), &descriptors)?;
         drop(descriptors);
-        drop(inner);
-        let gone = || io::Error::other("the template has ended");
-        let forked = protocol::receive(&self.control, &mut Vec::new())?.ok_or_else(gone)?;
-        assert_eq!((forked.header.kind, forked.header.id), (Kind::Forked as u32, id), "an answer to this fork");
-        match i32::try_from(-forked.header.value) {
-            Ok(error) if error > 0 => Err(io::Error::from_raw_os_error(error)),
-            _ => Instance::new(slot, channel, log, forked.header.value as i32, decided),
+        match self.answer(Kind::Forked, slot.id())? {
+            pid @ 1.. => Instance::new(slot, channel, log, pid, decided),
+            error => Err(io::Error::from_raw_os_error(-error)),
         }
     }
 

@@ -84,7 +84,7 @@ pub unsafe extern "C" fn serve(env: RawEnv, info: Info) -> RawValue {
         // SAFETY: Node's other threads compile and collect garbage beside this one, which --single-threaded has ended, or
         // are libuv's pool, which a child makes anew. Threads of the function would have made the template report itself as
         // not forkable, and the worker does not fork from such.
-        match unsafe { point.serve(|| (), || ()) } {
+        match unsafe { point.serve() } {
             Ok(child) => {
                 // SAFETY: this is the child, in the thread that runs the loop, outside of any callback of it.
                 let failed = unsafe {

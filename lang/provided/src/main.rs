@@ -48,7 +48,7 @@ fn template() -> Result<(Child, Option<Config>), Box<dyn std::error::Error>> {
     point.take_stock(&[])?;
     point.ready(REPORT)?;
     // SAFETY: this program has one thread.
-    match unsafe { point.serve(|| (), || ()) } {
+    match unsafe { point.serve() } {
         Ok(child) => Ok((child, function)),
         Err(cfork::forkpoint::ServeError::Gone) => os::process::exit_now(0),
         Err(error) => Err(error.into()),

@@ -110,6 +110,5 @@ unsafe extern "C" {
     pub fn PyEval_SaveThread() -> *mut c_void;
     pub fn PyEval_RestoreThread(state: *mut c_void);
     pub fn PyOS_BeforeFork();
-    pub fn PyOS_AfterFork_Parent();
     pub fn PyOS_AfterFork_Child();
 }

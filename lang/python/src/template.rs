@@ -95,13 +95,12 @@ pub fn serve(arguments: &Object) -> Result<Object, Raised> {
     let point = point().take().ok_or_else(out_of_turn)?;
     point.ready(report?.contents()?).map_err(|e| because("the worker cannot be told")(&e))?;
     hooks::template_forks(asked);
+    // Once for all children: the interpreter waits as it is before a fork, and each of them goes on as after one.
     // SAFETY: the lock is held, and the template has one thread.
-    let before = || unsafe { abi::PyOS_BeforeFork() };
-    // SAFETY: the lock is held, and the fork that this closes was opened by `before`.
-    let after = || unsafe { abi::PyOS_AfterFork_Parent() };
+    unsafe { abi::PyOS_BeforeFork() };
     // SAFETY: the template has counted its threads: others than this one would have made it report itself as not
     // forkable, and the worker does not fork from such.
-    match unsafe { point.serve(before, after) } {
+    match unsafe { point.serve() } {
         Ok(child) => {
             // SAFETY: this is the child, in the thread that forked.
             unsafe { abi::PyOS_AfterFork_Child() };

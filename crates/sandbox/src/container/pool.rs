@@ -1,20 +1,23 @@
 //! A template's slots: made ahead, taken by starts, removed when what ran in them is gone.
 //!
 //! ```text
-//!            MakeSlot           SlotMade [attach]
-//!  (wanted) ─────────▶ making ───────────────────▶ ready ─▶ taken by an instance ─▶ buried ─▶ group removed
-//!                        ╰─ SlotNotMade: a waiting start fails     ╰─ too many ────▶ (once the slot's process 1 is gone)
+//!            MakeSlot           SlotMade [attach] Enter, Entered
+//!  (wanted) ─────────▶ making ─────────────────────────────────▶ ready ─▶ taken by an instance ─▶ buried ─▶ group removed
+//!                        ╰─ it fails: so does a waiting start              ╰─ too many ────▶ (once its process 1 is gone)
 //! ```
 
 use super::egress;
 use super::message::ToInit;
 use super::template::{Shared, limits};
 use crate::SpawnError;
+use cfork::protocol::{self, Kind};
 use os::cgroup::{self, Group};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::io::Interest;
 
 /// How long after the last start the slots that starts have taken are replaced: making one takes a core for a millisecond,
 /// which the new instances need.
@@ -27,9 +30,9 @@ pub(super) struct Slot {
     pub id: u64,
     /// Its process 1.
     pub process: OwnedFd,
+    /// What its forker takes its order from: it ends when this is closed.
+    pub forker: OwnedFd,
     pub group: Option<Group>,
-    /// The files by which its instance enters its cgroup.
-    pub entrances: Vec<OwnedFd>,
     /// What the group is limited to.
     pub limits: cgroup::Limits,
 }
@@ -37,6 +40,7 @@ pub(super) struct Slot {
 /// A container that is being made.
 pub(super) struct Making {
     pub group: Option<Group>,
+    /// The files by which processes enter its cgroup.
     entrances: Vec<OwnedFd>,
     limits: cgroup::Limits,
 }
@@ -47,30 +51,50 @@ impl Shared {
             self.state().making.remove(&id);
             return;
         };
-        let Some(egress) = self.place.egress.clone() else { return self.slot_ready(id, process) };
         tokio::spawn(async move {
-            match egress::attach(&egress, &process).await {
-                Ok(()) => self.slot_ready(id, process),
+            let completed = self.complete(id, &process).await;
+            self.state().questions.remove(&id);
+            match completed {
+                Ok(forker) => self.slot_ready(id, process, forker),
                 Err(error) => {
                     let _ = os::pidfd::kill(&process);
                     let made = self.state().making.remove(&id);
                     self.bury(id, made.and_then(|making| making.group));
-                    self.state().refusal = Some(SpawnError::Attach(error));
+                    self.state().refusal = Some(error);
                 }
             }
             self.changed.notify_waiters();
         });
     }
 
-    fn slot_ready(self: &Arc<Self>, id: u64, process: OwnedFd) {
+    /// Gives a slot its way out and its forker: what the forker takes its order from.
+    async fn complete(&self, id: u64, process: &OwnedFd) -> Result<OwnedFd, SpawnError> {
+        if let Some(egress) = &self.place.egress {
+            egress::attach(egress, process).await.map_err(SpawnError::Attach)?;
+        }
+        let entrances = self.state().making.get_mut(&id).map(|making| std::mem::take(&mut making.entrances));
+        let (forker, theirs) = os::seqpacket::pair().map_err(SpawnError::Fork)?;
+        rustix::io::ioctl_fionbio(&forker, true).map_err(|error| SpawnError::Fork(error.into()))?;
+        let mut descriptors = vec![process.as_fd(), theirs.as_fd()];
+        descriptors.extend(entrances.iter().flatten().map(AsFd::as_fd));
+        let send = self
+            .control
+            .async_io(Interest::WRITABLE, |control| protocol::send(control, Kind::Enter, 0, id, 0, &[], &descriptors));
+        match self.ask(id, Kind::Entered, send).await? {
+            0 => Ok(forker),
+            error => Err(SpawnError::Fork(io::Error::from_raw_os_error(i32::try_from(-error).unwrap_or(libc::EIO)))),
+        }
+    }
+
+    fn slot_ready(self: &Arc<Self>, id: u64, process: OwnedFd, forker: OwnedFd) {
         let mut state = self.state();
-        let Some(Making { group, entrances, limits }) = state.making.remove(&id) else { return };
+        let Some(Making { group, limits, .. }) = state.making.remove(&id) else { return };
         if state.gone.contains(&id) {
-            // It has ended while it was attached.
+            // It has ended while it was completed.
             drop(state);
             return self.bury(id, group);
         }
-        state.ready.push_back(Slot { id, process, group, entrances, limits });
+        state.ready.push_back(Slot { id, process, forker, group, limits });
     }
 
     pub(super) fn slot_ended(self: Arc<Self>, id: u64) {

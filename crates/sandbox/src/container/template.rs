@@ -1,9 +1,9 @@
 //! A template in its sandbox, as the worker sees it: its slots, and what becomes of its children.
 //!
 //! ```text
-//!            MakeSlot           SlotMade                    Fork                     InstanceEnded
-//!  (wanted) ─────────▶ making ─────────▶ ready ─▶ taken ─────────▶ forked: instance ──────────────▶ ended ─▶ group removed
-//!                        ╰─ SlotNotMade: the start fails             ╰─ Forked: -errno, or silence: the start fails
+//!            MakeSlot           SlotMade, Entered               Fork                     InstanceEnded
+//!  (wanted) ─────────▶ making ──────────────────▶ ready ─▶ taken ─────▶ forked: instance ──────────────▶ ended ─▶ group removed
+//!                        ╰─ SlotNotMade, or not entered: the start fails  ╰─ Forked: -errno, or silence: the start fails
 //! ```
 //!
 //! All that the template says is hostile; the init is ours.
@@ -52,8 +52,8 @@ pub(super) struct State {
     pub usual: Option<cgroup::Limits>,
     /// Why a slot was not made: for one of those who wait for one.
     pub refusal: Option<SpawnError>,
-    /// Forks under way, by slot, and who waits for the template's answer.
-    forks: HashMap<u64, Option<oneshot::Sender<i64>>>,
+    /// Who waits for a forker's answer, by slot, and what it will be.
+    pub questions: HashMap<u64, (MessageKind, Option<oneshot::Sender<i64>>)>,
     /// Who waits for the end of an instance, by pid; and ends that nobody has waited for yet.
     watchers: HashMap<i32, oneshot::Sender<End>>,
     ends: HashMap<i32, End>,
@@ -67,7 +67,7 @@ pub(super) struct Shared {
     pub(super) spec: TemplateSpec,
     pub(super) place: Place,
     report: String,
-    control: AsyncFd<OwnedFd>,
+    pub(super) control: AsyncFd<OwnedFd>,
     pub(super) init: Conversation<ToInit, FromInit>,
     state: Mutex<State>,
     pub(super) changed: Notify,
@@ -229,10 +229,10 @@ pub(super) async fn clean_up(place: Place) {
 }
 
 impl State {
-    /// An end that nobody waits for matters only while a fork is under way, whose child it may be: a template's other
+    /// An end that nobody waits for matters only while a fork may be under way, whose child it may be: a template's other
     /// children end here too, and process ids come round again.
     fn forget_ends(&mut self) {
-        if self.forks.is_empty() {
+        if self.questions.is_empty() {
             self.ends.clear();
         }
     }
@@ -253,8 +253,8 @@ impl Shared {
                 FromInit::TemplateEnded { end } => {
                     tracing::warn!(id = self.place.id, ?end, said = said(&self.place.log), "a template has ended");
                     self.ended.send_replace(true);
-                    // Nobody will answer for the forks under way.
-                    self.state().forks.clear();
+                    // Nobody will answer any more.
+                    self.state().questions.clear();
                 }
                 FromInit::Failed { .. } => {
                     self.ended.send_replace(true);
@@ -270,7 +270,7 @@ impl Shared {
         self.ended.send_replace(true);
         let (watchers, groups) = {
             let mut state = self.state();
-            state.forks.clear();
+            state.questions.clear();
             let ready: Vec<Slot> = state.ready.drain(..).collect();
             let making: Vec<_> = state.making.drain().filter_map(|(_, making)| making.group).collect();
             let left: Vec<_> = state.groups.drain().map(|(_, group)| group).collect();
@@ -295,11 +295,11 @@ impl Shared {
             };
             // What it says wrongly concerns its own children only: they are not started.
             let Ok(Some(received)) = received else { return };
-            if received.header.kind == MessageKind::Forked as u32 {
-                let waiting = self.state().forks.get_mut(&received.header.id).and_then(Option::take);
-                if let Some(waiting) = waiting {
-                    let _ = waiting.send(received.header.value);
-                }
+            let mut state = self.state();
+            let question = state.questions.get_mut(&received.header.id);
+            let question = question.filter(|(kind, _)| *kind as u32 == received.header.kind);
+            if let Some(waiting) = question.and_then(|(_, waiting)| waiting.take()) {
+                let _ = waiting.send(received.header.value);
             }
         }
     }
@@ -314,18 +314,20 @@ impl Shared {
     }
 
     async fn spawn(self: &Arc<Self>, start: Start) -> Result<Box<dyn Instance>, SpawnError> {
-        let slot = self.take_slot().await?;
-        let forked = self.fork(&start, &slot).await;
-        let Slot { id, process, group, .. } = slot;
-        let pid = match forked {
-            Ok(pid) => pid,
-            Err(error) => {
-                self.state().forks.remove(&id);
-                let _ = os::pidfd::kill(&process);
-                self.bury(id, group);
-                return Err(error);
+        let (slot, pid) = loop {
+            let slot = self.take_slot().await?;
+            match self.fork(&start, &slot).await {
+                Ok(pid) => break (slot, pid),
+                Err(error) => {
+                    self.give_up(slot);
+                    // Whose forker was killed is replaced by another slot.
+                    if !matches!(&error, SpawnError::Fork(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+                        return Err(error);
+                    }
+                }
             }
         };
+        let Slot { id, process, group, .. } = slot;
         let (tell, told) = oneshot::channel();
         {
             let mut state = self.state();
@@ -333,13 +335,36 @@ impl Shared {
                 Some(end) => drop(tell.send(end)),
                 None => drop(state.watchers.insert(pid, tell)),
             }
-            state.forks.remove(&id);
+            state.questions.remove(&id);
             state.forget_ends();
         }
         Ok(Box::new(ContainerInstance::new(self.clone(), id, process, group, told)))
     }
 
-    /// Has the template fork into a slot: the child's pid.
+    fn give_up(self: &Arc<Self>, slot: Slot) {
+        self.state().questions.remove(&slot.id);
+        let _ = os::pidfd::kill(&slot.process);
+        self.bury(slot.id, slot.group);
+    }
+
+    /// Asks a forker, once `ask` has sent the question: what it answers, which is hostile.
+    pub(super) async fn ask(
+        &self,
+        slot: u64,
+        answer: MessageKind,
+        ask: impl Future<Output = io::Result<()>>,
+    ) -> Result<i64, SpawnError> {
+        let (tell, told) = oneshot::channel();
+        self.state().questions.insert(slot, (answer, Some(tell)));
+        let asked = async {
+            ask.await.map_err(SpawnError::Fork)?;
+            told.await.map_err(|_| SpawnError::TemplateGone)
+        };
+        let silent = |_| SpawnError::Silent(FORK_LIMIT.as_millis() as u64);
+        tokio::time::timeout(FORK_LIMIT, asked).await.map_err(silent)?
+    }
+
+    /// Has a slot's forker fork: the child's pid.
     async fn fork(&self, start: &Start, slot: &Slot) -> Result<i32, SpawnError> {
         let limits = limits(start.spec.limits);
         if let Some(group) = slot.group.as_ref().filter(|_| slot.limits != limits) {
@@ -352,38 +377,13 @@ impl Shared {
         let mount = code.map(|code| shown(&code.folder)).transpose()?;
         let layers = code.and_then(|code| code.layers.as_ref()).map(shown).transpose()?;
         let channel = &start.channel;
-        let mut descriptors = vec![
-            slot.process.as_fd(),
-            channel.region.as_fd(),
-            channel.down.as_fd(),
-            channel.up.as_fd(),
-            start.log.as_fd(),
-        ];
+        let mut descriptors = vec![channel.region.as_fd(), channel.down.as_fd(), channel.up.as_fd(), start.log.as_fd()];
         descriptors.extend(mount.iter().chain(&layers).map(AsFd::as_fd));
-        descriptors.extend(slot.entrances.iter().map(AsFd::as_fd));
         let config = code.map_or("", |code| code.config.as_str()).as_bytes();
-        let (tell, told) = oneshot::channel();
-        let id = slot.id;
-        {
-            let mut state = self.state();
-            state.usual = Some(limits);
-            state.forks.insert(id, Some(tell));
-        }
-        let sent = protocol::send(
-            self.control.get_ref(),
-            MessageKind::Fork,
-            protocol::mounts(mount.is_some(), layers.is_some()),
-            id,
-            0,
-            config,
-            &descriptors,
-        );
-        sent.map_err(SpawnError::Fork)?;
-        let value = match tokio::time::timeout(FORK_LIMIT, told).await {
-            Ok(Ok(value)) => value,
-            Ok(Err(_)) => return Err(SpawnError::TemplateGone),
-            Err(_) => return Err(SpawnError::Silent(FORK_LIMIT.as_millis() as u64)),
-        };
+        self.state().usual = Some(limits);
+        let flags = protocol::mounts(mount.is_some(), layers.is_some());
+        let order = async { protocol::send(&slot.forker, MessageKind::Fork, flags, slot.id, 0, config, &descriptors) };
+        let value = self.ask(slot.id, MessageKind::Forked, order).await?;
         match i32::try_from(value) {
             Ok(pid @ 1..) => Ok(pid),
             Ok(errno) => Err(SpawnError::Fork(io::Error::from_raw_os_error(-errno))),
