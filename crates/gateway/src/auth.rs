@@ -19,6 +19,7 @@ use api::sigv4::{self, Signed};
 use bytes::Bytes;
 use claim::Claim;
 use hyper::header::HOST;
+use hyper::http::request::Parts;
 use runtime::registry::FunctionId;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -92,6 +93,11 @@ pub async fn admit(exchange: &mut Exchange, action: &str, of: Option<&FunctionId
     } else {
         Err(denied(key, &account, action, function.as_deref()))
     }
+}
+
+/// The access key by which a request is signed, where it is signed as it should be.
+pub fn access_key(head: &Parts) -> Option<String> {
+    Claim::of(head).ok().map(|claim| claim.key)
 }
 
 fn denied(key: &KeyConfig, account: &str, action: &str, function: Option<&str>) -> Fault {

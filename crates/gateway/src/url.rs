@@ -7,21 +7,24 @@
 //! A URL with the invoke mode `RESPONSE_STREAM` passes on what a function streams as it comes, and what a function gives
 //! whole as it is; one with `BUFFERED` has the parts put together first. `/f/NAME/…` does for every function what suits it.
 
+mod cors;
 mod event;
 mod reply;
 mod stream;
 
 use crate::auth;
 use crate::http::answer::header;
-use crate::http::{BodyError, path};
+use crate::http::{BodyError, Response, path};
 use crate::lambda::asked::trace_id;
 use crate::lambda::{Fault, name, scope};
 use crate::route::{Answer, Exchange, Route, route};
 use crate::spans;
 use bytes::Bytes;
+use cors::Cors;
 use hyper::HeaderMap;
-use runtime::dispatch::{Call, Streamed};
-use runtime::registry::{Entry, Facet, Qualified};
+use hyper::header::{HeaderValue, ORIGIN};
+use runtime::dispatch::{Call, Outcome, Streamed};
+use runtime::registry::{Entry, Facet, Qualified, Record};
 use std::sync::Arc;
 
 pub const ROUTES: &[Route] = &[
@@ -45,6 +48,8 @@ struct Meant {
     /// The rest of the path, without the slash at its front.
     path: String,
     mode: Mode,
+    /// Whether its callers sign.
+    wants_signature: bool,
 }
 
 /// What becomes of a function's answer.
@@ -74,7 +79,7 @@ async fn by_name(exchange: Exchange) -> Answer {
     let qualifier = target.qualifier.as_ref().map(|qualifier| format!(":{qualifier}")).unwrap_or_default();
     let arn = entry.id.arn() + &qualifier;
     let path = exchange.raw_capture(1).to_owned();
-    let meant = Meant { url: entry.id.name.clone(), arn, path, mode: Mode::Any, entry };
+    let meant = Meant { url: entry.id.name.clone(), arn, path, mode: Mode::Any, wants_signature: false, entry };
     call(exchange, meant).await
 }
 
@@ -89,14 +94,29 @@ async fn by_host(exchange: Exchange) -> Answer {
     by_id(exchange, &id, path).await
 }
 
-async fn by_id(mut exchange: Exchange, id: &str, path: String) -> Answer {
-    let gateway = exchange.gateway.clone();
-    let found = gateway.registry.url(id);
+async fn by_id(exchange: Exchange, id: &str, path: String) -> Answer {
+    let found = exchange.gateway.registry.url(id);
     let (record, qualifier) = found.ok_or_else(|| Fault::access_denied(FORBIDDEN))?;
-    let config = record.attached(Facet::Url, &qualifier);
-    let wants_signature = config.is_some_and(|url| url.text("AuthType") == "AWS_IAM");
-    let streams = config.is_some_and(|url| url.text("InvokeMode") == "RESPONSE_STREAM");
-    let mode = if streams { Mode::Stream } else { Mode::Buffered };
+    let url = record.attached(Facet::Url, &qualifier);
+    let Some(cors) = url.and_then(|url| Cors::of(url)) else {
+        return admitted(exchange, &record, qualifier, id, path).await;
+    };
+    if let Some(response) = cors.preflight(&exchange.head) {
+        return Ok(response);
+    }
+    let origin = exchange.head.headers.get(ORIGIN).cloned();
+    let answered = admitted(exchange, &record, qualifier, id, path).await;
+    let mut response = answered.unwrap_or_else(|fault| fault.answer());
+    cors.mark(origin, &mut response);
+    Ok(response)
+}
+
+/// Asks the function of this URL, where the caller may.
+async fn admitted(mut exchange: Exchange, record: &Record, qualifier: String, id: &str, path: String) -> Answer {
+    let gateway = exchange.gateway.clone();
+    let url = record.attached(Facet::Url, &qualifier);
+    let wants_signature = url.is_some_and(|url| url.text("AuthType") == "AWS_IAM");
+    let streams = url.is_some_and(|url| url.text("InvokeMode") == "RESPONSE_STREAM");
     if wants_signature && gateway.auth.is_on() {
         auth::admit(&mut exchange, "lambda:InvokeFunctionUrl", Some(&record.latest.id)).await?;
     } else if wants_signature && !is_signed(&exchange) {
@@ -107,8 +127,9 @@ async fn by_id(mut exchange: Exchange, id: &str, path: String) -> Answer {
         Qualified::Latest => id_of_function.arn(),
         _ => format!("{}:{qualifier}", id_of_function.arn()),
     };
-    let entry = name::pick(&record, &qualifier).ok_or_else(|| Fault::function_not_found(&arn))?;
-    call(exchange, Meant { entry, url: id.to_owned(), arn, path, mode }).await
+    let entry = name::pick(record, &qualifier).ok_or_else(|| Fault::function_not_found(&arn))?;
+    let mode = if streams { Mode::Stream } else { Mode::Buffered };
+    call(exchange, Meant { entry, url: id.to_owned(), arn, path, mode, wants_signature }).await
 }
 
 fn is_signed(exchange: &Exchange) -> bool {
@@ -123,12 +144,14 @@ async fn call(mut exchange: Exchange, meant: Meant) -> Answer {
         Some(body) => exchange.gateway.bodies.read(body, limit, 2).await.map_err(too_long)?,
         None => Bytes::new(),
     };
-    let payload = event::build(&exchange, &meant, &body);
+    let trace_id = trace_id(&exchange);
+    let trace = HeaderValue::from_str(&trace_id).ok();
+    let payload = event::build(&exchange, &meant, &trace_id, &body);
     let spans_wanted = spans::wanted(&exchange);
     let call = Call {
         payload: payload.into(),
         invoked_arn: meant.arn,
-        trace_id: trace_id(&exchange),
+        trace_id,
         request_id: exchange.id,
         accepted: exchange.accepted,
         ..Call::default()
@@ -138,11 +161,18 @@ async fn call(mut exchange: Exchange, meant: Meant) -> Answer {
         Mode::Buffered => Streamed::Whole(dispatcher.invoke(function, call).await?),
         Mode::Stream | Mode::Any => dispatcher.stream(function, call).await?,
     };
-    let outcome = match streamed {
-        Streamed::Parts(parts) => return Ok(stream::respond(parts).await),
-        Streamed::Whole(outcome) => outcome,
+    let mut response = match streamed {
+        Streamed::Parts(parts) => stream::respond(parts).await,
+        Streamed::Whole(outcome) => whole(outcome, meant.mode, spans_wanted),
     };
-    let mut response = match meant.mode {
+    if let Some(trace) = trace {
+        response.headers_mut().insert("x-amzn-trace-id", trace);
+    }
+    Ok(response)
+}
+
+fn whole(outcome: Outcome, mode: Mode, spans_wanted: bool) -> Response {
+    let mut response = match mode {
         _ if outcome.failed => reply::failed(),
         Mode::Stream => reply::raw(outcome.body),
         Mode::Buffered | Mode::Any => reply::translate(outcome.body),
@@ -150,7 +180,7 @@ async fn call(mut exchange: Exchange, meant: Meant) -> Answer {
     if spans_wanted {
         spans::tell(&mut response, &outcome.report);
     }
-    Ok(response)
+    response
 }
 
 fn too_long(error: BodyError) -> Fault {

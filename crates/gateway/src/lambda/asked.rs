@@ -20,6 +20,12 @@ use std::sync::Arc;
 const LONG: usize = 256 * 1024;
 const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+const TENANT_MISSING: &str = "The invoked function is enabled with tenancy configuration. Add a valid tenant ID in your \
+    request and try again.";
+const TENANT_UNWANTED: &str = "The invoked function is not enabled with tenancy configuration. Remove the tenant ID from \
+    your request and try again.";
+/// Bytes of a tenant's id.
+const TENANT_MAX: usize = 256;
 const CLIENT_CONTEXT: &str = "Client context must be a valid Base64-encoded JSON object.";
 
 /// How a caller wants to be answered.
@@ -63,6 +69,7 @@ impl Asked {
             let arn = target.qualifier.as_ref().map(|_| target.arn());
             (target.choose(&exchange.gateway)?, arn.unwrap_or_default())
         };
+        let tenant_id = tenant_id(exchange, &entry)?;
         let payload = payload(exchange).await?;
         let trace_id = trace_id(exchange);
         let trace = HeaderValue::from_str(&trace_id).ok();
@@ -72,7 +79,7 @@ impl Asked {
             client_context: manner.client_context,
             trace_id,
             log_tail: manner.log_tail,
-            tenant_id: exchange.header("x-amz-tenant-id").unwrap_or_default().to_owned(),
+            tenant_id,
             accepted: exchange.accepted,
             request_id: std::mem::take(&mut exchange.id),
             ..Call::default()
@@ -130,6 +137,21 @@ fn client_context(exchange: &Exchange) -> Result<String, Fault> {
     let context = BASE64.decode(text).ok().and_then(|json| String::from_utf8(json).ok());
     let context = context.filter(|json| serde_json::from_str::<serde_json::Map<_, _>>(json).is_ok());
     context.ok_or_else(|| Fault::invalid_content(CLIENT_CONTEXT))
+}
+
+/// The tenant for whom a function is invoked: one of several has to be told, another knows none.
+pub fn tenant_id(exchange: &Exchange, entry: &Entry) -> Result<String, Fault> {
+    let tenant = exchange.header("x-amz-tenant-id").unwrap_or_default();
+    let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/=+-@ ".contains(&byte);
+    if tenant.len() > TENANT_MAX || !tenant.bytes().all(is_valid) {
+        let rule = "Member must satisfy regular expression pattern: [a-zA-Z0-9\\._:\\/=+\\-@ ]+";
+        return Err(constraint::violation("tenantId", tenant, rule));
+    }
+    match (tenant.is_empty(), entry.is_per_tenant()) {
+        (true, true) => Err(Fault::invalid_parameter(TENANT_MISSING)),
+        (false, false) => Err(Fault::invalid_parameter(TENANT_UNWANTED)),
+        _ => Ok(tenant.to_owned()),
+    }
 }
 
 /// The caller's trace, or a new one.

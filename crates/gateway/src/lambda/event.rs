@@ -18,10 +18,11 @@ async fn invoke_async(mut exchange: Exchange) -> Answer {
     Ok(answer::json(StatusCode::ACCEPTED, &serde_json::json!({ "Status": 202 })))
 }
 
-/// The function that is meant, as the queue calls it; it must exist.
+/// The function that is meant, as the queue calls it; it must exist, and serve the tenant that is named, if any.
 pub fn arn(exchange: &Exchange) -> Result<String, Fault> {
     let target = name::of_path(exchange)?;
-    target.find(&exchange.gateway)?;
+    let entry = target.find(&exchange.gateway)?;
+    asked::tenant_id(exchange, &entry)?;
     Ok(target.arn())
 }
 

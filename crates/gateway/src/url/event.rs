@@ -1,7 +1,9 @@
 //! From an HTTP request to an event: payload format 2.0.
 
 use super::Meant;
+use crate::auth;
 use crate::http::path;
+use crate::lambda::scope;
 use crate::route::Exchange;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -10,12 +12,14 @@ use hyper::header::{CONTENT_TYPE, COOKIE};
 use serde_json::{Map, Value, json};
 
 const STAGE: &str = "$default";
+/// The account of callers who do not sign.
+const ANONYMOUS: &str = "anonymous";
 
 /// The event, as JSON.
-pub(super) fn build(exchange: &Exchange, meant: &Meant, body: &[u8]) -> Vec<u8> {
+pub(super) fn build(exchange: &Exchange, meant: &Meant, trace_id: &str, body: &[u8]) -> Vec<u8> {
     let uri = &exchange.head.uri;
     let raw_path = format!("/{}", meant.path);
-    let headers = headers(exchange);
+    let headers = headers(exchange, trace_id);
     let mut event = json!({
         "version": "2.0",
         "routeKey": STAGE,
@@ -44,8 +48,9 @@ pub(super) fn build(exchange: &Exchange, meant: &Meant, body: &[u8]) -> Vec<u8> 
 fn context(exchange: &Exchange, meant: &Meant, raw_path: &str, headers: &Map<String, Value>) -> Value {
     let now = api::time::now_ms();
     let host = exchange.header("host").unwrap_or_default();
-    json!({
-        "accountId": meant.entry.id.account,
+    let caller = meant.wants_signature.then(|| caller(exchange));
+    let mut context = json!({
+        "accountId": caller.as_ref().map_or(ANONYMOUS.into(), |caller| caller["accountId"].clone()),
         "apiId": meant.url,
         "domainName": host,
         "domainPrefix": meant.url,
@@ -61,16 +66,36 @@ fn context(exchange: &Exchange, meant: &Meant, raw_path: &str, headers: &Map<Str
         "stage": STAGE,
         "time": api::time::web_log(now),
         "timeEpoch": now,
+    });
+    if let Some(caller) = caller {
+        context["authorizer"] = json!({ "iam": caller });
+    }
+    context
+}
+
+/// Who has signed. Keys have no names of their own here.
+fn caller(exchange: &Exchange) -> Value {
+    let account = scope::of(&exchange.head, &exchange.gateway.config.node).account;
+    let key = auth::access_key(&exchange.head).unwrap_or_default();
+    json!({
+        "accessKey": key,
+        "accountId": account,
+        "callerId": key,
+        "cognitoIdentity": null,
+        "principalOrgId": null,
+        "userArn": format!("arn:aws:iam::{account}:user/{key}"),
+        "userId": key,
     })
 }
 
 /// Small names; several headers of one name become one, with commas. Cookies have a place of their own.
-fn headers(exchange: &Exchange) -> Map<String, Value> {
+fn headers(exchange: &Exchange, trace_id: &str) -> Map<String, Value> {
     let mut headers = Map::new();
     for (name, value) in exchange.head.headers.iter().filter(|(name, _)| **name != COOKIE) {
         let value = String::from_utf8_lossy(value.as_bytes());
         append(&mut headers, name.as_str(), &value);
     }
+    headers.insert("x-amzn-trace-id".into(), trace_id.into());
     append(&mut headers, "x-forwarded-for", &exchange.peer.ip().to_string());
     headers.entry("x-forwarded-proto").or_insert_with(|| "http".into());
     let port = exchange.gateway.config.node.listen.port();

@@ -59,6 +59,11 @@ impl Entry {
         &self.function.key.version
     }
 
+    /// Whether its instances serve one tenant each, so that callers have to name theirs.
+    pub fn is_per_tenant(&self) -> bool {
+        settings::is_per_tenant(&self.content.settings)
+    }
+
     /// The code that its instances are shown.
     pub fn shown(&self) -> impl Iterator<Item = CodeId> {
         [Some(self.content.code), self.layers].into_iter().flatten()

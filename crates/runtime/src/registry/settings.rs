@@ -9,7 +9,7 @@ use crate::function::{Function, FunctionKey, Isolation};
 use api::lambda::LATEST;
 use sandbox::spec::{Kind, Network};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use thiserror::Error;
 
@@ -110,6 +110,12 @@ pub fn kind_of(runtime: &str) -> Option<Kind> {
     python.map(|_| Kind::Python).or_else(|| node.map(|_| Kind::Node)).or_else(|| provided.then_some(Kind::Provided))
 }
 
+/// Whether a configuration asks for instances that serve one tenant each.
+pub(super) fn is_per_tenant(settings: &Map<String, Value>) -> bool {
+    let mode = settings.get("TenancyConfig").and_then(|tenancy| tenancy.get("TenantIsolationMode"));
+    mode.and_then(Value::as_str) == Some("PER_TENANT")
+}
+
 /// The code of a function's layers, put together, where it has some.
 pub(super) fn layers(content: &Content) -> Result<Option<CodeId>, SettingsError> {
     let Some(layers) = content.settings.get("Layers") else { return Ok(None) };
@@ -129,6 +135,8 @@ pub(super) fn function(
     code: &CodeStore,
 ) -> Result<Function, SettingsError> {
     let settings = Settings::deserialize(Value::Object(content.settings.clone())).map_err(SettingsError::Malformed)?;
+    // An instance for each request is one for each tenant.
+    let per_tenant = is_per_tenant(&content.settings);
     let kind = kind_of(&settings.runtime).ok_or_else(|| SettingsError::UnknownRuntime((*settings.runtime).into()))?;
     Ok(Function {
         key: FunctionKey {
@@ -148,7 +156,7 @@ pub(super) fn function(
         tmp_mib: settings.ephemeral_storage.size,
         timeout_s: settings.timeout,
         environment: settings.environment.variables,
-        isolation: settings.lichen.isolation.unwrap_or_default(),
+        isolation: if per_tenant { Isolation::Request } else { settings.lichen.isolation.unwrap_or_default() },
         network: settings.lichen.network.unwrap_or_default(),
         min_warm: if version.is_none() { settings.lichen.min_warm } else { 0 },
         max_concurrency: content.reserved,
