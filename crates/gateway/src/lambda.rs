@@ -13,7 +13,7 @@
 //! | [`event`] | asynchronous invocations |
 //! | [`fault`] | errors in Lambda's words |
 //! | [`scope`], [`name`] | whose function, and which: credentials, names, ARNs |
-//! | [`constraint`], [`schema`] | what a request may contain: rules, and the tables of them |
+//! | [`model`], [`schema`], [`constraint`] | what a request may contain: AWS's model, what it cannot say, the words for it |
 //! | [`package`] | a function's code in a request |
 //! | [`shape`] | a function's configuration in an answer |
 //! | [`bounds`] | the node's own limits |
@@ -37,6 +37,7 @@ pub mod layer_policy;
 mod layer_use;
 pub mod layers;
 pub mod management;
+pub mod model;
 pub mod name;
 mod package;
 mod page;

@@ -184,6 +184,10 @@ async fn act(gateway: &Gateway, mut exchange: Exchange) -> (&'static str, Answer
                     return (route.name, Err(refusal));
                 }
             }
+            let operation = lambda::model::operation(route.name, exchange.head.uri.query());
+            if let Err(refusal) = lambda::model::check_head(operation, &exchange) {
+                return (route.name, Err(refusal));
+            }
             (route.name, (route.act)(exchange).await)
         }
         Found::OtherMethods(methods) => ("unknown", Ok(method_not_allowed(&methods))),
@@ -277,6 +281,19 @@ mod tests {
             let path = route.pattern.replace("**", "x/y").replace('*', "x");
             let method = route.method.clone().unwrap_or(Method::PATCH);
             assert!(matches!(find(&method, &path), Found::Route(found, _) if found.name == route.name), "{path}");
+        }
+    }
+
+    #[test]
+    fn every_operation_of_awss_model_has_a_route_of_its_name() {
+        for (name, method, path) in lambda::model::operations() {
+            let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+            let path: Vec<&str> = path.split('/').map(|part| if part.starts_with('{') { "x" } else { part }).collect();
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            match find(&method, &path.join("/")) {
+                Found::Route(route, _) => assert_eq!(lambda::model::operation(route.name, query), name),
+                _ => panic!("{name} has no route: {method} {}", path.join("/")),
+            }
         }
     }
 

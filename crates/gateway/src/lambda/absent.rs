@@ -19,6 +19,19 @@ pub const ROUTES: &[Route] = &[
     route!(GET "/2015-03-31/event-source-mappings/*" GetEventSourceMapping => no_such_resource),
     route!(PUT "/2015-03-31/event-source-mappings/*" UpdateEventSourceMapping => no_such_resource),
     route!(DELETE "/2015-03-31/event-source-mappings/*" DeleteEventSourceMapping => no_such_resource),
+    route!(GET "/2025-11-30/capacity-providers/*/function-versions" ListFunctionVersionsByCapacityProvider => no_such_provider),
+    route!(GET "/2025-12-01/functions/*/durable-executions" ListDurableExecutionsByFunction => no_executions),
+    route!(GET "/2025-12-01/durable-executions/*" GetDurableExecution => no_such_execution),
+    route!(DELETE "/2025-12-01/durable-executions/*" DeleteDurableExecution => no_such_execution),
+    route!(GET "/2025-12-01/durable-executions/*/history" GetDurableExecutionHistory => no_such_execution),
+    route!(GET "/2025-12-01/durable-executions/*/state" GetDurableExecutionState => no_such_execution),
+    route!(POST "/2025-12-01/durable-executions/*/checkpoint" CheckpointDurableExecution => no_such_execution),
+    route!(POST "/2025-12-01/durable-executions/*/pause" PauseDurableExecution => no_such_execution),
+    route!(POST "/2025-12-01/durable-executions/*/resume" ResumeDurableExecution => no_such_execution),
+    route!(POST "/2025-12-01/durable-executions/*/stop" StopDurableExecution => no_such_execution),
+    route!(POST "/2025-12-01/durable-execution-callbacks/*/succeed" SendDurableExecutionCallbackSuccess => no_such_callback),
+    route!(POST "/2025-12-01/durable-execution-callbacks/*/fail" SendDurableExecutionCallbackFailure => no_such_callback),
+    route!(POST "/2025-12-01/durable-execution-callbacks/*/heartbeat" SendDurableExecutionCallbackHeartbeat => no_such_callback),
     route!(GET "/2025-11-30/capacity-providers" ListCapacityProviders => no_providers),
     route!(POST "/2025-11-30/capacity-providers" CreateCapacityProvider => no_capacity),
     route!(GET "/2025-11-30/capacity-providers/*" GetCapacityProvider => no_such_provider),
@@ -36,6 +49,20 @@ async fn no_mappings(_: Exchange) -> Answer {
 
 async fn no_providers(_: Exchange) -> Answer {
     Ok(answer::json(StatusCode::OK, &json!({ "CapacityProviders": [] })))
+}
+
+/// Executions are those of durable functions, which this node does not run as such.
+async fn no_executions(exchange: Exchange) -> Answer {
+    super::name::of_path(&exchange)?.find(&exchange.gateway)?;
+    Ok(answer::json(StatusCode::OK, &json!({ "DurableExecutions": [] })))
+}
+
+async fn no_such_execution(exchange: Exchange) -> Answer {
+    Err(Fault::not_found(format!("Durable execution not found: {}", exchange.capture(0))))
+}
+
+async fn no_such_callback(exchange: Exchange) -> Answer {
+    Err(Fault::not_found(format!("Callback not found: {}", exchange.capture(0))))
 }
 
 async fn no_such_signing_config(exchange: Exchange) -> Answer {

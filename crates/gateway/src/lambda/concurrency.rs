@@ -1,8 +1,8 @@
 //! Reserved concurrency: how much of the node a function may take, and is kept from others.
 
 use super::fault::Fault;
-use super::function::{parse, read_request};
-use super::{constraint, name, schema};
+use super::function::read_object;
+use super::name;
 use crate::gateway::Gateway;
 use crate::http::answer;
 use crate::route::{Answer, Exchange, Route, route};
@@ -17,11 +17,9 @@ pub const ROUTES: &[Route] = &[
 ];
 
 async fn put(mut exchange: Exchange) -> Answer {
-    let body = read_request(&mut exchange, "PutFunctionConcurrency").await?;
-    let request = parse(&body)?;
-    let bounds = &exchange.gateway.config.functions;
-    constraint::check(&request, schema::CONCURRENCY, &["ReservedConcurrentExecutions"], bounds)?;
-    let wanted = request.get("ReservedConcurrentExecutions").and_then(Value::as_u64).unwrap_or_default() as u32;
+    let request = read_object(&mut exchange, "PutFunctionConcurrency").await?;
+    let wanted = request.get("ReservedConcurrentExecutions").and_then(Value::as_u64).unwrap_or_default();
+    let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
     set(&exchange, Some(wanted)).await?;
     Ok(answer::json(StatusCode::OK, &json!({ "ReservedConcurrentExecutions": wanted })))
 }

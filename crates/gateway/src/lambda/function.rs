@@ -6,7 +6,7 @@ use super::page::Page;
 use super::scope::{self, Scope};
 use super::shape::{Moment, configuration, listed};
 use super::versions::is_wanted;
-use super::{layer_use, package, schema};
+use super::{layer_use, model, package, schema};
 use crate::gateway::Gateway;
 use crate::http::{BodyError, answer};
 use crate::route::{Answer, Exchange, Route, route};
@@ -52,9 +52,11 @@ pub fn parse(body: &[u8]) -> Result<Map<String, Value>, Fault> {
     }
 }
 
-/// The JSON object of a request that brings no code.
+/// The JSON object of a request that brings no code, checked by AWS's model.
 pub async fn read_object(exchange: &mut Exchange, operation: &str) -> Result<Map<String, Value>, Fault> {
-    parse(&read_request(exchange, operation).await?)
+    let request = parse(&read_request(exchange, operation).await?)?;
+    model::check(operation, &request, &exchange.gateway.config.functions)?;
+    Ok(request)
 }
 
 async fn create(mut exchange: Exchange) -> Answer {
@@ -65,6 +67,7 @@ async fn create(mut exchange: Exchange) -> Answer {
             let scope = scope::of(&exchange.head, &gateway.config.node);
             let mut request = parse(&body)?;
             drop(body);
+            model::check("CreateFunction", &request, &gateway.config.functions)?;
             schema::check_creation(&request, &gateway.config.functions)?;
             let written = request.get("FunctionName").and_then(Value::as_str).unwrap_or_default().to_owned();
             let id = name::resolve(written.into(), None, scope)?.id();
@@ -157,11 +160,7 @@ async fn delete(exchange: Exchange) -> Answer {
 
 async fn list(exchange: Exchange) -> Answer {
     let all_versions = exchange.query("FunctionVersion");
-    if let Some(version) = all_versions.as_deref().filter(|version| *version != "ALL") {
-        let rule = "Member must satisfy enum value set: [ALL]";
-        return Err(super::constraint::violation("functionVersion", version, rule));
-    }
-    let page = Page::of(&exchange, 10_000)?;
+    let page = Page::of(&exchange)?;
     let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
     let records = exchange.gateway.registry.records();
     let here = records.iter().filter(|record| {

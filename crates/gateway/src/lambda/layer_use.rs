@@ -3,7 +3,7 @@
 //!
 //! What a function uses it keeps: a layer's version can be deleted, and its functions run on.
 
-use super::constraint::{self, find};
+use super::constraint::find;
 use super::fault::Fault;
 use super::layer_policy;
 use super::layers::parse_version;
@@ -17,10 +17,6 @@ use std::sync::Arc;
 
 /// Layers of one function, as on AWS.
 const LAYERS_MAX: usize = 5;
-const RULE: &str = "Member must satisfy constraint: [Member must have length less than or equal to 2048, Member must have \
-    length greater than or equal to 1, Member must satisfy regular expression pattern: \
-    (arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:\\d{12}:layer:[a-zA-Z0-9-_]+:\
-    [0-9]+)|(arn:[a-zA-Z0-9-]+:lambda:::awslayer:[a-zA-Z0-9-_]+), Member must not be null]";
 
 /// Layers that stay while this lives.
 pub type Kept = Option<Held>;
@@ -67,15 +63,14 @@ fn versions(gateway: &Gateway, scope: &Scope<'_>, arns: &[Value]) -> Result<Vec<
     arns.iter()
         .map(|arn| {
             let arn = arn.as_str().ok_or_else(|| Fault::serialization("The elements of Layers are Strings"))?;
-            let broken = || constraint::violation("layers", &format!("[{arn}]"), RULE);
-            let (id, number) = parse_version(arn).ok_or_else(broken)?;
+            let missing = || Fault::invalid_parameter(format!("Layer version {arn} does not exist."));
+            let (id, number) = parse_version(arn).ok_or_else(missing)?;
             if id.region != scope.region {
                 return Err(Fault::invalid_parameter(format!(
                     "Layers are not in the same region as the function. Layers are expected to be in region {}.",
                     scope.region
                 )));
             }
-            let missing = || Fault::invalid_parameter(format!("Layer version {arn} does not exist."));
             let version = gateway.registry.layer_version(&id, number).ok_or_else(missing)?;
             layer_policy::check_use(scope, &version)?;
             match seen.insert(id.arn(), arn) {

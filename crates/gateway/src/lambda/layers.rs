@@ -1,12 +1,12 @@
 //! Layers: published, shown, listed, deleted. Who else may use one is in `layer_policy`, how functions do in `layer_use`.
 
-use super::constraint::{self, Member, Rule, Shape, member};
+use super::constraint::{self, find};
 use super::fault::Fault;
 use super::function::{parse, read_request};
 use super::layer_policy;
 use super::page::Page;
 use super::scope::{self, Scope};
-use super::{constraint::find, package};
+use super::{model, package};
 use crate::http::answer;
 use crate::route::{Answer, Exchange, Route, route};
 use base64::Engine;
@@ -25,22 +25,10 @@ pub const ROUTES: &[Route] = &[
     route!(DELETE "/2018-10-31/layers/*/versions/*" DeleteLayerVersion => delete),
 ];
 
-/// Layers and versions that AWS shows on a page.
-const PAGE: usize = 50;
-const ARCHITECTURES: &[&str] = &["x86_64", "arm64"];
-const PUBLISH: &[Member] = &[
-    member("Content", Shape::Object, &[]),
-    member("Description", Shape::Text, &[Rule::Length { min: 0, max: 256 }]),
-    member("LicenseInfo", Shape::Text, &[Rule::Length { min: 0, max: 512 }]),
-    member("CompatibleRuntimes", Shape::List, &[Rule::Items { min: 0, max: 15 }]),
-    member("CompatibleArchitectures", Shape::List, &[Rule::Items { min: 0, max: 2 }, Rule::EachOneOf(ARCHITECTURES)]),
-];
 /// What a publisher says of a version, and is told again.
 const KEPT: [&str; 3] = ["CompatibleRuntimes", "CompatibleArchitectures", "LicenseInfo"];
 const NAME: &str = "(arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\\d{12}:layer:[a-zA-Z0-9-_]+)|[a-zA-Z0-9-_]+";
 const NAME_MAX: usize = 140;
-const ARN: &str = "(arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:\\d{12}:layer:\
-    [a-zA-Z0-9-_]+:[0-9]+)|(arn:[a-zA-Z0-9-]+:lambda:::awslayer:[a-zA-Z0-9-_]+)";
 
 async fn publish(mut exchange: Exchange) -> Answer {
     let body = read_request(&mut exchange, "PublishLayerVersion").await?;
@@ -50,7 +38,7 @@ async fn publish(mut exchange: Exchange) -> Answer {
         .blocking(move |gateway| {
             let mut request = parse(&body)?;
             drop(body);
-            constraint::check(&request, PUBLISH, &["Content"], &gateway.config.functions)?;
+            model::check("PublishLayerVersion", &request, &gateway.config.functions)?;
             let Some(Value::Object(mut code)) = request.remove("Content") else {
                 return Err(Fault::serialization("Content is a structure"));
             };
@@ -77,11 +65,7 @@ async fn get(exchange: Exchange) -> Answer {
 
 fn get_by_arn(exchange: &Exchange) -> Answer {
     let arn = exchange.query("Arn").unwrap_or_default();
-    let Some((id, number)) = parse_version(&arn) else {
-        let rule = format!("Member must satisfy regular expression pattern: {ARN}");
-        return Err(constraint::violation("arn", &arn, &rule));
-    };
-    show(exchange, exchange.gateway.registry.layer_version(&id, number))
+    show(exchange, parse_version(&arn).and_then(|(id, number)| exchange.gateway.registry.layer_version(&id, number)))
 }
 
 /// A version, to those who may use it.
@@ -104,7 +88,7 @@ async fn list(exchange: Exchange) -> Answer {
     if exchange.query("find").is_some_and(|find| find == "LayerVersion") {
         return get_by_arn(&exchange);
     }
-    let page = Page::of(&exchange, PAGE)?;
+    let page = Page::of(&exchange)?;
     let Scope { account, region, .. } = scope::of(&exchange.head, &exchange.gateway.config.node);
     let registry = &exchange.gateway.registry;
     let layers = registry.layer_names(&account, &region).into_iter().filter_map(|name| {
@@ -121,7 +105,7 @@ async fn list(exchange: Exchange) -> Answer {
 }
 
 async fn list_versions(exchange: Exchange) -> Answer {
-    let page = Page::of(&exchange, PAGE)?;
+    let page = Page::of(&exchange)?;
     let versions = exchange.gateway.registry.layer_versions(&of_path(&exchange)?);
     // The newest first: the keys that pages are cut by grow while numbers fall.
     let wanted = versions.into_iter().rev().filter(|version| is_wanted(&exchange, version));

@@ -2,7 +2,6 @@
 //! configurations; and that its code is never signed.
 
 use super::attach;
-use super::constraint::{self, Member, Rule, Shape, member};
 use super::fault::Fault;
 use super::function::read_object;
 use super::name;
@@ -23,18 +22,6 @@ pub const ROUTES: &[Route] = &[
     route!(PUT "/2021-07-20/functions/*/runtime-management-config" PutRuntimeManagementConfig => put_runtime),
     route!(GET "/2025-11-30/functions/*/function-scaling-config" GetFunctionScalingConfig => scaling),
     route!(PUT "/2025-11-30/functions/*/function-scaling-config" PutFunctionScalingConfig => put_scaling),
-];
-
-const RECURSION: &[Member] = &[member("RecursiveLoop", Shape::Text, &[Rule::OneOf(&["Terminate", "Allow"])])];
-const RUNTIME: &[Member] = &[
-    member("UpdateRuntimeOn", Shape::Text, &[Rule::OneOf(&["Auto", "Manual", "FunctionUpdate"])]),
-    member("RuntimeVersionArn", Shape::Text, &[Rule::Length { min: 26, max: 2048 }]),
-];
-const EXECUTIONS: &[Rule] = &[Rule::AtLeast(0), Rule::AtMost(|_| 15_000)];
-const SCALING: &[Member] = &[
-    member("FunctionScalingConfig", Shape::Object, &[]),
-    member("FunctionScalingConfig.MinExecutionEnvironments", Shape::Integer, EXECUTIONS),
-    member("FunctionScalingConfig.MaxExecutionEnvironments", Shape::Integer, EXECUTIONS),
 ];
 
 async fn code_signing(exchange: Exchange) -> Answer {
@@ -65,7 +52,6 @@ async fn recursion(exchange: Exchange) -> Answer {
 
 async fn put_recursion(mut exchange: Exchange) -> Answer {
     let request = read_object(&mut exchange, "PutFunctionRecursionConfig").await?;
-    constraint::check(&request, RECURSION, &["RecursiveLoop"], &exchange.gateway.config.functions)?;
     let id = name::function_of_path(&exchange)?.id();
     let kept = keep(&request, &["RecursiveLoop"]);
     let kept = attach::put(&exchange, id, (Facet::Recursion, LATEST.to_owned()), |_, _| Ok(kept)).await?;
@@ -84,7 +70,6 @@ async fn runtime(exchange: Exchange) -> Answer {
 
 async fn put_runtime(mut exchange: Exchange) -> Answer {
     let request = read_object(&mut exchange, "PutRuntimeManagementConfig").await?;
-    constraint::check(&request, RUNTIME, &["UpdateRuntimeOn"], &exchange.gateway.config.functions)?;
     let target = name::of_path(&exchange)?;
     let place = target.place(&*target.record(&exchange.gateway)?)?;
     let is_manual = request.get("UpdateRuntimeOn").is_some_and(|mode| mode == "Manual");
@@ -114,7 +99,6 @@ async fn scaling(exchange: Exchange) -> Answer {
 
 async fn put_scaling(mut exchange: Exchange) -> Answer {
     let request = read_object(&mut exchange, "PutFunctionScalingConfig").await?;
-    constraint::check(&request, SCALING, &[], &exchange.gateway.config.functions)?;
     let target = name::of_path(&exchange)?;
     let place = target.place(&*target.record(&exchange.gateway)?)?;
     let config = request.get("FunctionScalingConfig").and_then(Value::as_object).cloned();

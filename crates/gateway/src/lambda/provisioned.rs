@@ -1,7 +1,6 @@
 //! Provisioned concurrency: instances of a version that are kept ready, asked for by its number or by an alias of it.
 
 use super::attach;
-use super::constraint::{self, Member, Rule, Shape, member};
 use super::fault::Fault;
 use super::function::read_object;
 use super::name::{self, Target};
@@ -22,11 +21,9 @@ pub const ROUTES: &[Route] = &[
 ];
 
 const MEMBER: &str = "ProvisionedConcurrentExecutions";
-const CONFIG: &[Member] = &[member(MEMBER, Shape::Integer, &[Rule::AtLeast(1), Rule::AtMost(|_| u32::MAX.into())])];
 
 async fn put(mut exchange: Exchange) -> Answer {
     let request = read_object(&mut exchange, "PutProvisionedConcurrencyConfig").await?;
-    constraint::check(&request, CONFIG, &[MEMBER], &exchange.gateway.config.functions)?;
     let (target, _, place) = place(&exchange)?;
     let wanted = request.get(MEMBER).and_then(Value::as_u64).unwrap_or_default();
     let concurrency = exchange.gateway.config.dispatch.concurrency.into();
@@ -52,7 +49,7 @@ async fn get(exchange: Exchange) -> Answer {
 }
 
 fn list(exchange: &Exchange) -> Answer {
-    let page = Page::of(exchange, 50)?;
+    let page = Page::of(exchange)?;
     let record = name::function_of_path(exchange)?.record(&exchange.gateway)?;
     let configs = record.all_attached(Facet::Provisioned).map(|(on, config)| (on.to_owned(), (on, config)));
     let page = page.cut("ProvisionedConcurrencyConfigs", configs, |(on, config)| {

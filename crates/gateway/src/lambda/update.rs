@@ -5,7 +5,7 @@ use super::function::{parse, read_request};
 use super::name;
 use super::shape::{Moment, configuration};
 use super::versions::is_wanted;
-use super::{constraint, layer_use, package, schema, scope};
+use super::{layer_use, model, package, schema, scope};
 use crate::http::answer;
 use crate::route::{Answer, Exchange, Route, route};
 use hyper::StatusCode;
@@ -26,7 +26,7 @@ async fn code(mut exchange: Exchange) -> Answer {
             let entry = target.find(gateway)?;
             let mut request = parse(&body)?;
             drop(body);
-            constraint::check(&request, schema::CODE_UPDATE, &[], &gateway.config.functions)?;
+            model::check("UpdateFunctionCode", &request, &gateway.config.functions)?;
             let revision = revision(&request);
             let architectures = request.remove("Architectures").filter(|value| !value.is_null());
             let code = package::store(&mut request, gateway, &entry.id.region)?;
@@ -57,6 +57,7 @@ async fn settings(mut exchange: Exchange) -> Answer {
         .blocking(move |gateway| {
             let entry = name::function_of_path(&exchange)?.find(gateway)?;
             let mut request = parse(&body)?;
+            model::check("UpdateFunctionConfiguration", &request, &gateway.config.functions)?;
             schema::check_update(&request, &gateway.config.functions)?;
             let revision = revision(&request);
             let scope = scope::of(&exchange.head, &gateway.config.node);

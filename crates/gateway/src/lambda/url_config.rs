@@ -2,7 +2,7 @@
 //! by [`crate::url`].
 
 use super::attach;
-use super::constraint::{self, Member, Rule, Shape, member};
+use super::constraint;
 use super::fault::Fault;
 use super::function::read_object;
 use super::name::{self, Target};
@@ -26,24 +26,11 @@ pub const ROUTES: &[Route] = &[
 const QUALIFIER: &str = "((?!^\\d+$)^[0-9a-zA-Z-_]+$)";
 const NO_RESOURCE: &str = "The resource you requested does not exist.";
 const NO_FUNCTION: &str = "Function does not exist";
-const LIST_OF_100: &[Rule] = &[Rule::Items { min: 0, max: 100 }];
-const CONFIG: &[Member] = &[
-    member("AuthType", Shape::Text, &[Rule::OneOf(&["NONE", "AWS_IAM"])]),
-    member("InvokeMode", Shape::Text, &[Rule::OneOf(&["RESPONSE_STREAM", "BUFFERED"])]),
-    member("Cors", Shape::Object, &[]),
-    member("Cors.AllowCredentials", Shape::Flag, &[]),
-    member("Cors.AllowHeaders", Shape::List, LIST_OF_100),
-    member("Cors.AllowMethods", Shape::List, &[Rule::Items { min: 0, max: 6 }]),
-    member("Cors.AllowOrigins", Shape::List, LIST_OF_100),
-    member("Cors.ExposeHeaders", Shape::List, LIST_OF_100),
-    member("Cors.MaxAge", Shape::Integer, &[Rule::AtLeast(0), Rule::AtMost(|_| 86_400)]),
-];
 const MEMBERS: [&str; 3] = ["AuthType", "InvokeMode", "Cors"];
 
 async fn create(mut exchange: Exchange) -> Answer {
     let request = read_object(&mut exchange, "CreateFunctionUrlConfig").await?;
     let target = target(&exchange)?;
-    constraint::check(&request, CONFIG, &["AuthType"], &exchange.gateway.config.functions)?;
     target.find(&exchange.gateway).map_err(|_| Fault::not_found(NO_FUNCTION))?;
     let arn = target.arn();
     let created = attach::put(&exchange, target.id(), place(&target), move |_, old| {
@@ -70,7 +57,6 @@ async fn create(mut exchange: Exchange) -> Answer {
 async fn update(mut exchange: Exchange) -> Answer {
     let request = read_object(&mut exchange, "UpdateFunctionUrlConfig").await?;
     let target = target(&exchange)?;
-    constraint::check(&request, CONFIG, &[], &exchange.gateway.config.functions)?;
     target.find(&exchange.gateway).map_err(|_| Fault::not_found(NO_FUNCTION))?;
     let changed = attach::put(&exchange, target.id(), place(&target), move |_, old| {
         let mut config = old.ok_or_else(|| Fault::not_found(NO_RESOURCE))?.value.clone();
@@ -100,7 +86,7 @@ async fn delete(exchange: Exchange) -> Answer {
 }
 
 async fn list(exchange: Exchange) -> Answer {
-    let page = Page::of(&exchange, 50)?;
+    let page = Page::of(&exchange)?;
     let target = name::function_of_path(&exchange)?;
     let record = target.record(&exchange.gateway).map_err(|_| Fault::not_found(NO_FUNCTION))?;
     let urls = record.all_attached(Facet::Url).map(|(on, url)| (on.to_owned(), (on, url)));

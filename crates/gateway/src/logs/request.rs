@@ -63,7 +63,7 @@ impl Request {
         };
         let body = serde_json::from_slice::<Map<String, Value>>(if bytes.is_empty() { b"{}" } else { &bytes });
         let body = body.map_err(|error| Fault::serialization(format!("the request is no JSON object: {error}")))?;
-        constraint::check(&body, MEMBERS, &[], &gateway.config.functions)?;
+        constraint::check(&body, MEMBERS, &[])?;
         let Scope { account, region, .. } = scope::of(&exchange.head, &gateway.config.node);
         let (account, region) = (account.into_owned(), region.into_owned());
         Ok(Self { gateway, account, region, body })
@@ -92,7 +92,7 @@ impl Request {
 
     /// A text that must be there.
     pub fn required(&self, name: &'static str) -> Result<&str, Fault> {
-        constraint::check(&self.body, &[], &[name], &self.gateway.config.functions)?;
+        constraint::check(&self.body, &[], &[name])?;
         Ok(self.text(name).unwrap_or_default())
     }
 
