@@ -106,7 +106,7 @@ fn what_cannot_be_created_is_told_in_lambdas_words() {
         (json!({ "Timeout": "9" }), 400, "SerializationException"),
         (json!({ "Runtime": "java21" }), 400, "InvalidParameterValueException"),
         (json!({ "Code": {} }), 400, "InvalidParameterValueException"),
-        (json!({ "Code": { "S3Bucket": "b", "S3Key": "k" } }), 400, "InvalidParameterValueException"),
+        (json!({ "Code": { "S3Bucket": "bucket", "S3Key": "k" } }), 400, "InvalidParameterValueException"),
         (json!({ "Code": { "ZipFile": "?" } }), 400, "SerializationException"),
     ] {
         let refused = place.create("g", more);
