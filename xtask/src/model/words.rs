@@ -29,7 +29,7 @@ mod tests {
         assert_eq!(as_java_has_them(vec!["x86_64", "arm64"]), ["x86_64", "arm64"]);
         assert_eq!(as_java_has_them(vec!["None", "PublishedVersions"]), ["PublishedVersions", "None"]);
         // More than fit into the fewest places.
-        let runtimes = "python3.9 python3.10 python3.11 python3.12 python3.13 python3.14 nodejs20.x nodejs22.x nodejs24.x \
+        let runtimes = "nodejs20.x nodejs22.x nodejs24.x python3.9 python3.10 python3.11 python3.12 python3.13 python3.14 \
             java11 java17 java21 java25 java8.al2 dotnet8 ruby3.2 ruby3.3 ruby3.4 provided.al2 provided.al2023 a b c d e f";
         let front = "nodejs20.x python3.14 provided.al2023 python3.12 python3.13 nodejs24.x nodejs22.x java25 python3.10 \
             python3.11 java21 ruby3.3 ruby3.4 ruby3.2 python3.9";
