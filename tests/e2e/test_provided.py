@@ -96,6 +96,34 @@ class RuntimeApi(unittest.TestCase):
         answer = invoke(self.api, self.name, {"do": "print", "text": "words for the log"}, log=True)
         self.assertIn("words for the log", answer.log)
 
+    # Answers in parts.
+
+    def stream(self, parts, **more):
+        """What came of an answer in parts: bytes, and how it ended."""
+        event = {"do": "stream", "parts": [base64.b64encode(part).decode() for part in parts], **more}
+        reply = self.api.invoke_with_response_stream(FunctionName=self.name, Payload=json.dumps(event))
+        events = list(reply["EventStream"])
+        got = b"".join(event["PayloadChunk"]["Payload"] for event in events if "PayloadChunk" in event)
+        return got, events[-1]["InvokeComplete"]
+
+    def test_an_answer_in_parts(self):
+        for parts in ([b"one", b"two"], [], [b"x" * 100_000, b"y" * 3_000_000, b"z"]):
+            got, end = self.stream(parts)
+            self.assertEqual((got == b"".join(parts), end.get("ErrorCode")), (True, None))
+        answer = self.api.invoke(
+            FunctionName=self.name, Payload=json.dumps({"do": "stream", "parts": [base64.b64encode(b"[1,2]").decode()]})
+        )
+        self.assertEqual(json.loads(answer["Payload"].read()), [1, 2], "who asks for a whole answer gets one")
+
+    def test_an_answer_in_parts_that_fails(self):
+        error = {"errorType": "My.Kind", "errorMessage": "half way"}
+        body = base64.b64encode(json.dumps(error).encode()).decode()
+        trailers = ["Lambda-Runtime-Function-Error-Type: My.Kind", f"Lambda-Runtime-Function-Error-Body: {body}"]
+        got, end = self.stream([b"half"], trailers=trailers)
+        self.assertEqual((got, end["ErrorCode"]), (b"half", "Unhandled"))
+        self.assertEqual(json.loads(end["ErrorDetails"]), error)
+        self.assertEqual(self.ask("echo", value="well"), "well")
+
     # What is refused.
 
     def test_answers_to_nobody(self):

@@ -43,6 +43,10 @@ pub const ROOM: u32 = 9;
 /// Down: the end is near. For those who have asked for it only.
 pub const FAREWELL: u32 = 10;
 
+/// Reasons for a [`FAREWELL`]: the instance is not needed any more; its invocation has taken too long.
+pub const NOT_NEEDED: &str = "spindown";
+pub const TIMED_OUT: &str = "timeout";
+
 /// By which an instance asks for a [`FAREWELL`].
 pub const WITH_FAREWELL: &[u8] = &[1];
 

@@ -35,6 +35,7 @@ pub mod config;
 pub mod counters;
 mod events;
 mod failure;
+mod farewell;
 mod instance;
 mod invoke;
 mod journal;
@@ -63,6 +64,7 @@ use crate::logs::LogStore;
 use crate::scaling;
 use crate::templates::Seat;
 use clock::Clock;
+use farewell::Farewells;
 use instance::Instance;
 use interconnect::layout::INLINE_MAX;
 use keep_going::KeepGoing;
@@ -93,6 +95,7 @@ pub struct Dispatcher {
     runtime: Handle,
     state: Mutex<State>,
     clock: Arc<Clock>,
+    farewells: Arc<Farewells>,
     wakefulness: Arc<Wakefulness>,
     /// Something is to be done in the background.
     upkeep: Arc<Notify>,
@@ -114,6 +117,7 @@ impl Dispatcher {
         let clock_task = runtime.spawn(clock.clone().run()).abort_handle();
         let node = Arc::new(Self {
             state: Mutex::new(State::new(&config, cores, first_id)),
+            farewells: Farewells::new(runtime.clone()),
             wakefulness: Wakefulness::new(config.latency),
             bills: Box::new(bills),
             in_flight: AtomicU32::new(0),
@@ -215,6 +219,7 @@ impl Dispatcher {
         }
         let ended = self.state().clear_pools();
         drop(ended);
+        self.farewells.over().await;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -89,9 +89,13 @@ impl Extensions {
         self.all.iter().all(|extension| !extension.invoke || extension.state == State::Ready)
     }
 
-    /// Whether somebody wants to hear of the end.
-    pub fn want_farewell(&self) -> bool {
-        self.all.iter().any(|extension| extension.is_external)
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Whether one of these programs has asked to hear of the end, and so may take its time over it.
+    pub fn await_the_end(&self, running: &[String]) -> bool {
+        self.all.iter().any(|extension| extension.shutdown && running.contains(&extension.name))
     }
 
     /// Registers one: its id, or why not.

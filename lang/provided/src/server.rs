@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 /// How long an instance may take over its end, and its runtime of that.
 pub const FAREWELL: Duration = Duration::from_secs(2);
-const RUNTIME_FAREWELL: Duration = Duration::from_millis(300);
+const RUNTIME_FAREWELL: Duration = Duration::from_millis(500);
 /// Clients at once. Beyond it, whoever has begun nothing for longest goes.
 const CONNECTIONS_MAX: usize = 128;
 /// As which an instance ends that has lost its gateway, or its place.

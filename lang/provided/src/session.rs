@@ -24,6 +24,8 @@ pub type Token = u64;
 
 /// Bytes of what is said beside answers.
 const NOTE_MAX: usize = 64 * 1024;
+/// Why extensions are told of an end that the platform has not decided.
+const FAILED: &str = "failure";
 /// By which a runtime says how it answers, and what is wrong.
 const MODE: &str = "lambda-runtime-function-response-mode";
 const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
@@ -121,7 +123,7 @@ impl Session {
 
     /// Whether the gateway is to be told before it ends this instance.
     pub fn wants_farewell(&self) -> bool {
-        self.extensions.want_farewell()
+        !self.extensions.is_empty()
     }
 
     /// Whether an invocation can begin.
@@ -361,7 +363,7 @@ impl Session {
         self.runtime_runs = false;
         self.phase = Phase::InitError;
         self.acts.push(Act::InitFault("Runtime.InvalidEntrypoint", why));
-        self.stop("FAILURE", End::Exit(1));
+        self.stop(FAILED, End::Exit(1));
     }
 
     /// An extension could not be started.
@@ -380,7 +382,7 @@ impl Session {
                 self.stopping = Some((event, how));
                 self.end_if_alone();
             }
-            None => self.stop("FAILURE", end),
+            None => self.stop(FAILED, end),
         }
     }
 
@@ -404,7 +406,7 @@ impl Session {
             }
             None => {}
         }
-        self.stop("FAILURE", End::Exit(1));
+        self.stop(FAILED, End::Exit(1));
     }
 
     /// Nothing new begins. The runtime ends first, then extensions that want to hear of it.
@@ -416,9 +418,10 @@ impl Session {
         let deadline = (now + crate::server::FAREWELL).as_millis() as u64;
         let event = serde_json::json!({ "eventType": "SHUTDOWN", "shutdownReason": reason, "deadlineMs": deadline });
         let event = event.to_string().into_bytes();
-        if self.runtime_runs && !self.running.is_empty() {
+        if self.runtime_runs && !self.extensions.is_empty() {
             self.acts.push(Act::Terminate);
         } else {
+            self.runtime_runs = false;
             self.tell_all(&event);
         }
         self.stopping = Some((event, end));
@@ -433,7 +436,8 @@ impl Session {
 
     fn end_if_alone(&mut self) {
         if let Some((_, end)) = &self.stopping
-            && self.running.is_empty()
+            && !self.runtime_runs
+            && !self.extensions.await_the_end(&self.running)
         {
             self.acts.push(Act::End(*end));
         }

@@ -3,11 +3,12 @@
 //! Dropping it ends it: the worker is told, unless it has told us.
 
 use super::clock::Clock;
+use super::farewell::{Farewells, Parting};
 use super::journal::{Journal, TooMuch};
 use super::link::{Link, Said};
 use super::shared::{Departure, Shared, Verdict};
 use bytes::Bytes;
-use cfork::invocation::{self, CONTENT_TYPE_MAX, PART_MAX, Served, Started};
+use cfork::invocation::{self, CONTENT_TYPE_MAX, PART_MAX, Served, Started, WITH_FAREWELL};
 use interconnect::channel::{Channel, Message, SendError};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -72,6 +73,7 @@ pub(super) struct Parts {
     pub shared: Arc<Shared>,
     pub link: Weak<Link>,
     pub clock: Arc<Clock>,
+    pub farewells: Arc<Farewells>,
     pub channel: Channel,
     pub journal: Journal,
     /// Bytes of an answer.
@@ -87,6 +89,9 @@ pub(super) struct Instance {
     pub has_served: bool,
     link: Weak<Link>,
     clock: Arc<Clock>,
+    farewells: Arc<Farewells>,
+    /// Why it ends, where it wants to be told of its end.
+    farewell: Option<&'static str>,
     wire: AsyncFd<Wire>,
     ready: bool,
     /// Whether it answers in parts.
@@ -109,6 +114,8 @@ impl Instance {
             has_served: false,
             link: parts.link,
             clock: parts.clock,
+            farewells: parts.farewells,
+            farewell: None,
             wire: super::watch(Wire(parts.channel))?,
             ready: false,
             open: false,
@@ -181,7 +188,10 @@ impl Instance {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let departure = match self.shared.poll(cx) {
             // An answer may lie in the ring all the same, of one that cannot ring any more: it is late.
-            Some(Verdict::TimedOut) => return Poll::Ready(Event::TimedOut),
+            Some(Verdict::TimedOut) => {
+                self.farewell = self.farewell.map(|_| invocation::TIMED_OUT);
+                return Poll::Ready(Event::TimedOut);
+            }
             Some(Verdict::Departed(departure)) => Some(departure),
             None => None,
         };
@@ -215,9 +225,11 @@ impl Instance {
             Err(_) => return Some(Event::Broken),
         };
         self.messages += 1;
+        let wants_farewell = message.kind() == invocation::READY && message.body_len() == WITH_FAREWELL.len();
         let (event, started) = understand(&message, self.ready, self.open, self.response_max);
         self.started = started.unwrap_or(self.started);
         self.ready |= matches!(event, Event::Ready);
+        self.farewell = self.farewell.or(wants_farewell.then_some(invocation::NOT_NEEDED));
         self.owes_room |= matches!(event, Event::Opened { .. } | Event::Part(_));
         self.open = matches!(event, Event::Opened { .. } | Event::Part(_));
         Some(event)
@@ -251,6 +263,13 @@ fn understand(message: &Message<'_>, ready: bool, open: bool, body_max: usize) -
 impl Drop for Instance {
     fn drop(&mut self) {
         self.clock.forget(&self.shared);
+        if let Some(reason) = self.farewell.filter(|_| !self.shared.is_departed())
+            && self.wire.get_mut().0.sender.send(invocation::FAREWELL, reason.as_bytes(), &[]).is_ok()
+        {
+            self.shared.clear_due();
+            let (shared, journal, link) = (self.shared.clone(), self.journal.hand_over(), self.link.clone());
+            return self.farewells.see_off(Parting { shared, journal, link });
+        }
         if self.shared.retire()
             && let Some(link) = self.link.upgrade()
         {

@@ -85,6 +85,22 @@ impl Journal {
         })
     }
 
+    /// What is left to be printed belongs to another from now on.
+    pub fn hand_over(&mut self) -> Self {
+        Self {
+            pipe: self.pipe.take(),
+            store: self.store.clone(),
+            group: self.group.clone(),
+            stream: self.stream.clone(),
+            request_id: self.request_id.clone(),
+            partial: std::mem::take(&mut self.partial),
+            printed: 0,
+            limit: self.limit,
+            tail: None,
+            wide: self.wide,
+        }
+    }
+
     /// Whether somebody can still print.
     pub fn is_open(&self) -> bool {
         self.pipe.is_some()

@@ -56,6 +56,7 @@ impl Dispatcher {
             shared: permit.shared.clone(),
             link: Arc::downgrade(&permit.link),
             clock: self.clock.clone(),
+            farewells: self.farewells.clone(),
             channel,
             journal,
             response_max: self.config.response_max,
