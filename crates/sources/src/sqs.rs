@@ -1,0 +1,245 @@
+//! Queues: messages received in batches, several batches at once, and deleted when the function has had them.
+//!
+//! A message that was received is shown to nobody else until the queue's visibility timeout is over. So nothing is kept
+//! here: what fails, or is under way when the node is killed, comes back from the queue. A batch for which the function has
+//! no room waits as long as its messages are surely still ours, and counts as a failure only then.
+
+use crate::invoker::Invoked;
+use crate::response::{Failures, failures};
+use crate::work::{BackOff, Stopped, Work, fitting};
+use aws::{Arn, sqs::BATCH_MAX};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+
+/// Batches at once of a mapping that does not say.
+const CONCURRENCY: usize = 50;
+/// Seconds for which a queue is asked to wait for messages.
+const WAIT_S: u64 = 20;
+/// A visibility timeout that is not known, and the least that counts.
+const VISIBILITY: Duration = Duration::from_secs(30);
+const VISIBILITY_MIN: Duration = Duration::from_secs(2);
+
+/// Reads a queue until it is time to stop; what is under way then ends first.
+pub async fn poll(work: Work) {
+    let most = work.mapping.concurrency().unwrap_or(CONCURRENCY);
+    let permits = Arc::new(Semaphore::new(most));
+    let mut batches = JoinSet::new();
+    let mut back_off = BackOff::new(Duration::from_secs(1), Duration::from_secs(30));
+    let mut patience = None;
+    loop {
+        while batches.try_join_next().is_some() {}
+        let acquired = work.unless_stopped(permits.clone().acquire_owned()).await;
+        let Ok(Ok(permit)) = acquired else { break };
+        if patience.is_none() {
+            patience = visibility(&work).await.map(|visibility| visibility.max(VISIBILITY_MIN) / 2);
+        }
+        match gather(&work).await {
+            Ok(messages) => {
+                back_off.reset();
+                work.ready();
+                if !messages.is_empty() {
+                    let until = Instant::now() + patience.unwrap_or(VISIBILITY / 2);
+                    batches.spawn(serve(work.clone(), messages, until, permit));
+                }
+            }
+            Err(Trouble::Stopped) => break,
+            Err(Trouble::Service(error)) => {
+                work.problem(&error);
+                work.ready();
+                if work.pause(back_off.pause()).await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    while batches.join_next().await.is_some() {}
+}
+
+enum Trouble {
+    Stopped,
+    Service(aws::CallError),
+}
+
+impl From<Stopped> for Trouble {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl From<aws::CallError> for Trouble {
+    fn from(error: aws::CallError) -> Self {
+        Self::Service(error)
+    }
+}
+
+async fn visibility(work: &Work) -> Option<Duration> {
+    let attributes = work.aws.queue_attributes(&Arn::parse(&work.mapping.source)?).await.ok()?;
+    attributes.get("VisibilityTimeout")?.as_str()?.parse().ok().map(Duration::from_secs)
+}
+
+/// A batch: what is there, and what comes within the mapping's window.
+async fn gather(work: &Work) -> Result<Vec<Value>, Trouble> {
+    let (size, window) = (work.mapping.batch_size(), work.mapping.window());
+    let mut messages = receive(work, size, WAIT_S).await?;
+    if messages.is_empty() {
+        return Ok(messages);
+    }
+    let (deadline, mut bytes) = (Instant::now() + window, length(&messages));
+    // What is received and not yet served must not outgrow what an event can hold by much.
+    while messages.len() < size && bytes < work.invoker.event_max() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        match receive(work, size - messages.len(), left.as_secs().min(WAIT_S)).await {
+            Ok(more) if more.is_empty() => work.pause(left.min(Duration::from_millis(100))).await?,
+            Ok(more) => {
+                bytes += length(&more);
+                messages.extend(more);
+            }
+            // What is here is served; what came then comes again.
+            Err(Trouble::Stopped | Trouble::Service(_)) => break,
+        }
+    }
+    Ok(messages)
+}
+
+fn length(messages: &[Value]) -> usize {
+    messages.iter().map(|message| message["Body"].as_str().map_or(0, str::len)).sum()
+}
+
+async fn receive(work: &Work, most: usize, wait_s: u64) -> Result<Vec<Value>, Trouble> {
+    let Some(queue) = Arn::parse(&work.mapping.source) else { return Ok(Vec::new()) };
+    Ok(work.unless_stopped(work.aws.receive_messages(&queue, most.min(BATCH_MAX), wait_s)).await??)
+}
+
+/// Serves a batch, and deletes what went well and what nobody wants.
+async fn serve(work: Work, messages: Vec<Value>, until: Instant, _permit: OwnedSemaphorePermit) {
+    let (wanted, unwanted): (Vec<_>, Vec<_>) =
+        messages.into_iter().map(|message| record(&work, message)).partition(|record| work.wants(&seen(record)));
+    delete(&work, &unwanted).await;
+    for list in fitting(wanted, work.invoker.event_max()) {
+        let done = run(&work, &list, until).await;
+        delete(&work, &done).await;
+    }
+}
+
+/// The records that the function has had.
+async fn run(work: &Work, records: &[Value], until: Instant) -> Vec<Value> {
+    let mut back_off = BackOff::new(Duration::from_millis(100), Duration::from_secs(2));
+    loop {
+        match work.invoke(records).await {
+            Invoked::Answered { failed: true, .. } => {
+                work.tell("PROBLEM: Function call failed");
+                return Vec::new();
+            }
+            Invoked::Answered { body, .. } => {
+                work.tell("OK");
+                return done(work, records, &body);
+            }
+            Invoked::Impossible { reason } => {
+                work.problem(&reason);
+                return Vec::new();
+            }
+            Invoked::Later { reason } => {
+                work.problem(&reason);
+                let pause = back_off.pause();
+                if Instant::now() + pause >= until || work.pause(pause).await.is_err() {
+                    return Vec::new();
+                }
+            }
+        }
+    }
+}
+
+fn done(work: &Work, records: &[Value], answer: &[u8]) -> Vec<Value> {
+    if !work.mapping.reports_failures() {
+        return records.to_vec();
+    }
+    match failures(answer, |id| records.iter().any(|record| record["messageId"] == id)) {
+        Failures::None => records.to_vec(),
+        Failures::All => Vec::new(),
+        Failures::Some(failed) => {
+            let went_well = |record: &&Value| !failed.iter().any(|id| record["messageId"] == id.as_str());
+            records.iter().filter(went_well).cloned().collect()
+        }
+    }
+}
+
+async fn delete(work: &Work, records: &[Value]) {
+    let Some(queue) = Arn::parse(&work.mapping.source) else { return };
+    let receipts: Vec<&str> = records.iter().filter_map(|record| record["receiptHandle"].as_str()).collect();
+    if let Err(error) = work.aws.delete_messages(&queue, &receipts).await {
+        tracing::warn!(%error, queue = work.mapping.source, "messages that were handled could not be deleted: they come again");
+    }
+}
+
+/// A message as functions get it.
+fn record(work: &Work, mut message: Value) -> Value {
+    let mut take = |member: &str| message.get_mut(member).map(Value::take);
+    let attributes = match take("MessageAttributes") {
+        Some(Value::Object(attributes)) => attributes.into_iter().map(attribute).collect(),
+        _ => Map::new(),
+    };
+    let mut record = json!({
+        "messageId": take("MessageId"),
+        "receiptHandle": take("ReceiptHandle"),
+        "body": take("Body"),
+        "attributes": take("Attributes").unwrap_or_else(|| json!({})),
+        "messageAttributes": attributes,
+        "md5OfBody": take("MD5OfBody"),
+        "eventSource": "aws:sqs",
+        "eventSourceARN": work.mapping.source,
+        "awsRegion": Arn::parse(&work.mapping.source).map(|arn| arn.region),
+    });
+    if let Some(md5) = take("MD5OfMessageAttributes") {
+        record["md5OfMessageAttributes"] = md5;
+    }
+    record
+}
+
+fn attribute((name, mut value): (String, Value)) -> (String, Value) {
+    let mut shape = Map::new();
+    for (theirs, ours) in [("StringValue", "stringValue"), ("BinaryValue", "binaryValue")] {
+        shape.extend(value.get_mut(theirs).map(|value| (ours.to_owned(), value.take())));
+    }
+    shape.insert("stringListValues".to_owned(), json!([]));
+    shape.insert("binaryListValues".to_owned(), json!([]));
+    shape.insert("dataType".to_owned(), value["DataType"].take());
+    (name, shape.into())
+}
+
+/// A record as filters see it: a body that is JSON is looked into.
+fn seen(record: &Value) -> Value {
+    let mut seen = record.clone();
+    let body = record["body"].as_str().and_then(|body| serde_json::from_str::<Value>(body).ok());
+    if let Some(body) = body.filter(|body| body.is_object() || body.is_array()) {
+        seen["body"] = body;
+    }
+    seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_have_lambdas_form() {
+        let (name, shape) = attribute(("n".to_owned(), json!({ "DataType": "String", "StringValue": "v" })));
+        assert_eq!(name, "n");
+        assert_eq!(
+            shape.to_string(),
+            r#"{"stringValue":"v","stringListValues":[],"binaryListValues":[],"dataType":"String"}"#
+        );
+    }
+
+    #[test]
+    fn filters_look_into_bodies_that_are_json() {
+        assert_eq!(seen(&json!({ "body": "{\"a\":1}" }))["body"], json!({ "a": 1 }));
+        assert_eq!(seen(&json!({ "body": "text" }))["body"], json!("text"));
+        assert_eq!(seen(&json!({ "body": "5" }))["body"], json!("5"));
+    }
+}

@@ -1,0 +1,143 @@
+//! One shard: read from where it was left, in batches, to its end.
+
+use super::batch::{self, Batch};
+use super::origin::{Origin, Read};
+use super::position;
+use crate::work::{BackOff, Stopped, Work};
+use aws::CallError;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// A shard bears five reads a second, of all its readers.
+const POLL_EVERY: Duration = Duration::from_millis(250);
+
+/// Who reads a shard.
+pub struct Reader {
+    work: Work,
+    origin: Origin,
+    shard: String,
+    position: Value,
+    iterator: Option<String>,
+}
+
+enum Trouble {
+    Stopped,
+    Service(CallError),
+}
+
+impl From<Stopped> for Trouble {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl From<CallError> for Trouble {
+    fn from(error: CallError) -> Self {
+        Self::Service(error)
+    }
+}
+
+impl Reader {
+    pub fn new(work: Work, origin: Origin, shard: String, position: Value) -> Self {
+        Self { work, origin, shard, position, iterator: None }
+    }
+
+    /// Takes its place in the shard.
+    pub async fn open(&mut self) -> Result<(), CallError> {
+        self.iterator = Some(self.origin.iterator(&self.shard, &self.position).await?);
+        Ok(())
+    }
+
+    /// Reads until the shard's end, or until it is time to stop: the shard's id.
+    pub async fn run(mut self) -> String {
+        let mut back_off = BackOff::new(Duration::from_secs(1), Duration::from_secs(30));
+        loop {
+            match self.step().await {
+                Ok(true) => return self.shard,
+                Ok(false) => back_off.reset(),
+                Err(Trouble::Stopped) => return self.shard,
+                Err(Trouble::Service(error)) => {
+                    self.recover(&error);
+                    if self.work.pause(back_off.pause()).await.is_err() {
+                        return self.shard;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Iterators end after some minutes, and records after some days.
+    fn recover(&mut self, error: &CallError) {
+        self.work.problem(error);
+        self.iterator = None;
+        if error.code() == "TrimmedDataAccessException" {
+            tracing::warn!(shard = self.shard, "records of a stream were gone before the function could have them");
+            self.position = serde_json::json!({ "from": "TRIM_HORIZON" });
+        }
+    }
+
+    /// One batch; whether it was the last one.
+    async fn step(&mut self) -> Result<bool, Trouble> {
+        let (reads, at_end) = self.gather().await?;
+        if let Some(last) = reads.last().map(|read| read.sequence.clone()) {
+            let wanted: Vec<Read> = reads.into_iter().filter(|read| self.is_wanted(read)).collect();
+            let batch = Batch { work: &self.work, origin: &self.origin, shard: &self.shard };
+            batch::deliver(&batch, wanted).await?;
+            self.pass(position::after(&last)).await?;
+        }
+        if at_end {
+            self.pass(position::end()).await?;
+        }
+        Ok(at_end)
+    }
+
+    fn is_wanted(&self, read: &Read) -> bool {
+        // Moments in DynamoDB's records are whole seconds.
+        let since = self.position["since"].as_u64().map_or(0, |since| since / 1000 * 1000);
+        read.arrived_ms >= since && self.work.wants(&self.origin.seen(&read.record))
+    }
+
+    async fn pass(&mut self, position: Value) -> Result<(), Trouble> {
+        let mut back_off = BackOff::new(Duration::from_secs(1), Duration::from_secs(30));
+        while let Err(error) = self.work.passed(&self.shard, position.clone()).await {
+            tracing::warn!(%error, shard = self.shard, "how far a shard has been read could not be written");
+            self.work.pause(back_off.pause()).await?;
+        }
+        self.position = position;
+        Ok(())
+    }
+
+    /// Records until there are enough of them, the window is over, or the shard.
+    async fn gather(&mut self) -> Result<(Vec<Read>, bool), Trouble> {
+        let (size, window) = (self.work.mapping.batch_size(), self.work.mapping.window());
+        let mut reads: Vec<Read> = Vec::new();
+        let mut deadline = None;
+        loop {
+            let iterator = match self.iterator.take() {
+                Some(iterator) => iterator,
+                None => {
+                    let from = reads.last().map_or_else(|| self.position.clone(), |read| position::after(&read.sequence));
+                    self.work.unless_stopped(self.origin.iterator(&self.shard, &from)).await??
+                }
+            };
+            let reading = self.origin.read(&self.shard, &iterator, size - reads.len());
+            let (more, next) = self.work.unless_stopped(reading).await??;
+            let (none, at_end) = (more.is_empty(), next.is_none());
+            self.iterator = next;
+            reads.extend(more);
+            let now = Instant::now();
+            if !reads.is_empty() {
+                let deadline = *deadline.get_or_insert(now + window);
+                if reads.len() >= size || now >= deadline {
+                    return Ok((reads, at_end));
+                }
+            }
+            if at_end {
+                return Ok((reads, true));
+            }
+            if none || !reads.is_empty() {
+                self.work.pause(POLL_EVERY).await?;
+            }
+        }
+    }
+}
