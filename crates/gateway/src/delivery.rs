@@ -91,7 +91,7 @@ fn is_function(target: &str) -> bool {
 }
 
 /// The function that an ARN means, and the qualifier.
-fn function(gateway: &Gateway, target: &str) -> Option<(Arc<Record>, String)> {
+pub fn function(gateway: &Gateway, target: &str) -> Option<(Arc<Record>, String)> {
     let parts: Vec<&str> = target.split(':').collect();
     let ["arn", _, "lambda", region, account, "function", name, ref qualifier @ ..] = parts[..] else { return None };
     let qualifier = qualifier.first().copied().unwrap_or(LATEST);

@@ -12,10 +12,11 @@ use runtime::ledger::Ledger;
 use runtime::logs::LogStore;
 use runtime::queue::Queue;
 use runtime::registry::{Change, Registry};
+use sources::Sources;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::task::JoinError;
@@ -35,6 +36,8 @@ pub enum OpenError {
     Logs(#[from] runtime::logs::OpenError),
     #[error(transparent)]
     Queue(#[from] runtime::queue::OpenError),
+    #[error(transparent)]
+    Sources(#[from] sources::store::StoreError),
 }
 
 /// A node, as its gateway sees it.
@@ -45,6 +48,9 @@ pub struct Gateway {
     pub logs: Arc<LogStore>,
     pub ledger: Ledger,
     pub queue: Arc<Queue>,
+    pub sources: Sources,
+    /// Held while it is looked whether a mapping may be made, and it is made.
+    mapping_turn: Mutex<()>,
     /// The services beside functions, where there are any.
     pub aws: Aws,
     pub readiness: Readiness,
@@ -81,6 +87,7 @@ impl Gateway {
         let ledger = Ledger::open(&folder.join("bills.db"), config.bills.clone())?;
         let logs = LogStore::open(&folder.join("logs"), config.logs.clone())?;
         let queue = Queue::open(&folder.join("queue.db"), config.queue.clone())?;
+        let sources = Sources::open(&folder.join("sources.db"))?;
         let dispatcher = Dispatcher::new(config.dispatch.clone(), logs.clone(), ledger.clone());
         let deployer = dispatcher.clone();
         registry.observe(move |change| match change {
@@ -93,6 +100,8 @@ impl Gateway {
             logs,
             ledger,
             queue,
+            sources,
+            mapping_turn: Mutex::default(),
             aws: Aws::new(config.aws.clone()),
             readiness: Readiness::default(),
             bodies: Bodies::new(config.http.bodies_mib, Duration::from_secs(config.http.stall_s)),
@@ -103,6 +112,11 @@ impl Gateway {
             tally: Tally::default(),
             config,
         }))
+    }
+
+    /// One change of the mappings at a time.
+    pub fn mapping_turn(&self) -> MutexGuard<'_, ()> {
+        self.mapping_turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What keeps the node from being ready; empty when it is.

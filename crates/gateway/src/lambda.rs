@@ -8,6 +8,7 @@
 //! | [`concurrency`], [`provisioned`], [`event_invoke`], [`management`] | how functions are run |
 //! | [`permission`], [`tags`], [`url_config`], [`account`] | what else hangs on functions, and whose they are |
 //! | [`layers`], [`layer_policy`], [`layer_use`] | layers: what they are, who may use them, how functions do |
+//! | [`mappings`], [`mapping_rules`] | event source mappings |
 //! | [`absent`] | resources that this node does not have |
 //! | [`attach`], [`page`] | what these share: changing what hangs on a function, lists in pages |
 //! | [`event`] | asynchronous invocations |
@@ -37,6 +38,8 @@ pub mod layer_policy;
 mod layer_use;
 pub mod layers;
 pub mod management;
+mod mapping_rules;
+pub mod mappings;
 pub mod model;
 pub mod name;
 mod package;

@@ -9,6 +9,7 @@
 //! | [`http`] | connections, bodies, paths, which pages may call |
 //! | [`auth`] | whose requests are answered, where the node has keys |
 //! | [`delivery`], [`destination`] | from the queue to functions, and to other services |
+//! | [`sources`] | from event sources to functions |
 //! | [`spans`] | when an invocation passed its stations, for who asks |
 //! | [`lambda`], [`logs`], [`url`], [`v1`], [`metrics`], [`health`] | the faces |
 //!
@@ -27,6 +28,7 @@ mod logs;
 mod metrics;
 mod route;
 pub mod run;
+mod sources;
 mod spans;
 mod supervisor;
 mod url;

@@ -60,7 +60,7 @@ macro_rules! route {
 pub(crate) use route;
 
 /// The most used first.
-const TABLES: [&[Route]; 23] = [
+const TABLES: [&[Route]; 24] = [
     lambda::invoke::ROUTES,
     url::ROUTES,
     lambda::function::ROUTES,
@@ -79,6 +79,7 @@ const TABLES: [&[Route]; 23] = [
     lambda::layers::ROUTES,
     lambda::layer_policy::ROUTES,
     lambda::event::ROUTES,
+    lambda::mappings::ROUTES,
     lambda::absent::ROUTES,
     logs::ROUTES,
     v1::ROUTES,

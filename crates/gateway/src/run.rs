@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::gateway::{Gateway, OpenError};
 use crate::http::serve;
+use crate::sources::Feed;
 use crate::supervisor::Supervisor;
 use daemon::drain;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -67,6 +68,7 @@ async fn serve_node(config: Config, listener: OwnedFd, supervisor: OwnedFd) -> R
     let (trigger, watch) = drain::new();
     let gateway = Gateway::open(config, local, watch.signal())?;
     gateway.queue.start(Arc::new(Delivery(Arc::downgrade(&gateway))));
+    gateway.sources.start(gateway.aws.clone(), Arc::new(Feed(Arc::downgrade(&gateway))));
     let accepting = tokio::spawn(serve::accept(listener, gateway.clone(), watch));
     let sweeping = tokio::spawn(sweep(gateway.clone()));
     if !local.ip().is_loopback() && !gateway.auth.is_on() {
@@ -79,7 +81,10 @@ async fn serve_node(config: Config, listener: OwnedFd, supervisor: OwnedFd) -> R
     let patience = if orphaned { ORPHAN_DRAIN.min(patience) } else { patience };
     tracing::info!(?patience, orphaned, "the gateway drains");
     gateway.queue.stop();
-    gateway.dispatcher.drain(patience).await;
+    let (served, ()) = tokio::join!(gateway.sources.stop(patience), gateway.dispatcher.drain(patience));
+    if !served {
+        tracing::warn!("batches of event sources did not end in time: they will be delivered once more");
+    }
     accepting.abort();
     // Connections have their answers to send; what is left of them then is of clients that do not take theirs.
     let _ = timeout(LAST_WORDS, trigger.finished()).await;

@@ -77,9 +77,7 @@ fn fields_of(fields: &Map<String, Value>, depth: usize) -> Result<Node, InvalidP
                 Node::Or(choices)
             }
             Value::Object(fields) if !fields.is_empty() => fields_of(fields, depth + 1)?,
-            Value::Array(tests) if !tests.is_empty() => {
-                Node::Leaf(tests.iter().map(test).collect::<Result<_, _>>()?)
-            }
+            Value::Array(tests) if !tests.is_empty() => Node::Leaf(tests.iter().map(test).collect::<Result<_, _>>()?),
             _ => return Err(InvalidPattern),
         };
         Ok((name.clone(), node))

@@ -31,6 +31,8 @@ const TABLES: &str = "
         position TEXT NOT NULL,
         PRIMARY KEY (uuid, shard)
     ) STRICT, WITHOUT ROWID;";
+/// A poller may note how far it is when its mapping has just been deleted.
+const ORPHANS: &str = "DELETE FROM positions WHERE uuid NOT IN (SELECT uuid FROM mappings)";
 const WRITE: &str = "INSERT OR REPLACE INTO mappings
     (uuid, account, region, function, source, settings, tags, enabled, created_ms, modified_ms)
     VALUES (:uuid, :account, :region, :function, :source, :settings, :tags, :enabled, :created, :modified)";
@@ -58,6 +60,7 @@ impl Store {
             connection.pragma_update(None, "synchronous", synchronous)?;
             connection.busy_timeout(std::time::Duration::from_secs(10))?;
             connection.execute_batch(TABLES)?;
+            connection.execute_batch(ORPHANS)?;
             Ok(Mutex::new(connection))
         };
         let failed = |source| StoreError { path: path.to_owned(), source };
@@ -71,7 +74,8 @@ impl Store {
 
     pub fn mappings(&self) -> Result<Vec<Mapping>, StoreError> {
         let connection = lock(&self.mappings);
-        let read = || connection.prepare_cached("SELECT * FROM mappings")?.query_map([], mapping)?.collect::<Result<_, _>>();
+        let read =
+            || connection.prepare_cached("SELECT * FROM mappings")?.query_map([], mapping)?.collect::<Result<_, _>>();
         read().map_err(|error| self.failed(error))
     }
 

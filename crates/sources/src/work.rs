@@ -54,11 +54,6 @@ pub struct Work {
 pub struct Stopped;
 
 impl Work {
-    pub fn is_stopped(&self) -> bool {
-        // Whoever could say so is gone: so is the node.
-        *self.stop.borrow() || self.stop.has_changed().is_err()
-    }
-
     /// Waits for a future, unless it is time to stop.
     pub async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Result<T, Stopped> {
         let mut stop = self.stop.clone();

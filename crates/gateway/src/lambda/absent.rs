@@ -14,11 +14,6 @@ pub const ROUTES: &[Route] = &[
     route!(PUT "/2020-04-22/code-signing-configs/*" UpdateCodeSigningConfig => no_such_signing_config),
     route!(DELETE "/2020-04-22/code-signing-configs/*" DeleteCodeSigningConfig => no_such_signing_config),
     route!(GET "/2020-04-22/code-signing-configs/*/functions" ListFunctionsByCodeSigningConfig => no_such_signing_config),
-    route!(GET "/2015-03-31/event-source-mappings" ListEventSourceMappings => no_mappings),
-    route!(POST "/2015-03-31/event-source-mappings" CreateEventSourceMapping => no_sources),
-    route!(GET "/2015-03-31/event-source-mappings/*" GetEventSourceMapping => no_such_resource),
-    route!(PUT "/2015-03-31/event-source-mappings/*" UpdateEventSourceMapping => no_such_resource),
-    route!(DELETE "/2015-03-31/event-source-mappings/*" DeleteEventSourceMapping => no_such_resource),
     route!(GET "/2025-11-30/capacity-providers/*/function-versions" ListFunctionVersionsByCapacityProvider => no_such_provider),
     route!(GET "/2025-12-01/functions/*/durable-executions" ListDurableExecutionsByFunction => no_executions),
     route!(GET "/2025-12-01/durable-executions/*" GetDurableExecution => no_such_execution),
@@ -41,10 +36,6 @@ pub const ROUTES: &[Route] = &[
 
 async fn no_signing_configs(_: Exchange) -> Answer {
     Ok(answer::json(StatusCode::OK, &json!({ "CodeSigningConfigs": [] })))
-}
-
-async fn no_mappings(_: Exchange) -> Answer {
-    Ok(answer::json(StatusCode::OK, &json!({ "EventSourceMappings": [] })))
 }
 
 async fn no_providers(_: Exchange) -> Answer {
@@ -70,20 +61,12 @@ async fn no_such_signing_config(exchange: Exchange) -> Answer {
     Err(Fault::not_found(message))
 }
 
-async fn no_such_resource(_: Exchange) -> Answer {
-    Err(Fault::not_found("The resource you requested does not exist."))
-}
-
 async fn no_such_provider(exchange: Exchange) -> Answer {
     Err(Fault::not_found(format!("Capacity provider not found: {}", exchange.capture(0))))
 }
 
 async fn no_signing(_: Exchange) -> Answer {
     refused("Code is not signed on this node, and so no code signing configuration can be made. Deploy without one.")
-}
-
-async fn no_sources(_: Exchange) -> Answer {
-    refused("Event sources are not available on this node yet: no mapping was made. Invoke the function directly.")
 }
 
 async fn no_capacity(_: Exchange) -> Answer {

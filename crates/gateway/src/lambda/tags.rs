@@ -1,9 +1,9 @@
-//! Tags of functions, by ARN. Other resources that AWS lets carry tags do not exist on this node.
+//! Tags of functions and event source mappings, by ARN. Other resources that AWS lets carry tags do not exist on this node.
 
 use super::fault::Fault;
 use super::function::read_object;
 use super::name::{self, Target};
-use super::{schema, scope};
+use super::{mappings, schema, scope};
 use crate::http::{answer, path};
 use crate::route::{Answer, Exchange, Route, route};
 use hyper::StatusCode;
@@ -16,8 +16,11 @@ pub const ROUTES: &[Route] = &[
 ];
 
 async fn list(exchange: Exchange) -> Answer {
-    let entry = resource(&exchange)?.find(&exchange.gateway)?;
-    Ok(answer::json(StatusCode::OK, &json!({ "Tags": entry.content.tags })))
+    let tags = match mappings::of_arn(&exchange, &exchange.capture(0)) {
+        Some(mapping) => mapping?.tags.clone(),
+        None => resource(&exchange)?.find(&exchange.gateway)?.content.tags.clone(),
+    };
+    Ok(answer::json(StatusCode::OK, &json!({ "Tags": tags })))
 }
 
 async fn tag(mut exchange: Exchange) -> Answer {
@@ -34,6 +37,10 @@ async fn untag(exchange: Exchange) -> Answer {
 }
 
 async fn change(exchange: &Exchange, change: impl FnOnce(&mut Map<String, Value>) + Send + 'static) -> Answer {
+    if let Some(mapping) = mappings::of_arn(exchange, &exchange.capture(0)) {
+        mappings::tag(exchange, &mapping?.uuid, change).await?;
+        return Ok(answer::empty(StatusCode::NO_CONTENT));
+    }
     let id = resource(exchange)?.id();
     let changed = exchange.gateway.blocking(move |gateway| {
         gateway.registry.update(&id, None, |content| {
@@ -55,9 +62,6 @@ fn resource(exchange: &Exchange) -> Result<Target<'_>, Fault> {
         ["arn", _, "lambda", _, _, "function", _, _] => Err(Fault::invalid_parameter(
             "Tags on function aliases and versions are not supported. Please specify a function ARN.",
         )),
-        ["arn", _, "lambda", _, _, "event-source-mapping", _] => {
-            Err(Fault::not_found(format!("Event source mapping not found: {arn}")))
-        }
         ["arn", _, "lambda", _, _, "capacity-provider", _] => {
             Err(Fault::not_found(format!("Capacity provider not found: {arn}")))
         }

@@ -15,7 +15,6 @@ use crate::response::{Failures, failures};
 use crate::work::{BackOff, Stopped, Work};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 /// What batches are delivered with.
@@ -47,16 +46,14 @@ pub async fn deliver(batch: &Batch<'_>, reads: Vec<Read>) -> Result<(), Stopped>
     }
     let mut lanes: Vec<Vec<Read>> = (0..factor).map(|_| Vec::new()).collect();
     for read in reads {
-        let mut hasher = DefaultHasher::new();
-        read.key.hash(&mut hasher);
-        lanes[(hasher.finish() % factor as u64) as usize].push(read);
+        lanes[crc32fast::hash(read.key.as_bytes()) as usize % factor].push(read);
     }
     let mut running = Vec::new();
     for reads in lanes.into_iter().filter(|reads| !reads.is_empty()) {
         let (work, origin, shard) = (batch.work.clone(), batch.origin.clone(), batch.shard.to_owned());
-        running.push(tokio::spawn(async move {
-            lane(&Batch { work: &work, origin: &origin, shard: &shard }, reads).await
-        }));
+        running.push(tokio::spawn(
+            async move { lane(&Batch { work: &work, origin: &origin, shard: &shard }, reads).await },
+        ));
     }
     let mut outcome = Ok(());
     for lane in running {
@@ -115,7 +112,10 @@ enum Verdict {
     Done,
     Later,
     /// From this record on; those before it are done.
-    Failed { from: usize, version: String },
+    Failed {
+        from: usize,
+        version: String,
+    },
 }
 
 fn split(work: &Work, reads: Vec<Read>) -> VecDeque<Portion> {
@@ -174,11 +174,8 @@ async fn again(
     }
     let version = if version.is_empty() { "$LATEST" } else { version };
     let context = json!({ "statusCode": 200, "executedVersion": version, "functionError": "Unhandled" });
-    let failed = Failed {
-        condition: "RetryAttemptsExhausted",
-        request_context: Some(context),
-        invocations: portion.failures,
-    };
+    let failed =
+        Failed { condition: "RetryAttemptsExhausted", request_context: Some(context), invocations: portion.failures };
     give_up(batch, &portion.reads, failed).await
 }
 

@@ -116,7 +116,8 @@ impl Reader {
             let iterator = match self.iterator.take() {
                 Some(iterator) => iterator,
                 None => {
-                    let from = reads.last().map_or_else(|| self.position.clone(), |read| position::after(&read.sequence));
+                    let from =
+                        reads.last().map_or_else(|| self.position.clone(), |read| position::after(&read.sequence));
                     self.work.unless_stopped(self.origin.iterator(&self.shard, &from)).await??
                 }
             };
