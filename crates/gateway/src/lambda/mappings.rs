@@ -94,7 +94,7 @@ async fn get(exchange: Exchange) -> Answer {
 }
 
 async fn list(exchange: Exchange) -> Answer {
-    let page = Page::of(&exchange, 10_000)?;
+    let page = Page::of(&exchange)?;
     let gateway = &exchange.gateway;
     let scope = scope::of(&exchange.head, &gateway.config.node);
     let source = exchange.query("EventSourceArn").filter(|source| !source.is_empty());
