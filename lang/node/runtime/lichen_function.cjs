@@ -134,4 +134,4 @@ function explain(error, name) {
   return error;
 }
 
-module.exports = { TASK_ROOT, NODE_PATH, settle, resettle, requireFromTask, load };
+module.exports = { TASK_ROOT, NODE_PATH, Settings, settle, resettle, requireFromTask, load };

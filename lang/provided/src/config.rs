@@ -113,6 +113,9 @@ impl Config {
         .map(|(name, value)| (name, value.to_owned()))
         .into();
         variables.insert("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", self.memory_mib.to_string());
+        if self.language() == Language::Python {
+            variables.insert("PYTHONPATH", "/var/runtime".to_owned());
+        }
         if self.language() != Language::Own {
             variables.insert("AWS_EXECUTION_ENV", format!("AWS_Lambda_{}", self.runtime));
         }

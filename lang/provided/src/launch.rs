@@ -15,6 +15,8 @@ const WRAPPER: &str = "AWS_LAMBDA_EXEC_WRAPPER";
 /// The languages that this machine has, by their interpreters.
 pub struct Interpreters {
     python: Option<PathBuf>,
+    /// The environment with Python's packages.
+    packages: Option<PathBuf>,
     node: Option<PathBuf>,
 }
 
@@ -22,7 +24,7 @@ impl Interpreters {
     /// As the worker names them in the template's environment.
     pub fn known() -> Self {
         let path = |name| std::env::var_os(name).map(PathBuf::from);
-        Self { python: path("LICHEN_PYTHON"), node: path("LICHEN_NODE") }
+        Self { python: path("LICHEN_PYTHON"), packages: path("VIRTUAL_ENV"), node: path("LICHEN_NODE") }
     }
 
     /// The command line of a function's runtime.
@@ -85,6 +87,9 @@ pub fn runtime(config: &Config, interpreters: &Interpreters) -> Result<Program, 
     let path = line.remove(0);
     let mut command = Command::new(&path);
     command.args(line).env_clear().envs(config.environment());
+    if let Some(packages) = interpreters.packages.as_ref().filter(|_| config.language() == Language::Python) {
+        command.env("VIRTUAL_ENV", packages);
+    }
     start(command, &path)
 }
 

@@ -90,6 +90,7 @@ impl Row {
         let layers = settings::layers(&self.content)?;
         let mut function = settings::function(&self.id, &self.content, self.version, &self.generation, code)?;
         function.layers = layers.map(|layers| code.folder(layers));
+        function.kind = settings::kind_within(&function);
         let Self { id, content, version, revision, generation, modified_ms } = self;
         Ok(Entry { id, content, version, revision, generation, modified_ms, layers, function: Arc::new(function) })
     }

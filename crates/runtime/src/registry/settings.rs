@@ -110,6 +110,14 @@ pub fn kind_of(runtime: &str) -> Option<Kind> {
     python.map(|_| Kind::Python).or_else(|| node.map(|_| Kind::Node)).or_else(|| provided.then_some(Kind::Provided))
 }
 
+/// What runs this function. One whose start is wrapped, or that has extensions beside it, is no fork: its interpreter is a
+/// program like any other's, and asks the Runtime API for events.
+pub(super) fn kind_within(function: &Function) -> Kind {
+    let is_wrapped = function.environment.get("AWS_LAMBDA_EXEC_WRAPPER").is_some_and(|wrapper| !wrapper.is_empty());
+    let has_extensions = function.layers.as_ref().is_some_and(|folder| folder.join("extensions").is_dir());
+    if is_wrapped || has_extensions { Kind::Provided } else { function.kind }
+}
+
 /// Whether a configuration asks for instances that serve one tenant each.
 pub(super) fn is_per_tenant(settings: &Map<String, Value>) -> bool {
     let mode = settings.get("TenancyConfig").and_then(|tenancy| tenancy.get("TenantIsolationMode"));

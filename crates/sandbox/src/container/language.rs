@@ -26,6 +26,7 @@ macro_rules! script {
 
 /// The scripts that templates run.
 pub const SCRIPTS: &[RuntimeFile] = &[
+    script!("python/runtime", "python", "bootstrap.py"),
     script!("python/runtime", "python", "lichen_answer.py"),
     script!("python/runtime", "python", "lichen_context.py"),
     script!("python/runtime", "python", "lichen_errors.py"),
@@ -36,6 +37,7 @@ pub const SCRIPTS: &[RuntimeFile] = &[
     script!("python/runtime", "python", "lichen_rehearsal.py"),
     script!("python/runtime", "python", "lichen_template.py"),
     script!("python/runtime", "python", "template.py"),
+    script!("node/runtime", "node", "bootstrap.cjs"),
     script!("node/runtime", "node", "lichen_answer.cjs"),
     script!("node/runtime", "node", "lichen_builtins.cjs"),
     script!("node/runtime", "node", "lichen_context.cjs"),
@@ -47,6 +49,7 @@ pub const SCRIPTS: &[RuntimeFile] = &[
     script!("node/runtime", "node", "lichen_rehearsal.cjs"),
     script!("node/runtime", "node", "lichen_stream.cjs"),
     script!("node/runtime", "node", "lichen_template.cjs"),
+    script!("node/runtime", "node", "lichen_wire.cjs"),
     script!("node/runtime", "node", "template.cjs"),
 ];
 
@@ -120,14 +123,15 @@ impl Interpreter {
         std::iter::once(self.program.to_string_lossy().into_owned()).chain(own.iter().map(|&a| a.to_owned())).collect()
     }
 
-    /// By which the native runtime knows of an interpreter.
-    pub fn variable(&self) -> Option<String> {
+    /// By which the native runtime knows of an interpreter, and of its packages.
+    pub fn variables(&self) -> Vec<String> {
         let name = match self.kind {
             Kind::Python => "LICHEN_PYTHON",
             Kind::Node => "LICHEN_NODE",
-            Kind::Provided => return None,
+            Kind::Provided => return Vec::new(),
         };
-        Some(format!("{name}={}", self.program.display()))
+        let packages = self.environment.as_ref().map(|folder| format!("VIRTUAL_ENV={}", folder.display()));
+        packages.into_iter().chain([format!("{name}={}", self.program.display())]).collect()
     }
 
     /// The environment of a template. A function's own comes with its configuration.

@@ -274,7 +274,7 @@ impl Containers {
         let entrances = group.as_ref().map(|g| g.entrances()).transpose().map_err(PrepareError::Cgroup)?;
         let mut environment = interpreter.environment();
         if spec.kind == Kind::Provided {
-            environment.extend(self.interpreters.iter().filter_map(Interpreter::variable));
+            environment.extend(self.interpreters.iter().flat_map(Interpreter::variables));
         }
         let order = MakeSandbox {
             id,
