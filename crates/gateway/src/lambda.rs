@@ -16,6 +16,7 @@
 //! | [`scope`], [`name`] | whose function, and which: credentials, names, ARNs |
 //! | [`model`], [`schema`], [`constraint`] | what a request may contain: AWS's model, what it cannot say, the words for it |
 //! | [`package`] | a function's code in a request |
+//! | [`logging_config`] | in which format a function's log is written |
 //! | [`shape`] | a function's configuration in an answer |
 //! | [`bounds`] | the node's own limits |
 //!
@@ -37,6 +38,7 @@ pub mod invoke;
 pub mod layer_policy;
 mod layer_use;
 pub mod layers;
+mod logging_config;
 pub mod management;
 mod mapping_rules;
 pub mod mappings;

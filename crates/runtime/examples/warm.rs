@@ -101,6 +101,8 @@ fn function() -> Arc<Function> {
         min_warm: 0,
         max_concurrency: None,
         log_group: "/aws/lambda/hello".into(),
+        log_format: Default::default(),
+        snap_start: false,
     })
 }
 

@@ -15,6 +15,25 @@ pub enum Isolation {
     Request,
 }
 
+/// How the platform's lines in a function's log are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    /// Records of this level and above.
+    Json(SystemLevel),
+}
+
+/// The levels of the platform's records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum SystemLevel {
+    Debug,
+    #[default]
+    Info,
+    Warn,
+}
+
 /// Which function, in which of its states.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FunctionKey {
@@ -53,4 +72,18 @@ pub struct Function {
     pub max_concurrency: Option<u32>,
     /// `/aws/lambda/NAME` unless configured otherwise.
     pub log_group: String,
+    pub log_format: LogFormat,
+    /// Whether its instances count as restored from a snapshot: a version of a function that asks for it.
+    pub snap_start: bool,
+}
+
+impl Function {
+    /// How its instances come to be, in AWS's words.
+    pub fn initialization_type(&self) -> &'static str {
+        match self {
+            Self { min_warm: 1.., .. } => "provisioned-concurrency",
+            Self { snap_start: true, .. } => "snap-start",
+            _ => "on-demand",
+        }
+    }
 }

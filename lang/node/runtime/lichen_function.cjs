@@ -8,6 +8,7 @@ const { pathToFileURL } = require('node:url');
 
 const native = require('./lichen.node');
 const { Fault } = require('./lichen_errors.cjs');
+const logging = require('./lichen_logging.cjs');
 
 const TASK_ROOT = '/var/task';
 const MAJOR = process.versions.node.split('.', 1)[0];
@@ -35,6 +36,7 @@ function settle(config) {
   const settings = new Settings(config);
   const variables = environment(config, settings);
   native.environment(Object.entries(variables).map(([name, value]) => `${name}=${value}`));
+  logging.configure(variables.AWS_LAMBDA_LOG_FORMAT, variables.AWS_LAMBDA_LOG_LEVEL);
   // V8 and the module loader have looked at theirs when the template began.
   if (variables.TZ !== UTC) process.env.TZ = variables.TZ;
   if (variables.NODE_PATH !== NODE_PATH) Module._initPaths();

@@ -3,6 +3,8 @@
 import sys
 import traceback
 
+import lichen_logging
+
 _OURS = __file__.rpartition("/")[0] + "/"
 
 
@@ -41,16 +43,20 @@ def _trace(tb):
 
 
 def log(described):
-    """Writes the error to the log as Lambda does: one record, its lines ended by carriage returns."""
+    """Writes the error to the log as Lambda does: one record, as text with carriage returns between its lines."""
+    try:
+        sys.stdout.write(lichen_logging.error(described) if lichen_logging.is_json else _text_record(described))
+    except (AttributeError, OSError, ValueError):
+        pass  # the function has closed its output: the error itself is still answered
+
+
+def _text_record(described):
     lines = [f"[ERROR] {described['errorType']}: {described['errorMessage']}".rstrip(": ")]
     if described["stackTrace"]:
         lines.append("Traceback (most recent call last):")
         for entry in described["stackTrace"]:
             lines += [_indent(line) for line in entry.splitlines()]
-    try:
-        sys.stdout.write("\r".join(lines) + "\n")
-    except (AttributeError, OSError, ValueError):
-        pass  # the function has closed its output: the error itself is still answered
+    return "\r".join(lines) + "\n"
 
 
 def _indent(line):

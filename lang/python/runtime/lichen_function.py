@@ -5,6 +5,7 @@ import os
 import sys
 import time
 
+import lichen_logging
 from lichen_errors import Fault
 
 TASK_ROOT = "/var/task"
@@ -26,10 +27,7 @@ def settled():
     for folder in _LAYERS:
         sys.path_importer_cache.pop(folder, None)
     time.tzset()
-    level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
-    level = "DEBUG" if level == "TRACE" else level
-    if (logging := sys.modules.get("logging")) and level in logging._nameToLevel:
-        logging.getLogger().setLevel(level)
+    lichen_logging.configure(os.environ.get("AWS_LAMBDA_LOG_FORMAT", ""), os.environ.get("AWS_LAMBDA_LOG_LEVEL", ""))
 
 
 def set_trace(trace_id):

@@ -22,6 +22,9 @@ pub fn answer(
 ) -> Result<Answer, Raised> {
     let request_id = prepared.text(invocation.request_id)?;
     prepared.log.insert(&prepared.request_id, &request_id)?;
+    if !invocation.tenant_id.is_empty() {
+        prepared.log.insert(&Object::name(c"tenant_id")?, &Object::text(invocation.tenant_id.as_bytes())?)?;
+    }
     match run(prepared, handler, invocation, &request_id, event, begin) {
         Ok(body) if body.contents()?.len() > response_max => too_large(prepared, response_max),
         Ok(body) => Ok(Answer { succeeded: true, body }),

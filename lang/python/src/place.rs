@@ -109,8 +109,9 @@ pub fn settle(prepared: &Prepared, config: &[u8]) -> Result<Settled, Raised> {
     ] {
         prepared.settings.set_attribute(name, &value)?;
     }
+    let is_json = config.environment.get("AWS_LAMBDA_LOG_FORMAT").is_some_and(|form| form.eq_ignore_ascii_case("json"));
     let more = ["TZ", "AWS_LAMBDA_LOG_LEVEL"].iter().any(|name| config.environment.contains_key(*name));
-    if config.layers || more {
+    if config.layers || is_json || more {
         prepared.settled.call([])?;
     }
     Ok(config.settled())

@@ -6,7 +6,7 @@ use super::page::Page;
 use super::scope::{self, Scope};
 use super::shape::{Moment, configuration, listed};
 use super::versions::is_wanted;
-use super::{layer_use, model, package, schema};
+use super::{layer_use, logging_config, model, package, schema};
 use crate::gateway::Gateway;
 use crate::http::{BodyError, answer};
 use crate::route::{Answer, Exchange, Route, route};
@@ -69,6 +69,7 @@ async fn create(mut exchange: Exchange) -> Answer {
             drop(body);
             model::check("CreateFunction", &request, &gateway.config.functions)?;
             schema::check_creation(&request, &gateway.config.functions)?;
+            logging_config::check(&Map::new(), &request)?;
             let written = request.get("FunctionName").and_then(Value::as_str).unwrap_or_default().to_owned();
             let id = name::resolve(written.into(), None, scope)?.id();
             let publish = is_wanted(&request);

@@ -4,6 +4,7 @@
 use super::bounds::Bounds;
 use super::constraint::find;
 use super::fault::Fault;
+use super::logging_config;
 use api::lambda::Options;
 use runtime::registry::kind_of;
 use serde::Deserialize;
@@ -178,7 +179,9 @@ pub fn change_settings(settings: &mut Map<String, Value>, request: Map<String, V
         }
         if is_nothing(&name, &value) {
             settings.remove(&name);
-        } else if name == "Lichen" || name == "LoggingConfig" {
+        } else if name == "LoggingConfig" {
+            logging_config::merge(settings.entry(name).or_insert_with(|| json!({})), &value);
+        } else if name == "Lichen" {
             merge(settings.entry(name).or_insert_with(|| json!({})), value);
         } else {
             settings.insert(name, value);

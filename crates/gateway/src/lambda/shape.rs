@@ -1,6 +1,6 @@
 //! A function's configuration as Lambda answers it: what was stored, and what follows from it.
 
-use super::layer_use;
+use super::{layer_use, logging_config};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use runtime::registry::Entry;
@@ -30,9 +30,10 @@ pub fn configuration(entry: &Entry, moment: Moment) -> Value {
     shape.insert("Version".into(), entry.version_name().into());
     shape.insert("RevisionId".into(), entry.revision.clone().into());
     shape.insert("RuntimeVersionConfig".into(), json!({ "RuntimeVersionArn": runtime_arn(entry) }));
-    shape.insert("LoggingConfig".into(), logging(entry));
+    shape.insert("LoggingConfig".into(), logging_config::shown(entry));
     if let Some(Value::Object(snap_start)) = shape.get_mut("SnapStart") {
-        snap_start.insert("OptimizationStatus".into(), "Off".into());
+        let status = if entry.function.snap_start { "On" } else { "Off" };
+        snap_start.insert("OptimizationStatus".into(), status.into());
     }
     if let Some(layers) = shape.get_mut("Layers") {
         *layers = layer_use::shown(layers);
@@ -63,16 +64,6 @@ fn state(moment: Moment) -> Map<String, Value> {
         Moment::Settled => json!({ "State": "Active", "LastUpdateStatus": "Successful" }),
     };
     if let Value::Object(state) = state { state } else { Map::new() }
-}
-
-fn logging(entry: &Entry) -> Value {
-    let mut logging = json!({ "LogFormat": "Text", "LogGroup": entry.function.log_group });
-    if let (Value::Object(logging), Some(Value::Object(given))) =
-        (&mut logging, entry.content.settings.get("LoggingConfig"))
-    {
-        logging.extend(given.clone());
-    }
-    logging
 }
 
 /// AWS names the build of a runtime by a hash; here it stands for the runtime's name.

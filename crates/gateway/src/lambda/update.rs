@@ -5,7 +5,7 @@ use super::function::{parse, read_request};
 use super::name;
 use super::shape::{Moment, configuration};
 use super::versions::is_wanted;
-use super::{layer_use, model, package, schema, scope};
+use super::{layer_use, logging_config, model, package, schema, scope};
 use crate::http::answer;
 use crate::route::{Answer, Exchange, Route, route};
 use hyper::StatusCode;
@@ -59,6 +59,7 @@ async fn settings(mut exchange: Exchange) -> Answer {
             let mut request = parse(&body)?;
             model::check("UpdateFunctionConfiguration", &request, &gateway.config.functions)?;
             schema::check_update(&request, &gateway.config.functions)?;
+            logging_config::check(&entry.content.settings, &request)?;
             let revision = revision(&request);
             let scope = scope::of(&exchange.head, &gateway.config.node);
             let _layers = layer_use::resolve(gateway, &scope, &mut request, entry.content.code)?;

@@ -110,6 +110,25 @@ impl Failure {
     }
 }
 
+/// What records say of it.
+impl Failure {
+    pub fn json_status(&self) -> &'static str {
+        match self.fault {
+            Fault::TimedOut => "timeout",
+            Fault::Unhandled | Fault::ResponseTooLarge => "error",
+            _ => "failure",
+        }
+    }
+
+    pub fn json_type(&self) -> Option<&str> {
+        match self.fault {
+            Fault::TimedOut | Fault::Unhandled => None,
+            Fault::Init => Some("Runtime.Unknown"),
+            _ => Some(self.kind),
+        }
+    }
+}
+
 /// A signal, as AWS's runtime names it.
 fn name(signal: i32) -> String {
     let known = match signal {

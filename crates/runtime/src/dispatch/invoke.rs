@@ -220,7 +220,7 @@ impl Course {
 
     fn announce(&mut self, instance: &mut Instance) {
         if !std::mem::replace(&mut self.announced, true) {
-            instance.journal.note(lines::start(&self.call.request_id, &self.function.key.version));
+            instance.journal.note(lines::start(&self.function, &self.call.request_id));
         }
     }
 
@@ -294,6 +294,11 @@ impl Course {
             memory_mib: self.function.memory_mib,
             memory_peak: instance.shared.memory_peak(),
             init: answer.init,
+            produced: match &answer.body {
+                Ok(_) if self.reception.is_open() => self.reception.came(),
+                Ok(body) => body.len(),
+                Err(failure) => failure.body.len(),
+            },
         };
         self.spans.received = received;
         if answer.start == StartKind::Cold {
@@ -301,7 +306,7 @@ impl Course {
             (self.spans.forked, self.spans.entered) = (started.forked, started.entered);
             self.spans.loaded = started.loaded;
         }
-        instance.journal.note(lines::end(&self.call.request_id, &figures, answer.body.as_ref().err()));
+        instance.journal.note(lines::end(&self.function, &self.call.request_id, &figures, answer.body.as_ref().err()));
         let log_tail = instance.journal.end();
         let id = instance.shared.id;
         instance.has_served = true;

@@ -1,8 +1,15 @@
-//! The platform's own lines in a function's log, as AWS writes them.
+//! The platform's own lines in a function's log, in the format that the function asks for.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`text`] | `START`, `END`, `REPORT` |
+//! | [`json`] | `platform.start`, `platform.report` and the like, down to the level that the function wants |
+
+mod json;
+mod text;
 
 use super::failure::Failure;
-use crate::function::Function;
-use std::io::Write;
+use crate::function::{Function, LogFormat};
 use std::time::Duration;
 
 /// What REPORT reports.
@@ -14,44 +21,42 @@ pub(super) struct Figures {
     /// Bytes.
     pub memory_peak: u64,
     pub init: Option<Duration>,
+    /// Bytes of the answer.
+    pub produced: usize,
 }
 
-/// An instance begins to start for an invocation. `python3.11` is written `python:3.11` there, `provided.al2` `provided:al2`.
+/// An instance begins to start for an invocation.
 pub(super) fn init_start(function: &Function) -> Vec<u8> {
+    match function.log_format {
+        LogFormat::Text => text::init_start(function),
+        LogFormat::Json(level) => json::init_start(function, level),
+    }
+}
+
+pub(super) fn start(function: &Function, request_id: &str) -> Vec<u8> {
+    match function.log_format {
+        LogFormat::Text => text::start(function, request_id),
+        LogFormat::Json(level) => json::start(function, level, request_id),
+    }
+}
+
+/// The end, the figures, and what went wrong.
+pub(super) fn end(function: &Function, request_id: &str, figures: &Figures, failure: Option<&Failure>) -> Vec<u8> {
+    match function.log_format {
+        LogFormat::Text => text::end(function, request_id, figures, failure),
+        LogFormat::Json(level) => json::end(function, level, request_id, figures, failure),
+    }
+}
+
+/// A runtime as AWS names its version: `python3.11` is written `python:3.11`, `provided.al2` `provided:al2`.
+fn runtime_version(function: &Function) -> String {
     let (name, version) =
         function.runtime.split_once('.').filter(|(name, _)| *name == "provided").unwrap_or_else(|| {
             let digits = function.runtime.find(|c: char| c.is_ascii_digit()).unwrap_or(function.runtime.len());
             function.runtime.split_at(digits)
         });
     let colon = if version.is_empty() { "" } else { ":" };
-    format!("INIT_START Runtime Version: {name}{colon}{version}\n").into_bytes()
-}
-
-pub(super) fn start(request_id: &str, version: &str) -> Vec<u8> {
-    format!("START RequestId: {request_id} Version: {version}\n").into_bytes()
-}
-
-/// END and REPORT, and what went wrong.
-pub(super) fn end(request_id: &str, figures: &Figures, failure: Option<&Failure>) -> Vec<u8> {
-    let Figures { duration, billed_ms, memory_mib, memory_peak, init } = figures;
-    let mut lines = Vec::with_capacity(320);
-    // Writing to memory cannot fail.
-    let _ = write!(
-        lines,
-        "END RequestId: {request_id}\nREPORT RequestId: {request_id}\tDuration: {:.2} ms\tBilled Duration: {billed_ms} ms\t\
-         Memory Size: {memory_mib} MB\tMax Memory Used: {} MB\t",
-        ms(*duration),
-        memory_peak.div_ceil(1 << 20),
-    );
-    if let Some(init) = init {
-        let _ = write!(lines, "Init Duration: {:.2} ms\t", ms(*init));
-    }
-    if let Some(failure) = failure {
-        let _ = write!(lines, "{}\n{}", failure.status(), failure.note);
-    } else {
-        lines.push(b'\n');
-    }
-    lines
+    format!("{name}{colon}{version}")
 }
 
 fn ms(duration: Duration) -> f64 {
@@ -61,26 +66,50 @@ fn ms(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::function::{FunctionKey, Isolation};
+    use sandbox::spec::{Kind, Network};
 
-    fn figures(init: Option<Duration>) -> Figures {
+    pub fn figures(init: Option<Duration>) -> Figures {
         let duration = Duration::from_micros(1234);
-        Figures { duration, billed_ms: 2, memory_mib: 128, memory_peak: (30 << 20) + 1, init }
+        Figures { duration, billed_ms: 2, memory_mib: 128, memory_peak: (30 << 20) + 1, init, produced: 5 }
     }
 
-    fn text(lines: Vec<u8>) -> String {
-        String::from_utf8(lines).unwrap()
+    pub fn function() -> Function {
+        Function {
+            key: FunctionKey { account: "0".into(), region: "r".into(), name: "f".into(), version: "$LATEST".into() },
+            arn: "arn".into(),
+            revision: "1".into(),
+            kind: Kind::Python,
+            runtime: "python3.11".into(),
+            handler: "app.handler".into(),
+            code: "/code".into(),
+            layers: None,
+            memory_mib: 128,
+            tmp_mib: 512,
+            timeout_s: 3,
+            environment: Default::default(),
+            isolation: Isolation::Instance,
+            network: Network::None,
+            min_warm: 0,
+            max_concurrency: None,
+            log_group: "/aws/lambda/f".into(),
+            log_format: LogFormat::Text,
+            snap_start: false,
+        }
     }
 
     #[test]
-    fn a_report_reads_like_one_of_awss() {
-        assert_eq!(
-            text(end("r", &figures(Some(Duration::from_millis(7))), None)),
-            "END RequestId: r\nREPORT RequestId: r\tDuration: 1.23 ms\tBilled Duration: 2 ms\tMemory Size: 128 MB\tMax \
-             Memory Used: 31 MB\tInit Duration: 7.00 ms\t\n"
-        );
-        let late = Failure::timed_out("r", Duration::from_secs(3));
-        let lines = text(end("r", &figures(None), Some(&late)));
-        assert!(lines.contains("Max Memory Used: 31 MB\tStatus: timeout\t\n"), "{lines}");
-        assert!(lines.ends_with(" r Task timed out after 3.00 seconds\n\n"), "{lines}");
+    fn versions_of_runtimes() {
+        let of = |runtime: &str| runtime_version(&Function { runtime: runtime.into(), ..function() });
+        assert_eq!((of("python3.11"), of("nodejs20.x")), ("python:3.11".into(), "nodejs:20.x".into()));
+        assert_eq!((of("provided.al2023"), of("python")), ("provided:al2023".into(), "python".into()));
+    }
+
+    #[test]
+    fn what_is_restored_is_not_initialised() {
+        let function = Function { snap_start: true, ..function() };
+        let lines = String::from_utf8(end(&function, "r", &figures(Some(Duration::from_micros(1500))), None)).unwrap();
+        assert!(lines.contains("\tRestore Duration: 1.50 ms\tBilled Restore Duration: 2 ms\t\n"), "{lines}");
+        assert!(init_start(&function).starts_with(b"RESTORE_START Runtime Version: python:3.11"));
     }
 }

@@ -159,6 +159,11 @@ impl Reception {
         }
     }
 
+    /// Bytes that have come.
+    pub fn came(&self) -> usize {
+        self.came
+    }
+
     /// The limit, where more came than it allows.
     pub fn excess(&self) -> Option<usize> {
         (self.came > self.limit).then_some(self.limit)

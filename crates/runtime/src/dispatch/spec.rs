@@ -41,7 +41,7 @@ pub(super) fn code(function: &Function, log_stream: &str, node: &DispatchConfig)
         region: &function.key.region,
         log_group: &function.log_group,
         log_stream,
-        initialization_type: if function.min_warm > 0 { "provisioned-concurrency" } else { "on-demand" },
+        initialization_type: function.initialization_type(),
         runtime: &function.runtime,
         layers: function.layers.is_some(),
         response_max: node.response_max,

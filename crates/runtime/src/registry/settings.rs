@@ -5,7 +5,7 @@
 
 use super::entry::{Content, FunctionId};
 use crate::codestore::{CodeId, CodeStore};
-use crate::function::{Function, FunctionKey, Isolation};
+use crate::function::{Function, FunctionKey, Isolation, LogFormat, SystemLevel};
 use api::lambda::LATEST;
 use sandbox::spec::{Kind, Network};
 use serde::Deserialize;
@@ -39,6 +39,7 @@ struct Settings {
     environment: Environment,
     ephemeral_storage: EphemeralStorage,
     logging_config: LoggingConfig,
+    snap_start: SnapStart,
     lichen: Options,
 }
 
@@ -52,6 +53,7 @@ impl Default for Settings {
             environment: Environment::default(),
             ephemeral_storage: EphemeralStorage::default(),
             logging_config: LoggingConfig::default(),
+            snap_start: SnapStart::default(),
             lichen: Options::default(),
         }
     }
@@ -79,6 +81,34 @@ impl Default for EphemeralStorage {
 #[serde(rename_all = "PascalCase", default)]
 struct LoggingConfig {
     log_group: Option<String>,
+    log_format: Option<String>,
+    application_log_level: Option<String>,
+    system_log_level: Option<SystemLevel>,
+}
+
+impl LoggingConfig {
+    fn format(&self) -> LogFormat {
+        match self.log_format.as_deref() {
+            Some("JSON") => LogFormat::Json(self.system_log_level.unwrap_or_default()),
+            _ => LogFormat::Text,
+        }
+    }
+
+    /// What runtimes are told of it.
+    fn variables(&self) -> [Option<(String, String)>; 2] {
+        let is_json = self.format() != LogFormat::Text;
+        let level = || self.application_log_level.clone().unwrap_or_else(|| "INFO".into());
+        [
+            Some(("AWS_LAMBDA_LOG_FORMAT".into(), if is_json { "JSON" } else { "Text" }.into())),
+            is_json.then(|| ("AWS_LAMBDA_LOG_LEVEL".into(), level())),
+        ]
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct SnapStart {
+    apply_on: String,
 }
 
 /// `api::lambda::Options`, in the words of this layer.
@@ -143,6 +173,11 @@ pub(super) fn function(
     code: &CodeStore,
 ) -> Result<Function, SettingsError> {
     let settings = Settings::deserialize(Value::Object(content.settings.clone())).map_err(SettingsError::Malformed)?;
+    let mut environment = settings.environment.variables;
+    for (name, value) in settings.logging_config.variables().into_iter().flatten() {
+        // A function that says it itself is believed.
+        environment.entry(name).or_insert(value);
+    }
     // An instance for each request is one for each tenant.
     let per_tenant = is_per_tenant(&content.settings);
     let kind = kind_of(&settings.runtime).ok_or_else(|| SettingsError::UnknownRuntime((*settings.runtime).into()))?;
@@ -163,11 +198,13 @@ pub(super) fn function(
         memory_mib: settings.memory_size,
         tmp_mib: settings.ephemeral_storage.size,
         timeout_s: settings.timeout,
-        environment: settings.environment.variables,
+        environment,
         isolation: if per_tenant { Isolation::Request } else { settings.lichen.isolation.unwrap_or_default() },
         network: settings.lichen.network.unwrap_or_default(),
         min_warm: if version.is_none() { settings.lichen.min_warm } else { 0 },
         max_concurrency: content.reserved,
+        log_format: settings.logging_config.format(),
+        snap_start: version.is_some() && settings.snap_start.apply_on == "PublishedVersions",
         log_group: settings.logging_config.log_group.unwrap_or_else(|| format!("/aws/lambda/{}", id.name)),
     })
 }

@@ -131,6 +131,8 @@ fn function(name: &str, handler: &str) -> Function {
         min_warm: 0,
         max_concurrency: None,
         log_group: format!("/aws/lambda/{name}"),
+        log_format: Default::default(),
+        snap_start: false,
     }
 }
 
