@@ -9,6 +9,7 @@
 //! | [`permission`], [`tags`], [`url_config`], [`account`] | what else hangs on functions, and whose they are |
 //! | [`layers`], [`layer_policy`], [`layer_use`] | layers: what they are, who may use them, how functions do |
 //! | [`mappings`], [`mapping_rules`] | event source mappings |
+//! | [`capacity`], [`signing`] | what is kept for those who ask, and changes nothing |
 //! | [`absent`] | resources that this node does not have |
 //! | [`attach`], [`page`] | what these share: changing what hangs on a function, lists in pages |
 //! | [`event`] | asynchronous invocations |
@@ -28,6 +29,7 @@ pub mod aliases;
 pub mod asked;
 mod attach;
 mod bounds;
+pub mod capacity;
 pub mod concurrency;
 pub mod constraint;
 pub mod event;
@@ -51,6 +53,7 @@ pub mod provisioned;
 mod schema;
 pub mod scope;
 mod shape;
+pub mod signing;
 pub mod stream;
 pub mod tags;
 pub mod update;

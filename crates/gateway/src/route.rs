@@ -60,7 +60,7 @@ macro_rules! route {
 pub(crate) use route;
 
 /// The most used first.
-const TABLES: [&[Route]; 24] = [
+const TABLES: [&[Route]; 26] = [
     lambda::invoke::ROUTES,
     url::ROUTES,
     lambda::function::ROUTES,
@@ -77,6 +77,8 @@ const TABLES: [&[Route]; 24] = [
     lambda::account::ROUTES,
     lambda::stream::ROUTES,
     lambda::layers::ROUTES,
+    lambda::capacity::ROUTES,
+    lambda::signing::ROUTES,
     lambda::layer_policy::ROUTES,
     lambda::event::ROUTES,
     lambda::mappings::ROUTES,

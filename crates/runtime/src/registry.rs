@@ -11,6 +11,7 @@ mod facet;
 mod index;
 mod layers;
 mod record;
+mod resources;
 mod rows;
 mod schema;
 mod settings;
@@ -22,6 +23,7 @@ pub use entry::{Content, Entry, FunctionId};
 pub use facet::{Attached, Facet};
 pub use layers::{LayerContent, LayerId, LayerPolicy, LayerVersion, PolicyError};
 pub use record::{Qualified, Record};
+pub use resources::{ChangeError, Resource, ResourceId, ResourceKind};
 pub use settings::{SettingsError, kind_of};
 
 use crate::codestore::{CodeId, CodeStore};
@@ -29,6 +31,7 @@ use crate::function::{Function, FunctionKey};
 use entry::Row;
 use index::Index;
 use layers::Layers;
+use resources::Resources;
 use rusqlite::{Connection, ErrorCode};
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -143,6 +146,7 @@ pub struct Registry {
     writer: Mutex<Writer>,
     index: RwLock<Index>,
     layers: RwLock<Layers>,
+    resources: RwLock<Resources>,
     code: Arc<CodeStore>,
 }
 
@@ -165,8 +169,15 @@ impl Registry {
         schema::migrate(&mut connection).map_err(failed)?;
         let index = load(&connection, &code).map_err(failed)?;
         let layers = rows::read_layers(&connection).map_err(failed)?;
+        let resources = rows::read_resources(&connection).map_err(failed)?;
         let writer = Writer { connection, observer: Box::new(|_| ()), retired: Vec::new() };
-        Ok(Self { writer: Mutex::new(writer), index: RwLock::new(index), layers: RwLock::new(layers), code })
+        Ok(Self {
+            writer: Mutex::new(writer),
+            index: RwLock::new(index),
+            layers: RwLock::new(layers),
+            resources: RwLock::new(resources),
+            code,
+        })
     }
 
     pub fn code(&self) -> &Arc<CodeStore> {

@@ -20,7 +20,6 @@ pub enum Kind {
     InvalidRequestContent,
     InvalidSignature,
     MissingAuthenticationToken,
-    NotImplemented,
     PreconditionFailed,
     ProvisionedConcurrencyConfigNotFound,
     RequestEntityTooLarge,
@@ -63,7 +62,6 @@ impl Kind {
             Self::InvalidRequestContent => form("InvalidRequestContentException", 400, USER, "message"),
             Self::InvalidSignature => form("InvalidSignatureException", 403, None, "message"),
             Self::MissingAuthenticationToken => form("MissingAuthenticationTokenException", 403, None, "message"),
-            Self::NotImplemented => form("NotImplementedException", 501, SERVICE, "Message"),
             Self::PreconditionFailed => form("PreconditionFailedException", 412, USER, "message"),
             Self::ProvisionedConcurrencyConfigNotFound => {
                 form("ProvisionedConcurrencyConfigNotFoundException", 404, USER, "message")
@@ -106,7 +104,6 @@ impl Fault {
         access_denied => AccessDenied,
         invalid_parameter => InvalidParameterValue,
         invalid_content => InvalidRequestContent,
-        not_implemented => NotImplemented,
         conflict => ResourceConflict,
         no_code_signing => CodeSigningConfigNotFound,
         no_provisioned_concurrency => ProvisionedConcurrencyConfigNotFound,

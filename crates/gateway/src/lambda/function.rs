@@ -6,13 +6,14 @@ use super::page::Page;
 use super::scope::{self, Scope};
 use super::shape::{Moment, configuration, listed};
 use super::versions::is_wanted;
-use super::{layer_use, logging_config, model, package, schema};
+use super::{layer_use, logging_config, model, package, schema, signing};
 use crate::gateway::Gateway;
 use crate::http::{BodyError, answer};
 use crate::route::{Answer, Exchange, Route, route};
+use api::lambda::LATEST;
 use bytes::Bytes;
 use hyper::StatusCode;
-use runtime::registry::{Content, Entry, FunctionId, Publication, Qualified};
+use runtime::registry::{Content, Entry, Facet, FunctionId, Publication, Qualified};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -67,14 +68,20 @@ async fn create(mut exchange: Exchange) -> Answer {
             let scope = scope::of(&exchange.head, &gateway.config.node);
             let mut request = parse(&body)?;
             drop(body);
-            model::check("CreateFunction", &request, &gateway.config.functions)?;
-            schema::check_creation(&request, &gateway.config.functions)?;
+            let bounds = schema::bounds_for(&request, &gateway.config.functions);
+            model::check("CreateFunction", &request, &bounds)?;
+            schema::check_creation(&request, &bounds)?;
             logging_config::check(&Map::new(), &request)?;
             let written = request.get("FunctionName").and_then(Value::as_str).unwrap_or_default().to_owned();
             let id = name::resolve(written.into(), None, scope)?.id();
+            let signing = signing::wanted(gateway, &id, &mut request)?;
             let publish = is_wanted(&request);
             let scope = scope::of(&exchange.head, &gateway.config.node);
             let mut entry = store(gateway, id, &scope, &mut request)?;
+            if let Some(arn) = signing {
+                let having = |_: &_, _: Option<&_>| Ok::<_, Fault>(Some(signing::having(arn)));
+                gateway.registry.attach(&entry.id, Facet::CodeSigning, LATEST, having)?;
+            }
             if publish {
                 (entry, _) = gateway.registry.publish(&entry.id, Publication::default())?;
             }

@@ -1,5 +1,5 @@
 //! What is kept of a function and changes nothing on this node: its recursion, runtime management and scaling
-//! configurations; and that its code is never signed.
+//! configurations.
 
 use super::attach;
 use super::fault::Fault;
@@ -13,9 +13,6 @@ use runtime::registry::Facet;
 use serde_json::{Map, Value, json};
 
 pub const ROUTES: &[Route] = &[
-    route!(GET "/2020-06-30/functions/*/code-signing-config" GetFunctionCodeSigningConfig => code_signing),
-    route!(PUT "/2020-06-30/functions/*/code-signing-config" PutFunctionCodeSigningConfig => put_code_signing),
-    route!(DELETE "/2020-06-30/functions/*/code-signing-config" DeleteFunctionCodeSigningConfig => delete_code_signing),
     route!(GET "/2024-08-31/functions/*/recursion-config" GetFunctionRecursionConfig => recursion),
     route!(PUT "/2024-08-31/functions/*/recursion-config" PutFunctionRecursionConfig => put_recursion),
     route!(GET "/2021-07-20/functions/*/runtime-management-config" GetRuntimeManagementConfig => runtime),
@@ -23,26 +20,6 @@ pub const ROUTES: &[Route] = &[
     route!(GET "/2025-11-30/functions/*/function-scaling-config" GetFunctionScalingConfig => scaling),
     route!(PUT "/2025-11-30/functions/*/function-scaling-config" PutFunctionScalingConfig => put_scaling),
 ];
-
-async fn code_signing(exchange: Exchange) -> Answer {
-    let entry = name::function_of_path(&exchange)?.find(&exchange.gateway)?;
-    Ok(answer::json(StatusCode::OK, &json!({ "FunctionName": entry.id.name })))
-}
-
-/// There is no code signing configuration that could be named.
-async fn put_code_signing(mut exchange: Exchange) -> Answer {
-    let request = read_object(&mut exchange, "PutFunctionCodeSigningConfig").await?;
-    name::function_of_path(&exchange)?.find(&exchange.gateway)?;
-    let arn = request.get("CodeSigningConfigArn").and_then(Value::as_str).unwrap_or_default();
-    Err(Fault::no_code_signing(format!(
-        "The code signing configuration cannot be found. Check that the provided configuration is not deleted: {arn}."
-    )))
-}
-
-async fn delete_code_signing(exchange: Exchange) -> Answer {
-    name::function_of_path(&exchange)?.find(&exchange.gateway)?;
-    Ok(answer::empty(StatusCode::NO_CONTENT))
-}
 
 async fn recursion(exchange: Exchange) -> Answer {
     let record = name::function_of_path(&exchange)?.record(&exchange.gateway)?;

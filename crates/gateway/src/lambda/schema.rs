@@ -9,6 +9,7 @@ use api::lambda::Options;
 use runtime::registry::kind_of;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 /// Runtimes that AWS takes, in the order in which it lists them.
 pub const RUNTIMES: &str = "nodejs20.x, python3.14, provided.al2023, python3.12, python3.13, nodejs24.x, nodejs22.x, java25, \
@@ -63,6 +64,24 @@ const RESERVED: [&str; 18] = [
 ];
 /// Members of requests that are not settings.
 const NOT_SETTINGS: [&str; 6] = ["FunctionName", "Code", "Tags", "Publish", "PublishTo", "RevisionId"];
+
+/// The member that names a function's capacity provider.
+pub const PROVIDED: &str = "CapacityProviderConfig";
+/// What AWS lets functions have whose capacity somebody provides: seconds, MiB.
+const PROVIDED_TIMEOUT_S: u32 = 5400;
+const PROVIDED_MEMORY_MIB: u32 = 32_768;
+
+/// What a function of such settings may ask for.
+pub fn bounds_for<'a>(settings: &Map<String, Value>, bounds: &'a Bounds) -> Cow<'a, Bounds> {
+    match find(settings, PROVIDED) {
+        None => Cow::Borrowed(bounds),
+        Some(_) => Cow::Owned(Bounds {
+            timeout_max_s: bounds.timeout_max_s.max(PROVIDED_TIMEOUT_S),
+            memory_max_mib: bounds.memory_max_mib.max(PROVIDED_MEMORY_MIB),
+            ..bounds.clone()
+        }),
+    }
+}
 
 /// Checks what `CreateFunction` was asked.
 pub fn check_creation(request: &Map<String, Value>, bounds: &Bounds) -> Result<(), Fault> {

@@ -57,9 +57,12 @@ async fn settings(mut exchange: Exchange) -> Answer {
         .blocking(move |gateway| {
             let entry = name::function_of_path(&exchange)?.find(gateway)?;
             let mut request = parse(&body)?;
-            model::check("UpdateFunctionConfiguration", &request, &gateway.config.functions)?;
-            schema::check_update(&request, &gateway.config.functions)?;
-            logging_config::check(&entry.content.settings, &request)?;
+            let settings = &entry.content.settings;
+            let provided = if request.contains_key(schema::PROVIDED) { &request } else { settings };
+            let bounds = schema::bounds_for(provided, &gateway.config.functions);
+            model::check("UpdateFunctionConfiguration", &request, &bounds)?;
+            schema::check_update(&request, &bounds)?;
+            logging_config::check(settings, &request)?;
             let revision = revision(&request);
             let scope = scope::of(&exchange.head, &gateway.config.node);
             let _layers = layer_use::resolve(gateway, &scope, &mut request, entry.content.code)?;

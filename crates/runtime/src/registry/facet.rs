@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 pub enum Facet {
     /// Its qualifier is its name.
     Alias,
+    CodeSigning,
     EventInvoke,
     Policy,
     Provisioned,
@@ -19,8 +20,9 @@ pub enum Facet {
     Url,
 }
 
-const WORDS: [(Facet, &str); 8] = [
+const WORDS: [(Facet, &str); 9] = [
     (Facet::Alias, "alias"),
+    (Facet::CodeSigning, "code-signing"),
     (Facet::EventInvoke, "event-invoke"),
     (Facet::Policy, "policy"),
     (Facet::Provisioned, "provisioned"),

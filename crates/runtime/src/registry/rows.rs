@@ -3,6 +3,7 @@
 use super::entry::{Content, Entry, FunctionId, Row};
 use super::facet::{Attached, Facet};
 use super::layers::{LayerContent, LayerId, LayerPolicy, LayerVersion, Layers};
+use super::resources::{Resource, ResourceId, ResourceKind, Resources};
 use crate::codestore::CodeId;
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, named_params, params};
@@ -233,4 +234,33 @@ pub fn write_layer_policy(connection: &Connection, version: &LayerVersion) -> ru
 pub fn delete_layer(connection: &Connection, id: &LayerId, number: u64) -> rusqlite::Result<()> {
     const SQL: &str = "DELETE FROM layer_versions WHERE account = ?1 AND region = ?2 AND name = ?3 AND number = ?4";
     connection.prepare_cached(SQL)?.execute(params![id.account, id.region, id.name, number as i64]).map(drop)
+}
+
+/// All resources. What only a newer Lichen knows is left out.
+pub fn read_resources(connection: &Connection) -> rusqlite::Result<Resources> {
+    let mut resources = Resources::new();
+    let mut statement = connection.prepare("SELECT * FROM resources")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let Some(kind) = ResourceKind::of_word(&row.get::<_, String>("kind")?) else { continue };
+        let FunctionId { account, region, name } = id(row)?;
+        let id = ResourceId { account, region, kind, name };
+        let resource =
+            Resource { id: id.clone(), value: object(row, "value")?, modified_ms: number(row, "modified_ms")? };
+        resources.insert(id, Arc::new(resource));
+    }
+    Ok(resources)
+}
+
+pub fn write_resource(connection: &Connection, resource: &Resource) -> rusqlite::Result<()> {
+    let Resource { id, value, modified_ms } = resource;
+    let mut statement =
+        connection.prepare_cached("INSERT OR REPLACE INTO resources VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+    let (kind, value, modified) = (id.kind.word(), text(value), *modified_ms as i64);
+    statement.execute(params![id.account, id.region, kind, id.name, value, modified]).map(drop)
+}
+
+pub fn delete_resource(connection: &Connection, id: &ResourceId) -> rusqlite::Result<()> {
+    const SQL: &str = "DELETE FROM resources WHERE account = ?1 AND region = ?2 AND kind = ?3 AND name = ?4";
+    connection.prepare_cached(SQL)?.execute([&id.account, &id.region, id.kind.word(), &id.name]).map(drop)
 }

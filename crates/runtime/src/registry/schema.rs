@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     // Settings and tags are JSON objects, as their callers gave them. `revision` changes with every write, `generation`
     // only when instances of the function have to be new ones.
     "CREATE TABLE functions (
@@ -68,6 +68,16 @@ const MIGRATIONS: [&str; 3] = [
         policy TEXT,
         policy_revision TEXT,
         PRIMARY KEY (account, region, name, number)
+    ) STRICT, WITHOUT ROWID;",
+    // What an account has beside functions and layers; `value` is a JSON object.
+    "CREATE TABLE resources (
+        account TEXT NOT NULL,
+        region TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        value TEXT NOT NULL,
+        modified_ms INTEGER NOT NULL,
+        PRIMARY KEY (account, region, kind, name)
     ) STRICT, WITHOUT ROWID;",
 ];
 

@@ -359,11 +359,35 @@ fn a_url_is_found_by_its_id_as_long_as_it_is_there() {
 fn a_registry_of_the_first_form_is_taken_over() {
     let node = Node::new();
     let first = node.create("f", "1");
-    let undo = "DROP TABLE layers; DROP TABLE layer_versions; DROP TABLE versions; DROP TABLE facets;
+    let undo =
+        "DROP TABLE resources; DROP TABLE layers; DROP TABLE layer_versions; DROP TABLE versions; DROP TABLE facets;
         ALTER TABLE functions DROP COLUMN last_version;
         PRAGMA user_version = 1;";
     node.registry.writer().connection.execute_batch(undo).unwrap();
     let node = node.restart();
     assert_eq!(record(&node, "f").latest.revision, first.revision);
     assert_eq!(publish(&node, "f").0.version, Some(1));
+}
+
+#[test]
+fn resources_survive_a_restart_and_are_an_accounts_in_a_region() {
+    let node = Node::new();
+    let id = |kind, name: &str| ResourceId { account: "0".into(), region: "r".into(), kind, name: name.into() };
+    let made = |id: ResourceId| {
+        let value = Some(object(json!({ "Tags": { "a": "1" } })));
+        node.registry.change_resource(id, |old| if old.is_some() { Err("there") } else { Ok(value) })
+    };
+    let provider = id(ResourceKind::CapacityProvider, "p");
+    let first = made(provider.clone()).unwrap().unwrap();
+    assert_eq!(first.id.arn(), "arn:aws:lambda:r:0:capacity-provider:p");
+    assert!(matches!(made(provider.clone()), Err(ChangeError::Refused("there"))));
+    made(id(ResourceKind::CodeSigning, "p")).unwrap();
+    made(id(ResourceKind::CapacityProvider, "q")).unwrap();
+    let node = node.restart();
+    assert_eq!(node.registry.resource(&provider), Some(first));
+    let gone = node.registry.change_resource(provider.clone(), |_| Ok::<_, ()>(None)).unwrap();
+    assert_eq!((gone, node.registry.resource(&provider)), (None, None));
+    let named = |account: &str, kind| node.registry.resources(account, "r", kind).len();
+    assert_eq!((named("0", ResourceKind::CapacityProvider), named("0", ResourceKind::CodeSigning)), (1, 1));
+    assert_eq!(named("1", ResourceKind::CapacityProvider), 0);
 }
