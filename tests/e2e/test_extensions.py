@@ -2,6 +2,7 @@
 
 import io
 import re
+import tempfile
 import unittest
 import zipfile
 
@@ -9,19 +10,26 @@ import boto3
 from harness import FIXTURES, Node, deploy, eventually, invoke
 
 
+def publish(api):
+    """The layer with the extension."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.write(FIXTURES / "extensions/watcher", "extensions/watcher")
+    return api.publish_layer_version(LayerName="watcher", Content={"ZipFile": content.getvalue()})["LayerVersionArn"]
+
+
+def logs_of(node):
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    return boto3.client("logs", endpoint_url=node.endpoint, region_name="us-east-1", **keys)
+
+
 class Extensions(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.node = cls.enterClassContext(Node())
         cls.api = cls.node.client()
-        cls.logs = boto3.client(
-            "logs", endpoint_url=cls.node.endpoint, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
-        )
-        content = io.BytesIO()
-        with zipfile.ZipFile(content, "w") as archive:
-            archive.write(FIXTURES / "extensions/watcher", "extensions/watcher")
-        layer = cls.api.publish_layer_version(LayerName="watcher", Content={"ZipFile": content.getvalue()})
-        cls.layer = layer["LayerVersionArn"]
+        cls.logs = logs_of(cls.node)
+        cls.layer = publish(cls.api)
 
     def make(self, mode="", folder="provided", **settings):
         defaults = {"Runtime": "provided.al2023", "Handler": "some.handler"} if folder == "provided" else {}
@@ -69,6 +77,16 @@ class Extensions(unittest.TestCase):
         order = [line.split()[1] for line in self.lines(name) if line.split()[1] in ("invoke", "done")]
         for told, done in zip(order[::2], order[1::2]):
             self.assertEqual((told, done), ("invoke", "done"), order)
+
+    def test_it_hears_of_the_end_of_the_node(self):
+        with tempfile.TemporaryDirectory(prefix="lichen-e2e-") as folder:
+            with Node(folder=folder) as node:
+                api = node.client()
+                name = deploy(api, "provided", Runtime="provided.al2023", Handler="x", Layers=[publish(api)])
+                invoke(api, name)
+            with Node(folder=folder) as node:
+                found = logs_of(node).filter_log_events(logGroupName=f"/aws/lambda/{name}")["events"]
+        self.assertIn("watcher shutdown spindown True", [event["message"].strip() for event in found])
 
     def test_what_is_refused(self):
         name = self.make("wrong")

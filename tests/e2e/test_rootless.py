@@ -44,6 +44,10 @@ class Rootless(unittest.TestCase):
         for folder in ("hostile", "hostile_node"):
             self.assertEqual(invoke(self.api, deploy(self.api, folder)).value, "well")
 
+    def test_functions_with_their_own_runtime_run(self):
+        name = deploy(self.api, "provided", Runtime="provided.al2023", Handler="none")
+        self.assertEqual(invoke(self.api, name, {"value": "well"}).value, "well")
+
     def test_daemons_are_that_user(self):
         for pid in descendants(self.node.process.pid):
             self.assertEqual(os.stat(f"/proc/{pid}").st_uid, NOBODY, harness.command_line(pid))

@@ -166,16 +166,15 @@ impl Extensions {
         self.find(head).map(drop)
     }
 
-    /// One waits for its next event, on this connection.
-    pub fn wait(&mut self, head: &Head, token: Token) -> Result<(), Response> {
+    /// One waits for its next event, on this connection: the one on which it waited before.
+    pub fn wait(&mut self, head: &Head, token: Token) -> Result<Option<Token>, Response> {
         let extension = self.find(head)?;
         if !matches!(extension.state, State::Registered | State::Ready | State::Running) {
             let id = extension.id.clone();
             return Err(extension.refuse("Ready", &id));
         }
         extension.state = State::Ready;
-        extension.waiting = Some(token);
-        Ok(())
+        Ok(extension.waiting.replace(token))
     }
 
     /// One tells that it cannot begin, or go on: it is about to end.
@@ -216,6 +215,11 @@ impl Extensions {
     /// A connection is gone that may have waited.
     pub fn forget(&mut self, token: Token) {
         self.all.iter_mut().filter(|e| e.waiting == Some(token)).for_each(|extension| extension.waiting = None);
+    }
+
+    #[cfg(test)]
+    pub fn id_of(&self, name: &str) -> Option<&str> {
+        self.all.iter().find(|extension| extension.name == name).map(|extension| extension.id.as_str())
     }
 
     /// What AWS calls the end of this one.

@@ -119,6 +119,7 @@ impl Server {
                         self.drive(token);
                     }
                 }
+                Act::Close(token) => self.close(token),
                 Act::Launch => match launch::runtime(&self.config, &self.interpreters) {
                     Ok(program) => self.runtime = Some(program),
                     Err(why) => self.session.not_launched(why),

@@ -35,6 +35,8 @@ const ERROR_BODY: &str = "lambda-runtime-function-error-body";
 #[derive(Debug, PartialEq, Eq)]
 pub enum Act {
     Answer(Token, Response),
+    /// Close a connection that waits in vain: its client waits on another.
+    Close(Token),
     /// Start the function's runtime.
     Launch,
     /// Tell the gateway that invocations can come.
@@ -262,14 +264,15 @@ impl Session {
             }
             Call::RestoreNext => {
                 self.become_phase(Phase::RestoreReady)?;
-                self.waiting = Some(token);
+                self.wait_on(token);
                 return Ok(None);
             }
             Call::RestoreError => return self.restore_failed(head, bytes),
             Call::Ping => return Ok(Some(Response::text(200, "pong"))),
             Call::Register => return self.register(head, &bytes).map(Some),
             Call::EventNext => {
-                self.extensions.wait(head, token)?;
+                let before = self.extensions.wait(head, token)?;
+                self.acts.extend(before.map(Act::Close));
                 if let Some((event, _)) = &self.stopping
                     && !self.runtime_runs
                 {
@@ -292,12 +295,17 @@ impl Session {
     fn next(&mut self, token: Token) -> Result<(), Response> {
         let again = self.phase == Phase::Running;
         self.become_phase(Phase::Ready)?;
-        self.waiting = Some(token);
+        self.wait_on(token);
         // After a restore, or once more: the invocation is there.
         if again || self.current.is_some() {
             self.serve_runtime();
         }
         Ok(())
+    }
+
+    fn wait_on(&mut self, token: Token) {
+        let before = self.waiting.replace(token);
+        self.acts.extend(before.map(Act::Close));
     }
 
     fn restore_failed(&mut self, head: &Head, bytes: Vec<u8>) -> Result<Option<Response>, Response> {
@@ -456,3 +464,6 @@ fn or_type(bytes: Vec<u8>, head: &Head) -> Vec<u8> {
     }
     error_object(head.header(ERROR_TYPE).unwrap_or("Runtime.Unknown"), "")
 }
+
+#[cfg(test)]
+mod tests;

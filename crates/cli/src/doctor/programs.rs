@@ -1,6 +1,7 @@
 //! Programs that functions, deployments and sandboxes need.
 
 use super::{Check, State};
+use crate::verb::serve::libraries;
 use std::process::{Command, Stdio};
 
 const PYTHON: &str = "Python functions";
@@ -9,10 +10,12 @@ const NODE: &str = "Node.js functions";
 pub fn checks() -> Vec<Check> {
     let python = interpreter("python", PYTHON, "python3", "apt install python3");
     let node = interpreter("node", NODE, "node", "apt install nodejs");
-    // One language is enough to run a node; none is not.
-    let none = python.state != State::Ok && node.state != State::Ok;
-    let [python, node] = [python, node].map(|check| if none { check.missing() } else { check });
+    let native = native();
+    // One runtime is enough to run a node; none is not.
+    let none = [&python, &node, &native].iter().all(|check| check.state != State::Ok);
+    let [python, node, native] = [python, node, native].map(|check| if none { check.missing() } else { check });
     vec![
+        native,
         python,
         program(
             "pip",
@@ -30,6 +33,20 @@ pub fn checks() -> Vec<Check> {
             "apt install npm",
         ),
     ]
+}
+
+/// The runtime of programs, which is installed with this one.
+fn native() -> Check {
+    const BRINGS: &str = "functions that bring their own runtime, and extensions";
+    const FILE: &str = "lichen_provided";
+    match libraries() {
+        Ok(folder) if folder.join(FILE).is_file() => {
+            Check::ok("provided", BRINGS, format!("{FILE}, with this program"))
+        }
+        _ => {
+            Check::lacking("provided", BRINGS, format!("no {FILE} with this program"), "build or install all of Lichen")
+        }
+    }
 }
 
 fn interpreter(name: &'static str, brings: &'static str, file: &str, remedy: &str) -> Check {

@@ -57,7 +57,7 @@ pub fn plan(listen: SocketAddr, folder: DataFolder, settings: Settings, drain: D
 }
 
 /// The folder of the language runtimes' libraries: beside this program, or where packages put them.
-fn libraries() -> anyhow::Result<PathBuf> {
+pub fn libraries() -> anyhow::Result<PathBuf> {
     const ONE_OF_THEM: &str = "liblichen_python.so";
     let program = std::env::current_exe().context("cannot tell where this program is")?;
     let beside = program.parent().context("this program is in no folder")?;
