@@ -85,7 +85,7 @@ class Wrapped(unittest.TestCase):
         cls.api = cls.node.client()
         cls.names = iter(range(100))
 
-    def make(self, language, handler=None, wrapper="/opt/wrapper", layer=None, **variables):
+    def make(self, language, handler=None, wrapper="/opt/wrapper", layer=None, **settings):
         """A function of this language; `layer` has its wrapper unless it is another's."""
         python = language == "python"
         code = {"app.py": (PYTHON, 0o644)} if python else {"index.js": (NODE, 0o644)}
@@ -93,13 +93,12 @@ class Wrapped(unittest.TestCase):
             script = WRAPPER % ("-s" if python else "--no-warnings")
             content = {"ZipFile": zipped({"wrapper": (script, 0o755)})}
             layer = self.api.publish_layer_version(LayerName="wrapper", Content=content)["LayerVersionArn"]
-        if wrapper:
-            variables["AWS_LAMBDA_EXEC_WRAPPER"] = wrapper
+        variables = {"AWS_LAMBDA_EXEC_WRAPPER": wrapper} if wrapper else {}
         name = f"wrapped-{language}-{next(self.names)}"
         self.api.create_function(
             FunctionName=name, Runtime="python3.11" if python else "nodejs20.x", Timeout=20, MemorySize=256,
             Handler=handler or ("app.handler" if python else "index.handler"), Code={"ZipFile": zipped(code)},
-            Role="arn:aws:iam::000000000000:role/test", Layers=[layer], Environment={"Variables": variables},
+            Role="arn:aws:iam::000000000000:role/test", Layers=[layer], Environment={"Variables": variables}, **settings,
         )
         return name
 
@@ -173,6 +172,13 @@ class Wrapped(unittest.TestCase):
             self.assertEqual(end.get("ErrorCode"), "Unhandled" if event.get("fail") else None)
             if event.get("fail"):
                 self.assertEqual(json.loads(end["ErrorDetails"])["errorType"], "RangeError")
+
+    def test_logs_in_json(self):
+        for language in ("python", "node"):
+            name = self.make(language, LoggingConfig={"LogFormat": "JSON"})
+            log = invoke(self.api, name, {"a": 1}, log=True).log
+            records = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+            self.assertIn("a warning", [record.get("message") for record in records], log)
 
     def test_a_wrapper_that_is_not_there(self):
         error = invoke(self.api, self.make("python", wrapper="/opt/nowhere")).value

@@ -23,6 +23,7 @@ async function run() {
     Module._initPaths();
   }
   logging.install();
+  logging.configure(env.AWS_LAMBDA_LOG_FORMAT, env.AWS_LAMBDA_LOG_LEVEL);
   streaming.install();
   const settings = new fn.Settings({
     function_name: env.AWS_LAMBDA_FUNCTION_NAME,

@@ -105,6 +105,7 @@ def run():
         headers, event = api.ask("GET", "invocation/next")
         request_id = headers["Lambda-Runtime-Aws-Request-Id"]
         lichen_logging.request_id = request_id
+        lichen_logging.tenant_id = headers["Lambda-Runtime-Aws-Tenant-Id"] or ""
         lichen_function.set_trace(headers["Lambda-Runtime-Trace-Id"])
         outcome, body = answer(handler, settings, headers, event)
         for stream in (sys.stdout, sys.stderr):
