@@ -51,6 +51,9 @@ class Settings:
         self.function_name = self.function_version = self.memory = self.log_group = self.log_stream = ""
 
 
+# What there is of a trace context.
+_W3C = frozenset(("traceparent", "tracestate", "baggage"))
+
 # What most invocations have: nobody said who the caller is.
 _NOBODY = CognitoIdentity.of({})
 
@@ -67,13 +70,17 @@ class LambdaContext:
         self.function_version = settings.function_version
         self.invoked_function_arn = arn
         self.tenant_id = tenant_id or None
-        self.client_context = _client_context(client_context) if client_context else None
+        self.client_context, self._w3c = _client_context(client_context) if client_context else (None, {})
         self.identity = _identity(identity) if identity else _NOBODY
         self._epoch_deadline_time_in_ms = deadline_ms
 
     def get_remaining_time_in_millis(self):
         """Milliseconds until the invocation is ended."""
         return max(self._epoch_deadline_time_in_ms - int(time.time() * 1000), 0)
+
+    def w3c(self):
+        """The fields of the W3C's trace context that the caller sent along."""
+        return dict(self._w3c)
 
     def log(self, message):
         """Writes to the log, with nothing added."""
@@ -85,10 +92,14 @@ class LambdaContext:
 
 
 def _client_context(text):
-    context = ClientContext.of(_parse(text, "Client Context"))
+    values = _parse(text, "Client Context")
+    sent = values.pop("w3c", None)
+    fields = sent.items() if isinstance(sent, dict) else ()
+    w3c = {name: value for name, value in fields if name in _W3C and isinstance(value, str)}
+    context = ClientContext.of(values)
     if context.client is not None:
         context.client = Client.of(context.client)
-    return context
+    return context, w3c
 
 
 def _identity(text):

@@ -13,6 +13,7 @@ import lichen_answer
 import lichen_function
 import lichen_logging
 import lichen_rehearsal
+import lichen_snapshot
 from lichen_context import LambdaContext, Settings
 
 
@@ -50,6 +51,7 @@ def prepare():
             "log": vars(lichen_logging),
             "environ": os.environ._data,
             "load": lichen_function.load,
+            "snapshot": lichen_snapshot.both,
             "explain": lichen_function.explain,
             "rehearsed": lichen_rehearsal.handler,
             "spec": spec,

@@ -20,6 +20,7 @@ import lichen_function
 import lichen_logging
 import lichen_prepared
 import lichen_rehearsal
+import lichen_snapshot
 
 
 def run():
@@ -45,7 +46,8 @@ def run():
         "error": error,
         "missing": missing,
     }
-    _lichen.serve(json.dumps(report), handler, json.dumps(function), lichen_forks.seeds(), lichen_forks.asked())
+    restored = lichen_snapshot.after if lichen_snapshot.is_awaited() else None
+    _lichen.serve(json.dumps(report), handler, json.dumps(function), lichen_forks.seeds(), lichen_forks.asked(), restored)
 
 
 def _find_packages():
@@ -73,7 +75,9 @@ def _load(config):
     _lichen.settle(json.dumps(config))
     lichen_function.extend_path()
     try:
-        return lichen_function.load(config["handler"]), None, None
+        handler = lichen_function.load(config["handler"])
+        lichen_snapshot.before()
+        return handler, None, None
     except SystemExit as error:
         return None, None, f"the function ends its process when it is imported (SystemExit: {error})"
     except Exception as error:

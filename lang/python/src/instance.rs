@@ -23,6 +23,8 @@ pub struct Heritage {
     pub loaded: Option<Loaded>,
     /// To be called, so that the child draws other random numbers than its siblings.
     pub seeds: Vec<Object>,
+    /// To be called before the first invocation: the function, from a dedicated template, wants to know that it was forked.
+    pub restored: Option<Object>,
 }
 
 /// The life of a child. It ends with the process, or with what the function raises to end it.
@@ -33,7 +35,11 @@ pub fn live(prepared: &Prepared, child: Child, heritage: Heritage) -> Result<Inf
         seed.call([])?;
     }
     let outcome = match heritage.loaded {
-        Some(loaded) => place::change(prepared, &config).map(|()| loaded),
+        Some(loaded) => {
+            let restored = heritage.restored;
+            let changed = place::change(prepared, &config);
+            changed.and_then(|()| restored.map_or(Ok(()), |restored| restored.call([]).map(drop))).map(|()| loaded)
+        }
         None => settle_and_load(prepared, &config),
     };
     let loaded = match outcome {
@@ -46,7 +52,11 @@ pub fn live(prepared: &Prepared, child: Child, heritage: Heritage) -> Result<Inf
 
 fn settle_and_load(prepared: &Prepared, config: &[u8]) -> Result<Loaded, Raised> {
     let settled = place::settle(prepared, config)?;
-    Ok(Loaded { handler: load::handler(prepared, &settled.handler)?, settled })
+    let handler = load::handler(prepared, &settled.handler)?;
+    if settled.snap_start {
+        prepared.snapshot.call([])?;
+    }
+    Ok(Loaded { handler, settled })
 }
 
 fn cannot_load(prepared: &Prepared, instance: &mut Instance, raised: Raised) -> Result<Infallible, Raised> {

@@ -46,6 +46,8 @@ pub struct Settled {
     pub handler: String,
     /// Bytes of the longest answer.
     pub response_max: usize,
+    /// Whether its processes count as restored from a snapshot.
+    pub snap_start: bool,
     /// How long to look for the next invocation before sleeping.
     pub spin: Duration,
 }
@@ -86,7 +88,8 @@ impl<'a> Config<'a> {
     fn settled(&self) -> Settled {
         let response_max = self.response_max.unwrap_or(RESPONSE_MAX);
         let spin = Duration::from_micros(self.spin_us.into());
-        Settled { handler: self.handler.clone().into_owned(), response_max, spin }
+        let snap_start = self.initialization_type == "snap-start";
+        Settled { handler: self.handler.clone().into_owned(), response_max, snap_start, spin }
     }
 }
 

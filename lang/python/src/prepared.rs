@@ -33,6 +33,8 @@ pub struct Prepared {
     pub environ: Object,
     /// A handler's name to the handler, by the usual machinery.
     pub load: Object,
+    /// Runs what a function has registered for a snapshot and for its restore.
+    pub snapshot: Object,
     /// Exception and module to what Lambda makes of it.
     pub explain: Object,
     /// A handler that does what most do, for rehearsals.
@@ -74,6 +76,7 @@ impl Prepared {
             log: dict.value(c"log")?,
             environ: dict.value(c"environ")?,
             load: dict.value(c"load")?,
+            snapshot: dict.value(c"snapshot")?,
             explain: dict.value(c"explain")?,
             rehearsed: dict.value(c"rehearsed")?,
             spec: dict.value(c"spec")?,

@@ -78,7 +78,7 @@ pub fn fill_holes() -> Result<Object, Raised> {
     Ok(Object::none())
 }
 
-/// `serve(report, handler, config, seeds, asked)`: reports, and forks. Returns never: a child raises what ends it.
+/// `serve(report, handler, config, seeds, asked, restored)`: reports, and forks. Returns never: a child raises what ends it.
 pub fn serve(arguments: &Object) -> Result<Object, Raised> {
     let prepared = prepared()?;
     let [report, handler, config, seeds] = [0, 1, 2, 3].map(|index| arguments.item(index));
@@ -91,7 +91,8 @@ pub fn serve(arguments: &Object) -> Result<Object, Raised> {
         }
         handler => Some(Loaded { handler, settled: place::read(config?.contents()?)? }),
     };
-    let heritage = Heritage { loaded, seeds: seeds?.items()? };
+    let restored = Some(arguments.item(5)?).filter(|restored| !restored.is_none());
+    let heritage = Heritage { loaded, seeds: seeds?.items()?, restored };
     let point = point().take().ok_or_else(out_of_turn)?;
     point.ready(report?.contents()?).map_err(|e| because("the worker cannot be told")(&e))?;
     hooks::template_forks(asked);

@@ -11,9 +11,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
-use runtime::dispatch::Call;
+use runtime::dispatch::{Call, Outcome, StartKind};
 use runtime::registry::Entry;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// Events from this length on are parsed where nobody else waits.
@@ -26,6 +27,9 @@ const TENANT_UNWANTED: &str = "The invoked function is not enabled with tenancy 
     your request and try again.";
 /// Bytes of a tenant's id.
 const TENANT_MAX: usize = 256;
+const AFTER_RESTORE: &str = "The afterRestore() runtime hook encountered an error. For more information, check the Amazon \
+    CloudWatch logs.";
+const RESTORE_TIME: &str = "Lambda couldn't restore the snapshot within the timeout limit.";
 const CLIENT_CONTEXT: &str = "Client context must be a valid Base64-encoded JSON object.";
 
 /// How a caller wants to be answered.
@@ -137,6 +141,22 @@ fn client_context(exchange: &Exchange) -> Result<String, Fault> {
     let context = BASE64.decode(text).ok().and_then(|json| String::from_utf8(json).ok());
     let context = context.filter(|json| serde_json::from_str::<serde_json::Map<_, _>>(json).is_ok());
     context.ok_or_else(|| Fault::invalid_content(CLIENT_CONTEXT))
+}
+
+/// An error where a function was not invoked because it could not be restored: AWS tells that as an error of the
+/// operation. Whatever else a function fails with is its answer.
+pub fn restored(entry: &Entry, outcome: Outcome) -> Result<Outcome, Fault> {
+    let was_restored = outcome.report.start != StartKind::Cold || outcome.report.init.is_some();
+    if !entry.function.snap_start || !outcome.failed || was_restored {
+        return Ok(outcome);
+    }
+    let error: Value = serde_json::from_slice(&outcome.body).unwrap_or_default();
+    let message = error["errorMessage"].as_str().unwrap_or_default();
+    match error["errorType"].as_str() {
+        Some("Runtime.AfterRestoreError") => Err(Fault::snap_start(format!("{AFTER_RESTORE} {message}"))),
+        Some("Sandbox.Timedout") => Err(Fault::snap_start_timeout(RESTORE_TIME)),
+        _ => Ok(outcome),
+    }
 }
 
 /// The tenant for whom a function is invoked: one of several has to be told, another knows none.

@@ -32,6 +32,7 @@ async fn invoke(mut exchange: Exchange) -> Answer {
     let spans_wanted = spans::wanted(&exchange);
     let (entry, call, told) = asked.parts();
     let outcome = exchange.gateway.dispatcher.invoke(&entry.function, call).await?;
+    let outcome = asked::restored(&entry, outcome)?;
     let report = spans_wanted.then(|| outcome.report.clone());
     let mut response = answered(outcome);
     told.tell(&mut response);

@@ -7,7 +7,7 @@
 //! Source: "Amazon event stream encoding" in AWS's SDK guides. Parts of an answer go out as they come, one frame each; an
 //! answer that the function gives whole is cut into frames.
 
-use super::asked::{Asked, Kind, Kinds, Manner};
+use super::asked::{self, Asked, Kind, Kinds, Manner};
 use super::fault::Fault;
 use crate::http::answer::Source;
 use crate::http::{Body, answer};
@@ -57,7 +57,10 @@ async fn invoke(mut exchange: Exchange) -> Answer {
     }
     let (entry, call, told) = asked.parts();
     let mut response = match exchange.gateway.dispatcher.stream(&entry.function, call).await? {
-        Streamed::Whole(outcome) => answer::with(StatusCode::OK, CONTENT_TYPE, whole(&outcome)?),
+        Streamed::Whole(outcome) => {
+            let outcome = asked::restored(&entry, outcome)?;
+            answer::with(StatusCode::OK, CONTENT_TYPE, whole(&outcome)?)
+        }
         Streamed::Parts(parts) => {
             let mut response = answer::with(StatusCode::OK, CONTENT_TYPE, Bytes::new());
             *response.body_mut() = Body::Made(Box::new(Frames { parts, is_complete: false }));

@@ -154,6 +154,17 @@ pub(super) fn is_per_tenant(settings: &Map<String, Value>) -> bool {
     mode.and_then(Value::as_str) == Some("PER_TENANT")
 }
 
+/// What AWS's SDKs find in a function's environment: credentials that sign requests, in the name of its account, to
+/// services that verify none; and where the X-Ray daemon would be.
+fn credentials(id: &FunctionId) -> [(String, String); 4] {
+    [
+        ("AWS_ACCESS_KEY_ID".into(), id.account.clone()),
+        ("AWS_SECRET_ACCESS_KEY".into(), "lichen".into()),
+        ("AWS_SESSION_TOKEN".into(), "lichen".into()),
+        ("AWS_XRAY_DAEMON_ADDRESS".into(), "127.0.0.1:2000".into()),
+    ]
+}
+
 /// The code of a function's layers, put together, where it has some.
 pub(super) fn layers(content: &Content) -> Result<Option<CodeId>, SettingsError> {
     let Some(layers) = content.settings.get("Layers") else { return Ok(None) };
@@ -174,7 +185,8 @@ pub(super) fn function(
 ) -> Result<Function, SettingsError> {
     let settings = Settings::deserialize(Value::Object(content.settings.clone())).map_err(SettingsError::Malformed)?;
     let mut environment = settings.environment.variables;
-    for (name, value) in settings.logging_config.variables().into_iter().flatten() {
+    let logging = settings.logging_config.variables().into_iter().flatten();
+    for (name, value) in logging.chain(credentials(id)) {
         // A function that says it itself is believed.
         environment.entry(name).or_insert(value);
     }
