@@ -43,6 +43,17 @@ fn civil(ms: u64) -> Civil {
     }
 }
 
+/// The day of a moment: year, month from 1, day of the month from 1.
+pub fn date(ms: u64) -> (u64, u64, u64) {
+    let Civil { year, month, day, .. } = civil(ms);
+    (year, month, day)
+}
+
+/// The beginning of a day, from 1970 on. A day behind its month's end is one of the next.
+pub fn of_date(year: u64, month: u64, day: u64) -> Option<u64> {
+    days_since_1970(year, month, day).map(|days| days * DAY_MS)
+}
+
 /// `2025-01-31T12:00:00.000+0000`, as AWS Lambda writes dates.
 pub fn lambda(ms: u64) -> String {
     let Civil { year, month, day, hour, minute, second, millisecond } = civil(ms);
@@ -137,6 +148,7 @@ mod tests {
             assert_eq!(parse_compact(&compact(ms)), Some(ms / 1000 * 1000));
         }
         assert_eq!(parse("2025-01-31T12:00:00Z"), Some(1_738_324_800_000));
+        assert_eq!((date(1_738_324_800_000), of_date(2025, 1, 31)), ((2025, 1, 31), Some(1_738_281_600_000)));
     }
 
     #[test]

@@ -58,12 +58,11 @@ impl Auth {
     }
 }
 
-/// The action of an operation, by its name and path: `lambda:GetFunction`, `logs:GetLogEvents`, `lichen:ListTemplates`.
+/// The action of an operation, by its name and path: `lambda:GetFunction`, `lichen:ListTemplates`.
 pub fn action(operation: &str, path: &str) -> String {
     match operation {
         "Invoke" | "InvokeAsync" | "InvokeWithResponseStream" => "lambda:InvokeFunction".to_owned(),
         _ if path.starts_with("/v1/") => format!("lichen:{operation}"),
-        _ if path == "/" => format!("logs:{operation}"),
         _ => format!("lambda:{operation}"),
     }
 }
@@ -173,7 +172,6 @@ mod tests {
             ("Invoke", "/2015-03-31/functions/f/invocations", "lambda:InvokeFunction"),
             ("GetFunction", "/2015-03-31/functions/f", "lambda:GetFunction"),
             ("GetNode", "/v1/node", "lichen:GetNode"),
-            ("GetLogEvents", "/", "logs:GetLogEvents"),
         ] {
             assert_eq!(action(operation, path), expected);
         }

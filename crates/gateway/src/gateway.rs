@@ -13,6 +13,7 @@ use runtime::logs::LogStore;
 use runtime::queue::Queue;
 use runtime::registry::{Change, Registry};
 use sources::Sources;
+use sources::schedule::Rules;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +39,8 @@ pub enum OpenError {
     Queue(#[from] runtime::queue::OpenError),
     #[error(transparent)]
     Sources(#[from] sources::store::StoreError),
+    #[error(transparent)]
+    Rules(#[from] sources::schedule::rules::RulesError),
 }
 
 /// A node, as its gateway sees it.
@@ -49,6 +52,7 @@ pub struct Gateway {
     pub ledger: Ledger,
     pub queue: Arc<Queue>,
     pub sources: Sources,
+    pub rules: Arc<Rules>,
     /// Held while it is looked whether a mapping may be made, and it is made.
     mapping_turn: Mutex<()>,
     /// The services beside functions, where there are any.
@@ -88,6 +92,7 @@ impl Gateway {
         let logs = LogStore::open(&folder.join("logs"), config.logs.clone())?;
         let queue = Queue::open(&folder.join("queue.db"), config.queue.clone())?;
         let sources = Sources::open(&folder.join("sources.db"))?;
+        let rules = Rules::open(&folder.join("rules.db"))?;
         let dispatcher = Dispatcher::new(config.dispatch.clone(), logs.clone(), ledger.clone());
         let deployer = dispatcher.clone();
         registry.observe(move |change| match change {
@@ -101,6 +106,7 @@ impl Gateway {
             ledger,
             queue,
             sources,
+            rules: Arc::new(rules),
             mapping_turn: Mutex::default(),
             aws: Aws::new(config.aws.clone()),
             readiness: Readiness::default(),

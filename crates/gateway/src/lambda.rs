@@ -62,3 +62,4 @@ pub mod versions;
 
 pub use bounds::Bounds;
 pub use fault::Fault;
+pub use schema::check_tags;

@@ -11,7 +11,8 @@
 //! | [`delivery`], [`destination`] | from the queue to functions, and to other services |
 //! | [`sources`] | from event sources to functions |
 //! | [`spans`] | when an invocation passed its stations, for who asks |
-//! | [`lambda`], [`logs`], [`url`], [`v1`], [`metrics`], [`health`] | the faces |
+//! | [`target`] | `POST /`: CloudWatch Logs or EventBridge |
+//! | [`lambda`], [`logs`], [`events`], [`url`], [`v1`], [`metrics`], [`health`] | the faces |
 //!
 //! What runs functions is `runtime`; nothing here knows what an instance is.
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ mod auth;
 pub mod config;
 mod delivery;
 mod destination;
+mod events;
 mod gateway;
 mod health;
 mod http;
@@ -31,6 +33,7 @@ pub mod run;
 mod sources;
 mod spans;
 mod supervisor;
+mod target;
 mod url;
 mod v1;
 

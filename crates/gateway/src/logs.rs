@@ -15,14 +15,12 @@ mod request;
 mod streams;
 
 use crate::http::answer;
-use crate::route::{Answer, Exchange, Route, route};
+use crate::route::{Answer, Exchange};
 use fault::Fault;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use request::Request;
 use serde_json::Value;
-
-pub const ROUTES: &[Route] = &[route!(POST "/" Logs => call)];
 
 const PREFIX: &str = "Logs_20140328.";
 const JSON: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.1");
@@ -32,7 +30,8 @@ pub fn operation(exchange: &Exchange) -> Option<&str> {
     exchange.header("x-amz-target")?.strip_prefix(PREFIX)
 }
 
-async fn call(mut exchange: Exchange) -> Answer {
+/// Answers a request for this service.
+pub async fn call(mut exchange: Exchange) -> Answer {
     let (status, body) = match operate(&mut exchange).await {
         Ok(body) => (StatusCode::OK, body),
         Err(fault) => (fault.status(), fault.body()),

@@ -7,7 +7,7 @@ use crate::http::body::{Left, Unread};
 use crate::http::guard::Callers;
 use crate::http::{Response, path, request_id};
 use crate::lambda::Fault;
-use crate::{health, lambda, logs, metrics, url, v1};
+use crate::{health, lambda, metrics, target, url, v1};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
@@ -83,7 +83,7 @@ const TABLES: [&[Route]; 26] = [
     lambda::event::ROUTES,
     lambda::mappings::ROUTES,
     lambda::absent::ROUTES,
-    logs::ROUTES,
+    target::ROUTES,
     v1::ROUTES,
     health::ROUTES,
     metrics::ROUTES,
@@ -181,8 +181,7 @@ async fn act(gateway: &Gateway, mut exchange: Exchange) -> (&'static str, Answer
             exchange.captures = captures;
             if gateway.auth.guards(route) {
                 let path = exchange.head.uri.path();
-                let operation = if path == "/" { logs::operation(&exchange).unwrap_or(route.name) } else { route.name };
-                let action = auth::action(operation, path);
+                let action = if path == "/" { target::action(&exchange) } else { auth::action(route.name, path) };
                 if let Err(refusal) = auth::admit(&mut exchange, &action, None).await {
                     return (route.name, Err(refusal));
                 }

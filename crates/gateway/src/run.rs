@@ -8,10 +8,12 @@
 
 use crate::config::Config;
 use crate::delivery::Delivery;
+use crate::events::Ring;
 use crate::gateway::{Gateway, OpenError};
 use crate::http::serve;
 use crate::sources::Feed;
 use crate::supervisor::Supervisor;
+use ::sources::schedule::clock;
 use daemon::drain;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::io;
@@ -69,6 +71,8 @@ async fn serve_node(config: Config, listener: OwnedFd, supervisor: OwnedFd) -> R
     let gateway = Gateway::open(config, local, watch.signal())?;
     gateway.queue.start(Arc::new(Delivery(Arc::downgrade(&gateway))));
     gateway.sources.start(gateway.aws.clone(), Arc::new(Feed(Arc::downgrade(&gateway))));
+    let (silence, silent) = tokio::sync::watch::channel(false);
+    let clock = tokio::spawn(clock::run(gateway.rules.clone(), Arc::new(Ring(Arc::downgrade(&gateway))), silent));
     let accepting = tokio::spawn(serve::accept(listener, gateway.clone(), watch));
     let sweeping = tokio::spawn(sweep(gateway.clone()));
     if !local.ip().is_loopback() && !gateway.auth.is_on() {
@@ -80,6 +84,8 @@ async fn serve_node(config: Config, listener: OwnedFd, supervisor: OwnedFd) -> R
     trigger.begin();
     let patience = if orphaned { ORPHAN_DRAIN.min(patience) } else { patience };
     tracing::info!(?patience, orphaned, "the gateway drains");
+    silence.send_replace(true);
+    let _ = timeout(LAST_WORDS, clock).await;
     gateway.queue.stop();
     let (served, ()) = tokio::join!(gateway.sources.stop(patience), gateway.dispatcher.drain(patience));
     if !served {

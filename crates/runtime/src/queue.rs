@@ -45,7 +45,7 @@ use std::time::Duration;
 use store::Waiting;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
-use writer::{Command, Conclusion, Writer};
+use writer::{Accepted, Command, Conclusion, Writer};
 
 /// Commands that the writer has not taken yet; whoever finds no room is told so, and nobody waits for it.
 const COMMANDS_MAX: usize = 16_384;
@@ -195,6 +195,15 @@ impl Queue {
 
     /// Takes an event. It is on disk when this has returned, or it was not taken.
     pub async fn accept(&self, event: Event) -> Result<(), AcceptError> {
+        self.take(event, false).await
+    }
+
+    /// The same, unless an event with this request id was taken in this way within the last day: then that was it.
+    pub async fn accept_once(&self, event: Event) -> Result<(), AcceptError> {
+        self.take(event, true).await
+    }
+
+    async fn take(&self, event: Event, once: bool) -> Result<(), AcceptError> {
         let (len, limit) = (event.payload.len(), self.config.payload_max);
         if len > limit {
             return Err(AcceptError::TooLarge { len, limit });
@@ -207,7 +216,7 @@ impl Queue {
         }
         let (reply, written) = oneshot::channel();
         let bytes = event.bytes();
-        if let Err(refused) = self.commands.try_send(Command::Accept(event, reply)) {
+        if let Err(refused) = self.commands.try_send(Command::Accept(Accepted { event, once, reply })) {
             self.shared.room.give_back(1, bytes);
             return Err(match refused {
                 TrySendError::Full(_) => AcceptError::Full,

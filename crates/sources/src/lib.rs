@@ -15,6 +15,7 @@
 //! | [`filter`] | patterns of records that are wanted |
 //! | [`response`] | which records of a batch a function says have failed |
 //! | [`sqs`], [`stream`] | the pollers |
+//! | [`schedule`] | rules that send events at times |
 //!
 //! Every record is delivered at least once: what was read is deleted, or passed, when the function has had it. What a
 //! request may ask for is the gateway's to check.
@@ -24,6 +25,7 @@ pub mod filter;
 pub mod invoker;
 pub mod mapping;
 pub mod response;
+pub mod schedule;
 pub mod sources;
 mod sqs;
 pub mod store;

@@ -23,7 +23,13 @@ const TABLE: &str = "
         error BLOB,
         died_ms INTEGER
     ) STRICT;
-    CREATE INDEX IF NOT EXISTS dead ON events (id) WHERE reason IS NOT NULL;";
+    CREATE INDEX IF NOT EXISTS dead ON events (id) WHERE reason IS NOT NULL;
+    CREATE TABLE IF NOT EXISTS once (
+        request TEXT PRIMARY KEY,
+        at_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;";
+/// How long it is remembered that an event was taken, where it must not be taken twice.
+const ONCE_MS: u64 = 86_400_000;
 
 const ADD: &str = "INSERT INTO events (request, target, payload, context, trace, tenant, accepted_ms, due_ms, attempts)
     VALUES (:request, :target, :payload, :context, :trace, :tenant, :accepted, :accepted, 0)";
@@ -65,6 +71,14 @@ pub fn add(connection: &Connection, event: &Event) -> rusqlite::Result<Id> {
         ":accepted": event.accepted_ms as i64,
     })?;
     Ok(connection.last_insert_rowid())
+}
+
+/// Whether a request id was not seen here within the last day; from now on it was.
+pub fn is_new(connection: &Connection, request: &str, now: u64) -> rusqlite::Result<bool> {
+    let oldest = now.saturating_sub(ONCE_MS) as i64;
+    connection.prepare_cached("DELETE FROM once WHERE at_ms < ?1")?.execute([oldest])?;
+    let mut add = connection.prepare_cached("INSERT OR IGNORE INTO once (request, at_ms) VALUES (?1, ?2)")?;
+    Ok(add.execute(params![request, now as i64])? == 1)
 }
 
 pub fn remove(connection: &Connection, id: Id) -> rusqlite::Result<()> {

@@ -241,6 +241,27 @@ async fn failures_are_retried_then_kept_and_can_be_redriven() {
 }
 
 #[tokio::test]
+async fn an_event_that_is_taken_once_is_not_taken_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let queue = Queue::open(&path, config()).unwrap();
+    let (first, again) = tokio::join!(queue.accept_once(event("a", "1")), queue.accept_once(event("a", "1")));
+    first.and(again).unwrap();
+    assert_eq!((queue.state().depth, queue.state().bytes), (1, 1));
+    // Neither when it has run, nor after a restart.
+    let (heard, mut said) = channel(16);
+    queue.start(Arc::new(Stage { heard, failures: AtomicU32::new(0), on_success: "", on_failure: "" }));
+    empty(&queue).await;
+    queue.stop();
+    drop(queue);
+    let queue = Queue::open(&path, config()).unwrap();
+    queue.accept_once(event("a", "1")).await.unwrap();
+    queue.accept(event("b", "1")).await.unwrap();
+    assert_eq!((queue.state().depth, queue.state().bytes), (1, 1));
+    assert_eq!(said.try_recv().unwrap().request_id, "a");
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_and_forgets_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("queue.db");

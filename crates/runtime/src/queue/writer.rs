@@ -35,7 +35,7 @@ pub struct Conclusion {
 }
 
 pub enum Command {
-    Accept(Event, oneshot::Sender<Result<(), AcceptError>>),
+    Accept(Accepted),
     /// Something was concluded.
     Look,
     Redrive(Which, oneshot::Sender<Result<u64, DeadError>>),
@@ -44,7 +44,13 @@ pub enum Command {
     Flush(oneshot::Sender<()>),
 }
 
-type Accepted = (Event, oneshot::Sender<Result<(), AcceptError>>);
+/// An event that somebody waits for to be written.
+pub struct Accepted {
+    pub event: Event,
+    /// Not again where one of its request id was written in this way.
+    pub once: bool,
+    pub reply: oneshot::Sender<Result<(), AcceptError>>,
+}
 
 pub struct Writer {
     connection: Connection,
@@ -73,7 +79,7 @@ impl Writer {
             let mut others = Vec::new();
             while let Some(command) = next {
                 match command {
-                    Command::Accept(event, reply) => self.accepted.push((event, reply)),
+                    Command::Accept(accepted) => self.accepted.push(accepted),
                     Command::Look => {}
                     other => others.push(other),
                 }
@@ -106,7 +112,7 @@ impl Writer {
                 let _ = reply.send(count.map_err(DeadError::from));
             }
             Command::Flush(reply) => drop(reply.send(())),
-            Command::Accept(..) | Command::Look => {}
+            Command::Accept(_) | Command::Look => {}
         }
     }
 
@@ -117,19 +123,20 @@ impl Writer {
             return;
         }
         match commit(&mut self.connection, &self.owed, &accepted) {
-            Ok(entered) => {
+            Ok(Written { entered, repeated }) => {
                 self.settle();
                 self.shared.enter(&entered);
-                accepted.into_iter().for_each(|(_, reply)| drop(reply.send(Ok(()))));
+                repeated.into_iter().for_each(|bytes| self.shared.room.give_back(1, bytes));
+                accepted.into_iter().for_each(|accepted| drop(accepted.reply.send(Ok(()))));
             }
             Err(error) => {
                 tracing::warn!(%error, events = accepted.len(), owed = self.owed.len(), "the queue could not be written");
                 self.refuse(accepted, &error);
                 if !self.owed.is_empty()
-                    && let Ok(entered) = commit(&mut self.connection, &self.owed, &[])
+                    && let Ok(written) = commit(&mut self.connection, &self.owed, &[])
                 {
                     self.settle();
-                    self.shared.enter(&entered);
+                    self.shared.enter(&written.entered);
                 }
             }
         }
@@ -137,7 +144,7 @@ impl Writer {
 
     fn refuse(&self, accepted: Vec<Accepted>, error: &rusqlite::Error) {
         let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
-        for (event, reply) in accepted {
+        for Accepted { event, reply, .. } in accepted {
             self.shared.room.give_back(1, event.bytes());
             let refusal = if full { AcceptError::DiskFull } else { AcceptError::Disk(error.to_string().into()) };
             let _ = reply.send(Err(refusal));
@@ -158,11 +165,19 @@ impl Writer {
     }
 }
 
-/// One transaction: the events that now wait.
-fn commit(connection: &mut Connection, owed: &[Conclusion], accepted: &[Accepted]) -> rusqlite::Result<Vec<Waiting>> {
+/// What came of a transaction.
+struct Written {
+    /// Events that now wait.
+    entered: Vec<Waiting>,
+    /// Bytes of each event that had been written before.
+    repeated: Vec<u64>,
+}
+
+/// One transaction.
+fn commit(connection: &mut Connection, owed: &[Conclusion], accepted: &[Accepted]) -> rusqlite::Result<Written> {
     let now = api::time::now_ms();
     let transaction = connection.transaction()?;
-    let mut entered = Vec::new();
+    let (mut entered, mut repeated) = (Vec::new(), Vec::new());
     let mut add = |event: &Event| {
         let arrival =
             Arrival { id: store::add(&transaction, event)?, accepted_ms: event.accepted_ms, due_ms: 0, attempts: 0 };
@@ -179,7 +194,13 @@ fn commit(connection: &mut Connection, owed: &[Conclusion], accepted: &[Accepted
         }
         messages.iter().try_for_each(&mut add)?;
     }
-    accepted.iter().try_for_each(|(event, _)| add(event))?;
+    for Accepted { event, once, .. } in accepted {
+        if *once && !store::is_new(&transaction, &event.request_id, now)? {
+            repeated.push(event.bytes());
+        } else {
+            add(event)?;
+        }
+    }
     transaction.commit()?;
-    Ok(entered)
+    Ok(Written { entered, repeated })
 }
