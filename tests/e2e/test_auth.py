@@ -145,6 +145,96 @@ class Auth(unittest.TestCase):
         with self.assertRaises(other.exceptions.ResourceNotFoundException):
             other.get_function(FunctionName="closed")
 
+    def permit(self, sid, name="closed", **options):
+        defaults = {"Action": "lambda:InvokeFunction", "Principal": "123456789012"}
+        self.admin.add_permission(FunctionName=name, StatementId=sid, **{**defaults, **options})
+        self.addCleanup(self.admin.remove_permission, FunctionName=name, StatementId=sid)
+
+    def test_a_policy_lets_another_account_call_and_nothing_more(self):
+        other = self.client("OTHER", "third")
+        arn = "arn:aws:lambda:us-east-1:000000000000:function:closed"
+        self.assertEqual(
+            self.refused("AccessDeniedException", other.invoke, FunctionName=arn),
+            "User: arn:aws:iam::123456789012:user/OTHER is not authorized to perform: lambda:InvokeFunction on resource: "
+            f"{arn} because no resource-based policy allows the lambda:InvokeFunction action",
+        )
+        self.permit("other")
+        for kind in ("RequestResponse", "Event", "DryRun"):
+            self.assertIn(other.invoke(FunctionName=arn, InvocationType=kind)["StatusCode"], (200, 202, 204))
+        self.assertEqual(json.load(other.invoke(FunctionName=arn, Payload=b'{"a": 1}')["Payload"]), {"a": 1})
+        self.refused("AccessDeniedException", other.get_function, FunctionName=arn)
+        # A statement on the function says nothing of its versions.
+        version = self.admin.publish_version(FunctionName="closed")["Version"]
+        self.refused("AccessDeniedException", other.invoke, FunctionName=f"{arn}:{version}")
+
+    def test_a_policy_lets_a_narrow_key_call(self):
+        caller = self.client("CALLER", "another")
+        arn = "arn:aws:lambda:us-east-1:000000000000:function:closed"
+        self.assertEqual(
+            self.refused("AccessDeniedException", caller.invoke, FunctionName="closed"),
+            "User: arn:aws:iam::000000000000:user/CALLER is not authorized to perform: lambda:InvokeFunction on resource: "
+            f"{arn} because no identity-based policy allows the lambda:InvokeFunction action",
+        )
+        # The account itself may: whom in it, its keys say.
+        self.permit("account", Principal="000000000000")
+        self.refused("AccessDeniedException", caller.invoke, FunctionName="closed")
+        self.permit("user", Principal="arn:aws:iam::000000000000:user/CALLER")
+        self.assertEqual(caller.invoke(FunctionName="closed")["StatusCode"], 200)
+
+    def test_a_denial_goes_first(self):
+        arn = "arn:aws:lambda:us-east-1:000000000000:function:open-echo"
+        deny = {"Effect": "Deny", "Principal": "*", "Action": "lambda:InvokeFunction", "Resource": arn}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+        self.admin.put_resource_policy(ResourceArn=arn, Policy=policy)
+        try:
+            message = self.refused("AccessDeniedException", self.admin.invoke, FunctionName="open-echo")
+            self.assertTrue(message.endswith(f"on resource: {arn} with an explicit deny in a resource-based policy"), message)
+        finally:
+            self.admin.delete_resource_policy(ResourceArn=arn)
+        self.assertEqual(self.admin.invoke(FunctionName="open-echo")["StatusCode"], 200)
+
+    def status(self, url, key=None, secret=None):
+        headers = {}
+        if key:
+            request = AWSRequest("GET", url)
+            SigV4Auth(Credentials(key, secret), "lambda", "us-east-1").add_auth(request)
+            headers = dict(request.headers)
+        try:
+            return urllib.request.urlopen(urllib.request.Request(url, headers=headers)).status
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code == 403:
+                    self.assertIn("Message", json.load(error))
+                return error.code
+
+    def test_urls_ask_policies(self):
+        made = self.admin.create_function_url_config(FunctionName="closed", AuthType="NONE")["FunctionUrl"]
+        self.addCleanup(self.admin.delete_function_url_config, FunctionName="closed")
+        path = f"{self.node.endpoint}/_aws/lambda-url/{made.split('//')[1].split('.')[0]}/"
+        named = f"{self.node.endpoint}/f/closed/"
+        self.assertEqual((self.status(path), self.status(named)), (403, 403))
+        self.assertEqual(self.status(named, "ADMIN", "s3cret/of+admin"), 200)
+        self.assertEqual(self.status(named, "CALLER", "another"), 403)
+        self.permit("public", Action="lambda:InvokeFunctionUrl", Principal="*", FunctionUrlAuthType="NONE")
+        self.assertEqual((self.status(path), self.status(named)), (200, 200))
+        self.admin.update_function_url_config(FunctionName="closed", AuthType="AWS_IAM")
+        self.assertEqual(self.status(path), 403)
+        self.assertEqual(self.status(path, "OTHER", "third"), 403)
+        self.permit("other", Action="lambda:InvokeFunctionUrl", FunctionUrlAuthType="AWS_IAM")
+        self.assertEqual(self.status(path, "OTHER", "third"), 200)
+
+    def test_logs_refuse_in_their_own_form(self):
+        for key, secret, kind in (("ADMIN", "wrong", "InvalidSignatureException"), ("CALLER", "another", "AccessDeniedException")):
+            logs = boto3.client(
+                "logs", endpoint_url=self.node.endpoint, region_name="us-east-1", aws_access_key_id=key,
+                aws_secret_access_key=secret, config=Config(retries={"total_max_attempts": 1}),
+            )
+            with self.assertRaises(ClientError) as caught:
+                logs.describe_log_groups()
+            answer = caught.exception.response
+            self.assertEqual((answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]), (kind, 400))
+            self.assertEqual(answer["ResponseMetadata"]["HTTPHeaders"]["content-type"], "application/x-amz-json-1.1")
+
     def test_function_urls(self):
         url = self.admin.create_function_url_config(FunctionName="open-echo", AuthType="AWS_IAM")["FunctionUrl"]
         path = f"{self.node.endpoint}/_aws/lambda-url/{url.split('//')[1].split('.')[0]}/"

@@ -1,13 +1,19 @@
 //! Who may ask for what: Signature V4, verified where the node has keys (`[auth]`), and ignored where it has none.
 //!
 //! ```text
-//! claim (header or query) ─▶ key known? moment near? ─▶ body read ─▶ signature right? ─▶ action and function allowed?
+//! claim (header or query) ─▶ key known? moment near? ─▶ body read ─▶ signature right? ─▶ allowed?
+//!
+//! allowed: a call by another account     its key says so, and the function's policy
+//!          a call within the account     its key says so, or the function's policy names the caller
+//!          a URL that asks nobody        the function's policy names everybody
+//!          anything else                 its key says so
 //! ```
-//! It guards Lambda's API, CloudWatch's and the node's own, and function URLs that ask for it. Open to everybody stay
-//! probes and the other URLs, and metrics where the configuration says so. Sessions, roles and resource policies are not here: a key says all that it may do.
+//! It guards Lambda's API, CloudWatch's and the node's own, and function URLs. Open to everybody stay probes, and metrics
+//! where the configuration says so. Sessions and roles are not here.
 
 mod claim;
 mod key;
+mod policy;
 
 pub use key::{AuthConfig, KeyConfig};
 
@@ -15,12 +21,14 @@ use crate::http::body::Unread;
 use crate::http::guard::Callers;
 use crate::lambda::{Fault, name, scope};
 use crate::route::{Exchange, Route};
+use api::lambda::LATEST;
 use api::sigv4::{self, Signed};
 use bytes::Bytes;
 use claim::Claim;
 use hyper::header::HOST;
 use hyper::http::request::Parts;
-use runtime::registry::FunctionId;
+use policy::{Principal, Question, Said};
+use runtime::registry::{Facet, Record};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -31,6 +39,18 @@ const METRICS: &str = "GetMetrics";
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub account: String,
+    /// The account in which the function is that a caller has been let in to call: nothing for its own.
+    pub reaches: Option<String>,
+}
+
+/// A function that is to be called.
+struct Callee {
+    account: String,
+    name: String,
+    /// With the qualifier.
+    arn: String,
+    /// What its policy is, where it has one.
+    policy: Option<std::sync::Arc<runtime::registry::Attached>>,
 }
 
 /// The keys that a node knows.
@@ -67,9 +87,106 @@ pub fn action(operation: &str, path: &str) -> String {
     }
 }
 
-/// Lets a request pass whose signature is right and whose key may do this, on the function that `of` names or the path
-/// does. Its body has been read then, and its account is the key's.
-pub async fn admit(exchange: &mut Exchange, action: &str, of: Option<&FunctionId>) -> Result<(), Fault> {
+/// What calls a function by the API, and by its URL.
+const INVOKE: &str = "lambda:InvokeFunction";
+const INVOKE_URL: &str = "lambda:InvokeFunctionUrl";
+
+/// Lets a request pass whose signature is right and whose key may do this, or which a function's policy permits. Its body
+/// has been read then, and its account is the key's.
+pub async fn admit(exchange: &mut Exchange, action: &str) -> Result<(), Fault> {
+    let gateway = exchange.gateway.clone();
+    let key = signed(exchange).await?;
+    let account = key.account(&gateway.config.node).to_owned();
+    if action == INVOKE {
+        let callee = callee(exchange, &account)?;
+        let reaches = permit(&key, &account, INVOKE, &callee, &[("lambda:InvokedViaFunctionUrl", "false")])?;
+        exchange.head.extensions.insert(Caller { account, reaches });
+        return Ok(());
+    }
+    exchange.head.extensions.insert(Caller { account: account.clone(), reaches: None });
+    let (function, resource) = match function(exchange)? {
+        Some((name, arn)) => (Some(name), arn),
+        None => (None, "*".to_owned()),
+    };
+    match key.allows(action, function.as_deref()) {
+        true => Ok(()),
+        false => Err(denied(&key, &account, action, &resource, Why::NoKey)),
+    }
+}
+
+/// Lets a request to a function URL pass: everybody, where its policy says so and its URL asks for no signature; else
+/// who has signed and may call it.
+pub async fn admit_to_url(
+    exchange: &mut Exchange,
+    record: &Record,
+    qualifier: &str,
+    wants_signature: bool,
+) -> Result<(), Fault> {
+    let id = &record.latest.id;
+    let arn = match qualifier {
+        LATEST => id.arn(),
+        qualifier => format!("{}:{qualifier}", id.arn()),
+    };
+    let policy = record.attached(Facet::Policy, qualifier).cloned();
+    let callee = Callee { account: id.account.clone(), name: id.name.clone(), arn, policy };
+    let auth_type = if wants_signature { "AWS_IAM" } else { "NONE" };
+    let facts = [("lambda:FunctionUrlAuthType", auth_type), ("lambda:InvokedViaFunctionUrl", "true")];
+    if !wants_signature {
+        let question = Question { action: INVOKE_URL, resource: &callee.arn, principal: None, facts: &facts };
+        return match callee.said(question) {
+            Said::May => Ok(()),
+            _ => Err(Fault::access_denied(FORBIDDEN)),
+        };
+    }
+    let gateway = exchange.gateway.clone();
+    let key = signed(exchange).await.map_err(|refusal| match refusal.is_unsigned() {
+        true => Fault::access_denied(FORBIDDEN),
+        false => refusal,
+    })?;
+    let account = key.account(&gateway.config.node).to_owned();
+    let reaches = permit(&key, &account, INVOKE_URL, &callee, &facts).map_err(|_| Fault::access_denied(FORBIDDEN))?;
+    exchange.head.extensions.insert(Caller { account, reaches });
+    Ok(())
+}
+
+/// What a function URL says to whom it does not answer.
+pub const FORBIDDEN: &str = "Forbidden. For troubleshooting Function URL authorization issues, see: \
+    https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html";
+
+impl Callee {
+    fn said(&self, question: Question<'_>) -> Said {
+        self.policy.as_ref().map_or(Said::Nothing, |policy| policy::ask(&policy.value, question))
+    }
+}
+
+/// Whether a key may call a function: the account that it reaches by that, where it is another.
+fn permit(
+    key: &KeyConfig,
+    account: &str,
+    action: &str,
+    callee: &Callee,
+    facts: &[(&str, &str)],
+) -> Result<Option<String>, Fault> {
+    let user = user(account, key);
+    let facts = [facts, &[("aws:PrincipalAccount", account), ("aws:PrincipalArn", &user)]].concat();
+    let principal = Some(Principal { account, user: &user });
+    let said = callee.said(Question { action, resource: &callee.arn, principal, facts: &facts });
+    let may = key.allows(action, Some(&callee.name));
+    let denied = |why| Err(denied(key, account, action, &callee.arn, why));
+    match said {
+        Said::MayNot => denied(Why::Denial),
+        said if callee.account == account => match may || said == Said::May {
+            true => Ok(None),
+            false => denied(Why::NoKey),
+        },
+        Said::Nothing => denied(Why::NoPolicy),
+        Said::May | Said::AccountMay if may => Ok(Some(callee.account.clone())),
+        Said::May | Said::AccountMay => denied(Why::NoKey),
+    }
+}
+
+/// The key that a request is signed by, and rightly. The body has been read then.
+async fn signed(exchange: &mut Exchange) -> Result<KeyConfig, Fault> {
     let gateway = exchange.gateway.clone();
     let claim = Claim::of(&exchange.head)?;
     let key = gateway.auth.keys.get(&claim.key).ok_or_else(Fault::unrecognized_client)?;
@@ -80,18 +197,7 @@ pub async fn admit(exchange: &mut Exchange, action: &str, of: Option<&FunctionId
     };
     verify(exchange, &claim, key, &body)?;
     exchange.body = Some(Unread::whole(body));
-    let account = key.account(&gateway.config.node).to_owned();
-    exchange.head.extensions.insert(Caller { account: account.clone() });
-    let function = match of {
-        Some(id) if id.account != account => return Err(denied(key, &account, action, Some(&id.name))),
-        Some(id) => Some(id.name.clone()),
-        None => function(exchange)?,
-    };
-    if key.allows(action, function.as_deref()) {
-        Ok(())
-    } else {
-        Err(denied(key, &account, action, function.as_deref()))
-    }
+    Ok(key.clone())
 }
 
 /// The access key by which a request is signed, where it is signed as it should be.
@@ -99,13 +205,29 @@ pub fn access_key(head: &Parts) -> Option<String> {
     Claim::of(head).ok().map(|claim| claim.key)
 }
 
-fn denied(key: &KeyConfig, account: &str, action: &str, function: Option<&str>) -> Fault {
-    let on = function.map(|name| format!(" on function: {name}")).unwrap_or_default();
-    Fault::access_denied(format!(
-        "User: arn:aws:iam::{account}:user/{} is not authorized to perform: {action}{on} because its key in [auth] does \
-         not allow it",
-        key.id
-    ))
+/// Why something is not allowed.
+#[derive(Clone, Copy)]
+enum Why {
+    /// Its key does not say that it is.
+    NoKey,
+    /// The function's policy does not.
+    NoPolicy,
+    /// The function's policy says that it is not.
+    Denial,
+}
+
+fn user(account: &str, key: &KeyConfig) -> String {
+    format!("arn:aws:iam::{account}:user/{}", key.id)
+}
+
+fn denied(key: &KeyConfig, account: &str, action: &str, resource: &str, why: Why) -> Fault {
+    let why = match why {
+        Why::NoKey => format!("because no identity-based policy allows the {action} action"),
+        Why::NoPolicy => format!("because no resource-based policy allows the {action} action"),
+        Why::Denial => "with an explicit deny in a resource-based policy".to_owned(),
+    };
+    let user = user(account, key);
+    Fault::access_denied(format!("User: {user} is not authorized to perform: {action} on resource: {resource} {why}"))
 }
 
 fn verify(exchange: &Exchange, claim: &Claim, key: &KeyConfig, body: &[u8]) -> Result<(), Fault> {
@@ -137,13 +259,25 @@ fn verify(exchange: &Exchange, claim: &Claim, key: &KeyConfig, body: &[u8]) -> R
     }
 }
 
-/// The name of the function that the path names, if it names one.
-fn function(exchange: &Exchange) -> Result<Option<String>, Fault> {
+/// The name and the ARN of the function that the path names, if it names one.
+fn function(exchange: &Exchange) -> Result<Option<(String, String)>, Fault> {
     if !exchange.head.uri.path().contains("/functions/") {
         return Ok(None);
     }
     let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
-    Ok(Some(name::resolve(exchange.capture(0), None, scope)?.name.into_owned()))
+    let target = name::resolve(exchange.capture(0), None, scope)?;
+    Ok(Some((target.name.to_string(), target.arn())))
+}
+
+/// The function that is to be called, whoever's it is.
+fn callee(exchange: &Exchange, account: &str) -> Result<Callee, Fault> {
+    let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
+    let scope = scope::Scope { account: account.into(), known: false, ..scope };
+    let target = name::resolve(exchange.capture(0), exchange.query("Qualifier"), scope)?;
+    let qualifier = target.qualifier.as_deref().unwrap_or(LATEST);
+    let record = target.record(&exchange.gateway).ok();
+    let policy = record.and_then(|record| record.attached(Facet::Policy, qualifier).cloned());
+    Ok(Callee { account: target.account.to_string(), name: target.name.to_string(), arn: target.arn(), policy })
 }
 
 #[cfg(test)]

@@ -181,9 +181,10 @@ async fn act(gateway: &Gateway, mut exchange: Exchange) -> (&'static str, Answer
             exchange.captures = captures;
             if gateway.auth.guards(route) {
                 let path = exchange.head.uri.path();
-                let action = if path == "/" { target::action(&exchange) } else { auth::action(route.name, path) };
-                if let Err(refusal) = auth::admit(&mut exchange, &action, None).await {
-                    return (route.name, Err(refusal));
+                let by_target = path == "/";
+                let action = if by_target { target::action(&exchange) } else { auth::action(route.name, path) };
+                if let Err(refusal) = auth::admit(&mut exchange, &action).await {
+                    return (route.name, if by_target { Ok(target::refuse(&refusal)) } else { Err(refusal) });
                 }
             }
             let operation = lambda::model::operation(route.name, exchange.head.uri.query());

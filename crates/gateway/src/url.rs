@@ -2,7 +2,8 @@
 //! `CreateFunctionUrlConfig` has an id, and is found by it in the path or in the host's name.
 //!
 //! At `/f/NAME/…` a function is asked for in the node's own account and region first; one that is nowhere else under its
-//! name is found wherever it is. Signatures are asked for where the URL says so, and verified where the node has keys (`auth`).
+//! name is found wherever it is. Signatures are asked for where the URL says so. Where the node has keys (`auth`) they are
+//! verified, policies are asked who may call, and `/f/NAME/…` is for those who sign, and for everybody where a policy says so.
 //!
 //! A URL with the invoke mode `RESPONSE_STREAM` passes on what a function streams as it comes, and what a function gives
 //! whole as it is; one with `BUFFERED` has the parts put together first. `/f/NAME/…` does for every function what suits it.
@@ -12,13 +13,14 @@ mod event;
 mod reply;
 mod stream;
 
-use crate::auth;
+use crate::auth::{self, FORBIDDEN};
 use crate::http::answer::header;
 use crate::http::{BodyError, Response, path};
 use crate::lambda::asked::trace_id;
 use crate::lambda::{Fault, name, scope};
 use crate::route::{Answer, Exchange, Route, route};
 use crate::spans;
+use api::lambda::LATEST;
 use bytes::Bytes;
 use cors::Cors;
 use hyper::HeaderMap;
@@ -35,9 +37,6 @@ pub const ROUTES: &[Route] = &[
 pub static BY_HOST: Route = route!(ANY "/**" FunctionUrlByHost for Pages => by_host);
 
 const LABEL: &str = "lambda-url";
-const FORBIDDEN: &str = "Forbidden. For troubleshooting Function URL authorization issues, see: \
-    https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html";
-
 /// What a request means.
 struct Meant {
     entry: Arc<Entry>,
@@ -72,14 +71,23 @@ fn id_of(host: &str) -> Option<&str> {
     rest.strip_prefix(LABEL).filter(|rest| rest.starts_with('.')).map(|_| id)
 }
 
-async fn by_name(exchange: Exchange) -> Answer {
+async fn by_name(mut exchange: Exchange) -> Answer {
     let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
     let target = name::resolve(exchange.capture(0), None, scope)?;
     let entry = target.find_anywhere(&exchange.gateway)?;
     let qualifier = target.qualifier.as_ref().map(|qualifier| format!(":{qualifier}")).unwrap_or_default();
     let arn = entry.id.arn() + &qualifier;
     let path = exchange.raw_capture(1).to_owned();
-    let meant = Meant { url: entry.id.name.clone(), arn, path, mode: Mode::Any, wants_signature: false, entry };
+    let place = target.qualifier.as_deref().unwrap_or(LATEST).to_owned();
+    let mut wants_signature = false;
+    if exchange.gateway.auth.is_on() {
+        let id = &entry.id;
+        let record = exchange.gateway.registry.record(&id.account, &id.region, &id.name);
+        let record = record.ok_or_else(|| Fault::access_denied(FORBIDDEN))?;
+        wants_signature = is_signed(&exchange);
+        auth::admit_to_url(&mut exchange, &record, &place, wants_signature).await?;
+    }
+    let meant = Meant { url: entry.id.name.clone(), arn, path, mode: Mode::Any, wants_signature, entry };
     call(exchange, meant).await
 }
 
@@ -117,8 +125,8 @@ async fn admitted(mut exchange: Exchange, record: &Record, qualifier: String, id
     let url = record.attached(Facet::Url, &qualifier);
     let wants_signature = url.is_some_and(|url| url.text("AuthType") == "AWS_IAM");
     let streams = url.is_some_and(|url| url.text("InvokeMode") == "RESPONSE_STREAM");
-    if wants_signature && gateway.auth.is_on() {
-        auth::admit(&mut exchange, "lambda:InvokeFunctionUrl", Some(&record.latest.id)).await?;
+    if gateway.auth.is_on() {
+        auth::admit_to_url(&mut exchange, record, &qualifier, wants_signature).await?;
     } else if wants_signature && !is_signed(&exchange) {
         return Err(Fault::access_denied(FORBIDDEN));
     }

@@ -96,7 +96,7 @@ impl KeyConfig {
 }
 
 /// Whether a text is what a pattern says, where `*` is any number of characters.
-fn matches(pattern: &str, text: &str) -> bool {
+pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let Some((front, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(text) = text.strip_prefix(front) else { return false };
     // The last star takes what is left but for the pattern's end; those before take as little as they can.

@@ -184,6 +184,16 @@ impl Fault {
         StatusCode::from_u16(self.kind.form().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
+    /// Whether a request was refused because nobody has signed it.
+    pub fn is_unsigned(&self) -> bool {
+        self.kind == Kind::MissingAuthenticationToken
+    }
+
+    /// As AWS calls the kind.
+    pub fn code(&self) -> &'static str {
+        self.kind.form().code
+    }
+
     pub fn message(&self) -> &str {
         &self.message
     }

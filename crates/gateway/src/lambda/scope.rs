@@ -24,7 +24,9 @@ pub struct Scope<'a> {
 pub fn of<'a>(head: &'a Parts, node: &'a Node) -> Scope<'a> {
     let said = said(head, node);
     match head.extensions.get::<Caller>() {
-        Some(caller) => Scope { account: caller.account.as_str().into(), known: true, ..said },
+        Some(Caller { account, reaches }) => {
+            Scope { account: reaches.as_ref().unwrap_or(account).as_str().into(), known: true, ..said }
+        }
         None => said,
     }
 }

@@ -75,7 +75,9 @@ fn context(exchange: &Exchange, meant: &Meant, raw_path: &str, headers: &Map<Str
 
 /// Who has signed. Keys have no names of their own here.
 fn caller(exchange: &Exchange) -> Value {
-    let account = scope::of(&exchange.head, &exchange.gateway.config.node).account;
+    let known = exchange.head.extensions.get::<auth::Caller>().map(|caller| caller.account.clone());
+    let account =
+        known.unwrap_or_else(|| scope::of(&exchange.head, &exchange.gateway.config.node).account.into_owned());
     let key = auth::access_key(&exchange.head).unwrap_or_default();
     json!({
         "accessKey": key,
