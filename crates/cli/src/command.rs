@@ -46,6 +46,8 @@ pub enum Verb {
     Rm(rm::Arguments),
     /// Watch a node at work
     Top(top::Arguments),
+    /// Install AWS's SDKs for functions that bring none
+    Sdk(sdk::Arguments),
     /// Measure this machine: the figures of the papers, and more
     Bench(bench::Arguments),
     /// Say what this machine can do, what is missing, and how to get it
@@ -75,6 +77,7 @@ impl Verb {
             Self::Dlq(arguments) => dlq::act(arguments),
             Self::Rm(arguments) => rm::act(arguments),
             Self::Top(arguments) => top::act(arguments),
+            Self::Sdk(arguments) => sdk::act(arguments),
             Self::Bench(arguments) => bench::act(arguments),
             Self::Doctor(arguments) => doctor::act(arguments),
             Self::Man(arguments) => man::act(arguments),

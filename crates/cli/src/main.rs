@@ -3,6 +3,7 @@
 
 mod command;
 mod doctor;
+mod installer;
 mod node;
 mod package;
 mod print;

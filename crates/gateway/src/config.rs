@@ -11,6 +11,7 @@ use runtime::dispatch::DispatchConfig;
 use runtime::ledger::LedgerConfig;
 use runtime::logs::LogConfig;
 use runtime::queue::QueueConfig;
+use sandbox::config::RuntimeConfig;
 use serde::Deserialize;
 
 /// `[http]`: what the gateway bears from its clients.
@@ -61,6 +62,7 @@ pub struct Config {
     pub logs: LogConfig,
     pub dispatch: DispatchConfig,
     pub queue: QueueConfig,
+    pub runtime: RuntimeConfig,
     pub aws: AwsConfig,
 }
 
@@ -79,6 +81,7 @@ impl Config {
             logs: sections.take("logs")?,
             dispatch: sections.take("dispatch")?,
             queue: sections.take("queue")?,
+            runtime: sections.take("runtime")?,
             aws: sections.take("aws")?,
         };
         sections.finish()?;
@@ -121,6 +124,7 @@ mod tests {
             ("logs", keys_of::<LogConfig>()),
             ("dispatch", keys_of::<DispatchConfig>()),
             ("queue", keys_of::<QueueConfig>()),
+            ("runtime", keys_of::<RuntimeConfig>()),
             ("aws", keys_of::<AwsConfig>()),
         ];
         for (section, key) in keys.into_iter().flat_map(|(section, keys)| keys.iter().map(move |key| (section, key))) {

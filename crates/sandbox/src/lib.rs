@@ -13,6 +13,7 @@
 //! [`container`] is the backend for language runtimes. What holds for every backend is tested in `tests/conformance`. Which function
 //! runs where and when is decided above, in `runtime`.
 
+pub mod config;
 pub mod container;
 pub mod conversation;
 pub mod spec;

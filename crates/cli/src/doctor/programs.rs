@@ -1,7 +1,10 @@
 //! Programs that functions, deployments and sandboxes need.
 
 use super::{Check, State};
+use crate::verb::sdk;
 use crate::verb::serve::libraries;
+use daemon::node::Node;
+use sandbox::config::RuntimeConfig;
 use std::process::{Command, Stdio};
 
 const PYTHON: &str = "Python functions";
@@ -32,7 +35,20 @@ pub fn checks() -> Vec<Check> {
             &["--version"],
             "apt install npm",
         ),
+        sdk(),
     ]
+}
+
+/// AWS's SDKs, in the data folder of a node that is started with the defaults.
+fn sdk() -> Check {
+    const BRINGS: &str = "functions that import boto3 or @aws-sdk without bringing it";
+    let sdk = RuntimeConfig::default().sdk(&Node::default().data_dir);
+    let found: Vec<String> = [sdk::python_version(&sdk), sdk::node_version(&sdk)].into_iter().flatten().collect();
+    match found.len() {
+        2 => Check::ok("sdk", BRINGS, found.join(", ")),
+        1 => Check::lacking("sdk", BRINGS, format!("{} only", found[0]), "lichen sdk install"),
+        _ => Check::lacking("sdk", BRINGS, "none in the default data folder", "lichen sdk install"),
+    }
 }
 
 /// The runtime of programs, which is installed with this one.

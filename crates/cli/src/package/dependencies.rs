@@ -8,20 +8,19 @@
 
 use super::files::Files;
 use super::{Language, Wishes};
+use crate::installer::follow;
 use crate::progress::Step;
 use crate::verdict::wrong;
 use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Goes up when the same list must give another folder than before.
 const FORMAT: &str = "1";
-/// Lines of an installer's output that are shown when it fails.
-const LAST_LINES: usize = 15;
 
 /// The folders, none or one, whose files belong into the package too.
 pub fn install(
@@ -176,28 +175,4 @@ fn output(command: &mut Command) -> anyhow::Result<String> {
         bail!("{program} does not work: it ended with {}", output.status);
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-/// Runs an installer, showing its last line; answers the end of what it said if it fails.
-fn follow(command: &mut Command, step: &Step) -> Result<(), String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let cannot = |error: std::io::Error| format!("cannot run {program}: {error}");
-    let (reader, writer) = std::io::pipe().map_err(cannot)?;
-    let both = writer.try_clone().map_err(cannot)?;
-    let mut child = command.stdin(Stdio::null()).stdout(writer).stderr(both).spawn().map_err(cannot)?;
-    // The command holds the pipe's writing ends: they would keep the reader waiting.
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut last = std::collections::VecDeque::new();
-    for line in BufReader::new(reader).lines().map_while(Result::ok) {
-        step.note(line.trim());
-        last.push_back(line);
-        if last.len() > LAST_LINES {
-            last.pop_front();
-        }
-    }
-    match child.wait() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(_) => Err(last.make_contiguous().join("\n")),
-        Err(error) => Err(cannot(error)),
-    }
 }

@@ -12,6 +12,7 @@ pub mod man;
 pub mod rm;
 pub mod roles;
 pub mod run;
+pub mod sdk;
 pub mod serve;
 mod settings;
 pub mod top;

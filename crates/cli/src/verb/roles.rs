@@ -41,9 +41,10 @@ pub fn worker(arguments: WorkerArguments) -> Verdict {
     os::process::set_name(c"lichen-worker");
     let socket = handed_over(child::FIRST_DESCRIPTOR, "connection")?;
     let lifeline = handed_over(child::FIRST_DESCRIPTOR + 1, "lifeline")?;
-    let log = arguments.settings.config(None)?.log;
-    telemetry::start(&log).map_err(|error| wrong(error.to_string()))?;
-    let settings = sandbox::container::Settings { stage: arguments.stage, libraries: arguments.libraries };
+    let config = arguments.settings.config(None)?;
+    telemetry::start(&config.log).map_err(|error| wrong(error.to_string()))?;
+    let sdk = config.runtime.sdk(&config.node.data_dir);
+    let settings = sandbox::container::Settings { stage: arguments.stage, libraries: arguments.libraries, sdk };
     worker::role::run(&settings, socket, lifeline)?;
     Ok(Exit::Done)
 }

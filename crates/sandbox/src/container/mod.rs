@@ -33,6 +33,7 @@ mod root;
 mod slot;
 mod template;
 
+use crate::config::Sdk;
 use crate::conversation::Conversation;
 use crate::spec::{Kind, TemplateSpec};
 use crate::{Answer, Backend, PrepareError, Template};
@@ -69,6 +70,8 @@ pub struct Settings {
     pub stage: PathBuf,
     /// The folder of `liblichen_python.so`, `liblichen_node.so` and `lichen_provided`.
     pub libraries: PathBuf,
+    /// Where AWS's SDKs are, or will be.
+    pub sdk: Sdk,
 }
 
 /// Why containers cannot be made here.
@@ -113,7 +116,7 @@ impl Ground {
         let found = [Kind::Python, Kind::Node].into_iter().filter_map(language::find);
         let interpreters: Vec<_> = found.chain(language::native(&settings.libraries)).collect();
         let resolver = Resolver::of_this_host();
-        root::build(&settings.stage, &interpreters, &settings.libraries, &resolver.text)?;
+        root::build(&settings.stage, &interpreters, settings, &resolver.text)?;
         // SAFETY: one thread, as seen above; none is started here.
         let nursery = unsafe { nursery::start(settings.stage.clone()) }?;
         Ok(Self { nursery, interpreters, tree, single_user, resolver })

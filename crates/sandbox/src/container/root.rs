@@ -4,7 +4,7 @@
 //! /usr /bin /lib …   the host's, read-only
 //! /etc               a few files of our own, and the host's certificates
 //! /dev               null zero full random urandom, fd; shm is each sandbox's own
-//! /var/runtime       the language runtimes' files
+//! /var/runtime       the language runtimes' files, and AWS's SDKs where the node has them
 //! /var/task /opt     where code and layers are attached
 //! /proc /tmp         each sandbox's own
 //! ```
@@ -12,6 +12,7 @@
 //! No image is needed, and nothing of the host's /home, /root, /etc, /var, /run or /sys is seen, but for interpreters
 //! that are installed there.
 
+use super::Settings;
 use super::language::{Interpreter, NATIVE, RUNTIME_DIR, SCRIPTS};
 use crate::spec::Kind;
 use os::mount;
@@ -60,9 +61,8 @@ const FILES: [(&str, &str); 4] = [
     ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
 ];
 
-/// Stages the root at `stage`, an existing folder. `libraries` holds the runtimes' shared libraries, `resolver` is the text
-/// of /etc/resolv.conf.
-pub fn build(stage: &Path, interpreters: &[Interpreter], libraries: &Path, resolver: &str) -> Result<(), RootError> {
+/// Stages the root at `stage`, an existing folder. `resolver` is the text of /etc/resolv.conf.
+pub fn build(stage: &Path, interpreters: &[Interpreter], settings: &Settings, resolver: &str) -> Result<(), RootError> {
     mount::tmpfs(stage, 64 << 20, 0o755, false).map_err(at(stage))?;
     for folder in EMPTY {
         make(&stage.join(folder))?;
@@ -80,10 +80,22 @@ pub fn build(stage: &Path, interpreters: &[Interpreter], libraries: &Path, resol
         share_interpreter(stage, folder)?;
     }
     devices(&stage.join("dev"))?;
-    runtimes(&below(stage, Path::new(RUNTIME_DIR)), interpreters, libraries)?;
+    let runtime = below(stage, Path::new(RUNTIME_DIR));
+    runtimes(&runtime, interpreters, &settings.libraries)?;
+    sdk(&settings.sdk.python(), &runtime.join("sdk/python"));
+    sdk(&settings.sdk.node_modules(), &runtime.join("node_modules"));
+    // ES modules are looked for above the importer's folder, and by no search path.
+    symlink("runtime/node_modules", stage.join("var/node_modules")).map_err(at("/var/node_modules"))?;
     mount::read_only_devices(stage).map_err(at(stage))?;
     // A sandbox may mount its own /proc only where it sees one already, and no less restricted: it will cover this one.
     mount::bind(Path::new("/proc"), &stage.join("proc")).map_err(at(stage.join("proc")))
+}
+
+/// Shows a folder for AWS's SDKs, which need not have been installed yet. Where that is not possible there are none.
+fn sdk(from: &Path, to: &Path) {
+    if let Err(error) = fs::create_dir_all(from).map_err(at(from)).and_then(|()| share(from, to)) {
+        tracing::warn!(%error, folder = %from.display(), "functions find no AWS SDK");
+    }
 }
 
 fn below(stage: &Path, path: &Path) -> PathBuf {

@@ -52,7 +52,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let stage = tempfile::tempdir().expect("a temporary folder");
-    let settings = Settings { stage: stage.path().to_owned(), libraries: libraries() };
+    let sdk = sandbox::config::RuntimeConfig::default().sdk(stage.path());
+    let settings = Settings { stage: stage.path().to_owned(), libraries: libraries(), sdk };
     egress::become_host();
     let ground = Ground::prepare(&settings).expect("containers can be prepared here");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

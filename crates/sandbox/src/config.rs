@@ -1,0 +1,51 @@
+//! `[runtime]`: what functions find beside their own code.
+
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// What becomes of a function that asks for a version of its language which this machine does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Versions {
+    /// It runs on the nearest one, and its log says on which.
+    #[default]
+    Nearest,
+    /// It is refused.
+    Exact,
+}
+
+/// Settings of the language runtimes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RuntimeConfig {
+    /// The folder of AWS's SDKs for functions; empty for `sdk` in the data folder, where `lichen sdk` puts them.
+    pub sdk: PathBuf,
+    pub versions: Versions,
+}
+
+impl RuntimeConfig {
+    /// The folder of AWS's SDKs.
+    pub fn sdk(&self, data: &Path) -> Sdk {
+        Sdk(if self.sdk.as_os_str().is_empty() { data.join("sdk") } else { self.sdk.clone() })
+    }
+}
+
+/// Where AWS's SDKs are that functions find without bringing them.
+#[derive(Clone, Debug)]
+pub struct Sdk(PathBuf);
+
+impl Sdk {
+    /// Python's packages.
+    pub fn python(&self) -> PathBuf {
+        self.0.join("python")
+    }
+
+    /// The folder with Node.js's `node_modules`.
+    pub fn node(&self) -> PathBuf {
+        self.0.join("node")
+    }
+
+    pub fn node_modules(&self) -> PathBuf {
+        self.node().join("node_modules")
+    }
+}
