@@ -1,6 +1,7 @@
 """Extensions: programs of a layer's /extensions beside the function, told of its invocations and its end."""
 
 import io
+import json
 import re
 import tempfile
 import unittest
@@ -43,8 +44,15 @@ class Extensions(unittest.TestCase):
         found = self.logs.filter_log_events(logGroupName=f"/aws/lambda/{name}")["events"]
         return [event["message"].strip() for event in found if event["message"].startswith("watcher ")]
 
-    def wait_for(self, name, line):
-        return eventually(lambda: [found for found in self.lines(name) if re.search(line, found)], f"{line} in the log")
+    def wait_for(self, name, line, poke=False):
+        """Waits for a line. What is printed between invocations is read with the next: `poke` makes one."""
+
+        def look():
+            if poke:
+                invoke(self.api, name)
+            return [found for found in self.lines(name) if re.search(line, found)]
+
+        return eventually(look, f"{line} in the log")
 
     def test_it_hears_of_invocations_and_of_the_end(self):
         name = self.make()
@@ -52,7 +60,7 @@ class Extensions(unittest.TestCase):
             answer = invoke(self.api, name, {"value": value}, log=True)
             self.assertEqual(answer.value, value)
             request = re.search("RequestId: ([0-9a-f-]+)", answer.log).group(1)
-            self.wait_for(name, f"^watcher invoke {request} True$")
+            self.wait_for(name, f"^watcher invoke {request} True$", poke=True)
         self.assertIn("watcher registered 200 some.handler False", self.lines(name))
         self.api.update_function_configuration(FunctionName=name, Description="new")
         invoke(self.api, name)
@@ -106,6 +114,52 @@ class Extensions(unittest.TestCase):
                 "403:Extension.MissingHeader",
             ],
         )
+
+    def records(self, name, kind):
+        """The records of this kind that the extension was told."""
+        mark = f"watcher told {kind} "
+        told = [line.removeprefix(mark) for line in self.lines(name) if line.startswith(mark)]
+        return [json.loads(record.rpartition(" ")[0]) for record in told]
+
+    def test_it_is_told_of_the_platform_and_of_what_is_printed(self):
+        name = self.make("telemetry", Timeout=2)
+        answer = invoke(self.api, name, {"do": "print", "text": "words\nand more"}, log=True)
+        request = re.search("RequestId: ([0-9a-f-]+)", answer.log).group(1)
+        self.assertEqual(answer.log.count("words\nand more\n"), 1, "the log has it once, and before the answer")
+        invoke(self.api, name, {"do": "error", "error": {"errorMessage": "no", "errorType": "My.Kind"}})
+        self.wait_for(name, "^watcher told platform.report .*error", poke=True)
+        self.assertIn('watcher subscribed 200:"OK"', self.lines(name))
+        self.assertIn("watcher refused 400 400 400 400 400", self.lines(name))
+        self.assertEqual(self.records(name, "function")[:2], ["words\n", "and more\n"])
+        # A stem has its own.
+        begun, ready, init = (
+            self.records(name, f"platform.{kind}")[0] for kind in ("initStart", "initRuntimeDone", "initReport")
+        )
+        self.assertEqual((begun["functionName"], begun["phase"], ready["status"]), (name, "init", "success"))
+        self.assertGreater(init["metrics"]["durationMs"], 0)
+        extension = {"name": "watcher", "state": "Ready", "events": ["INVOKE", "SHUTDOWN"]}
+        self.assertEqual(self.records(name, "platform.extension")[0], extension)
+        started = self.records(name, "platform.start")[0]
+        self.assertEqual((started["requestId"], started["version"]), (request, "$LATEST"))
+        done, failed = self.records(name, "platform.runtimeDone")[:2]
+        self.assertEqual((done["requestId"], done["status"], done["metrics"]["producedBytes"]), (request, "success", 4))
+        self.assertEqual((failed["status"], failed["errorType"]), ("error", "My.Kind"))
+        report = self.records(name, "platform.report")[0]
+        self.assertEqual((report["requestId"], report["metrics"]["memorySizeMB"]), (request, 256))
+        self.assertGreater(report["metrics"]["maxMemoryUsedMB"], 1)
+        self.assertIn("initDurationMs", report["metrics"])
+        self.assertFalse(self.records(name, "platform.end"), "which is of the Logs API")
+        invoke(self.api, name, {"do": "sleep", "seconds": 20})
+        self.wait_for(name, '^watcher told platform.runtimeDone .*"timeout"')
+
+    def test_the_logs_api(self):
+        name = self.make("telemetry-logs")
+        invoke(self.api, name, {"do": "print", "text": "words"})
+        self.wait_for(name, "^watcher told platform.report ", poke=True)
+        self.assertEqual(self.records(name, "function")[:1], ["words\n"])
+        self.assertTrue(self.records(name, "platform.end"))
+        self.assertFalse(self.records(name, "platform.initStart"))
+        self.assertTrue(self.records(name, "platform.logsSubscription"))
 
     def test_one_that_fails_fails_the_function(self):
         for mode, kind, why in [

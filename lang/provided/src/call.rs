@@ -2,17 +2,14 @@
 //! for what is refused.
 
 use crate::http::{Head, Method, Response};
+use crate::telemetry::Api;
 
 /// A request, by what it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call<'a> {
     Next,
-    Response {
-        id: &'a str,
-    },
-    Error {
-        id: &'a str,
-    },
+    Response { id: &'a str },
+    Error { id: &'a str },
     InitError,
     RestoreNext,
     RestoreError,
@@ -21,8 +18,7 @@ pub enum Call<'a> {
     EventNext,
     ExtensionInitError,
     ExtensionExitError,
-    /// The API's name: `Logs`, `Telemetry`.
-    Subscribe(&'static str),
+    Subscribe(Api),
 }
 
 impl<'a> Call<'a> {
@@ -42,8 +38,8 @@ impl<'a> Call<'a> {
             ("2020-01-01", ["extension", "event", "next"]) => (Method::Get, Self::EventNext),
             ("2020-01-01", ["extension", "init", "error"]) => (Method::Post, Self::ExtensionInitError),
             ("2020-01-01", ["extension", "exit", "error"]) => (Method::Post, Self::ExtensionExitError),
-            ("2020-08-15", ["logs"]) => (Method::Put, Self::Subscribe("Logs")),
-            ("2022-07-01", ["telemetry"]) => (Method::Put, Self::Subscribe("Telemetry")),
+            ("2020-08-15", ["logs"]) => (Method::Put, Self::Subscribe(Api::Logs)),
+            ("2022-07-01", ["telemetry"]) => (Method::Put, Self::Subscribe(Api::Telemetry)),
             _ => return Err(Response::text(404, "404 page not found\n")),
         };
         if head.method == method { Ok(call) } else { Err(Response::text(405, "")) }
@@ -103,7 +99,7 @@ mod tests {
     fn paths_are_told_apart() {
         assert_eq!(status("GET /2018-06-01/runtime/invocation/next?x=y").unwrap(), "Next");
         assert_eq!(status("POST /2018-06-01/runtime/invocation/a-b/response").unwrap(), r#"Response { id: "a-b" }"#);
-        assert_eq!(status("PUT /2022-07-01/telemetry").unwrap(), r#"Subscribe("Telemetry")"#);
+        assert_eq!(status("PUT /2022-07-01/telemetry").unwrap(), "Subscribe(Telemetry)");
         assert_eq!(status("POST /2018-06-01/runtime/invocation/next"), Err(405));
         assert_eq!(status("BREW /2018-06-01/ping"), Err(405));
         for path in ["/", "//", "/2018-06-01", "/2019-06-01/runtime/invocation/next", "http://x/2018-06-01/ping", "*"] {

@@ -161,9 +161,18 @@ impl Extensions {
         self.all.iter_mut().find(|extension| extension.id == id).ok_or_else(unknown)
     }
 
-    /// Whether the request is one of an extension's.
-    pub fn known(&mut self, head: &Head) -> Result<(), Response> {
-        self.find(head).map(drop)
+    /// Whose request this is.
+    pub fn name_of(&mut self, head: &Head) -> Result<String, Response> {
+        self.find(head).map(|extension| extension.name.clone())
+    }
+
+    /// All that have registered: their names, and what they hear of.
+    pub fn registered(&self) -> Vec<(String, Vec<&'static str>)> {
+        let events = |extension: &Extension| {
+            let told = [("INVOKE", extension.invoke), ("SHUTDOWN", extension.shutdown)];
+            told.into_iter().filter_map(|(name, wanted)| wanted.then_some(name)).collect()
+        };
+        self.all.iter().map(|extension| (extension.name.clone(), events(extension))).collect()
     }
 
     /// One waits for its next event, on this connection: the one on which it waited before.

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Language, TASK_ROOT};
 use std::fs;
-use std::io;
+use std::io::{self, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -52,6 +52,13 @@ impl Program {
         os::process::wait(self.pid)
     }
 
+    /// The most memory that it has used so far, in MiB; 0 where that cannot be seen.
+    pub fn memory_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        peak.and_then(|kib| kib.parse::<u64>().ok()).map_or(0, |kib| kib.div_ceil(1024))
+    }
+
     /// Asks it to end, or ends it.
     pub fn signal(&self, gently: bool) {
         use rustix::process::{Signal, pidfd_send_signal};
@@ -71,15 +78,15 @@ pub fn extensions() -> Vec<String> {
 }
 
 /// Starts an extension; AWS's words for why it cannot be.
-pub fn extension(config: &Config, name: &str) -> Result<Program, String> {
+pub fn extension(config: &Config, name: &str, output: Option<&PipeWriter>) -> Result<Program, String> {
     let path = Path::new(EXTENSIONS).join(name);
     let mut command = Command::new(&path);
     command.env_clear().envs(config.environment_of_extensions());
-    start(command, &path)
+    start(command, &path, output)
 }
 
 /// Starts the function's runtime; AWS's words for why it cannot be.
-pub fn runtime(config: &Config, interpreters: &Interpreters) -> Result<Program, String> {
+pub fn runtime(config: &Config, interpreters: &Interpreters, output: Option<&PipeWriter>) -> Result<Program, String> {
     let mut line = interpreters.line(config.language())?;
     if let Some(wrapper) = config.variable(WRAPPER).filter(|_| config.language() != Language::Own) {
         line.insert(0, wrapper.into());
@@ -90,7 +97,7 @@ pub fn runtime(config: &Config, interpreters: &Interpreters) -> Result<Program, 
     if let Some(packages) = interpreters.packages.as_ref().filter(|_| config.language() == Language::Python) {
         command.env("VIRTUAL_ENV", packages);
     }
-    start(command, &path)
+    start(command, &path, output)
 }
 
 fn bootstrap() -> Result<&'static str, String> {
@@ -98,7 +105,7 @@ fn bootstrap() -> Result<&'static str, String> {
     found.ok_or_else(|| format!("Couldn't find valid bootstrap(s): [{}]", BOOTSTRAPS.join(" ")))
 }
 
-fn start(mut command: Command, path: &Path) -> Result<Program, String> {
+fn start(mut command: Command, path: &Path, output: Option<&PipeWriter>) -> Result<Program, String> {
     // AWS's words, for which a shell is not asked either.
     let said = |error: io::Error| {
         let what = match error.raw_os_error() {
@@ -110,6 +117,10 @@ fn start(mut command: Command, path: &Path) -> Result<Program, String> {
         format!("fork/exec {}: {what}", path.display())
     };
     command.current_dir(TASK_ROOT).stdin(Stdio::null());
+    if let Some(output) = output {
+        let copy = || output.try_clone().map_err(|error| error.to_string());
+        command.stdout(copy()?).stderr(copy()?);
+    }
     let child = command.spawn().map_err(said)?;
     let pid = child.id() as i32;
     let process = os::pidfd::open(pid).map_err(|error| error.to_string())?;

@@ -11,6 +11,7 @@
 //! | [`session`] | decides what follows: the order of things in AWS's APIs |
 //! | [`phase`] [`extension`] | how far the runtime is, and each extension |
 //! | [`call`] | what can be asked for, and AWS's words |
+//! | [`telemetry`] [`output`] | what extensions are told of the platform's doings, and of what programs print |
 //! | [`connection`] [`http`] | clients' bytes |
 
 mod call;
@@ -19,9 +20,11 @@ mod connection;
 mod extension;
 mod http;
 mod launch;
+mod output;
 mod phase;
 mod server;
 mod session;
+mod telemetry;
 
 use cfork::{Child, ForkPoint};
 use config::{Config, TemplateConfig};

@@ -10,13 +10,16 @@ use crate::config::{API, Config};
 use crate::connection::{Connection, Found, Step};
 use crate::http::Head;
 use crate::launch::{self, Interpreters, Program};
+use crate::output::Output;
 use crate::session::{Act, Intake, Session, Token};
-use cfork::{Heard, Instance};
+use crate::telemetry::course::Course;
+use crate::telemetry::{Class, Telemetry};
+use cfork::{Heard, Instance, invocation};
 use interconnect::channel::SendError;
 use os::process::{self, End};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::io::{self, PipeWriter};
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -36,6 +39,7 @@ enum Source {
     Bell,
     Runtime,
     Extension(usize),
+    Output(usize),
     Client(Token),
 }
 
@@ -44,6 +48,7 @@ struct Stream {
     token: Token,
     content_type: String,
     is_open: bool,
+    bytes: usize,
 }
 
 pub struct Server {
@@ -59,6 +64,10 @@ pub struct Server {
     owed: VecDeque<Act>,
     runtime: Option<Program>,
     extensions: Vec<(String, Program)>,
+    telemetry: Telemetry,
+    course: Course,
+    /// What programs print, where extensions may want to hear of it.
+    outputs: Vec<Output>,
     /// When the end has taken too long: the runtime's, and all.
     kill_at: Option<Instant>,
     end_at: Option<Instant>,
@@ -72,6 +81,8 @@ impl Server {
         instance.sleep_by_event();
         let config = Rc::new(config);
         let names = launch::extensions();
+        let mut telemetry = Telemetry::new(!names.is_empty());
+        let course = Course::begin(config.clone(), &mut telemetry);
         let mut server = Self {
             instance,
             config: config.clone(),
@@ -84,16 +95,36 @@ impl Server {
             owed: VecDeque::new(),
             runtime: None,
             extensions: Vec::new(),
+            telemetry,
+            course,
+            outputs: Vec::new(),
             kill_at: None,
             end_at: None,
         };
+        let output = server.output(Class::Extension)?;
         for name in names {
-            match launch::extension(&config, &name) {
+            match launch::extension(&config, &name, output.as_ref()) {
                 Ok(program) => server.extensions.push((name, program)),
                 Err(why) => server.session.extension_not_launched(&name, why),
             }
         }
         Ok(server)
+    }
+
+    /// Where programs are to print, where that is not the log.
+    fn output(&mut self, class: Class) -> io::Result<Option<PipeWriter>> {
+        if !self.telemetry.is_on() {
+            return Ok(None);
+        }
+        let (output, writer) = Output::new(class)?;
+        self.outputs.push(output);
+        Ok(Some(writer))
+    }
+
+    /// Passes on what programs have printed.
+    fn print(&mut self) {
+        self.outputs.iter_mut().for_each(|output| output.pass_on(&mut self.telemetry));
+        self.outputs.retain(|output| !output.is_over);
     }
 
     /// Serves until the instance's end.
@@ -120,7 +151,11 @@ impl Server {
                     }
                 }
                 Act::Close(token) => self.close(token),
-                Act::Launch => match launch::runtime(&self.config, &self.interpreters) {
+                Act::Subscribe(token, name, api, body) => {
+                    let response = self.telemetry.subscribe(&name, api, &body);
+                    self.session.acts.push(Act::Answer(token, response));
+                }
+                Act::Launch => match self.launch() {
                     Ok(program) => self.runtime = Some(program),
                     Err(why) => self.session.not_launched(why),
                 },
@@ -128,17 +163,62 @@ impl Server {
                     self.kill_at = Some(Instant::now() + RUNTIME_FAREWELL);
                     self.runtime.iter().for_each(|runtime| runtime.signal(true));
                 }
-                Act::End(end) => {
-                    self.pay();
-                    leave(end)
+                Act::End(end) => self.leave(end),
+                act => {
+                    self.note(&act);
+                    self.owed.push_back(act);
                 }
-                act => self.owed.push_back(act),
             }
         }
         if self.end_at.is_none() && self.session.overdue().is_some() {
             self.end_at = Some(Instant::now() + FAREWELL);
         }
         self.pay();
+    }
+
+    fn launch(&mut self) -> Result<Program, String> {
+        let output = self.output(Class::Function).map_err(|error| error.to_string())?;
+        launch::runtime(&self.config, &self.interpreters, output.as_ref())
+    }
+
+    /// Tells subscribers of what the gateway is told. What was printed before comes before.
+    fn note(&mut self, act: &Act) {
+        self.print();
+        let telemetry = &mut self.telemetry;
+        match act {
+            Act::Ready => {
+                for (name, events) in self.session.registered() {
+                    let record = serde_json::json!({ "name": name, "state": "Ready", "events": events });
+                    telemetry.tell(Class::Platform, "platform.extension", &record);
+                }
+                self.course.ready(telemetry);
+                telemetry.close();
+            }
+            Act::Reply(body) => {
+                let bytes = body.len() + self.stream.take().map_or(0, |stream| stream.bytes);
+                self.course.done("success", None, bytes, telemetry);
+            }
+            Act::Fail(error) => {
+                self.stream = None;
+                let object: serde_json::Value = serde_json::from_slice(error).unwrap_or_default();
+                self.course.done("error", object["errorType"].as_str(), error.len(), telemetry);
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells subscribers that an invocation is over: extensions are done with it too, or nothing comes any more.
+    fn report(&mut self) {
+        let memory = self.runtime.as_ref().map_or(0, Program::memory_mib);
+        self.course.over(memory, &mut self.telemetry);
+    }
+
+    /// Tells subscribers that nothing comes any more.
+    fn conclude(&mut self, status: &'static str, error: Option<&str>) {
+        self.print();
+        self.course.done(status, error, 0, &mut self.telemetry);
+        self.report();
+        self.telemetry.flush();
     }
 
     /// Tells the gateway what there is to tell, as far as there is room.
@@ -173,11 +253,15 @@ impl Server {
     /// Hears the gateway, where the session can go on with what it says.
     fn hear(&mut self) {
         while self.session.is_idle() || self.session.is_serving() {
+            if self.course.owes_report() && self.session.is_idle() {
+                self.report();
+            }
             let farewell = match self.instance.hear() {
                 Ok(Some(Heard::Invoke(request))) => {
                     let Some(invocation) = request.invocation() else { process::exit_now(LOST) };
                     let mut event = vec![0; request.event_len()];
                     request.copy_event(&mut event);
+                    self.course.start(&invocation, &mut self.telemetry);
                     self.session.begin(&invocation, event);
                     None
                 }
@@ -187,7 +271,10 @@ impl Server {
                 Err(_) => process::exit_now(LOST),
             };
             match farewell {
-                Some(reason) => self.session.stop(&reason, End::Exit(0)),
+                Some(reason) => {
+                    self.conclude(if reason == invocation::TIMED_OUT { "timeout" } else { "failure" }, None);
+                    self.session.stop(&reason, End::Exit(0));
+                }
                 None => self.instance.begin(),
             }
             self.act();
@@ -209,6 +296,10 @@ impl Server {
             sources.push(Source::Extension(at));
             polled.push(PollFd::new(&extension.process, PollFlags::IN));
         }
+        for (at, output) in self.outputs.iter().enumerate() {
+            sources.push(Source::Output(at));
+            polled.push(PollFd::from_borrowed_fd(output.pipe(), PollFlags::IN));
+        }
         for (token, connection) in &self.connections {
             let mut flags = PollFlags::RDHUP;
             flags.set(PollFlags::IN, connection.wants_input());
@@ -224,7 +315,7 @@ impl Server {
         let ready = sources.into_iter().zip(polled.iter().map(PollFd::revents));
         let ready: Vec<(Source, PollFlags)> = ready.filter(|(_, flags)| !flags.is_empty()).collect();
         drop(polled);
-        // From the end, as an extension that has ended is taken out of its list.
+        // From the end, as an extension or an output that has ended is taken out of its list.
         for (source, flags) in ready.into_iter().rev() {
             self.look(source, flags);
         }
@@ -237,6 +328,7 @@ impl Server {
             Source::Listener => self.admit_client(),
             Source::Runtime => {
                 if let Some(Ok(end)) = self.runtime.take().map(|runtime| runtime.end()) {
+                    self.conclude("failure", Some("Runtime.ExitError"));
                     self.session.runtime_ended(end);
                 }
             }
@@ -244,6 +336,12 @@ impl Server {
                 let (name, extension) = self.extensions.remove(at);
                 if let Ok(end) = extension.end() {
                     self.session.extension_ended(&name, end);
+                }
+            }
+            Source::Output(at) => {
+                if let Some(output) = self.outputs.get_mut(at) {
+                    output.pass_on(&mut self.telemetry);
+                    self.outputs.retain(|output| !output.is_over);
                 }
             }
             Source::Client(token) => {
@@ -267,8 +365,7 @@ impl Server {
             self.runtime.iter().for_each(|runtime| runtime.signal(false));
         }
         if self.end_at.is_some_and(|at| at <= now) {
-            self.pay();
-            leave(self.session.overdue().unwrap_or(End::Exit(LOST)));
+            self.leave(self.session.overdue().unwrap_or(End::Exit(LOST)));
         }
     }
 
@@ -304,7 +401,8 @@ impl Server {
                 Ok(Step::Asked(head, body)) => match self.session.admit(token, &head) {
                     Ok(Intake::Whole(limit)) => connection.accept(head, body, limit),
                     Ok(Intake::Parts) => {
-                        self.stream = Some(Stream { token, content_type: content_type(&head), is_open: false });
+                        self.stream =
+                            Some(Stream { token, content_type: content_type(&head), is_open: false, bytes: 0 });
                         connection.accept_parts(&head, body);
                     }
                     Err(response) => connection.refuse(body, response),
@@ -315,7 +413,6 @@ impl Server {
                 }
                 Ok(Step::PartsEnded(body)) => {
                     self.open_stream();
-                    self.stream = None;
                     self.session.parts_ended(token, &body);
                     break;
                 }
@@ -351,6 +448,7 @@ impl Server {
             match sent {
                 Ok(len) => {
                     stream.is_open = true;
+                    stream.bytes += len;
                     parts.drain(..len);
                     self.drive(token);
                 }
@@ -370,14 +468,18 @@ impl Server {
     }
 }
 
-fn content_type(head: &Head) -> String {
-    head.header("content-type").unwrap_or("application/octet-stream").to_owned()
+impl Server {
+    /// Ends as a program has ended: that is how the instance's end is told.
+    fn leave(&mut self, end: End) -> ! {
+        self.print();
+        self.pay();
+        match end {
+            End::Exit(status) => process::exit_now(status),
+            End::Signal(signal) => process::end_by(signal),
+        }
+    }
 }
 
-/// Ends as a program has ended: that is how the instance's end is told.
-fn leave(end: End) -> ! {
-    match end {
-        End::Exit(status) => process::exit_now(status),
-        End::Signal(signal) => process::end_by(signal),
-    }
+fn content_type(head: &Head) -> String {
+    head.header("content-type").unwrap_or("application/octet-stream").to_owned()
 }

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::extension::{Extensions, new_id};
 use crate::http::{Body, Head, Response};
 use crate::phase::Phase;
+use crate::telemetry::Api;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cfork::invocation::Invocation;
@@ -37,6 +38,8 @@ pub enum Act {
     Answer(Token, Response),
     /// Close a connection that waits in vain: its client waits on another.
     Close(Token),
+    /// An extension wants to be told of records: its name, by which API, what it says of them.
+    Subscribe(Token, String, Api, Vec<u8>),
     /// Start the function's runtime.
     Launch,
     /// Tell the gateway that invocations can come.
@@ -126,6 +129,11 @@ impl Session {
     /// Whether the gateway is to be told before it ends this instance.
     pub fn wants_farewell(&self) -> bool {
         !self.extensions.is_empty()
+    }
+
+    /// The extensions: their names, and what they hear of.
+    pub fn registered(&self) -> Vec<(String, Vec<&'static str>)> {
+        self.extensions.registered()
     }
 
     /// Whether an invocation can begin.
@@ -284,9 +292,9 @@ impl Session {
             Call::ExtensionInitError => return Ok(Some(self.extensions.fail(head, true))),
             Call::ExtensionExitError => return Ok(Some(self.extensions.fail(head, false))),
             Call::Subscribe(api) => {
-                self.extensions.known(head)?;
-                let message = format!("{api} API is not supported");
-                return Ok(Some(call::refusal(202, &format!("{api}.NotSupported"), &message)));
+                let name = self.extensions.name_of(head)?;
+                self.acts.push(Act::Subscribe(token, name, api, bytes));
+                return Ok(None);
             }
         }
         Ok(Some(accepted()))

@@ -57,7 +57,7 @@ const EMPTY: [&str; 9] = ["proc", "tmp", "dev/shm", "etc", "opt/lib", "run", "ho
 const FILES: [(&str, &str); 4] = [
     ("etc/passwd", "root:x:0:0:root:/:/bin/false\nfunction:x:1000:1000::/tmp:/bin/sh\n"),
     ("etc/group", "root:x:0:\nfunction:x:1000:\n"),
-    ("etc/hosts", "127.0.0.1 localhost lichen\n::1 localhost lichen\n"),
+    ("etc/hosts", "127.0.0.1 localhost lichen sandbox sandbox.localdomain\n::1 localhost lichen\n"),
     ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
 ];
 
