@@ -12,7 +12,14 @@ from harness import FIXTURES, Node, eventually, invoke
 
 PYTHON = """
 import decimal, json, logging, os, sys
+import snapshot_restore_py
 print("loaded", __name__)
+hooks = []
+snapshot_restore_py.register_before_snapshot(hooks.append, "before 1")
+snapshot_restore_py.register_before_snapshot(hooks.append, "before 2")
+snapshot_restore_py.register_after_restore(hooks.append, "after 1")
+def hooked(event, context):
+    return hooks
 def handler(event, context):
     what = event.get("do")
     if what == "raise":
@@ -172,6 +179,13 @@ class Wrapped(unittest.TestCase):
             self.assertEqual(end.get("ErrorCode"), "Unhandled" if event.get("fail") else None)
             if event.get("fail"):
                 self.assertEqual(json.loads(end["ErrorDetails"])["errorType"], "RangeError")
+
+    def test_hooks_of_snapstart(self):
+        name = self.make("python", handler="app.hooked", SnapStart={"ApplyOn": "PublishedVersions"})
+        version = self.api.publish_version(FunctionName=name)["Version"]
+        for _ in range(2):
+            answer = self.api.invoke(FunctionName=name, Qualifier=version, Payload=b"{}")
+            self.assertEqual(json.loads(answer["Payload"].read()), ["before 2", "before 1", "after 1"])
 
     def test_logs_in_json(self):
         for language in ("python", "node"):

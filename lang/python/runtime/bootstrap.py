@@ -17,6 +17,7 @@ if _RUNTIME not in sys.path:
 import lichen_answer
 import lichen_function
 import lichen_logging
+import lichen_snapshot
 from lichen_context import LambdaContext, Settings
 from lichen_errors import Fault
 
@@ -46,22 +47,28 @@ def settle():
     settings.memory = os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]
     settings.log_group = os.environ["AWS_LAMBDA_LOG_GROUP_NAME"]
     settings.log_stream = os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]
-    if "VIRTUAL_ENV" in os.environ:
-        packages = site.getsitepackages([os.environ["VIRTUAL_ENV"]])
-        sys.path += [folder for folder in packages if os.path.isdir(folder)]
+    packages = site.getsitepackages([os.environ["VIRTUAL_ENV"]]) if "VIRTUAL_ENV" in os.environ else []
+    sys.path += [folder for folder in [*packages, lichen_function.SDK] if os.path.isdir(folder)]
     lichen_function.extend_path()
     lichen_function.settled()
     return settings
 
 
 def load(api):
-    """The handler. A function that has none ends here."""
+    """The handler, restored where the function has SnapStart. One that cannot be had ends the process."""
+    stage = "init"
     try:
-        return lichen_function.load(os.environ["_HANDLER"])
+        handler = lichen_function.load(os.environ["_HANDLER"])
+        if os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"] == "snap-start":
+            lichen_snapshot.before()
+            api.ask("GET", "restore/next")
+            stage = "restore"
+            lichen_snapshot.after()
+        return handler
     except Exception as error:
         body = lichen_answer.failed(error)
         sys.stdout.flush()
-        api.ask("POST", "init/error", body)
+        api.ask("POST", f"{stage}/error", body)
         sys.exit(1)
 
 

@@ -9,6 +9,8 @@ import lichen_logging
 from lichen_errors import Fault
 
 TASK_ROOT = "/var/task"
+# AWS's SDK, where the node has it: the last on the path, so that a function's own goes before it.
+SDK = "/var/runtime/sdk/python"
 _LAYERS = (f"/opt/python/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages", "/opt/python")
 _TRACE = "_X_AMZN_TRACE_ID"
 

@@ -23,10 +23,6 @@ import lichen_rehearsal
 import lichen_snapshot
 
 
-# AWS's SDK, where the node has it: the last, so that a function's own goes before it.
-_SDK = "/var/runtime/sdk/python"
-
-
 def run():
     """Returns never: a child ends with what its function raises to end it."""
     config = json.loads(_lichen.configure())
@@ -60,7 +56,7 @@ def _find_packages():
         site.setquit()
         site.sethelper()
         prefixes = [os.environ["VIRTUAL_ENV"]] if "VIRTUAL_ENV" in os.environ else None
-        sys.path += [folder for folder in [*site.getsitepackages(prefixes), _SDK] if os.path.isdir(folder)]
+        sys.path += [folder for folder in [*site.getsitepackages(prefixes), lichen_function.SDK] if os.path.isdir(folder)]
 
 
 def _preload(names):
