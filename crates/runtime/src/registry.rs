@@ -223,9 +223,17 @@ impl Registry {
 
     /// The same, with all that belongs to them.
     pub fn records(&self) -> Vec<Arc<Record>> {
-        let mut all: Vec<_> = self.index().all().cloned().collect();
-        all.sort_by(|a, b| a.latest.id.cmp(&b.latest.id));
-        all
+        self.index().all().cloned().collect()
+    }
+
+    /// An account's functions in a region, from a name on: as many as asked for, in the order of their names.
+    pub fn records_from(&self, id: &FunctionId, count: usize) -> Vec<Arc<Record>> {
+        let index = self.index();
+        let is_here = |record: &&Arc<Record>| {
+            let found = &record.latest.id;
+            (&found.account, &found.region) == (&id.account, &id.region)
+        };
+        index.from(id).take_while(is_here).take(count).cloned().collect()
     }
 
     /// Adds a function. Blocks until it is on disk.

@@ -169,21 +169,20 @@ async fn delete(exchange: Exchange) -> Answer {
 async fn list(exchange: Exchange) -> Answer {
     let all_versions = exchange.query("FunctionVersion");
     let page = Page::of(&exchange)?;
-    let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
-    let records = exchange.gateway.registry.records();
-    let here = records.iter().filter(|record| {
-        let id = &record.latest.id;
-        id.account == scope.account && id.region == scope.region
-    });
+    let Scope { account, region, .. } = scope::of(&exchange.head, &exchange.gateway.config.node);
+    // Only as far as the page goes: there may be ten thousand others.
+    let name = page.after().split('\0').next().unwrap_or_default();
+    let from = FunctionId { account: account.into(), region: region.into(), name: name.to_owned() };
+    let here = exchange.gateway.registry.records_from(&from, page.reach());
     let shown = if all_versions.is_some() {
-        let entries = here.flat_map(|record| record.entries());
+        let entries = here.iter().flat_map(|record| record.entries());
         page.cut("Functions", entries.map(|entry| (key(entry), entry)), |entry| {
             let mut shown = listed(entry);
             shown["FunctionArn"] = entry.qualified_arn().into();
             shown
         })
     } else {
-        page.cut("Functions", here.map(|record| (key(&record.latest), &record.latest)), |entry| listed(entry))
+        page.cut("Functions", here.iter().map(|record| (key(&record.latest), &record.latest)), |entry| listed(entry))
     };
     Ok(answer::json(StatusCode::OK, &shown))
 }

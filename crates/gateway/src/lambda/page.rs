@@ -28,6 +28,17 @@ impl Page {
         Ok(Self { after, limit })
     }
 
+    /// How far a list has to be looked through from the last page's end: an item more than the page has says that there
+    /// is another page, and the last page's own last item may be among them.
+    pub fn reach(&self) -> usize {
+        self.limit + 2
+    }
+
+    /// The key of the last page's last item; empty for the first page.
+    pub fn after(&self) -> &str {
+        &self.after
+    }
+
     /// The page of a list whose items come with their keys, in their order.
     pub fn cut<T>(&self, member: &str, items: impl Iterator<Item = (String, T)>, show: impl Fn(T) -> Value) -> Value {
         let mut items = items.filter(|(key, _)| *key > self.after);

@@ -1,9 +1,10 @@
-//! The functions in memory, where invocations find them: by name, and by what is in their URLs.
+//! The functions in memory, where invocations find them: by name, and by what is in their URLs; and in their order, for
+//! lists.
 
 use super::entry::FunctionId;
 use super::facet::Facet;
 use super::record::Record;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Functions by name and by URL.
@@ -11,6 +12,7 @@ use std::sync::Arc;
 pub struct Index {
     /// Functions of one name in several accounts and regions are few.
     names: HashMap<String, Vec<Arc<Record>>>,
+    ordered: BTreeMap<FunctionId, Arc<Record>>,
     /// The ids in function URLs: whose they are, and of which qualifier.
     urls: HashMap<String, (FunctionId, String)>,
 }
@@ -29,8 +31,14 @@ impl Index {
         self.names.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// All of them, in the order of their ids.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Record>> {
-        self.names.values().flatten()
+        self.ordered.values()
+    }
+
+    /// The same from an id on.
+    pub fn from(&self, id: &FunctionId) -> impl Iterator<Item = &Arc<Record>> {
+        self.ordered.range(id..).map(|(_, record)| record)
     }
 
     pub fn url(&self, id: &str) -> Option<(&Arc<Record>, &str)> {
@@ -45,6 +53,7 @@ impl Index {
         for (qualifier, url) in record.all_attached(Facet::Url) {
             self.urls.insert(url.text("Id").to_owned(), (id.clone(), qualifier.to_owned()));
         }
+        self.ordered.insert(id.clone(), record.clone());
         self.names.entry(id.name.clone()).or_default().push(record);
         old
     }
@@ -53,6 +62,7 @@ impl Index {
         let same_name = self.names.get_mut(&id.name)?;
         let at = same_name.iter().position(|record| record.latest.id == *id)?;
         let old = same_name.swap_remove(at);
+        self.ordered.remove(id);
         if same_name.is_empty() {
             self.names.remove(&id.name);
         }
