@@ -44,6 +44,7 @@ mod latency;
 mod lines;
 mod link;
 mod node;
+mod posts;
 mod reception;
 mod shared;
 pub mod snapshot;
@@ -163,8 +164,11 @@ impl Dispatcher {
         }
         let (kind, network, urgent) = (function.kind, function.network, function.min_warm > 0);
         state.templates.want(Seat::Generic(kind, network), kind, now, false);
-        state.templates.want(Seat::Dedicated(id), kind, now, urgent);
-        if let Some(post) = state.posts.get_mut(&id) {
+        // Where there is no room for more, a template is made when its function is used.
+        if urgent || state.templates.has_room(kind, self.config.memory_budget_mib) {
+            state.templates.want(Seat::Dedicated(id), kind, now, urgent);
+        }
+        if let Some(post) = state.posts.get_mut(id) {
             (post.function, post.deployed, post.closed) = (function, true, false);
         }
         drop(state);
@@ -254,7 +258,7 @@ impl Dispatcher {
             return Err(InvokeError::Draining);
         }
         let post = state.post(function);
-        let Some(meter) = state.posts.get(&post).map(|post| post.meter.clone()) else {
+        let Some(meter) = state.posts.get(post).map(|post| post.meter.clone()) else {
             return Err(InvokeError::NoWorker);
         };
         let (running, all) = (meter.in_flight.load(Relaxed), self.in_flight.load(Relaxed));
@@ -274,7 +278,7 @@ impl Dispatcher {
     }
 
     fn seek(&self, mut state: MutexGuard<'_, State>, post: u64, now: u64) -> Result<Step, PlatformError> {
-        let warm = state.posts.get(&post).is_some_and(|post| post.pool.idle() > 0);
+        let warm = state.posts.get(post).is_some_and(|post| post.pool.idle() > 0);
         let step = state.acquire(post, now);
         if warm {
             return step;
@@ -293,7 +297,7 @@ impl Dispatcher {
         let keep = now + self.config.keep_alive().as_nanos() as u64;
         let is_first_due = keep < state.upkeep_at;
         let draining = state.draining;
-        let Some(post) = state.posts.get_mut(&instance.shared.post) else { return };
+        let Some(post) = state.posts.get_mut(instance.shared.post) else { return };
         if instance.shared.is_departed() || ((post.closed || draining) && post.pool.queued() == 0) {
             post.pool.gone();
             drop(state);

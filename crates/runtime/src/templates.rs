@@ -110,6 +110,11 @@ impl Templates {
         entry.wanted = now;
     }
 
+    /// Whether another template would fit, were all made that were asked for.
+    pub fn has_room(&self, kind: Kind, budget: u64) -> bool {
+        (self.seats.len() as u64 + 1) * scaling::template_mib(kind) <= budget
+    }
+
     /// How far the template is that was asked for.
     pub fn phase(&self, seat: Seat) -> Option<&Phase> {
         self.seats.get(&seat).map(|entry| &entry.phase)

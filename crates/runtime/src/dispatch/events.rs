@@ -154,7 +154,7 @@ impl Dispatcher {
         }
         tracing::info!(?event, "an instance that was started ahead of time is of no use");
         let after = os::monotonic_ns() + super::upkeep::STEM_PAUSE;
-        self.state().posts.get_mut(&instance.shared.post).into_iter().for_each(|post| post.stems_after = after);
+        self.state().posts.get_mut(instance.shared.post).into_iter().for_each(|post| post.stems_after = after);
     }
 }
 

@@ -5,6 +5,7 @@ use super::config::DispatchConfig;
 use super::counters::Counters;
 use super::instance::Instance;
 use super::link::Link;
+use super::posts::Posts;
 use super::shared::{Departure, Shared};
 use super::ticket::Grant;
 use super::{PlatformError, StartKind, spec};
@@ -124,7 +125,7 @@ pub(super) struct State {
     pub functions: HashMap<FunctionKey, Entry>,
     /// Invocations in flight of functions in whatever version, by account, region and name.
     running: HashMap<[String; 3], Weak<AtomicU32>>,
-    pub posts: HashMap<u64, Post>,
+    pub posts: Posts,
     /// Everything that the worker may have news of.
     pub instances: HashMap<u64, Arc<Shared>>,
     pub templates: Templates,
@@ -150,7 +151,7 @@ impl State {
         Self {
             functions: HashMap::new(),
             running: HashMap::new(),
-            posts: HashMap::new(),
+            posts: Posts::default(),
             instances: HashMap::new(),
             templates: Templates::new(first),
             worker: None,
@@ -207,7 +208,7 @@ impl State {
 
     /// An instance for a request, or leave to start one, or a place in the queue. The post exists.
     pub fn acquire(&mut self, post_id: u64, now: u64) -> Result<Step, PlatformError> {
-        let Some(post) = self.posts.get_mut(&post_id) else {
+        let Some(post) = self.posts.get_mut(post_id) else {
             debug_assert!(false, "a post is made and asked under one lock");
             return Err(PlatformError::WorkerLost);
         };
@@ -228,7 +229,7 @@ impl State {
             return Ok(Step::Start(permit));
         }
         let (waiter, granted) = oneshot::channel();
-        if let Some(post) = self.posts.get_mut(&post_id) {
+        if let Some(post) = self.posts.get_mut(post_id) {
             post.pool.enqueue(waiter);
         }
         self.list(post_id);
@@ -236,7 +237,7 @@ impl State {
     }
 
     fn list(&mut self, post_id: u64) {
-        if let Some(post) = self.posts.get_mut(&post_id)
+        if let Some(post) = self.posts.get_mut(post_id)
             && !std::mem::replace(&mut post.listed, true)
         {
             self.turn.push_back(post_id);
@@ -245,7 +246,7 @@ impl State {
 
     /// What this post's next instance is started from.
     fn source(&mut self, post_id: u64, now: u64) -> Source {
-        let Some(post) = self.posts.get(&post_id) else { return Source::Later };
+        let Some(post) = self.posts.get(post_id) else { return Source::Later };
         let (dedicated, function) = (Seat::Dedicated(post_id), &post.function);
         if let Some(id) = self.templates.ready(dedicated) {
             return Source::Template { seat: dedicated, id };
@@ -273,7 +274,7 @@ impl State {
         }
         let Source::Template { seat, id: template } = self.source(post_id, now) else { return None };
         let link = self.link()?.clone();
-        let post = self.posts.get_mut(&post_id)?;
+        let post = self.posts.get_mut(post_id)?;
         *post.starting_mut(purpose) += 1;
         self.starting += 1;
         self.templates.started(seat, now);
@@ -287,7 +288,7 @@ impl State {
     /// A start is over, well or not.
     pub fn start_is_over(&mut self, post_id: u64, purpose: Purpose) {
         self.starting -= 1;
-        if let Some(post) = self.posts.get_mut(&post_id) {
+        if let Some(post) = self.posts.get_mut(post_id) {
             *post.starting_mut(purpose) -= 1;
         }
     }
@@ -303,20 +304,20 @@ impl State {
         let mut in_vain = 0;
         while in_vain < self.turn.len() && self.starting < self.starts_max {
             let Some(post_id) = self.turn.pop_front() else { break };
-            let Some(post) = self.posts.get_mut(&post_id) else { continue };
+            let Some(post) = self.posts.get_mut(post_id) else { continue };
             post.listed = false;
             if post.pool.queued() == 0 {
                 continue;
             }
             match self.permit(post_id, Purpose::Request, now) {
                 Some(permit) => {
-                    let waiter = self.posts.get_mut(&post_id).and_then(|post| post.pool.dequeue());
+                    let waiter = self.posts.get_mut(post_id).and_then(|post| post.pool.dequeue());
                     granted.extend(waiter.map(|waiter| (waiter, permit)));
                     in_vain = 0;
                 }
                 None => in_vain += 1,
             }
-            if self.posts.get(&post_id).is_some_and(|post| post.pool.queued() > 0) {
+            if self.posts.get(post_id).is_some_and(|post| post.pool.queued() > 0) {
                 self.list(post_id);
             }
         }
@@ -326,11 +327,11 @@ impl State {
     /// Takes everybody out of the queues who can never be served, with the reason.
     pub fn hopeless(&mut self, now: u64) -> Vec<(Waiter, String)> {
         let queued: Vec<u64> =
-            self.posts.iter().filter(|(_, post)| post.pool.queued() > 0).map(|(id, _)| *id).collect();
+            self.posts.awake().filter(|(_, post)| post.pool.queued() > 0).map(|(id, _)| id).collect();
         let mut hopeless = Vec::new();
         for post_id in queued {
             let Source::Never { reason } = self.source(post_id, now) else { continue };
-            let Some(post) = self.posts.get_mut(&post_id) else { continue };
+            let Some(post) = self.posts.get_mut(post_id) else { continue };
             hopeless.extend(std::iter::from_fn(|| post.pool.dequeue()).map(|waiter| (waiter, reason.clone())));
         }
         hopeless
@@ -340,7 +341,7 @@ impl State {
     pub fn depart(&mut self, instance: u64, departure: Departure) -> Option<Box<Instance>> {
         let shared = self.instances.remove(&instance)?;
         shared.depart(departure);
-        let post = self.posts.get_mut(&shared.post)?;
+        let post = self.posts.get_mut(shared.post)?;
         post.pool.remove(|waiting| waiting.shared.id == instance)
     }
 
@@ -360,8 +361,9 @@ impl State {
     /// Takes all waiting instances out of all pools.
     pub fn clear_pools(&mut self) -> Vec<Instance> {
         let mut cleared = Vec::new();
-        for post in self.posts.values_mut() {
-            cleared.extend(post.pool.clear().map(|instance| *instance));
+        for id in self.posts.awake_ids() {
+            let post = self.posts.get_mut(id).into_iter();
+            cleared.extend(post.flat_map(|post| post.pool.clear()).map(|instance| *instance));
         }
         cleared
     }
@@ -369,23 +371,24 @@ impl State {
     /// What has to go where there are more than `limit` instances: the one that has been idle for longest.
     pub fn surplus(&mut self, limit: usize) -> Option<Box<Instance>> {
         // What has been retired and has not ended yet does not count: its place is as good as free.
-        if self.posts.values().map(Post::live).sum::<usize>() <= limit {
+        if self.posts.awake().map(|(_, post)| post.live()).sum::<usize>() <= limit {
             return None;
         }
-        let idle = self.posts.values_mut().filter(|post| post.pool.idle() > 0);
-        idle.min_by_key(|post| post.pool.oldest_idle())?.pool.retire_idle()
+        let idle = self.posts.awake().filter(|(_, post)| post.pool.idle() > 0);
+        let (oldest, _) = idle.min_by_key(|(_, post)| post.pool.oldest_idle())?;
+        self.posts.get_mut(oldest)?.pool.retire_idle()
     }
 
     /// A post is to end with its last instance.
     pub fn close(&mut self, post_id: u64) {
-        if let Some(post) = self.posts.get_mut(&post_id) {
+        if let Some(post) = self.posts.get_mut(post_id) {
             (post.closed, post.deployed) = (true, false);
         }
     }
 
     /// Takes a post away that has nothing any more. Answers its template.
     pub fn remove_post(&mut self, post_id: u64) -> Option<u64> {
-        let post = self.posts.remove(&post_id)?;
+        let post = self.posts.remove(post_id)?;
         if let Some(entry) = self.functions.get_mut(&post.function.key) {
             entry.posts.retain(|(_, id)| *id != post_id);
             if entry.posts.is_empty() {

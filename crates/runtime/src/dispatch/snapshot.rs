@@ -82,7 +82,7 @@ pub enum TemplatePhase {
 /// Looks at everything.
 pub(super) fn take(state: &State, in_flight: u32, concurrency: u32) -> NodeState {
     let worker = state.worker.as_ref();
-    let mut functions: Vec<FunctionState> = state.posts.values().map(function).collect();
+    let mut functions: Vec<FunctionState> = state.posts.all().map(function).collect();
     functions.sort_by(|a, b| name(&a.key).cmp(&name(&b.key)).then_with(|| a.closed.cmp(&b.closed)));
     NodeState {
         worker: WorkerState {
@@ -122,7 +122,7 @@ fn template(state: &State, seat: Seat, phase: &Phase) -> Option<TemplateState> {
     let (kind, network, function) = match seat {
         Seat::Generic(kind, network) => (kind, network, None),
         Seat::Dedicated(post) => {
-            let function = &state.posts.get(&post)?.function;
+            let function = &state.posts.get(post)?.function;
             (function.kind, function.network, Some(function.key.clone()))
         }
     };

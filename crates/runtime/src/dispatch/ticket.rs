@@ -77,7 +77,7 @@ impl Ticket {
         let granted = {
             let mut state = self.node.state();
             state.start_is_over(post, Purpose::Request);
-            state.posts.get_mut(&post).into_iter().for_each(|post| post.pool.adopt());
+            state.posts.get_mut(post).into_iter().for_each(|post| post.pool.adopt());
             state.pump(os::monotonic_ns())
         };
         self.node.deliver(granted);
@@ -91,7 +91,7 @@ impl Ticket {
         let (handed, granted) = {
             let mut state = self.node.state();
             state.start_is_over(post, Purpose::Stem);
-            let pool = state.posts.get_mut(&post).map(|post| &mut post.pool);
+            let pool = state.posts.get_mut(post).map(|post| &mut post.pool);
             (pool.and_then(|pool| pool.put_stem(instance)), state.pump(os::monotonic_ns()))
         };
         if let Some((waiter, instance)) = handed {
@@ -152,7 +152,7 @@ impl Lease {
 impl Drop for Busy {
     fn drop(&mut self) {
         if self.counted {
-            self.node.state().posts.get_mut(&self.post).into_iter().for_each(|post| post.pool.gone());
+            self.node.state().posts.get_mut(self.post).into_iter().for_each(|post| post.pool.gone());
             self.node.upkeep_soon();
         }
     }

@@ -80,13 +80,15 @@ impl State {
             let slots = self.templates.reserve(now).into_iter();
             chores.commands.extend(slots.map(|(template, slots)| Command::Reserve { template, slots }));
         }
+        self.posts.rest(|post| post.has_nothing(config, now));
         chores
     }
 
     fn end_the_unused(&mut self, config: &DispatchConfig, now: u64, chores: &mut Chores) {
         let keep = config.keep_alive().as_nanos() as u64;
         let mut gone = Vec::new();
-        for (id, post) in &mut self.posts {
+        for id in self.posts.awake_ids() {
+            let Some(post) = self.posts.get_mut(id) else { continue };
             if post.closed {
                 chores.ended.extend(post.pool.clear().map(|instance| *instance));
             }
@@ -98,7 +100,7 @@ impl State {
             chores.ended.extend((0..surplus).filter_map(|_| post.pool.retire_stem().map(|instance| *instance)));
             let unused = post.used.is_none_or(|used| now.saturating_sub(used) >= keep);
             if post.is_empty() && (post.closed || (!post.deployed && unused)) {
-                gone.push(*id);
+                gone.push(id);
             }
         }
         for id in gone {
@@ -110,7 +112,7 @@ impl State {
     fn prepare_templates(&mut self, config: &DispatchConfig, now: u64, chores: &mut Chores) {
         let budget = config.memory_budget_mib.saturating_sub(self.stems_mib());
         let posts = &self.posts;
-        let activity = |post: u64| posts.get(&post).map_or_else(Activity::default, Post::activity);
+        let activity = |post: u64| posts.get(post).map_or_else(Activity::default, Post::activity);
         let steps: Vec<Step> = std::iter::from_fn(|| self.templates.next(now, budget, activity)).collect();
         for step in steps {
             let command = match step {
@@ -124,7 +126,7 @@ impl State {
                 Step::Discard { id: template, seat } => {
                     // What came from it ends with it.
                     if let Seat::Dedicated(post) = seat
-                        && let Some(post) = self.posts.get_mut(&post)
+                        && let Some(post) = self.posts.get_mut(post)
                     {
                         chores.ended.extend(post.pool.clear().map(|instance| *instance));
                     }
@@ -139,7 +141,7 @@ impl State {
         match seat {
             Seat::Generic(kind, network) => Some(spec::generic(kind, network, config)),
             Seat::Dedicated(post) => {
-                let post = self.posts.get(&post)?;
+                let post = self.posts.get(post)?;
                 Some(spec::dedicated(&post.function, &post.stream, config))
             }
         }
@@ -148,14 +150,13 @@ impl State {
     /// MiB that all stems together are taken to occupy.
     fn stems_mib(&self) -> u64 {
         let stems = |post: &Post| post.pool.stems() as u64 + u64::from(post.stemming);
-        self.posts.values().map(|post| stems(post) * scaling::stem_mib(post.function.kind)).sum()
+        self.posts.awake().map(|(_, post)| stems(post) * scaling::stem_mib(post.function.kind)).sum()
     }
 
     fn start_stems(&mut self, config: &DispatchConfig, now: u64, chores: &mut Chores) {
         let mut room = config.memory_budget_mib.saturating_sub(self.stems_mib() + self.templates.occupied_mib());
-        let ids: Vec<u64> = self.posts.keys().copied().collect();
-        for id in ids {
-            let Some(post) = self.posts.get(&id).filter(|post| !post.closed && post.stems_after <= now) else {
+        for id in self.posts.awake_ids() {
+            let Some(post) = self.posts.get(id).filter(|post| !post.closed && post.stems_after <= now) else {
                 continue;
             };
             let mib = scaling::stem_mib(post.function.kind);
@@ -182,7 +183,7 @@ impl State {
     /// When time alone will next give something to do; for ever later where it will not.
     fn due(&self, config: &DispatchConfig, now: u64) -> u64 {
         let keep = config.keep_alive().as_nanos() as u64;
-        let posts = self.posts.values().flat_map(|post| {
+        let posts = self.posts.awake().flat_map(|(_, post)| {
             let can_lose = post.live() > post.function.min_warm as usize;
             let idle = post.pool.oldest_idle().filter(|_| can_lose).map(|since| since + keep);
             let stems = (post.pool.stems() > 0 && can_lose).then(|| post.demand.fades(now)).flatten();
@@ -199,6 +200,12 @@ impl Post {
     fn activity(&self) -> Activity {
         let running = self.pool.busy() + self.starting + self.stemming > 0;
         Activity { needed: running || self.function.min_warm > 0, last_used: self.used.unwrap_or(0) }
+    }
+
+    /// Whether time alone gives nothing to do for it.
+    fn has_nothing(&self, config: &DispatchConfig, now: u64) -> bool {
+        let stays = self.deployed && !self.closed && self.function.min_warm == 0;
+        stays && self.is_empty() && self.stems_after <= now && self.stems_wanted(config, now) == 0
     }
 
     /// How many stems there should be.
