@@ -14,7 +14,7 @@
 //! | [`invoker`] | who runs functions; this crate does not know what one is |
 //! | [`filter`] | patterns of records that are wanted |
 //! | [`response`] | which records of a batch a function says have failed |
-//! | [`sqs`], [`stream`] | the pollers |
+//! | [`sqs`], [`stream`], [`kafka`] | the pollers |
 //! | [`schedule`] | rules that send events at times |
 //!
 //! Every record is delivered at least once: what was read is deleted, or passed, when the function has had it. What a
@@ -23,6 +23,7 @@
 
 pub mod filter;
 pub mod invoker;
+mod kafka;
 pub mod mapping;
 pub mod response;
 pub mod schedule;

@@ -10,11 +10,16 @@ pub enum Kind {
     Sqs,
     Kinesis,
     DynamoDb,
+    /// Its source is no ARN, but the addresses of brokers.
+    Kafka,
 }
 
 impl Kind {
-    /// What an ARN is a source of; nothing for what is none, or none that this node can read.
+    /// What a source is; nothing for what is none, or none that this node can read.
     pub fn of(source: &str) -> Option<Self> {
+        if !source.is_empty() && !source.starts_with("arn:") {
+            return Some(Self::Kafka);
+        }
         let arn = aws::Arn::parse(source)?;
         match arn.service {
             "sqs" => Some(Self::Sqs),
@@ -40,7 +45,7 @@ pub struct Mapping {
     /// ARN of the function, with the qualifier that was given.
     pub function: String,
     pub kind: Kind,
-    /// ARN.
+    /// ARN, or addresses of brokers.
     pub source: String,
     /// In Lambda's words, with the defaults in place.
     pub settings: Map<String, Value>,
@@ -132,7 +137,8 @@ mod tests {
             ("arn:aws:dynamodb:us-east-1:000000000000:table/t/stream/2025-01-01T00:00:00.000", Some(Kind::DynamoDb)),
             ("arn:aws:dynamodb:us-east-1:000000000000:table/t", None),
             ("arn:aws:sns:us-east-1:000000000000:t", None),
-            ("q", None),
+            ("localhost:9092,other:9092", Some(Kind::Kafka)),
+            ("", None),
         ] {
             assert_eq!(Kind::of(arn), kind, "{arn}");
         }

@@ -11,7 +11,7 @@ use crate::invoker::Invoker;
 use crate::mapping::{Kind, Mapping};
 use crate::store::{Store, StoreError};
 use crate::work::{Progress, Work};
-use crate::{sqs, stream};
+use crate::{kafka, sqs, stream};
 use aws::Aws;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -166,6 +166,7 @@ impl Sources {
             match work.mapping.kind {
                 Kind::Sqs => sqs::poll(work).await,
                 Kind::Kinesis | Kind::DynamoDb => stream::poll(work).await,
+                Kind::Kafka => kafka::poll(work).await,
             }
         }));
     }

@@ -9,6 +9,7 @@ use aws::{Arn, CallError, Service};
 use runtime::registry::Entry;
 use serde_json::{Map, Value, json};
 use sources::{Kind, Pattern};
+use uuid::Uuid;
 
 /// Services that are told of batches that were given up.
 const DESTINATIONS: [&str; 4] = ["sqs", "sns", "s3", "events"];
@@ -17,6 +18,7 @@ const FILTERS_MAX: usize = 10;
 /// The most messages of a batch from a queue that keeps an order.
 const FIFO_BATCH_MAX: i64 = 10;
 
+const NO_MOMENT: &str = "StartingPosition AT_TIMESTAMP needs StartingPositionTimestamp, seconds since 1970.";
 /// Settings that queues do not have.
 const STREAMS_ONLY: [&str; 7] = [
     "ParallelizationFactor",
@@ -32,6 +34,11 @@ const STREAMS_ONLY: [&str; 7] = [
 pub fn new_settings(kind: Kind, request: &Map<String, Value>) -> Map<String, Value> {
     let defaults = match kind {
         Kind::Sqs => json!({ "BatchSize": 10, "MaximumBatchingWindowInSeconds": 0, "FunctionResponseTypes": [] }),
+        Kind::Kafka => json!({
+            "StartingPosition": "TRIM_HORIZON", "BatchSize": 100, "MaximumBatchingWindowInSeconds": 0,
+            "SelfManagedKafkaEventSourceConfig": { "ConsumerGroupId": Uuid::new_v4().to_string() },
+            "FunctionResponseTypes": [],
+        }),
         Kind::Kinesis | Kind::DynamoDb => json!({
             "StartingPosition": null, "BatchSize": 100, "MaximumBatchingWindowInSeconds": 0,
             "ParallelizationFactor": 1, "DestinationConfig": { "OnFailure": {} }, "MaximumRecordAgeInSeconds": -1,
@@ -79,6 +86,7 @@ pub fn check_sense(
     match kind {
         Kind::Sqs => check_queue(source, request, settings)?,
         Kind::Kinesis | Kind::DynamoDb => check_stream(kind, source, settings)?,
+        Kind::Kafka => check_topic(request, settings)?,
     }
     check_destination(settings)
 }
@@ -135,8 +143,7 @@ fn check_stream(kind: Kind, source: &str, settings: &Map<String, Value>) -> Resu
             return Err(Fault::invalid_parameter(format!("Unsupported starting position for arn type: {source}")));
         }
         Some("AT_TIMESTAMP") if !settings.get("StartingPositionTimestamp").is_some_and(Value::is_number) => {
-            let message = "StartingPosition AT_TIMESTAMP needs StartingPositionTimestamp, seconds since 1970.";
-            return Err(Fault::invalid_parameter(message));
+            return Err(Fault::invalid_parameter(NO_MOMENT));
         }
         Some(_) => {}
     }
@@ -149,6 +156,36 @@ fn check_stream(kind: Kind, source: &str, settings: &Map<String, Value>) -> Resu
         Some(_) => Err(Fault::invalid_parameter(
             "This node knows no tumbling windows: leave TumblingWindowInSeconds out, and keep state elsewhere.",
         )),
+    }
+}
+
+fn check_topic(request: &Map<String, Value>, settings: &Map<String, Value>) -> Result<(), Fault> {
+    let given = |name: &str| request.get(name).is_some_and(|value| !value.is_null() && *value != json!([]));
+    let unsupported = STREAMS_ONLY.into_iter().filter(|name| *name != "StartingPositionTimestamp");
+    if let Some(name) = unsupported.chain(["ScalingConfig", "FunctionResponseTypes"]).find(|name| given(name)) {
+        let message = format!("Unsupported {name} parameter for given event source mapping type.");
+        return Err(Fault::invalid_parameter(message));
+    }
+    let Some(access) = settings.get("SourceAccessConfigurations").and_then(Value::as_array) else {
+        return Err(Fault::invalid_parameter("Required 'sourceAccessConfigurations' parameter is missing."));
+    };
+    let is_open = |access: &&Value| access["Type"].as_str().is_some_and(|kind| kind.starts_with("VPC_"));
+    if let Some(other) = access.iter().find(|access| !is_open(access)) {
+        let kind = other["Type"].as_str().unwrap_or_default();
+        return Err(Fault::invalid_parameter(format!(
+            "This node reaches brokers without TLS and without authentication: {kind} cannot be used. Name VPC_SUBNET and \
+             VPC_SECURITY_GROUP only, which change nothing here."
+        )));
+    }
+    match settings.get("Topics").and_then(Value::as_array).map(Vec::len) {
+        Some(1) => {}
+        _ => return Err(Fault::invalid_parameter("A mapping from Kafka reads one topic: name it in Topics.")),
+    }
+    match settings.get("StartingPosition").and_then(Value::as_str) {
+        Some("AT_TIMESTAMP") if !settings.get("StartingPositionTimestamp").is_some_and(Value::is_number) => {
+            Err(Fault::invalid_parameter(NO_MOMENT))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -165,10 +202,26 @@ fn check_destination(settings: &Map<String, Value>) -> Result<(), Fault> {
     }
 }
 
-/// Asks the source whether it is there, and whether it gives the function enough time.
+/// The source that a request names: an ARN, or the addresses of brokers.
+pub fn source(request: &Map<String, Value>) -> Result<(Kind, String), Fault> {
+    let unknown = || Fault::invalid_parameter("Unrecognized event source.");
+    if let Some(arn) = find(request, "EventSourceArn").and_then(Value::as_str) {
+        let kind = Kind::of(arn).filter(|kind| *kind != Kind::Kafka).ok_or_else(unknown)?;
+        return Ok((kind, arn.to_owned()));
+    }
+    let brokers = find(request, "SelfManagedEventSource.Endpoints.KAFKA_BOOTSTRAP_SERVERS").and_then(Value::as_array);
+    let mut brokers: Vec<&str> = brokers.ok_or_else(unknown)?.iter().filter_map(Value::as_str).collect();
+    brokers.sort_unstable();
+    Ok((Kind::Kafka, brokers.join(",")))
+}
+
+/// Asks the source whether it is there, and whether it gives the function enough time. Brokers are asked when they are read,
+/// as on AWS.
 pub async fn check_source(gateway: &Gateway, kind: Kind, source: &str, entry: &Entry) -> Result<(), Fault> {
-    let Some(arn) = Arn::parse(source) else { return Err(Fault::invalid_parameter("Unrecognized event source.")) };
+    // Brokers have no ARN.
+    let Some(arn) = Arn::parse(source) else { return Ok(()) };
     match kind {
+        Kind::Kafka => Ok(()),
         Kind::Sqs => {
             let attributes = gateway.aws.queue_attributes(&arn).await;
             let attributes = attributes.map_err(|error| not_fetched(&error, "ReceiveMessage", Service::Sqs))?;

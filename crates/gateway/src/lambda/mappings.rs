@@ -29,9 +29,9 @@ pub const ROUTES: &[Route] = &[
 ];
 
 const NO_FUNCTION: &str = "Function does not exist";
-const NO_SOURCE: &str = "Unrecognized event source.";
 /// Members of an update that would make another mapping of it.
-const FIXED: [&str; 3] = ["EventSourceArn", "StartingPosition", "StartingPositionTimestamp"];
+const FIXED: [&str; 5] =
+    ["EventSourceArn", "StartingPosition", "StartingPositionTimestamp", "SelfManagedEventSource", "Topics"];
 
 async fn create(mut exchange: Exchange) -> Answer {
     let request = read_object(&mut exchange, "CreateEventSourceMapping").await?;
@@ -39,11 +39,10 @@ async fn create(mut exchange: Exchange) -> Answer {
     let tags = request.get("Tags").and_then(Value::as_object).cloned().unwrap_or_default();
     schema::check_tags(&tags, &gateway.config.functions)?;
     let (function, entry) = function(&exchange, &request)?;
-    let source = text(&request, "EventSourceArn");
-    let kind = Kind::of(source).ok_or_else(|| Fault::invalid_parameter(NO_SOURCE))?;
+    let (kind, source) = rules::source(&request)?;
     let settings = rules::new_settings(kind, &request);
-    rules::check_sense(kind, source, &request, &settings)?;
-    rules::check_source(&gateway, kind, source, &entry).await?;
+    rules::check_sense(kind, &source, &request, &settings)?;
+    rules::check_source(&gateway, kind, &source, &entry).await?;
     let now = api::time::now_ms();
     let mapping = Mapping {
         uuid: Uuid::new_v4().to_string(),
@@ -51,7 +50,7 @@ async fn create(mut exchange: Exchange) -> Answer {
         region: entry.id.region.clone(),
         function,
         kind,
-        source: source.to_owned(),
+        source,
         settings,
         tags,
         enabled: request.get("Enabled") != Some(&Value::Bool(false)),
@@ -71,7 +70,8 @@ async fn create(mut exchange: Exchange) -> Answer {
 }
 
 fn is_same(one: &Mapping, other: &Mapping) -> bool {
-    (&one.source, &one.function) == (&other.source, &other.function)
+    (&one.source, &one.function, one.settings.get("Topics"))
+        == (&other.source, &other.function, other.settings.get("Topics"))
 }
 
 fn exists(other: &Mapping, entry: &Entry) -> Fault {
@@ -81,6 +81,15 @@ fn exists(other: &Mapping, entry: &Entry) -> Fault {
     Fault::conflict(match other.kind {
         Kind::Sqs => {
             format!("An event source mapping with SQS arn (\" {source} \") and function (\" {name} \") {advice}")
+        }
+        Kind::Kafka => {
+            let topics = other.settings.get("Topics").and_then(Value::as_array);
+            let topics: Vec<&str> = topics.into_iter().flatten().filter_map(Value::as_str).collect();
+            let (function, topics) = (&other.function, topics.join(","));
+            format!(
+                "An event source mapping with event source (\"{source}\"), function (\"{function}\"), topics \
+                 (\"{topics}\") {advice}"
+            )
         }
         Kind::Kinesis | Kind::DynamoDb => {
             format!("The event source arn (\" {source} \") and function (\" {name} \") provided mapping {advice}")
@@ -224,14 +233,19 @@ fn shown(gateway: &Gateway, mapping: &Mapping, moment: Option<&str>) -> Value {
     let mut shape = Map::new();
     shape.insert("UUID".into(), mapping.uuid.clone().into());
     shape.extend(mapping.settings.clone());
-    shape.insert("EventSourceArn".into(), mapping.source.clone().into());
+    if mapping.kind != Kind::Kafka {
+        shape.insert("EventSourceArn".into(), mapping.source.clone().into());
+    }
     shape.insert("FunctionArn".into(), mapping.function.clone().into());
     shape.insert("LastModified".into(), (mapping.modified_ms as f64 / 1000.0).into());
     if is_stream {
         shape.insert("LastProcessingResult".into(), result.into());
     }
     shape.insert("State".into(), state.into());
-    let reason = if is_stream { "User action" } else { "USER_INITIATED" };
+    let reason = match mapping.kind {
+        Kind::Kinesis | Kind::DynamoDb => "User action",
+        Kind::Sqs | Kind::Kafka => "USER_INITIATED",
+    };
     shape.insert("StateTransitionReason".into(), reason.into());
     shape.insert("EventSourceMappingArn".into(), mapping.arn().into());
     shape.into()
