@@ -306,6 +306,40 @@ mod tests {
         assert!(chunks(&format!("1;{}", "x".repeat(2 * HEAD_MAX))).is_err());
     }
 
+    /// Numbers that look drawn by lot, and are the same every time.
+    fn lots(mut state: u64) -> impl FnMut(usize) -> usize {
+        move |below| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        }
+    }
+
+    #[test]
+    fn whatever_comes_is_understood_or_refused() {
+        let seeds = [
+            "POST /a?b HTTP/1.1\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\nbody",
+            "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nbod\r\n1\r\ny\r\n0\r\nT: end\r\n\r\n",
+        ];
+        let mut draw = lots(7);
+        for round in 0..20_000 {
+            let mut bytes = seeds[round % 2].as_bytes().to_vec();
+            for _ in 0..draw(6) {
+                let at = draw(bytes.len());
+                match draw(3) {
+                    0 => bytes[at] = draw(256) as u8,
+                    1 => drop(bytes.remove(at)),
+                    _ => bytes.insert(at, b"\r\n:0 fF"[draw(7)]),
+                }
+            }
+            let (mut input, mut taken) = (bytes.clone(), 0);
+            let Ok(Some((_, mut body, len))) = head(&input) else { continue };
+            input.drain(..len);
+            let before = input.len();
+            let _ = body.feed(&mut input, |piece| taken += piece.len());
+            assert!(taken + input.len() <= before, "{:?}", String::from_utf8_lossy(&bytes));
+        }
+    }
+
     #[test]
     fn connections_stay_as_their_clients_say() {
         let keeps = |text: &str| head(text.as_bytes()).unwrap().unwrap().0.keeps_alive;

@@ -301,8 +301,9 @@ impl Server {
             polled.push(PollFd::from_borrowed_fd(output.pipe(), PollFlags::IN));
         }
         for (token, connection) in &self.connections {
-            let mut flags = PollFlags::RDHUP;
-            flags.set(PollFlags::IN, connection.wants_input());
+            // Of one that is not read, the end is not looked for either: what it has sent before counts.
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN | PollFlags::RDHUP, connection.wants_input());
             flags.set(PollFlags::OUT, connection.has_output());
             sources.push(Source::Client(*token));
             polled.push(PollFd::from_borrowed_fd(connection.socket(), flags));

@@ -215,7 +215,9 @@ impl Session {
                 self.answer_begins(token, id, Phase::InvocationErrorResponse)?;
                 Ok(Intake::Whole(self.config.response_max))
             }
-            Call::InitError => Ok(Intake::Whole(self.config.response_max)),
+            Call::InitError if matches!(self.phase, Phase::Started | Phase::Restoring) => {
+                Ok(Intake::Whole(self.config.response_max))
+            }
             _ => Ok(Intake::Whole(NOTE_MAX)),
         }
     }
