@@ -214,6 +214,18 @@ class RuntimeApi(unittest.TestCase):
     def test_half_an_answer(self):
         self.assertEqual(self.fail("truncate")["errorType"], "Runtime.TruncatedResponse")
 
+    def test_one_that_ends_after_its_answer(self):
+        for _ in range(10):
+            self.assertEqual(self.ask("last"), "last")
+
+    def test_one_that_does_not_ask_again(self):
+        name = self.make(Timeout=1)
+        self.assertEqual(self.ask("stay", name=name), "stay")
+        # The next may be the same instance's, and then waits in vain; the one after that gets another.
+        answers = [invoke(self.api, name, {"value": value}) for value in range(3)]
+        failed = [answer.value["errorType"] for answer in answers if answer.failed]
+        self.assertIn(failed, ([], ["Sandbox.Timedout"]))
+
     def test_the_server_is_killed(self):
         self.assertEqual(self.fail("kill-server")["errorType"], EXIT)
 

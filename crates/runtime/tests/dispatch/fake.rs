@@ -7,6 +7,7 @@
 //! | `ok` | loads at once |
 //! | `unforkable`, `unpreparable` | has no dedicated template |
 //! | `not-spawned`, `not-entered`, `init-exit`, `init-failed`, `init-never` | fails in this way, every time |
+//! | `farewell`, `farewell-deaf` | loads, and asks to be told of its end: prints that and ends, or goes on |
 //! | `once-…` | fails in one of these ways the first time only |
 //! | `init-never-at-first` | never ends on the first worker of its process, and works on the others |
 //!
@@ -29,7 +30,7 @@
 //! | `break` | destroys its ring |
 
 use cfork::invocation::{self, Started};
-use cfork::{Instance, Request};
+use cfork::{Heard, Instance, Request};
 use interconnect::channel::{Channel, SendError};
 use interconnect::layout;
 use runtime::dispatch::Dispatcher;
@@ -230,7 +231,7 @@ impl Serving {
         let handler = spec.function.as_ref().map(|code| handler(&code.config)).unwrap_or_default();
         self.say(match handler.as_str() {
             "unpreparable" => Event::NotPrepared { template, reason: "it takes too long".into(), lasting: false },
-            "unforkable" => {
+            "unforkable" | "farewell" | "farewell-deaf" => {
                 let report = r#"{"forkable": false, "reason": "it has threads"}"#.into();
                 Event::Prepared { template, report, prepare_us: 1 }
             }
@@ -302,9 +303,11 @@ fn live(shared: &Shared, kill: &Kill, handler: &str, descriptors: Vec<OwnedFd>) 
             return Outcome::Ended(wait_for_kill(kill));
         }
         "init-never" => return Outcome::Ended(wait_for_kill(kill)),
+        "farewell" | "farewell-deaf" => instance.ready_with_farewell().unwrap(),
         _ => instance.ready().unwrap(),
     }
-    let mut life = Life { shared, kill, instance, region, up: bell, log: log.into() };
+    let is_deaf = way == "farewell-deaf";
+    let mut life = Life { shared, is_deaf, kill, instance, region, up: bell, log: log.into() };
     Outcome::Ended(life.serve())
 }
 
@@ -320,13 +323,21 @@ struct Life<'a> {
     region: OwnedFd,
     up: OwnedFd,
     log: std::fs::File,
+    is_deaf: bool,
 }
 
 impl Life<'_> {
     fn serve(&mut self) -> End {
         self.instance.sleep_by_event();
         loop {
-            let event = self.instance.poll().unwrap().map(|request| event_of(&request));
+            let event = match self.instance.hear().unwrap() {
+                Some(Heard::Invoke(request)) => Some(event_of(&request)),
+                Some(Heard::Farewell(reason)) if !self.is_deaf => {
+                    writeln!(self.log, "farewell {reason}").unwrap();
+                    return End::Exit(0);
+                }
+                _ => None,
+            };
             let ended = match event {
                 Some(event) => self.obey(&event),
                 None => self.sleep(),

@@ -1,6 +1,7 @@
 //! The dispatcher against a worker whose instances are threads of this process: every way in which an invocation can go.
 
 mod fake;
+mod farewell;
 mod invocations;
 mod node;
 mod parts;
