@@ -243,6 +243,16 @@ class RuntimeApi(unittest.TestCase):
             r"^RequestId: [0-9a-f-]{36} Error: Couldn't find valid bootstrap\(s\): \[/var/task/bootstrap /opt/bootstrap\]$",
         )
 
+    def test_a_bootstrap_in_a_layer(self):
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as archive:
+            archive.write(FIXTURES / "provided/bootstrap", "bootstrap")
+        layer = self.api.publish_layer_version(LayerName="bootstrap", Content={"ZipFile": content.getvalue()})
+        name = deploy(
+            self.api, "counter", Runtime="provided.al2023", Handler="none", Layers=[layer["LayerVersionArn"]]
+        )
+        self.assertEqual(self.ask("echo", name=name, value=4), 4)
+
     def begin(self, how):
         answer = invoke(self.api, self.make(Environment={"Variables": {"BEGIN": how}}), log=True)
         self.assertTrue(answer.failed, answer.value)

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 pub const TASK_ROOT: &str = "/var/task";
 /// Where the instance's programs find the APIs.
 pub const API: &str = "127.0.0.1:9001";
+/// Where programs are looked for.
+pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/opt/bin";
 /// The longest answer unless the configuration says otherwise.
 const RESPONSE_MAX: usize = 6 * 1024 * 1024 + 100;
 
@@ -106,7 +108,7 @@ impl Config {
             ("LAMBDA_TASK_ROOT", TASK_ROOT),
             ("LANG", "en_US.UTF-8"),
             ("LD_LIBRARY_PATH", "/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"),
-            ("PATH", "/usr/local/bin:/usr/bin:/bin:/opt/bin"),
+            ("PATH", PATH),
             ("PWD", TASK_ROOT),
             ("TZ", ":UTC"),
         ]

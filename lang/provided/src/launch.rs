@@ -1,6 +1,6 @@
 //! Starting the function's programs: its extensions, and its runtime, which is its own or the language's.
 
-use crate::config::{Config, Language, TASK_ROOT};
+use crate::config::{Config, Language, PATH, TASK_ROOT};
 use std::fs;
 use std::io::{self, PipeWriter};
 use std::os::fd::OwnedFd;
@@ -94,6 +94,13 @@ pub fn runtime(config: &Config, interpreters: &Interpreters, output: Option<&Pip
     let path = line.remove(0);
     let mut command = Command::new(&path);
     command.args(line).env_clear().envs(config.environment());
+    // Its own folder first: programs of Node.js's are scripts that look for it.
+    if let Some(folder) = interpreters.node.as_ref().and_then(|node| node.parent())
+        && config.language() == Language::Node
+        && config.variable("PATH").is_none()
+    {
+        command.env("PATH", format!("{}:{PATH}", folder.display()));
+    }
     if let Some(packages) = interpreters.packages.as_ref().filter(|_| config.language() == Language::Python) {
         command.env("VIRTUAL_ENV", packages);
     }

@@ -47,7 +47,9 @@ def settle():
     settings.memory = os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]
     settings.log_group = os.environ["AWS_LAMBDA_LOG_GROUP_NAME"]
     settings.log_stream = os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]
-    packages = site.getsitepackages([os.environ["VIRTUAL_ENV"]]) if "VIRTUAL_ENV" in os.environ else []
+    # The interpreter's, which is nothing that the function has to know.
+    environment = os.environ.pop("VIRTUAL_ENV", None)
+    packages = site.getsitepackages([environment]) if environment else []
     sys.path += [folder for folder in [*packages, lichen_function.SDK] if os.path.isdir(folder)]
     lichen_function.extend_path()
     lichen_function.settled()
