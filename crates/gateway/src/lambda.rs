@@ -18,6 +18,7 @@
 //! | [`model`], [`schema`], [`constraint`] | what a request may contain: AWS's model, what it cannot say, the words for it |
 //! | [`package`] | a function's code in a request |
 //! | [`logging_config`] | in which format a function's log is written |
+//! | [`runtime_version`] | versions of languages that this machine lacks |
 //! | [`shape`] | a function's configuration in an answer |
 //! | [`bounds`] | the node's own limits |
 //!
@@ -50,6 +51,7 @@ mod package;
 mod page;
 pub mod permission;
 pub mod provisioned;
+mod runtime_version;
 mod schema;
 pub mod scope;
 mod shape;

@@ -12,7 +12,7 @@ use runtime::dispatch::{Call, DispatchConfig, Dispatcher};
 use runtime::function::{Function, FunctionKey, Isolation};
 use runtime::logs::{LogConfig, LogStore};
 use rustix::time::{ClockId, clock_gettime};
-use sandbox::spec::{Kind, Network};
+use sandbox::spec::{Kind, Network, Version};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -36,7 +36,7 @@ fn cpu_ns(clock: ClockId) -> u64 {
 
 /// A worker whose instances are threads.
 async fn work(server: Server) {
-    let hello = Event::Hello { kinds: vec![Kind::Python], missing: Vec::new() };
+    let hello = Event::Hello { languages: vec![(Kind::Python, Version::default())], missing: Vec::new() };
     let mut said = server.say(&hello, &[]).await;
     while said.is_ok() {
         let Ok((command, descriptors)) = server.hear().await else { return };

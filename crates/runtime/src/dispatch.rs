@@ -73,6 +73,7 @@ use latency::Wakefulness;
 use link::Link;
 use node::{Permit, State, Step, Waiter};
 use reception::Reception;
+use sandbox::spec::{Kind, Version};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -149,6 +150,12 @@ impl Dispatcher {
         self.state().link().is_some()
     }
 
+    /// The versions of a language that this node runs, first the one for those who want no other. Empty as long as no worker
+    /// has said it.
+    pub fn versions(&self, kind: Kind) -> Vec<Version> {
+        self.state().worker.as_ref().map(|worker| worker.versions(kind)).unwrap_or_default()
+    }
+
     /// Announces a new or changed function: its template is prepared, its minimum of warm instances kept, and instances
     /// of its older revisions end when they are idle.
     pub fn deploy(self: &Arc<Self>, function: Arc<Function>) {
@@ -162,8 +169,8 @@ impl Dispatcher {
         for other in others {
             state.close(other);
         }
-        let (kind, network, urgent) = (function.kind, function.network, function.min_warm > 0);
-        state.templates.want(Seat::Generic(kind, network), kind, now, false);
+        let (kind, urgent) = (function.kind, function.min_warm > 0);
+        state.want_generic(&function, now);
         // Where there is no room for more, a template is made when its function is used.
         if urgent || state.templates.has_room(kind, self.config.memory_budget_mib) {
             state.templates.want(Seat::Dedicated(id), kind, now, urgent);

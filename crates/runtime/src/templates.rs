@@ -7,12 +7,12 @@
 //!                      ╰── failed, ended ──────╯   ╰──► Refused ──────╯
 //! ```
 //!
-//! There is one *generic* template for each kind and network, from which every function can be started, and one
+//! There is one *generic* template for each kind, version and network, from which every function can be started, and one
 //! *dedicated* template for each function that has been deployed or used of late and that allows it. Dedicated ones share
 //! a budget of memory; the function that was not used for longest loses its own first.
 
 use crate::scaling::{self, Demand};
-use sandbox::spec::{Kind, Network};
+use sandbox::spec::{Kind, Network, Version};
 use std::collections::HashMap;
 
 /// Templates that are prepared at the same time.
@@ -31,7 +31,7 @@ const SOUND: u64 = 5_000_000_000;
 /// What a template is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Seat {
-    Generic(Kind, Network),
+    Generic(Kind, Version, Network),
     /// Of the function with this pool.
     Dedicated(u64),
 }

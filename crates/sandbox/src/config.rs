@@ -21,6 +21,8 @@ pub struct RuntimeConfig {
     /// The folder of AWS's SDKs for functions; empty for `sdk` in the data folder, where `lichen sdk` puts them.
     pub sdk: PathBuf,
     pub versions: Versions,
+    /// Programs beside those on the PATH, whose names begin with `python` or `node`.
+    pub interpreters: Vec<PathBuf>,
 }
 
 impl RuntimeConfig {

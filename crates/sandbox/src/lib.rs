@@ -18,7 +18,7 @@ pub mod container;
 pub mod conversation;
 pub mod spec;
 
-use spec::{End, Kind, StartSpec, TemplateSpec};
+use spec::{End, Kind, StartSpec, TemplateSpec, Version};
 use std::future::Future;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
@@ -30,8 +30,8 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// One kind of isolation on one kind of processing unit.
 pub trait Backend: Send + Sync {
-    /// Which functions it runs.
-    fn kinds(&self) -> &[Kind];
+    /// Which functions it runs: of each kind the versions, first the one for those who want no other.
+    fn languages(&self) -> &[(Kind, Version)];
     /// What it cannot enforce on this machine, in sentences for people.
     fn missing(&self) -> &[String];
     /// Pays once for everything that can be paid once.

@@ -15,6 +15,50 @@ pub enum Kind {
     Provided,
 }
 
+/// Which version of a language, as far as AWS's names of runtimes tell: `python3.12` is 3.12, `nodejs20.x` 20.0. Zeroes
+/// stand for any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Version {
+    pub major: u16,
+    pub minor: u16,
+}
+
+impl Version {
+    /// That of a runtime's name, or of what an interpreter says of itself.
+    pub fn of(kind: Kind, text: &str) -> Self {
+        if kind == Kind::Provided {
+            return Self::default();
+        }
+        let mut numbers = text.trim_start_matches(|c: char| !c.is_ascii_digit()).split('.');
+        let mut next = || numbers.next().and_then(|number| number.parse().ok()).unwrap_or_default();
+        let (major, minor) = (next(), next());
+        Self { major, minor: if kind == Kind::Node { 0 } else { minor } }
+    }
+
+    /// The one of those that are there which comes nearest to what is wanted: itself; else the next, which understands
+    /// most of what was written for an older one; else the last before. The first where any will do.
+    pub fn nearest(self, there: &[Self]) -> Option<Self> {
+        let exact = there.iter().copied().find(|version| self.is(*version));
+        let next = there.iter().copied().filter(|version| *version > self).min();
+        exact.or(next).or_else(|| there.iter().copied().max())
+    }
+
+    /// Whether another is this one, as far as this one says.
+    pub fn is(self, other: Self) -> bool {
+        self.major == 0 || (self.major == other.major && (self.minor == 0 || self.minor == other.minor))
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self { major: 0, .. } => Ok(()),
+            Self { major, minor: 0 } => write!(f, "{major}"),
+            Self { major, minor } => write!(f, "{major}.{minor}"),
+        }
+    }
+}
+
 /// Which network an instance sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -64,6 +108,8 @@ pub struct Code {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TemplateSpec {
     pub kind: Kind,
+    /// One that the backend has said to be there, or any.
+    pub version: Version,
     /// Modules that the runtime loads before the fork point.
     pub preload: Vec<String>,
     /// The function that a dedicated template has loaded; nothing for a generic one, whose children load theirs.
@@ -94,4 +140,38 @@ pub enum End {
     OutOfMemory,
     /// Its template or its worker is gone, and it went with them.
     Lost,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn python(text: &str) -> Version {
+        Version::of(Kind::Python, text)
+    }
+
+    #[test]
+    fn versions_are_read_from_names() {
+        assert_eq!((python("python3.12"), python("3.12.1")), (Version { major: 3, minor: 12 }, python("python3.12")));
+        assert_eq!(Version::of(Kind::Node, "nodejs20.x"), Version::of(Kind::Node, "20.20.2"));
+        assert_eq!((python("python"), python("python3").minor), (Version::default(), 0));
+        assert_eq!(Version::of(Kind::Provided, "provided.al2023"), Version::default());
+        assert_eq!(
+            (python("3.9").to_string(), Version::of(Kind::Node, "v22.1").to_string()),
+            ("3.9".into(), "22".into())
+        );
+    }
+
+    #[test]
+    fn the_nearest_version() {
+        let there = ["3.12", "3.11", "3.14"].map(python);
+        let nearest = |wanted: &str| python(wanted).nearest(&there).unwrap().to_string();
+        for (wanted, found) in
+            [("3.11", "3.11"), ("3.13", "3.14"), ("3.9", "3.11"), ("3.15", "3.14"), ("3", "3.12"), ("", "3.12")]
+        {
+            assert_eq!(nearest(wanted), found, "{wanted}");
+        }
+        assert_eq!(python("3.11").nearest(&[]), None);
+        assert!(python("3").is(python("3.12")) && !python("3.11").is(python("3.12")));
+    }
 }

@@ -3,7 +3,7 @@
 //! Commands are not answered one by one: what becomes of each arrives as an [`Event`] that names the template or the
 //! instance. Every instance that was asked for ends in exactly one [`Event::NotSpawned`] or [`Event::Ended`].
 
-use sandbox::spec::{End, Kind, StartSpec, TemplateSpec};
+use sandbox::spec::{End, Kind, StartSpec, TemplateSpec, Version};
 use serde::{Deserialize, Serialize};
 
 /// The most instances that one [`Command::Spawn`] starts.
@@ -30,7 +30,7 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// First of all: what this worker runs, and what it cannot enforce here (sentences for people).
-    Hello { kinds: Vec<Kind>, missing: Vec<String> },
+    Hello { languages: Vec<(Kind, Version)>, missing: Vec<String> },
     /// The template waits at its fork point. `report` is the runtime's JSON: see `lang/README.md`.
     Prepared { template: u64, report: String, prepare_us: u64 },
     /// There will be no such template; `lasting` if another attempt would end in the same way.

@@ -30,7 +30,8 @@ struct State {
 /// Serves until the control plane is gone; then ends every sandbox.
 pub async fn serve(backend: Arc<dyn Backend>, server: Server) -> Result<(), TalkError> {
     let worker = Arc::new(Worker { backend, server, state: Mutex::default() });
-    let hello = Event::Hello { kinds: worker.backend.kinds().to_vec(), missing: worker.backend.missing().to_vec() };
+    let hello =
+        Event::Hello { languages: worker.backend.languages().to_vec(), missing: worker.backend.missing().to_vec() };
     worker.server.say(&hello, &[]).await?;
     let result = loop {
         match worker.server.hear().await {

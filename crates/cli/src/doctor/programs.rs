@@ -5,14 +5,16 @@ use crate::verb::sdk;
 use crate::verb::serve::libraries;
 use daemon::node::Node;
 use sandbox::config::RuntimeConfig;
+use sandbox::container::find_interpreter;
+use sandbox::spec::Kind;
 use std::process::{Command, Stdio};
 
 const PYTHON: &str = "Python functions";
 const NODE: &str = "Node.js functions";
 
 pub fn checks() -> Vec<Check> {
-    let python = interpreter("python", PYTHON, "python3", "apt install python3");
-    let node = interpreter("node", NODE, "node", "apt install nodejs");
+    let python = interpreter("python", PYTHON, Kind::Python, "python3", "apt install python3");
+    let node = interpreter("node", NODE, Kind::Node, "node", "apt install nodejs");
     let native = native();
     // One runtime is enough to run a node; none is not.
     let none = [&python, &node, &native].iter().all(|check| check.state != State::Ok);
@@ -65,8 +67,15 @@ fn native() -> Check {
     }
 }
 
-fn interpreter(name: &'static str, brings: &'static str, file: &str, remedy: &str) -> Check {
-    program(name, brings, file, &["--version"], remedy)
+/// The interpreters of a language, first the one for functions that want no other version.
+fn interpreter(name: &'static str, brings: &'static str, kind: Kind, file: &str, remedy: &str) -> Check {
+    let found = find_interpreter(kind, &[]);
+    let Some((first, others)) = found.split_first() else {
+        return program(name, brings, file, &["--version"], remedy);
+    };
+    let more: Vec<&str> = others.iter().map(|other| other.version.as_str()).collect();
+    let more = if more.is_empty() { String::new() } else { format!("; also {}", more.join(", ")) };
+    Check::ok(name, brings, format!("{}{more}", first.version))
 }
 
 /// A program, and the first line that it says of itself.

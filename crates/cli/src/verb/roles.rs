@@ -44,7 +44,12 @@ pub fn worker(arguments: WorkerArguments) -> Verdict {
     let config = arguments.settings.config(None)?;
     telemetry::start(&config.log).map_err(|error| wrong(error.to_string()))?;
     let sdk = config.runtime.sdk(&config.node.data_dir);
-    let settings = sandbox::container::Settings { stage: arguments.stage, libraries: arguments.libraries, sdk };
+    let settings = sandbox::container::Settings {
+        stage: arguments.stage,
+        libraries: arguments.libraries,
+        sdk,
+        interpreters: config.runtime.interpreters,
+    };
     worker::role::run(&settings, socket, lifeline)?;
     Ok(Exit::Done)
 }

@@ -6,7 +6,7 @@ use super::page::Page;
 use super::scope::{self, Scope};
 use super::shape::{Moment, configuration, listed};
 use super::versions::is_wanted;
-use super::{layer_use, logging_config, model, package, schema, signing};
+use super::{layer_use, logging_config, model, package, runtime_version, schema, signing};
 use crate::gateway::Gateway;
 use crate::http::{BodyError, answer};
 use crate::route::{Answer, Exchange, Route, route};
@@ -72,6 +72,7 @@ async fn create(mut exchange: Exchange) -> Answer {
             model::check("CreateFunction", &request, &bounds)?;
             schema::check_creation(&request, &bounds)?;
             logging_config::check(&Map::new(), &request)?;
+            runtime_version::check(gateway, &request)?;
             let written = request.get("FunctionName").and_then(Value::as_str).unwrap_or_default().to_owned();
             let id = name::resolve(written.into(), None, scope)?.id();
             let signing = signing::wanted(gateway, &id, &mut request)?;

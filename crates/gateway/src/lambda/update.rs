@@ -5,7 +5,7 @@ use super::function::{parse, read_request};
 use super::name;
 use super::shape::{Moment, configuration};
 use super::versions::is_wanted;
-use super::{layer_use, logging_config, model, package, schema, scope};
+use super::{layer_use, logging_config, model, package, runtime_version, schema, scope};
 use crate::http::answer;
 use crate::route::{Answer, Exchange, Route, route};
 use hyper::StatusCode;
@@ -63,6 +63,7 @@ async fn settings(mut exchange: Exchange) -> Answer {
             model::check("UpdateFunctionConfiguration", &request, &bounds)?;
             schema::check_update(&request, &bounds)?;
             logging_config::check(settings, &request)?;
+            runtime_version::check(gateway, &request)?;
             let revision = revision(&request);
             let scope = scope::of(&exchange.head, &gateway.config.node);
             let _layers = layer_use::resolve(gateway, &scope, &mut request, entry.content.code)?;

@@ -6,7 +6,7 @@ use super::shared::Departure;
 use super::ticket::Grant;
 use super::{Dispatcher, link::Said};
 use crate::templates::Seat;
-use sandbox::spec::Network;
+use sandbox::spec::{Kind, Network};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use worker::protocol::{Command, Event};
@@ -56,7 +56,7 @@ pub(super) async fn listen(node: Weak<Dispatcher>, link: Arc<Link>) {
 impl Dispatcher {
     /// Connects to a worker in place of the one before.
     pub(super) fn attach(self: &Arc<Self>, link: Arc<Link>) {
-        let worker = Worker { link: link.clone(), ready: false, kinds: Vec::new(), missing: Vec::new() };
+        let worker = Worker { link: link.clone(), ready: false, languages: Vec::new(), missing: Vec::new() };
         let lost = {
             let mut state = self.state();
             let lost = state.lose_worker(os::monotonic_ns());
@@ -85,16 +85,22 @@ impl Dispatcher {
         let Some(worker) = state.worker.as_mut().filter(|worker| Arc::ptr_eq(&worker.link, link)) else { return };
         let mut departed = None;
         match event {
-            Event::Hello { kinds, missing } => {
+            Event::Hello { languages, missing } => {
                 missing
                     .iter()
                     .for_each(|missing| tracing::warn!("the worker cannot enforce everything here: {missing}"));
-                for kind in &kinds {
-                    state.templates.want(Seat::Generic(*kind, Network::None), *kind, now, false);
+                for kind in [Kind::Python, Kind::Node, Kind::Provided] {
+                    if let Some((_, version)) = languages.iter().find(|(known, _)| *known == kind) {
+                        state.templates.want(Seat::Generic(kind, *version, Network::None), kind, now, false);
+                    }
                 }
                 if let Some(worker) = &mut state.worker {
-                    (worker.ready, worker.kinds, worker.missing) = (true, kinds, missing);
+                    (worker.ready, worker.languages, worker.missing) = (true, languages, missing);
                 }
+                // Functions that were there before the worker.
+                let functions: Vec<_> =
+                    state.posts.all().filter(|post| post.deployed).map(|post| post.function.clone()).collect();
+                functions.iter().for_each(|function| state.want_generic(function, now));
             }
             Event::Prepared { template, report, prepare_us } => match TemplateReport::objection(&report) {
                 None => drop(state.templates.prepared(template, prepare_us, now)),

@@ -10,6 +10,7 @@ mod text;
 
 use super::failure::Failure;
 use crate::function::{Function, LogFormat};
+use sandbox::spec::Version;
 use std::time::Duration;
 
 /// What REPORT reports.
@@ -25,11 +26,11 @@ pub(super) struct Figures {
     pub produced: usize,
 }
 
-/// An instance begins to start for an invocation.
-pub(super) fn init_start(function: &Function) -> Vec<u8> {
+/// An instance begins to start for an invocation, on this version of its language.
+pub(super) fn init_start(function: &Function, version: Version) -> Vec<u8> {
     match function.log_format {
-        LogFormat::Text => text::init_start(function),
-        LogFormat::Json(level) => json::init_start(function, level),
+        LogFormat::Text => text::init_start(function, version),
+        LogFormat::Json(level) => json::init_start(function, level, version),
     }
 }
 
@@ -48,15 +49,19 @@ pub(super) fn end(function: &Function, request_id: &str, figures: &Figures, fail
     }
 }
 
-/// A runtime as AWS names its version: `python3.11` is written `python:3.11`, `provided.al2` `provided:al2`.
-fn runtime_version(function: &Function) -> String {
-    let (name, version) =
-        function.runtime.split_once('.').filter(|(name, _)| *name == "provided").unwrap_or_else(|| {
-            let digits = function.runtime.find(|c: char| c.is_ascii_digit()).unwrap_or(function.runtime.len());
-            function.runtime.split_at(digits)
-        });
-    let colon = if version.is_empty() { "" } else { ":" };
-    format!("{name}{colon}{version}")
+/// A runtime as AWS names its version: `python3.11` is written `python:3.11`, `provided.al2` `provided:al2`. Where the
+/// function runs on another version than it asks for, it is told.
+fn runtime_version(function: &Function, version: Version) -> String {
+    let (name, asked) = function.runtime.split_once('.').filter(|(name, _)| *name == "provided").unwrap_or_else(|| {
+        let digits = function.runtime.find(|c: char| c.is_ascii_digit()).unwrap_or(function.runtime.len());
+        function.runtime.split_at(digits)
+    });
+    let colon = if asked.is_empty() { "" } else { ":" };
+    if Version::of(function.kind, &function.runtime).is(version) || version == Version::default() {
+        format!("{name}{colon}{asked}")
+    } else {
+        format!("{name}:{version} ({}, which was asked for, is not on this machine)", function.runtime)
+    }
 }
 
 fn ms(duration: Duration) -> f64 {
@@ -100,9 +105,17 @@ mod tests {
 
     #[test]
     fn versions_of_runtimes() {
-        let of = |runtime: &str| runtime_version(&Function { runtime: runtime.into(), ..function() });
+        let of =
+            |runtime: &str| runtime_version(&Function { runtime: runtime.into(), ..function() }, Version::default());
         assert_eq!((of("python3.11"), of("nodejs20.x")), ("python:3.11".into(), "nodejs:20.x".into()));
         assert_eq!((of("provided.al2023"), of("python")), ("provided:al2023".into(), "python".into()));
+    }
+
+    #[test]
+    fn another_version_than_was_asked_for_is_told() {
+        let on = |version: &str| runtime_version(&function(), Version::of(Kind::Python, version));
+        assert_eq!(on("3.11.7"), "python:3.11");
+        assert_eq!(on("3.12.1"), "python:3.12 (python3.11, which was asked for, is not on this machine)");
     }
 
     #[test]
@@ -110,6 +123,6 @@ mod tests {
         let function = Function { snap_start: true, ..function() };
         let lines = String::from_utf8(end(&function, "r", &figures(Some(Duration::from_micros(1500))), None)).unwrap();
         assert!(lines.contains("\tRestore Duration: 1.50 ms\tBilled Restore Duration: 2 ms\t\n"), "{lines}");
-        assert!(init_start(&function).starts_with(b"RESTORE_START Runtime Version: python:3.11"));
+        assert!(init_start(&function, Version::default()).starts_with(b"RESTORE_START Runtime Version: python:3.11"));
     }
 }

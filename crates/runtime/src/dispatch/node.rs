@@ -13,7 +13,7 @@ use crate::function::{Function, FunctionKey};
 use crate::pool::Pool;
 use crate::scaling::Demand;
 use crate::templates::{Seat, Templates};
-use sandbox::spec::{End, Kind};
+use sandbox::spec::{End, Kind, Version};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
@@ -77,8 +77,28 @@ pub(super) struct Worker {
     pub link: Arc<Link>,
     /// Whether it has said what it runs.
     pub ready: bool,
-    pub kinds: Vec<Kind>,
+    /// Of each kind the versions, first the one for those who want no other.
+    pub languages: Vec<(Kind, Version)>,
     pub missing: Vec<String>,
+}
+
+impl Worker {
+    /// What it runs.
+    pub fn kinds(&self) -> Vec<Kind> {
+        let mut kinds: Vec<Kind> = self.languages.iter().map(|(kind, _)| *kind).collect();
+        kinds.dedup();
+        kinds
+    }
+
+    /// The versions of a kind.
+    pub fn versions(&self, kind: Kind) -> Vec<Version> {
+        self.languages.iter().filter(|(known, _)| *known == kind).map(|(_, version)| *version).collect()
+    }
+
+    /// The version on which a function runs here; nothing where no version of its kind is here.
+    pub fn version_for(&self, function: &Function) -> Option<Version> {
+        Version::of(function.kind, &function.runtime).nearest(&self.versions(function.kind))
+    }
 }
 
 /// What a start is for.
@@ -96,6 +116,8 @@ pub(super) struct Permit {
     pub function: Arc<Function>,
     pub purpose: Purpose,
     pub template: u64,
+    /// The version of its language that it runs on.
+    pub version: Version,
     /// Nothing from a generic template, else the log stream of the dedicated one.
     pub stream: Option<Arc<str>>,
 }
@@ -170,6 +192,14 @@ impl State {
     /// The worker's connection, once the worker has spoken.
     pub fn link(&self) -> Option<&Arc<Link>> {
         self.worker.as_ref().filter(|worker| worker.ready).map(|worker| &worker.link)
+    }
+
+    /// Asks for the generic template of this function, where it is known which that is.
+    pub fn want_generic(&mut self, function: &Function, now: u64) {
+        let worker = self.worker.as_ref().filter(|worker| worker.ready);
+        if let Some(version) = worker.and_then(|worker| worker.version_for(function)) {
+            self.templates.want(Seat::Generic(function.kind, version, function.network), function.kind, now, false);
+        }
     }
 
     /// The post of this revision, made where it is missing.
@@ -251,12 +281,12 @@ impl State {
         if let Some(id) = self.templates.ready(dedicated) {
             return Source::Template { seat: dedicated, id };
         }
-        let generic = Seat::Generic(function.kind, function.network);
         let Some(worker) = self.worker.as_ref().filter(|worker| worker.ready) else { return Source::Later };
-        if !worker.kinds.contains(&function.kind) {
+        let Some(version) = worker.version_for(function) else {
             let kind = format!("{:?}", function.kind).to_lowercase();
             return Source::Never { reason: format!("this machine's worker does not run {kind} functions") };
-        }
+        };
+        let generic = Seat::Generic(function.kind, version, function.network);
         self.templates.want(generic, function.kind, now, true);
         if let Some(id) = self.templates.ready(generic) {
             return Source::Template { seat: generic, id };
@@ -275,6 +305,7 @@ impl State {
         let Source::Template { seat, id: template } = self.source(post_id, now) else { return None };
         let link = self.link()?.clone();
         let post = self.posts.get_mut(post_id)?;
+        let version = self.worker.as_ref().and_then(|worker| worker.version_for(&post.function)).unwrap_or_default();
         *post.starting_mut(purpose) += 1;
         self.starting += 1;
         self.templates.started(seat, now);
@@ -282,7 +313,7 @@ impl State {
         self.next_instance += 1;
         self.instances.insert(shared.id, shared.clone());
         let stream = matches!(seat, Seat::Dedicated(_)).then(|| post.stream.clone());
-        Some(Permit { shared, link, function: post.function.clone(), purpose, template, stream })
+        Some(Permit { shared, link, function: post.function.clone(), purpose, template, version, stream })
     }
 
     /// A start is over, well or not.

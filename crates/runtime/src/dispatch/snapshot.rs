@@ -1,7 +1,7 @@
 //! What a node looks like at a moment: for `ls`, `top`, `/v1` and `/metrics`.
 
 use super::counters::Tally;
-use super::node::{Post, State};
+use super::node::{Post, State, Worker};
 use crate::function::FunctionKey;
 use crate::templates::{Phase, Seat};
 use sandbox::spec::{Kind, Network};
@@ -87,7 +87,7 @@ pub(super) fn take(state: &State, in_flight: u32, concurrency: u32) -> NodeState
     NodeState {
         worker: WorkerState {
             ready: worker.is_some_and(|worker| worker.ready),
-            kinds: worker.map(|worker| worker.kinds.clone()).unwrap_or_default(),
+            kinds: worker.map(Worker::kinds).unwrap_or_default(),
             missing: worker.map(|worker| worker.missing.clone()).unwrap_or_default(),
             losses: state.losses,
         },
@@ -120,7 +120,7 @@ fn function(post: &Post) -> FunctionState {
 
 fn template(state: &State, seat: Seat, phase: &Phase) -> Option<TemplateState> {
     let (kind, network, function) = match seat {
-        Seat::Generic(kind, network) => (kind, network, None),
+        Seat::Generic(kind, _, network) => (kind, network, None),
         Seat::Dedicated(post) => {
             let function = &state.posts.get(post)?.function;
             (function.kind, function.network, Some(function.key.clone()))

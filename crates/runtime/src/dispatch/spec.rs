@@ -2,7 +2,7 @@
 
 use super::config::DispatchConfig;
 use crate::function::Function;
-use sandbox::spec::{Code, Kind, Limits, Network, TemplateSpec};
+use sandbox::spec::{Code, Kind, Limits, Network, TemplateSpec, Version};
 use std::collections::BTreeMap;
 
 /// MiB of a generic template, which runs nobody's code.
@@ -57,9 +57,15 @@ pub(super) fn limits(function: &Function) -> Limits {
 }
 
 /// The template that has loaded a function.
-pub(super) fn dedicated(function: &Function, log_stream: &str, config: &DispatchConfig) -> TemplateSpec {
+pub(super) fn dedicated(
+    function: &Function,
+    version: Version,
+    log_stream: &str,
+    config: &DispatchConfig,
+) -> TemplateSpec {
     TemplateSpec {
         kind: function.kind,
+        version,
         preload: preload(function.kind, config),
         function: Some(code(function, log_stream, config)),
         limits: limits(function),
@@ -67,10 +73,11 @@ pub(super) fn dedicated(function: &Function, log_stream: &str, config: &Dispatch
     }
 }
 
-/// The template that every function can be started from.
-pub(super) fn generic(kind: Kind, network: Network, config: &DispatchConfig) -> TemplateSpec {
+/// The template that every function of its language can be started from.
+pub(super) fn generic((kind, version): (Kind, Version), network: Network, config: &DispatchConfig) -> TemplateSpec {
     TemplateSpec {
         kind,
+        version,
         preload: preload(kind, config),
         function: None,
         limits: Limits::for_memory(GENERIC_MIB, GENERIC_TMP_MIB),

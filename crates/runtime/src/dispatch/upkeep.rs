@@ -139,10 +139,11 @@ impl State {
 
     fn template_spec(&self, seat: Seat, config: &DispatchConfig) -> Option<sandbox::spec::TemplateSpec> {
         match seat {
-            Seat::Generic(kind, network) => Some(spec::generic(kind, network, config)),
+            Seat::Generic(kind, version, network) => Some(spec::generic((kind, version), network, config)),
             Seat::Dedicated(post) => {
                 let post = self.posts.get(post)?;
-                Some(spec::dedicated(&post.function, &post.stream, config))
+                let version = self.worker.as_ref()?.version_for(&post.function).unwrap_or_default();
+                Some(spec::dedicated(&post.function, version, &post.stream, config))
             }
         }
     }

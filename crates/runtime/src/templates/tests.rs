@@ -2,7 +2,7 @@
 
 use super::*;
 
-const GENERIC: Seat = Seat::Generic(Kind::Python, Network::None);
+const GENERIC: Seat = Seat::Generic(Kind::Python, Version { major: 3, minor: 11 }, Network::None);
 /// Room for a generic and two dedicated templates.
 const BUDGET: u64 = 100;
 

@@ -35,7 +35,7 @@ use interconnect::channel::{Channel, SendError};
 use interconnect::layout;
 use runtime::dispatch::Dispatcher;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use sandbox::spec::{End, Kind, StartSpec, TemplateSpec};
+use sandbox::spec::{End, Kind, StartSpec, TemplateSpec, Version};
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -174,7 +174,11 @@ struct Serving {
 
 impl Serving {
     async fn run(mut self, mut endings: mpsc::Receiver<(u64, Outcome)>) {
-        self.say(Event::Hello { kinds: vec![Kind::Python, Kind::Node], missing: vec!["nothing".into()] }).await;
+        self.say(Event::Hello {
+            languages: vec![(Kind::Python, Version::default()), (Kind::Node, Version::default())],
+            missing: vec!["nothing".into()],
+        })
+        .await;
         loop {
             tokio::select! {
                 heard = self.server.hear() => match heard {

@@ -4,7 +4,7 @@ use crate::{Fixture, fake::FakeWorker, function, plain};
 use runtime::dispatch::snapshot::TemplatePhase;
 use runtime::dispatch::{DispatchConfig, Dispatcher, NodeState, StartKind};
 use runtime::function::{Function, Isolation};
-use sandbox::spec::{Kind, Network, StartSpec, TemplateSpec};
+use sandbox::spec::{Kind, Network, StartSpec, TemplateSpec, Version};
 use std::sync::Arc;
 use worker::protocol::Command;
 
@@ -249,7 +249,8 @@ async fn a_kind_that_the_worker_lacks_is_an_error_and_not_a_wait() {
         let (node, f) = (node.clone(), f.clone());
         async move { node.invoke(&f, crate::call("echo")).await }
     });
-    let hello = worker::protocol::Event::Hello { kinds: vec![Kind::Node], missing: Vec::new() };
+    let hello =
+        worker::protocol::Event::Hello { languages: vec![(Kind::Node, Version::default())], missing: Vec::new() };
     worker.say(&hello, &[]).await.unwrap();
     let error = waiting.await.unwrap().unwrap_err().to_string();
     assert!(error.ends_with("this machine's worker does not run python functions"), "{error}");

@@ -1,8 +1,10 @@
 //! The language runtimes of this machine: where they are, and how a template runs one.
 
-use crate::spec::Kind;
+use crate::spec::{Kind, Version};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 /// Where sandboxes have the runtimes' own files.
 pub const RUNTIME_DIR: &str = "/var/runtime";
@@ -79,20 +81,61 @@ pub fn native(libraries: &Path) -> Option<Interpreter> {
     })
 }
 
-/// The first interpreter for functions of this kind on the PATH.
-pub fn find(kind: Kind) -> Option<Interpreter> {
-    let (program, arguments) = match kind {
-        Kind::Python => (
-            "python3",
-            [
-                "-c",
-                "import sys, platform\nprint(sys.executable, platform.python_version(), sys.prefix, sys.base_prefix, sep='\\n')",
-            ],
-        ),
-        Kind::Node => ("node", ["-p", "[process.execPath, process.versions.node, process.execPath].join('\\n')"]),
-        Kind::Provided => return None,
+/// Names under which interpreters may be on the PATH. The first is what functions get that want no other.
+const PYTHONS: (&str, &[&str]) = ("python3", &["python3.11", "python3.12", "python3.13", "python3.14", "python3.15"]);
+const NODES: (&str, &[&str]) = ("node", &["node18", "node20", "node22", "node24", "node26"]);
+/// The oldest Python whose stable ABI our extension needs.
+const PYTHON_MIN: Version = Version { major: 3, minor: 11 };
+
+/// The interpreters of this kind on the PATH, and of `more`, one for each version. They are asked at once.
+pub fn find(kind: Kind, more: &[PathBuf]) -> Vec<Interpreter> {
+    let (first, others) = match kind {
+        Kind::Python => PYTHONS,
+        Kind::Node => NODES,
+        Kind::Provided => return Vec::new(),
     };
-    let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
+    let mut programs = vec![PathBuf::from(first)];
+    programs.extend(others.iter().filter_map(|name| on_path(name)));
+    let prefix = if kind == Kind::Python { "python" } else { "node" };
+    let is_of_kind = |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+    programs.extend(more.iter().filter(is_of_kind).cloned());
+    let asked: Vec<Child> = programs.iter().filter_map(|program| ask(kind, program)).collect();
+    let mut found: Vec<Interpreter> = Vec::new();
+    for child in asked {
+        let Some(interpreter) = answer(kind, child) else { continue };
+        let version = interpreter.number();
+        let is_old = kind == Kind::Python && version < PYTHON_MIN && !found.is_empty();
+        if !is_old && found.iter().all(|other| other.number() != version) {
+            found.push(interpreter);
+        }
+    }
+    found
+}
+
+/// A program on the PATH, unless it is a script: those of version managers take long to find out that they have nothing
+/// to run.
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let program = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())?;
+    let mut magic = [0; 4];
+    File::open(&program).and_then(|mut file| file.read_exact(&mut magic)).ok()?;
+    (&magic == b"\x7fELF").then_some(program)
+}
+
+fn ask(kind: Kind, program: &Path) -> Option<Child> {
+    let arguments = match kind {
+        Kind::Python => [
+            "-c",
+            "import sys, platform\nprint(sys.executable, platform.python_version(), sys.prefix, sys.base_prefix, sep='\\n')",
+        ],
+        _ => ["-p", "[process.execPath, process.versions.node, process.execPath].join('\\n')"],
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()
+}
+
+fn answer(kind: Kind, child: Child) -> Option<Interpreter> {
+    let output = child.wait_with_output().ok().filter(|output| output.status.success())?;
     let text = String::from_utf8(output.stdout).ok()?;
     let mut lines = text.lines();
     let program = PathBuf::from(lines.next()?).canonicalize().ok()?;
@@ -111,6 +154,11 @@ fn usual(path: &Path) -> bool {
 }
 
 impl Interpreter {
+    /// Its version, as functions ask for one.
+    pub fn number(&self) -> Version {
+        Version::of(self.kind, &self.version)
+    }
+
     /// The command line of a template.
     pub fn arguments(&self) -> Vec<String> {
         let own: &[&str] = match self.kind {
@@ -160,11 +208,15 @@ mod tests {
 
     #[test]
     fn python_is_found_with_its_folders() {
-        let Some(python) = find(Kind::Python) else {
+        let found = find(Kind::Python, &[]);
+        let Some(python) = found.first() else {
             println!("skip: no python3 on this machine");
             return;
         };
         assert!(python.program.is_absolute() && python.version.starts_with("3."));
         assert!(python.folders.iter().all(|folder| folder.is_absolute()));
+        // Each version once, whatever its programs are called; what is none is passed over.
+        let again = find(Kind::Python, &[python.program.clone(), "/nowhere/python3".into(), "/bin/sh".into()]);
+        assert_eq!(again, found);
     }
 }

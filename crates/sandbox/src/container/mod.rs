@@ -35,7 +35,7 @@ mod template;
 
 use crate::config::Sdk;
 use crate::conversation::Conversation;
-use crate::spec::{Kind, TemplateSpec};
+use crate::spec::{Kind, TemplateSpec, Version};
 use crate::{Answer, Backend, PrepareError, Template};
 use egress::WayOut;
 pub use language::{Interpreter, find as find_interpreter};
@@ -72,6 +72,8 @@ pub struct Settings {
     pub libraries: PathBuf,
     /// Where AWS's SDKs are, or will be.
     pub sdk: Sdk,
+    /// Interpreters that are not on the PATH.
+    pub interpreters: Vec<PathBuf>,
 }
 
 /// Why containers cannot be made here.
@@ -113,7 +115,8 @@ impl Ground {
         }
         ns::unshare(Kinds::MOUNT).map_err(OpenError::Namespaces)?;
         os::mount::make_private().map_err(OpenError::Namespaces)?;
-        let found = [Kind::Python, Kind::Node].into_iter().filter_map(language::find);
+        let found =
+            [Kind::Python, Kind::Node].into_iter().flat_map(|kind| language::find(kind, &settings.interpreters));
         let interpreters: Vec<_> = found.chain(language::native(&settings.libraries)).collect();
         let resolver = Resolver::of_this_host();
         root::build(&settings.stage, &interpreters, settings, &resolver.text)?;
@@ -147,7 +150,7 @@ pub struct Containers {
     nursery: Conversation<MakeSandbox, SandboxMade>,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Made>>>,
     interpreters: Vec<Interpreter>,
-    kinds: Vec<Kind>,
+    languages: Vec<(Kind, Version)>,
     tree: Option<Arc<Tree>>,
     missing: Vec<String>,
     single_user: bool,
@@ -178,7 +181,7 @@ impl Containers {
         let containers = Arc::new(Self {
             nursery: Conversation::new(ground.nursery)?,
             waiting: Mutex::default(),
-            kinds: ground.interpreters.iter().map(|interpreter| interpreter.kind).collect(),
+            languages: ground.interpreters.iter().map(|found| (found.kind, found.number())).collect(),
             interpreters: ground.interpreters,
             tree,
             missing,
@@ -256,7 +259,8 @@ impl Containers {
     }
 
     async fn prepare(&self, spec: TemplateSpec) -> Result<Arc<dyn Template>, PrepareError> {
-        let interpreter = self.interpreters.iter().find(|interpreter| interpreter.kind == spec.kind);
+        let suits = |found: &&Interpreter| found.kind == spec.kind && spec.version.is(found.number());
+        let interpreter = self.interpreters.iter().find(suits);
         let interpreter = interpreter
             .ok_or(PrepareError::Unsupported(spec.kind, "its interpreter is not on the PATH of `lichen serve`"))?;
         let egress = self.way_out.of(spec.network).await?;
@@ -277,7 +281,9 @@ impl Containers {
         let entrances = group.as_ref().map(|g| g.entrances()).transpose().map_err(PrepareError::Cgroup)?;
         let mut environment = interpreter.environment();
         if spec.kind == Kind::Provided {
-            environment.extend(self.interpreters.iter().flat_map(Interpreter::variables));
+            let first = |kind| self.interpreters.iter().find(|found| found.kind == kind);
+            let firsts = [Kind::Python, Kind::Node].into_iter().filter_map(first);
+            environment.extend(firsts.flat_map(Interpreter::variables));
         }
         let order = MakeSandbox {
             id,
@@ -308,8 +314,8 @@ impl Containers {
 }
 
 impl Backend for Containers {
-    fn kinds(&self) -> &[Kind] {
-        &self.kinds
+    fn languages(&self) -> &[(Kind, Version)] {
+        &self.languages
     }
 
     fn missing(&self) -> &[String] {

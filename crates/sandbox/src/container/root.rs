@@ -16,6 +16,7 @@ use super::Settings;
 use super::language::{Interpreter, NATIVE, RUNTIME_DIR, SCRIPTS};
 use crate::spec::Kind;
 use os::mount;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -76,7 +77,8 @@ pub fn build(stage: &Path, interpreters: &[Interpreter], settings: &Settings, re
     for name in SHARED_ETC {
         share_file(&Path::new("/etc").join(name), &stage.join("etc").join(name))?;
     }
-    for folder in interpreters.iter().flat_map(|interpreter| &interpreter.folders) {
+    let folders: BTreeSet<&PathBuf> = interpreters.iter().flat_map(|interpreter| &interpreter.folders).collect();
+    for folder in folders {
         share_interpreter(stage, folder)?;
     }
     devices(&stage.join("dev"))?;

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     }
     let stage = tempfile::tempdir().expect("a temporary folder");
     let sdk = sandbox::config::RuntimeConfig::default().sdk(stage.path());
-    let settings = Settings { stage: stage.path().to_owned(), libraries: libraries(), sdk };
+    let settings = Settings { stage: stage.path().to_owned(), libraries: libraries(), sdk, interpreters: Vec::new() };
     egress::become_host();
     let ground = Ground::prepare(&settings).expect("containers can be prepared here");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
 
 async fn run(containers: std::sync::Arc<Containers>, filter: &str) -> (usize, usize) {
     let (mut passed, mut failed) = (0, 0);
-    let kinds = containers.kinds().to_vec();
+    let kinds: Vec<Kind> = containers.languages().iter().map(|(kind, _)| *kind).collect();
     for kind in [Kind::Python, Kind::Node, Kind::Provided] {
         // The sample that brings its own runtime is written in Python.
         if !kinds.contains(&kind) || !kinds.contains(&Kind::Python) && kind == Kind::Provided {

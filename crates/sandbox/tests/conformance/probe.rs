@@ -3,7 +3,7 @@
 use cfork::invocation::{self, Invocation, Served, Started};
 use interconnect::channel::Channel;
 use sandbox::container::Containers;
-use sandbox::spec::{Code, End, Kind, Limits, Network, StartSpec, TemplateSpec};
+use sandbox::spec::{Code, End, Kind, Limits, Network, StartSpec, TemplateSpec, Version};
 use sandbox::{Backend, Instance, PrepareError, SpawnError, Start, Template};
 use serde_json::{Value, json};
 use std::io::Read;
@@ -69,7 +69,14 @@ impl Bench {
         function: Option<Code>,
         limits: Limits,
     ) -> Result<Arc<dyn Template>, PrepareError> {
-        let spec = TemplateSpec { kind: self.kind, preload: Vec::new(), function, limits, network: Network::None };
+        let spec = TemplateSpec {
+            kind: self.kind,
+            version: Version::default(),
+            preload: Vec::new(),
+            function,
+            limits,
+            network: Network::None,
+        };
         Backend::prepare(&*self.backend, spec).await
     }
 
@@ -78,7 +85,14 @@ impl Bench {
         function: Option<Code>,
         network: Network,
     ) -> Result<Arc<dyn Template>, PrepareError> {
-        let spec = TemplateSpec { kind: self.kind, preload: Vec::new(), function, limits: self.limits(), network };
+        let spec = TemplateSpec {
+            kind: self.kind,
+            version: Version::default(),
+            preload: Vec::new(),
+            function,
+            limits: self.limits(),
+            network,
+        };
         Backend::prepare(&*self.backend, spec).await
     }
 

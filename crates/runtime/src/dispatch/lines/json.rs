@@ -4,6 +4,7 @@
 use super::{Figures, ms, runtime_version};
 use crate::dispatch::failure::Failure;
 use crate::function::{Function, SystemLevel};
+use sandbox::spec::Version;
 use serde_json::{Value, json};
 
 fn record(wanted: SystemLevel, level: SystemLevel, kind: &str, record: impl FnOnce() -> Value) -> Vec<u8> {
@@ -16,13 +17,13 @@ fn record(wanted: SystemLevel, level: SystemLevel, kind: &str, record: impl FnOn
     line
 }
 
-pub(super) fn init_start(function: &Function, wanted: SystemLevel) -> Vec<u8> {
+pub(super) fn init_start(function: &Function, wanted: SystemLevel, version: Version) -> Vec<u8> {
     let kind = if function.snap_start { "platform.restoreStart" } else { "platform.initStart" };
     record(wanted, SystemLevel::Info, kind, || {
         json!({
             "initializationType": function.initialization_type(),
             "phase": if function.snap_start { "restore" } else { "init" },
-            "runtimeVersion": runtime_version(function),
+            "runtimeVersion": runtime_version(function, version),
             "functionName": function.key.name,
             "functionVersion": function.key.version,
         })
@@ -111,7 +112,10 @@ mod tests {
         );
         let lines = read(&start(&function, SystemLevel::Info, "r"));
         assert_eq!(lines[0]["record"], json!({ "requestId": "r", "version": "$LATEST" }));
-        assert_eq!(read(&init_start(&function, SystemLevel::Info))[0]["record"]["runtimeVersion"], "python:3.11");
+        assert_eq!(
+            read(&init_start(&function, SystemLevel::Info, Version::default()))[0]["record"]["runtimeVersion"],
+            "python:3.11"
+        );
     }
 
     #[test]

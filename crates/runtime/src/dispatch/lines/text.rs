@@ -3,11 +3,12 @@
 use super::{Figures, ms, runtime_version};
 use crate::dispatch::failure::Failure;
 use crate::function::Function;
+use sandbox::spec::Version;
 use std::io::Write;
 
-pub(super) fn init_start(function: &Function) -> Vec<u8> {
+pub(super) fn init_start(function: &Function, version: Version) -> Vec<u8> {
     let what = if function.snap_start { "RESTORE_START" } else { "INIT_START" };
-    format!("{what} Runtime Version: {}\n", runtime_version(function)).into_bytes()
+    format!("{what} Runtime Version: {}\n", runtime_version(function, version)).into_bytes()
 }
 
 pub(super) fn start(function: &Function, request_id: &str) -> Vec<u8> {
