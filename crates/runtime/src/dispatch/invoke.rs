@@ -227,8 +227,13 @@ impl Course {
     /// What became of the request.
     async fn settle(&mut self, lease: Lease, event: Event, mut answer: Answer) -> Attempt {
         let instance = &lease.instance;
+        let untouched = !self.reception.is_open() && !instance.has_taken_request();
+        if untouched && answer.start == StartKind::Warm && matches!(event, Event::Departed(_)) {
+            // It was about to end when it was chosen, as others may be; there are only so many of them.
+            return Attempt::Again;
+        }
         let may_repeat = !std::mem::replace(&mut self.last, true);
-        let untouched = may_repeat && !self.reception.is_open() && !instance.has_taken_request();
+        let untouched = may_repeat && untouched;
         let id = &self.call.request_id;
         let (body, sound) = match event {
             Event::Replied { body, failed, served } => {
