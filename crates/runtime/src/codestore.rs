@@ -207,8 +207,13 @@ impl CodeStore {
 
     fn store(&self, zip: &[u8], id: CodeId) -> Result<(), AdmitError> {
         let staging = Staging::new(&self.folder).map_err(disk)?;
-        unpack::unpack(zip, &staging.tree(), &self.config)?;
-        std::fs::write(staging.zip(), zip).map_err(disk)?;
+        // The zip file goes to the disk while it is unpacked.
+        std::thread::scope(|scope| {
+            let written = scope.spawn(|| std::fs::write(staging.zip(), zip).map_err(disk));
+            let unpacked = unpack::unpack(zip, &staging.tree(), &self.config);
+            let written = written.join().unwrap_or_else(|_| Err(disk(io::ErrorKind::Other.into())));
+            unpacked.and(written)
+        })?;
         staging.commit(Some(&self.zip(id)), &self.folder(id), self.config.durable).map_err(disk)
     }
 }

@@ -113,16 +113,16 @@ impl<'a> Complaints<'a> {
         if depth >= DEPTH_MAX {
             return;
         }
-        let shown = (!shape.sensitive).then(|| format!("'{}'", told(shape, value)));
+        // Only what is complained of is written down: a value may be a package.
+        let shown = || (!shape.sensitive).then(|| format!("'{}'", told(shape, value)));
         let rules = broken_rules((name, shape), value, self.bounds);
-        self.broken.extend(rules.iter().map(|rule| complaint(path, shown.as_deref(), rule)));
+        self.broken.extend(rules.iter().map(|rule| complaint(path, shown().as_deref(), rule)));
         match value {
             Value::Array(items) => self.items(path, shape, (value, items), depth),
             Value::Object(map) if shape.kind == Kind::Map => {
-                let shown = shown.as_deref();
                 let keys: Vec<Value> = map.keys().map(|key| Value::from(key.as_str())).collect();
-                self.each(path, shown, shape.key(), keys.iter(), "Map keys must satisfy constraint");
-                self.each(path, shown, shape.value(), map.values(), "Map value must satisfy constraint");
+                self.each(path, &shown, shape.key(), keys.iter(), "Map keys must satisfy constraint");
+                self.each(path, &shown, shape.value(), map.values(), "Map value must satisfy constraint");
             }
             Value::Object(map) => {
                 for (name, member) in &shape.members {
@@ -152,14 +152,14 @@ impl<'a> Complaints<'a> {
             }
             return;
         }
-        let shown = (!shape.sensitive).then(|| format!("'{}'", plain(list)));
+        let shown = || (!shape.sensitive).then(|| format!("'{}'", plain(list)));
         let unknown = |item: &&Value| !of.words.iter().any(|word| *item == word);
         match name {
             RUNTIME if items.iter().any(|item| unknown(&item)) => {
-                self.broken.push(complaint(path, shown.as_deref(), &runtimes()));
+                self.broken.push(complaint(path, shown().as_deref(), &runtimes()));
             }
             RUNTIME => {}
-            _ => self.each(path, shown.as_deref(), Some((name, of)), items.iter(), "Member must satisfy constraint"),
+            _ => self.each(path, &shown, Some((name, of)), items.iter(), "Member must satisfy constraint"),
         }
     }
 
@@ -167,7 +167,7 @@ impl<'a> Complaints<'a> {
     fn each<'v>(
         &mut self,
         path: &str,
-        shown: Option<&str>,
+        shown: &dyn Fn() -> Option<String>,
         shape: Option<Named>,
         mut parts: impl Iterator<Item = &'v Value>,
         what: &str,
@@ -177,7 +177,7 @@ impl<'a> Complaints<'a> {
         if parts.any(breaks) {
             let mut rules = all_rules((name, shape), self.bounds);
             rules.push("Member must not be null".to_owned());
-            self.broken.push(complaint(path, shown, &format!("{what}: [{}]", rules.join(", "))));
+            self.broken.push(complaint(path, shown().as_deref(), &format!("{what}: [{}]", rules.join(", "))));
         }
     }
 }
@@ -196,14 +196,12 @@ fn told(shape: &Shape, value: &Value) -> String {
 /// What a simple value, or a list by its length, should be and is not.
 fn broken_rules((name, shape): Named, value: &Value, bounds: &Bounds) -> Vec<String> {
     let size = match value {
+        _ if shape.kind == Kind::Blob => return Vec::new(),
         Value::String(text) => text.chars().count() as f64,
         Value::Array(items) => items.len() as f64,
         Value::Number(number) => number.as_f64().unwrap_or(f64::MAX),
         _ => return Vec::new(),
     };
-    if shape.kind == Kind::Blob {
-        return Vec::new();
-    }
     let mut broken = Vec::new();
     broken.extend(shape.max(name, bounds).filter(|max| size > *max).map(|max| at_most(shape, max)));
     broken.extend(shape.min.filter(|min| size < *min).map(|min| at_least(shape, min)));
