@@ -28,6 +28,12 @@ pub const HELLO_NODE: Function = Function {
     language: Language::Node,
     files: &[("index.js", include_str!("../functions/hello-node/index.js"))],
 };
+/// Answers in parts, as many MiB as it is asked for.
+pub const STREAM_NODE: Function = Function {
+    name: "stream-node",
+    language: Language::Node,
+    files: &[("index.js", include_str!("../functions/stream-node/index.js"))],
+};
 /// Imports numpy and Pillow and uses neither: what is measured is what imports cost.
 pub const IMAGING: Function = Function {
     name: "imaging",

@@ -12,6 +12,7 @@ import {
   DeleteFunctionCommand,
   GetFunctionCommand,
   InvokeCommand,
+  InvokeWithResponseStreamCommand,
   LambdaClient,
   ListFunctionsCommand,
   ResourceNotFoundException,
@@ -102,6 +103,36 @@ test("a function lives", async (t) => {
     await client.send(new UpdateFunctionCodeCommand({ FunctionName, ZipFile }));
     await waitUntilFunctionUpdatedV2(patience, { FunctionName });
     assert.equal((await invoke({})).value, "new");
+  });
+
+  await t.test("it streams", async () => {
+    const source = `exports.handler = awslambda.streamifyResponse(async (event, stream) => {
+      for (const part of event.parts) stream.write(part);
+      if (event.fail) throw new RangeError(event.fail);
+      stream.end();
+    });`;
+    await client.send(new UpdateFunctionCodeCommand({ FunctionName, ZipFile: pack("index.js", source) }));
+    await waitUntilFunctionUpdatedV2(patience, { FunctionName });
+    const stream = async (event) => {
+      const command = new InvokeWithResponseStreamCommand({ FunctionName, Payload: JSON.stringify(event), LogType: "Tail" });
+      const { EventStream, ExecutedVersion } = await client.send(command);
+      assert.equal(ExecutedVersion, "$LATEST");
+      const [parts, ends] = [[], []];
+      for await (const { PayloadChunk, InvokeComplete } of EventStream) {
+        if (PayloadChunk) parts.push(Buffer.from(PayloadChunk.Payload).toString());
+        if (InvokeComplete) ends.push(InvokeComplete);
+      }
+      assert.equal(ends.length, 1);
+      return { text: parts.join(""), end: ends[0] };
+    };
+    const whole = await stream({ parts: ["ä", "b", "c"] });
+    assert.equal(whole.text, "äbc");
+    assert.equal(whole.end.ErrorCode, undefined);
+    assert.match(Buffer.from(whole.end.LogResult, "base64").toString(), /REPORT RequestId: /);
+    const broken = await stream({ parts: ["a"], fail: "on purpose" });
+    assert.equal(broken.text, "a");
+    assert.equal(broken.end.ErrorCode, "Unhandled");
+    assert.equal(JSON.parse(broken.end.ErrorDetails).errorType, "RangeError");
   });
 
   await t.test("it is listed and shown", async () => {

@@ -1,9 +1,12 @@
 """Functions that stream: `awslambda.streamifyResponse`, read by AWS's client and through function URLs."""
 
 import base64
+import concurrent.futures
 import http.client
 import json
+import os
 import re
+import signal
 import socket
 import time
 import unittest
@@ -258,6 +261,36 @@ class Streaming(unittest.TestCase):
         told = json.loads(last.splitlines()[-1])
         self.assertLess(told["rss"] / (1 << 20), 130, "MiB of the instance")
         print(f"first byte p50 {sorted(latencies)[5]:.2f} ms; gateway +{peak - before:.1f} MiB; {told}")
+
+    def test_a_worker_that_is_killed_ends_its_streams(self):
+        with Node() as node:
+            api = node.client()
+            api.create_function(
+                FunctionName="f", Runtime="nodejs20.x", Role=ROLE, Handler="app.handler", Timeout=60,
+                Code={"ZipFile": package(SOURCE, "app.js")},
+            )
+            event = json.dumps({"act": "sleeps"})
+            stream = api.invoke_with_response_stream(FunctionName="f", Payload=event)["EventStream"]
+            events = iter(stream)
+            self.assertEqual(next(events)["PayloadChunk"]["Payload"], b"half")
+            connection = http.client.HTTPConnection(node.endpoint.removeprefix("http://"), timeout=30)
+            self.addCleanup(connection.close)
+            connection.request("GET", "/f/f/?act=sleeps")
+            answer = connection.getresponse()
+            self.assertEqual(answer.read1(), b"half")
+            os.kill(node.roles()["worker"], signal.SIGKILL)
+            complete = next(events)["InvokeComplete"]
+            self.assertEqual(complete["ErrorCode"], "ServiceException")
+            self.assertIn("worker", complete["ErrorDetails"])
+            with self.assertRaises(http.client.IncompleteRead):
+                answer.read()
+            again = api.invoke(FunctionName="f", Payload=json.dumps({"act": "ends_with"}))
+            self.assertEqual(again["Payload"].read(), b"last words")
+
+    def test_many_at_once(self):
+        with concurrent.futures.ThreadPoolExecutor(20) as pool:
+            lengths = list(pool.map(lambda i: len(self.stream(act="big", mib=2, size=1000 + i * 7919)[0]), range(40)))
+        self.assertTrue(all(length > 2 << 20 for length in lengths), lengths)
 
     def test_more_than_the_limit_is_cut_off(self):
         body, error = self.failure(act="big", mib=201)
