@@ -41,10 +41,11 @@ class Versions(unittest.TestCase):
         node = self.enterContext(Node("--config", config))
         return node.client()
 
-    def run_on(self, api, runtime):
-        name = runtime.replace(".", "-")
+    def run_on(self, api, runtime, name=None, **settings):
+        name = name or runtime.replace(".", "-")
         api.create_function(
-            FunctionName=name, Runtime=runtime, Role=ROLE, Handler="app.handler", Code={"ZipFile": package(SOURCE)}, Timeout=10
+            FunctionName=name, Runtime=runtime, Role=ROLE, Handler="app.handler", Code={"ZipFile": package(SOURCE)}, Timeout=10,
+            **settings,
         )
         answer = api.invoke(FunctionName=name, LogType="Tail")
         self.assertNotIn("FunctionError", answer)
@@ -56,6 +57,10 @@ class Versions(unittest.TestCase):
         api = self.node(f'[runtime]\ninterpreters = ["{self.program}"]\n')
         for minor in (self.own, self.minor):
             version, log = self.run_on(api, f"python3.{minor}")
+            self.assertEqual(version, [3, minor])
+            self.assertIn(f"INIT_START Runtime Version: python:3.{minor}\n", log)
+            wrapper = {"AWS_LAMBDA_EXEC_WRAPPER": "/usr/bin/env"}
+            version, log = self.run_on(api, f"python3.{minor}", name=f"wrapped-{minor}", Environment={"Variables": wrapper})
             self.assertEqual(version, [3, minor])
             self.assertIn(f"INIT_START Runtime Version: python:3.{minor}\n", log)
 

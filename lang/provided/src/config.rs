@@ -36,6 +36,9 @@ pub struct Config {
     pub log_stream: String,
     pub initialization_type: String,
     pub runtime: String,
+    /// Of a language's, the version that it gets here: `3.11`, or empty for any.
+    #[serde(default)]
+    pub language_version: String,
     #[serde(default = "response_max")]
     pub response_max: usize,
     environment: BTreeMap<String, String>,
@@ -59,7 +62,8 @@ struct Change {
 }
 
 /// The language of a function's runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Language {
     Python,
     Node,

@@ -1,6 +1,7 @@
 //! Starting the function's programs: its extensions, and its runtime, which is its own or the language's.
 
 use crate::config::{Config, Language, PATH, TASK_ROOT};
+use serde::Deserialize;
 use std::fs;
 use std::io::{self, PipeWriter};
 use std::os::fd::OwnedFd;
@@ -12,30 +13,35 @@ const EXTENSIONS: &str = "/opt/extensions";
 const BOOTSTRAPS: [&str; 2] = ["/var/task/bootstrap", "/opt/bootstrap"];
 const WRAPPER: &str = "AWS_LAMBDA_EXEC_WRAPPER";
 
-/// The languages that this machine has, by their interpreters.
-pub struct Interpreters {
-    python: Option<PathBuf>,
-    /// The environment with Python's packages.
-    packages: Option<PathBuf>,
-    node: Option<PathBuf>,
+/// One interpreter of this machine.
+#[derive(Deserialize)]
+struct Interpreter {
+    language: Language,
+    /// `3.11`, `20`.
+    version: String,
+    program: PathBuf,
+    /// The virtual environment with its packages.
+    environment: Option<PathBuf>,
 }
 
+/// Those that this machine has; of each language the first is for functions that want no other.
+pub struct Interpreters(Vec<Interpreter>);
+
 impl Interpreters {
-    /// As the worker names them in the template's environment.
+    /// As the worker describes them in the template's environment.
     pub fn known() -> Self {
-        let path = |name| std::env::var_os(name).map(PathBuf::from);
-        Self { python: path("LICHEN_PYTHON"), packages: path("VIRTUAL_ENV"), node: path("LICHEN_NODE") }
+        let described = std::env::var("LICHEN_INTERPRETERS").unwrap_or_default();
+        Self(serde_json::from_str(&described).unwrap_or_default())
     }
 
-    /// The command line of a function's runtime.
-    fn line(&self, language: Language) -> Result<Vec<PathBuf>, String> {
-        let (interpreter, name, arguments): (_, _, &[&str]) = match language {
-            Language::Own => return Ok(vec![bootstrap()?.into()]),
-            Language::Python => (&self.python, "Python", &["-B", "/var/runtime/python/bootstrap.py"]),
-            Language::Node => (&self.node, "Node.js", &["/var/runtime/node/bootstrap.cjs"]),
-        };
-        let interpreter = interpreter.clone().ok_or_else(|| format!("this machine has no {name}"))?;
-        Ok(std::iter::once(interpreter).chain(arguments.iter().map(PathBuf::from)).collect())
+    /// The one for this function.
+    fn of(&self, config: &Config) -> Result<&Interpreter, String> {
+        let language = config.language();
+        let there = || self.0.iter().filter(|found| found.language == language);
+        let exact = there().find(|found| found.version == config.language_version);
+        exact
+            .or_else(|| there().next())
+            .ok_or_else(|| format!("this machine has no interpreter for {}", config.runtime))
     }
 }
 
@@ -87,21 +93,34 @@ pub fn extension(config: &Config, name: &str, output: Option<&PipeWriter>) -> Re
 
 /// Starts the function's runtime; AWS's words for why it cannot be.
 pub fn runtime(config: &Config, interpreters: &Interpreters, output: Option<&PipeWriter>) -> Result<Program, String> {
-    let mut line = interpreters.line(config.language())?;
-    if let Some(wrapper) = config.variable(WRAPPER).filter(|_| config.language() != Language::Own) {
+    let language = config.language();
+    if language == Language::Own {
+        let path = PathBuf::from(bootstrap()?);
+        let mut command = Command::new(&path);
+        command.env_clear().envs(config.environment());
+        return start(command, &path, output);
+    }
+    let interpreter = interpreters.of(config)?;
+    let arguments: &[&str] = match language {
+        Language::Python => &["-B", "/var/runtime/python/bootstrap.py"],
+        _ => &["/var/runtime/node/bootstrap.cjs"],
+    };
+    let mut line = vec![interpreter.program.clone()];
+    line.extend(arguments.iter().map(PathBuf::from));
+    if let Some(wrapper) = config.variable(WRAPPER) {
         line.insert(0, wrapper.into());
     }
     let path = line.remove(0);
     let mut command = Command::new(&path);
     command.args(line).env_clear().envs(config.environment());
     // Its own folder first: programs of Node.js's are scripts that look for it.
-    if let Some(folder) = interpreters.node.as_ref().and_then(|node| node.parent())
-        && config.language() == Language::Node
+    if let Some(folder) = interpreter.program.parent()
+        && language == Language::Node
         && config.variable("PATH").is_none()
     {
         command.env("PATH", format!("{}:{PATH}", folder.display()));
     }
-    if let Some(packages) = interpreters.packages.as_ref().filter(|_| config.language() == Language::Python) {
+    if let Some(packages) = &interpreter.environment {
         command.env("VIRTUAL_ENV", packages);
     }
     start(command, &path, output)

@@ -10,6 +10,7 @@ mod text;
 
 use super::failure::Failure;
 use crate::function::{Function, LogFormat};
+use crate::registry::kind_of;
 use sandbox::spec::Version;
 use std::time::Duration;
 
@@ -57,7 +58,9 @@ fn runtime_version(function: &Function, version: Version) -> String {
         function.runtime.split_at(digits)
     });
     let colon = if asked.is_empty() { "" } else { ":" };
-    if Version::of(function.kind, &function.runtime).is(version) || version == Version::default() {
+    if Version::of(kind_of(&function.runtime).unwrap_or(function.kind), &function.runtime).is(version)
+        || version == Version::default()
+    {
         format!("{name}{colon}{asked}")
     } else {
         format!("{name}:{version} ({}, which was asked for, is not on this machine)", function.runtime)

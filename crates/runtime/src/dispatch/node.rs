@@ -11,6 +11,7 @@ use super::ticket::Grant;
 use super::{PlatformError, StartKind, spec};
 use crate::function::{Function, FunctionKey};
 use crate::pool::Pool;
+use crate::registry::kind_of;
 use crate::scaling::Demand;
 use crate::templates::{Seat, Templates};
 use sandbox::spec::{End, Kind, Version};
@@ -98,6 +99,13 @@ impl Worker {
     /// The version on which a function runs here; nothing where no version of its kind is here.
     pub fn version_for(&self, function: &Function) -> Option<Version> {
         Version::of(function.kind, &function.runtime).nearest(&self.versions(function.kind))
+    }
+
+    /// The version of its language on which a function runs here, whatever runs it: one whose start is wrapped has a
+    /// language too.
+    pub fn language_for(&self, function: &Function) -> Version {
+        let kind = kind_of(&function.runtime).unwrap_or(function.kind);
+        Version::of(kind, &function.runtime).nearest(&self.versions(kind)).unwrap_or_default()
     }
 }
 
@@ -305,7 +313,7 @@ impl State {
         let Source::Template { seat, id: template } = self.source(post_id, now) else { return None };
         let link = self.link()?.clone();
         let post = self.posts.get_mut(post_id)?;
-        let version = self.worker.as_ref().and_then(|worker| worker.version_for(&post.function)).unwrap_or_default();
+        let version = self.worker.as_ref().map(|worker| worker.language_for(&post.function)).unwrap_or_default();
         *post.starting_mut(purpose) += 1;
         self.starting += 1;
         self.templates.started(seat, now);

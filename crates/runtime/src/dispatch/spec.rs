@@ -24,13 +24,14 @@ struct InstanceConfig<'a> {
     log_stream: &'a str,
     initialization_type: &'a str,
     runtime: &'a str,
+    language_version: String,
     layers: bool,
     response_max: usize,
     environment: &'a BTreeMap<String, String>,
 }
 
-/// The function's code and configuration.
-pub(super) fn code(function: &Function, log_stream: &str, node: &DispatchConfig) -> Code {
+/// The function's code, and its configuration on this version of its language.
+pub(super) fn code(function: &Function, version: Version, log_stream: &str, node: &DispatchConfig) -> Code {
     let config = InstanceConfig {
         function_name: &function.key.name,
         function_version: &function.key.version,
@@ -43,6 +44,7 @@ pub(super) fn code(function: &Function, log_stream: &str, node: &DispatchConfig)
         log_stream,
         initialization_type: function.initialization_type(),
         runtime: &function.runtime,
+        language_version: version.to_string(),
         layers: function.layers.is_some(),
         response_max: node.response_max,
         environment: &function.environment,
@@ -56,7 +58,7 @@ pub(super) fn limits(function: &Function) -> Limits {
     Limits::for_memory(function.memory_mib, function.tmp_mib)
 }
 
-/// The template that has loaded a function.
+/// The template that has loaded a function, which runs on this version of its language.
 pub(super) fn dedicated(
     function: &Function,
     version: Version,
@@ -65,9 +67,9 @@ pub(super) fn dedicated(
 ) -> TemplateSpec {
     TemplateSpec {
         kind: function.kind,
-        version,
+        version: if function.kind == Kind::Provided { Version::default() } else { version },
         preload: preload(function.kind, config),
-        function: Some(code(function, log_stream, config)),
+        function: Some(code(function, version, log_stream, config)),
         limits: limits(function),
         network: function.network,
     }

@@ -29,7 +29,7 @@ impl Dispatcher {
         let permit = ticket.permit().clone();
         let function = &permit.function;
         let stream = permit.stream.clone().unwrap_or_else(|| spec::log_stream(function).into());
-        let code = permit.stream.is_none().then(|| spec::code(function, &stream, &self.config));
+        let code = permit.stream.is_none().then(|| spec::code(function, permit.version, &stream, &self.config));
         if let Some(code) = code.as_ref().filter(|code| code.config.len() > PAYLOAD_MAX) {
             let reason = format!("its configuration has {} bytes, and {PAYLOAD_MAX} are possible", code.config.len());
             return Err(PlatformError::NotStarted { reason });

@@ -142,7 +142,7 @@ impl State {
             Seat::Generic(kind, version, network) => Some(spec::generic((kind, version), network, config)),
             Seat::Dedicated(post) => {
                 let post = self.posts.get(post)?;
-                let version = self.worker.as_ref()?.version_for(&post.function).unwrap_or_default();
+                let version = self.worker.as_ref()?.language_for(&post.function);
                 Some(spec::dedicated(&post.function, version, &post.stream, config))
             }
         }

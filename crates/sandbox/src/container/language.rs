@@ -173,15 +173,14 @@ impl Interpreter {
         std::iter::once(self.program.to_string_lossy().into_owned()).chain(own.iter().map(|&a| a.to_owned())).collect()
     }
 
-    /// By which the native runtime knows of an interpreter, and of its packages.
-    pub fn variables(&self) -> Vec<String> {
-        let name = match self.kind {
-            Kind::Python => "LICHEN_PYTHON",
-            Kind::Node => "LICHEN_NODE",
-            Kind::Provided => return Vec::new(),
-        };
-        let packages = self.environment.as_ref().map(|folder| format!("VIRTUAL_ENV={}", folder.display()));
-        packages.into_iter().chain([format!("{name}={}", self.program.display())]).collect()
+    /// What the native runtime has to know of an interpreter.
+    pub fn described(&self) -> serde_json::Value {
+        serde_json::json!({
+            "language": if self.kind == Kind::Python { "python" } else { "node" },
+            "version": self.number().to_string(),
+            "program": self.program,
+            "environment": self.environment,
+        })
     }
 
     /// The environment of a template. A function's own comes with its configuration.

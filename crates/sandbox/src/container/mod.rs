@@ -281,9 +281,9 @@ impl Containers {
         let entrances = group.as_ref().map(|g| g.entrances()).transpose().map_err(PrepareError::Cgroup)?;
         let mut environment = interpreter.environment();
         if spec.kind == Kind::Provided {
-            let first = |kind| self.interpreters.iter().find(|found| found.kind == kind);
-            let firsts = [Kind::Python, Kind::Node].into_iter().filter_map(first);
-            environment.extend(firsts.flat_map(Interpreter::variables));
+            let interpreters = self.interpreters.iter().filter(|found| found.kind != Kind::Provided);
+            let described = interpreters.map(Interpreter::described).collect::<serde_json::Value>();
+            environment.push(format!("LICHEN_INTERPRETERS={described}"));
         }
         let order = MakeSandbox {
             id,
