@@ -149,6 +149,23 @@ class Formats(unittest.TestCase):
             self.assertRegex(text, rf"START RequestId: {request} Version: \$LATEST")
             self.assertRegex(text, rf"REPORT RequestId: {request}\tDuration: [\d.]+ ms\t.*\tInit Duration: [\d.]+ ms\t")
 
+    def test_what_cannot_be_loaded(self):
+        broken = {"ZipFile": package("import no_such_module\n")}
+        for name, logging in (("broken-text", {}), ("broken-json", {"LogFormat": "JSON", "SystemLogLevel": "WARN"})):
+            self.create(name, **logging)
+            self.api.update_function_code(FunctionName=name, **broken)
+            _, records, others = self.lines(name)
+            if logging:
+                platform = self.of_platform(records)
+                self.assertEqual(set(platform), {"initReport", "runtimeDone", "report"})
+                for record in platform.values():
+                    self.assertEqual(record["record"]["errorType"], "Runtime.ImportModuleError")
+            else:
+                kind = r"\tStatus: error\tError Type: Runtime.ImportModuleError\t"
+                text = "\n".join(others)
+                self.assertRegex(text, rf"INIT_REPORT Init Duration: [\d.]+ ms\tPhase: init{kind}")
+                self.assertRegex(text, rf"REPORT RequestId: .*Max Memory Used: \d+ MB{kind}")
+
     def test_a_change_of_format(self):
         self.create("python-changes")
         self.assertEqual(self.lines("python-changes")[1], [])

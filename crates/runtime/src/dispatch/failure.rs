@@ -104,7 +104,7 @@ impl Failure {
         match self.fault {
             Fault::Unhandled | Fault::ResponseTooLarge => String::new(),
             Fault::TimedOut => "Status: timeout\t".into(),
-            Fault::Init => "Status: error\tError Type: Runtime.Unknown\t".into(),
+            Fault::Init => format!("Status: error\tError Type: {}\t", self.init_type()),
             _ => format!("Status: error\tError Type: {}\t", self.kind),
         }
     }
@@ -120,12 +120,29 @@ impl Failure {
         }
     }
 
-    pub fn json_type(&self) -> Option<&str> {
+    pub fn json_type(&self) -> Option<String> {
         match self.fault {
             Fault::TimedOut | Fault::Unhandled => None,
-            Fault::Init => Some("Runtime.Unknown"),
-            _ => Some(self.kind),
+            Fault::Init => Some(self.init_type()),
+            _ => Some(self.kind.to_owned()),
         }
+    }
+
+    /// What a function that could not be loaded says of it, where that is one of Lambda's own words for it.
+    fn init_type(&self) -> String {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Told {
+            error_type: String,
+        }
+        let is_word =
+            |word: &str| word.starts_with(char::is_uppercase) && word.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let is_known = |kind: &String| {
+            let word = kind.strip_prefix("Runtime.").or_else(|| kind.strip_prefix("Function."));
+            word.is_some_and(is_word)
+        };
+        let told = serde_json::from_slice::<Told>(&self.body).ok().map(|told| told.error_type);
+        told.filter(is_known).unwrap_or_else(|| "Runtime.Unknown".to_owned())
     }
 }
 
@@ -157,6 +174,18 @@ mod tests {
 
     fn text(failure: &Failure) -> &str {
         std::str::from_utf8(&failure.body).unwrap()
+    }
+
+    #[test]
+    fn a_function_that_cannot_be_loaded_names_lambdas_kinds_only() {
+        let status = |kind: &str| {
+            let body = serde_json::json!({ "errorType": kind }).to_string();
+            Failure::told(Fault::Init, body.into()).status()
+        };
+        assert_eq!(status("Runtime.ImportModuleError"), "Status: error\tError Type: Runtime.ImportModuleError\t");
+        for own in ["ValueError", "Runtime.", "Runtime.A\nREPORT", "Runtime.lower", ""] {
+            assert_eq!(status(own), "Status: error\tError Type: Runtime.Unknown\t", "{own}");
+        }
     }
 
     #[test]

@@ -311,6 +311,12 @@ impl Course {
             (self.spans.forked, self.spans.entered) = (started.forked, started.entered);
             self.spans.loaded = started.loaded;
         }
+        if let Err(failure) = &answer.body
+            && answer.start == StartKind::Cold
+            && answer.init.is_none()
+        {
+            instance.journal.note(lines::init_failed(&self.function, duration, failure));
+        }
         instance.journal.note(lines::end(&self.function, &self.call.request_id, &figures, answer.body.as_ref().err()));
         let log_tail = instance.journal.end();
         let id = instance.shared.id;

@@ -35,6 +35,14 @@ pub(super) fn init_start(function: &Function, version: Version) -> Vec<u8> {
     }
 }
 
+/// An instance could not be loaded, after this time.
+pub(super) fn init_failed(function: &Function, took: Duration, failure: &Failure) -> Vec<u8> {
+    match function.log_format {
+        LogFormat::Text => text::init_failed(function, took, failure),
+        LogFormat::Json(level) => json::init_failed(function, level, took, failure),
+    }
+}
+
 pub(super) fn start(function: &Function, request_id: &str) -> Vec<u8> {
     match function.log_format {
         LogFormat::Text => text::start(function, request_id),

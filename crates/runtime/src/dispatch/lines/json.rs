@@ -6,6 +6,7 @@ use crate::dispatch::failure::Failure;
 use crate::function::{Function, SystemLevel};
 use sandbox::spec::Version;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 fn record(wanted: SystemLevel, level: SystemLevel, kind: &str, record: impl FnOnce() -> Value) -> Vec<u8> {
     if level < wanted {
@@ -27,6 +28,25 @@ pub(super) fn init_start(function: &Function, wanted: SystemLevel, version: Vers
             "functionName": function.key.name,
             "functionVersion": function.key.version,
         })
+    })
+}
+
+pub(super) fn init_failed(function: &Function, wanted: SystemLevel, took: Duration, failure: &Failure) -> Vec<u8> {
+    let (kind, phase) = match function.snap_start {
+        true => ("platform.restoreReport", "restore"),
+        false => ("platform.initReport", "init"),
+    };
+    record(wanted, SystemLevel::Warn, kind, || {
+        let mut record = json!({
+            "initializationType": function.initialization_type(),
+            "phase": phase,
+            "status": failure.json_status(),
+            "metrics": { "durationMs": rounded(ms(took)) },
+        });
+        if let Some(kind) = failure.json_type() {
+            record["errorType"] = kind.into();
+        }
+        record
     })
 }
 
@@ -92,7 +112,6 @@ fn rounded(ms: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::dispatch::lines::tests::{figures, function};
-    use std::time::Duration;
 
     fn read(lines: &[u8]) -> Vec<Value> {
         let lines = std::str::from_utf8(lines).unwrap();

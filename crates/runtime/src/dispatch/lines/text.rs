@@ -5,10 +5,17 @@ use crate::dispatch::failure::Failure;
 use crate::function::Function;
 use sandbox::spec::Version;
 use std::io::Write;
+use std::time::Duration;
 
 pub(super) fn init_start(function: &Function, version: Version) -> Vec<u8> {
     let what = if function.snap_start { "RESTORE_START" } else { "INIT_START" };
     format!("{what} Runtime Version: {}\n", runtime_version(function, version)).into_bytes()
+}
+
+pub(super) fn init_failed(function: &Function, took: Duration, failure: &Failure) -> Vec<u8> {
+    let (kind, phase) =
+        if function.snap_start { ("RESTORE_REPORT Restore", "") } else { ("INIT_REPORT Init", "Phase: init\t") };
+    format!("{kind} Duration: {:.2} ms\t{phase}{}\n", ms(took), failure.status()).into_bytes()
 }
 
 pub(super) fn start(function: &Function, request_id: &str) -> Vec<u8> {
@@ -44,7 +51,6 @@ pub(super) fn end(function: &Function, request_id: &str, figures: &Figures, fail
 mod tests {
     use super::*;
     use crate::dispatch::lines::tests::{figures, function};
-    use std::time::Duration;
 
     fn text(lines: Vec<u8>) -> String {
         String::from_utf8(lines).unwrap()
