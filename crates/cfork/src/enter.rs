@@ -12,6 +12,9 @@
 //!                                                    capabilities there, returns from where the template waits
 //! ```
 //!
+//! Where the next instance's function does not matter to the template, a forker can be told to fork ahead of need: its
+//! child waits for the order in its stead, as a *generic stem*, having done all that is the same for every function.
+//!
 //! No privilege is needed in the template: the slot's user namespace is a child of the template's own, owned by the
 //! template's uid, and an owner has every capability in a namespace below (user_namespaces(7)). The child gives them all
 //! up as its last step.
@@ -64,11 +67,12 @@ struct Held {
 
 /// What a child is born with.
 pub(crate) struct Birth {
-    /// The order that it was forked for.
-    pub order: Received,
+    /// The order that it was forked for, if there was one.
+    pub order: Option<Received>,
+    /// Where its order comes from, or has come from.
+    pub socket: OwnedFd,
     /// Where its forker may run.
     processors: Option<CpuSet>,
-    _socket: OwnedFd,
 }
 
 /// What a forker is told, at the top of its stack.
@@ -230,24 +234,43 @@ extern "C" fn forker(post: *mut c_void) -> c_int {
     // Should the child end before this process does, its end is for the sandbox's init to see.
     site.children.restore();
     let entered = post.enter();
-    site.turn.give();
-    let value = entered.as_ref().err().map_or(0, |error| -i64::from(error.raw_os_error().unwrap_or(libc::EIO)));
-    if site.answer(Kind::Entered, post.id, value).is_err() || entered.is_err() {
-        return 1;
-    }
     // SAFETY: this forker's own, received with its post.
     let socket = unsafe { OwnedFd::from_raw_fd(post.socket) };
-    wait_for(socket.as_fd());
-    if !site.turn.take(TURN_LIMIT) {
-        return 1;
-    }
-    // SAFETY: the turn is had, and the contract of `send` holds for the fork.
-    let value = unsafe { fork(site, socket) };
-    site.turn.give();
-    if let Some(value) = value {
-        let _ = site.answer(Kind::Forked, post.id, value);
+    match entered {
+        Ok(()) => {
+            give_and_tell(post, Kind::Entered, 0);
+            wait_for(socket.as_fd());
+            if site.turn.take(TURN_LIMIT) {
+                obey(post, socket);
+            }
+        }
+        Err(error) => give_and_tell(post, Kind::Entered, refused(&error)),
     }
     0
+}
+
+fn give_and_tell(post: &Post, kind: Kind, value: i64) {
+    post.site.turn.give();
+    let _ = post.site.answer(kind, post.id, value);
+}
+
+fn refused(error: &io::Error) -> i64 {
+    -i64::from(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// Receives the order to fork, with the turn, and does so. Where there is none the slot is given up.
+fn obey(post: &Post, socket: OwnedFd) {
+    // SAFETY: the turn is had.
+    match unsafe { post.site.receive(&socket) } {
+        Ok(Some(order)) if order.header.kind == Kind::Fork as u32 => {
+            let order = (order.header.flags & protocol::AHEAD == 0).then_some(order);
+            // SAFETY: the turn is had, and the contract of `send` holds for the fork.
+            give_and_tell(post, Kind::Forked, unsafe { fork(post.site, order, socket) });
+        }
+        Ok(Some(_)) => give_and_tell(post, Kind::Forked, -i64::from(libc::EPROTO)),
+        Ok(None) => post.site.turn.give(),
+        Err(error) => give_and_tell(post, Kind::Forked, refused(&error)),
+    }
 }
 
 impl Post {
@@ -261,29 +284,20 @@ impl Post {
     }
 }
 
-/// Receives its order and forks: the child's pid as the template's pid namespace counts it, or a negated error number.
-/// Nothing where the slot is given up.
+/// Forks: the child's pid as the template's pid namespace counts it, or a negated error number.
 ///
 /// # Safety
-/// In a forker, with the turn.
-unsafe fn fork(site: &'static Site, socket: OwnedFd) -> Option<i64> {
-    let refused = |error: io::Error| Some(-i64::from(error.raw_os_error().unwrap_or(libc::EIO)));
-    // SAFETY: by the contract.
-    let order = match unsafe { site.receive(&socket) } {
-        Ok(Some(order)) if order.header.kind == Kind::Fork as u32 => order,
-        Ok(Some(_)) => return Some(-i64::from(libc::EPROTO)),
-        Ok(None) => return None,
-        Err(error) => return refused(error),
-    };
+/// In a forker, with the turn; and as [`Stacks::send`].
+unsafe fn fork(site: &'static Site, order: Option<Received>, socket: OwnedFd) -> i64 {
     let held = site.held.get();
     // SAFETY: by the contract. The child is a copy of the template as it waits, and this is where it waits.
     unsafe {
-        (*held).birth = Some(Birth { order, processors: stay_here(), _socket: socket });
+        (*held).birth = Some(Birth { order, socket, processors: stay_here() });
         // The C library's fork, with its handlers: libraries that know about forks (OpenSSL, OpenBLAS) hear of it.
         let value = match libc::fork() {
             0 => resume(&raw const (*held).waiting),
-            -1 => refused(io::Error::last_os_error()),
-            pid => Some(pid.into()),
+            -1 => refused(&io::Error::last_os_error()),
+            pid => pid.into(),
         };
         (*held).birth = None;
         value

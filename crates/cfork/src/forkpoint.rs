@@ -1,8 +1,9 @@
 //! The template's side: waiting for fork requests, and what a child does before anything else.
 //!
 //! The template waits, and sends a forker into every slot that the worker has made (`enter`). A child comes to life in its
-//! slot and its cgroups. Its first steps, in order: attach its channel and the code, take the instance's identity, give up
-//! all capabilities, put the log in place of its standard streams, close the template's descriptors and open its files anew.
+//! slot and its cgroups. Its first steps, in order: drop the template's descriptors; wait for its order, where there was none;
+//! attach its channel and the code, take the instance's identity, give up all capabilities, put the log in place of its
+//! standard streams, open the template's files anew.
 
 use crate::descriptors::{self, Stock};
 use crate::enter::{Birth, Site, Stacks};
@@ -10,6 +11,7 @@ use crate::instance::Instance;
 use crate::invocation::{self, Started};
 use crate::protocol::{self, Kind, Received};
 use interconnect::channel::Channel;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -35,6 +37,15 @@ pub struct Child {
     pub config: Vec<u8>,
     /// Its side of the channel.
     pub instance: Instance,
+}
+
+/// A child of the template, in its slot, that may still have to be told what it is to be.
+pub struct Newborn {
+    birth: Birth,
+    stock: ManuallyDrop<Stock>,
+    template: u32,
+    /// What came of dropping the template's descriptors. Language runtimes make their own anew, at the same numbers.
+    blinded: io::Result<()>,
 }
 
 /// Where a template waits.
@@ -83,7 +94,7 @@ impl ForkPoint {
     /// # Safety
     /// The calling process must have one thread, or only further ones that children will not miss: they do not exist in
     /// them, and locks that they hold stay locked.
-    pub unsafe fn serve(self) -> Result<Child, ServeError> {
+    pub unsafe fn serve(self) -> Result<Newborn, ServeError> {
         let template = std::process::id();
         let stock = ManuallyDrop::new(self.stock);
         let site = Site::new(self.control.as_raw_fd(), self.buffer);
@@ -92,7 +103,8 @@ impl ForkPoint {
             // SAFETY: this is the template, and it has the turn.
             if let Some(birth) = unsafe { site.wait() } {
                 drop(self.control);
-                return Ok(settle(birth, &stock, template));
+                let blinded = descriptors::blind(&stock);
+                return Ok(Newborn { birth, stock, template, blinded });
             }
             // SAFETY: the turn is had again.
             let request =
@@ -106,6 +118,36 @@ impl ForkPoint {
                 let error = -i64::from(error.raw_os_error().unwrap_or(libc::EIO));
                 site.answer(Kind::Entered, id, error).map_err(ServeError::Socket)?;
             }
+        }
+    }
+}
+
+impl Newborn {
+    /// Whether it was forked ahead of need: until it is told what it is to be, nobody waits for it.
+    pub fn is_ahead(&self) -> bool {
+        self.birth.order.is_none()
+    }
+
+    /// Whether somebody waits for it: it has been told, or is about to end.
+    pub fn is_wanted(&self) -> bool {
+        let mut waits = [PollFd::new(&self.birth.socket, PollFlags::IN)];
+        !self.is_ahead() || poll(&mut waits, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Becomes what it is to be, once it is told. Where nobody ever tells, the process ends here.
+    pub fn settle(self) -> Child {
+        let Self { birth: Birth { order, socket, .. }, stock, template, blinded } = self;
+        let order = order.unwrap_or_else(|| await_order(&socket));
+        settle(order, blinded, &stock, template)
+    }
+}
+
+fn await_order(socket: &OwnedFd) -> Received {
+    loop {
+        match protocol::receive(socket, &mut Vec::new()) {
+            Ok(Some(order)) if order.header.kind == Kind::Fork as u32 => return order,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            _ => os::process::exit_now(0),
         }
     }
 }
@@ -127,9 +169,8 @@ pub fn threads() -> u32 {
 }
 
 /// The child's first steps. Where one fails it says so through its channel and ends: it must not run half isolated.
-fn settle(birth: Birth, stock: &Stock, template: u32) -> Child {
+fn settle(order: Received, blinded: io::Result<()>, stock: &Stock, template: u32) -> Child {
     let forked = os::monotonic_ns();
-    let order = birth.order;
     let flags = order.header.flags;
     let mut descriptors = order.descriptors.into_iter();
     let mut next = || descriptors.next();
@@ -144,7 +185,7 @@ fn settle(birth: Birth, stock: &Stock, template: u32) -> Child {
         let _ = channel.sender.send(invocation::NOT_ENTERED, b"differ", b"its process id is its template's");
         os::process::exit_now(251);
     }
-    if let Err((step, error)) = isolate([&code, &layers], &log, stock) {
+    if let Err((step, error)) = isolate([&code, &layers], &log, blinded, stock) {
         let _ = channel.sender.send(invocation::NOT_ENTERED, step.as_bytes(), error.to_string().as_bytes());
         os::process::exit_now(252);
     }
@@ -155,6 +196,7 @@ fn settle(birth: Birth, stock: &Stock, template: u32) -> Child {
 fn isolate(
     [code, layers]: [&Option<OwnedFd>; 2],
     log: &OwnedFd,
+    blinded: io::Result<()>,
     stock: &Stock,
 ) -> Result<(), (&'static str, io::Error)> {
     let step = |name: &'static str| move |error: io::Error| (name, error);
@@ -170,7 +212,7 @@ fn isolate(
     os::process::set_dumpable(true);
     os::process::place(log, 1).map_err(step("place its log"))?;
     os::process::place(log, 2).map_err(step("place its log"))?;
-    descriptors::blind(stock).map_err(step("drop its template's descriptors"))?;
+    blinded.map_err(step("drop its template's descriptors"))?;
     descriptors::reopen(&stock.files).map_err(step("open its files"))
 }
 

@@ -27,5 +27,5 @@ pub mod protocol;
 mod resume;
 mod turn;
 
-pub use forkpoint::{Child, ForkPoint};
+pub use forkpoint::{Child, ForkPoint, Newborn};
 pub use instance::{Heard, Instance, Request};

@@ -9,7 +9,8 @@
 //! forker → worker     Forked      id, pid or -errno      pid as the template's pid namespace counts it
 //! ```
 //!
-//! What forkers say comes over the template's socket. Where the socket of its own ends without an order, a forker ends.
+//! What forkers say comes over the template's socket. A first `Fork` with the flag [`AHEAD`] has nothing else: the child
+//! takes its own `Fork` from the same socket, and answers nothing. Where that socket ends, forker or child does.
 //!
 //! Every message is a 32-byte header and a payload. The worker treats all that a template says as hostile: a dedicated
 //! template has run its function's code.
@@ -26,6 +27,8 @@ pub const TASK_ROOT: &std::ffi::CStr = c"/var/task";
 /// Where its layers are, where it has some.
 pub const LAYERS_ROOT: &std::ffi::CStr = c"/opt";
 
+/// The flag of a fork whose child is told later what it is to be.
+pub const AHEAD: u32 = 4;
 /// The flag of a fork that comes with a mount of code, and with one of layers.
 pub const CODE: u32 = 1;
 pub const LAYERS: u32 = 2;
@@ -52,7 +55,7 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     pub kind: u32,
-    /// Fork: which mounts are among the descriptors ([`CODE`], [`LAYERS`]). Ready: how many threads the template has.
+    /// Fork: which mounts are among the descriptors ([`CODE`], [`LAYERS`]), or [`AHEAD`]. Ready: how many threads the template has.
     pub flags: u32,
     /// Enter, Entered, Forked: which slot.
     pub id: u64,

@@ -38,24 +38,36 @@ const ES_MODULE = "import path from 'node:path';\nexport const handler = async (
 async function run(begin, settings) {
   // Code that was compiled for a rehearsal is not to be thrown away before it is used.
   v8.setFlagsFromString('--no-flush-bytecode');
-  const folder = settings === null ? fs.mkdtempSync('/tmp/lichen-rehearsal-') : null;
-  try {
-    for (let i = 0; i < STARTS; i += 1) {
-      const config = settings === null ? write(folder, i) : again(settings, i);
-      await perform(() => begin(config, settings, settings && handle));
-    }
-  } finally {
-    if (folder !== null) fs.rmSync(folder, { recursive: true });
+  if (settings === null) {
+    await written(Array(STARTS).keys(), (config) => perform(() => begin(config, null, null), INVOCATIONS));
+  } else {
+    for (let i = 0; i < STARTS; i += 1) await perform(() => begin(again(settings, i), settings, handle), INVOCATIONS);
   }
   logging.setRequest(undefined);
 }
 
+/** The same once, in a child that waits for its function: what it writes to is its own from then on. */
+async function ahead(begin) {
+  await written([1], (config) => perform(() => begin(config, null, null), 1));
+  logging.setRequest(undefined);
+}
+
+/** With functions of these numbers, which are nowhere else. */
+async function written(numbers, use) {
+  const folder = fs.mkdtempSync('/tmp/lichen-rehearsal-');
+  try {
+    for (const i of numbers) await use(write(folder, i));
+  } finally {
+    fs.rmSync(folder, { recursive: true });
+  }
+}
+
 /** One start, and some invocations. */
-async function perform(start) {
+async function perform(start, invocations) {
   native.stage();
   native.cue(EVENT);
   start();
-  for (let i = 0; i < INVOCATIONS; i += 1) {
+  for (let i = 1; i < invocations; i += 1) {
     await answered();
     native.cue(EVENT);
   }
@@ -86,4 +98,4 @@ function again(settings, i) {
   return i % 2 === 0 ? '' : JSON.stringify({ log_stream: settings.logStream });
 }
 
-module.exports = { run };
+module.exports = { run, ahead };

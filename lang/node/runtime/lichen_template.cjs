@@ -52,7 +52,9 @@ async function run() {
   guard();
   report.reason = await comeToRest(threads);
   report.forkable = report.reason === null;
-  begin(native.serve(JSON.stringify(report)), settings, handler);
+  const wanted = native.serve(JSON.stringify(report));
+  if (!wanted) await rehearsal.ahead(begin);
+  begin(native.settle(), settings, handler);
 }
 
 /** What the function does to its process is the template's end. */

@@ -8,7 +8,7 @@
 //! | [`instance`] | functions of an instance: take an invocation, answer it |
 //! | [`parts`] | the same for answers that come in parts |
 //! | [`bell`] | the event loop's part in waiting for invocations |
-//! | [`stage`] | a channel from a template to itself, for rehearsals |
+//! | [`stage`] | a channel from a process to itself, for rehearsals |
 //! | [`random`] | what makes siblings draw different numbers |
 //!
 //! What an event, a handler or an environment is, is for the JavaScript files in `runtime/` to know.
@@ -30,6 +30,7 @@ use value::{Env, Thrown, Value};
 pub(crate) enum Role {
     Nothing,
     Template(template::Template),
+    Newborn(cfork::Newborn),
     Stage(Box<stage::Stage>),
     Instance(cfork::Instance),
 }
@@ -70,13 +71,14 @@ pub extern "C" fn node_api_module_get_api_version_v1() -> i32 {
 pub unsafe extern "C" fn napi_register_module_v1(env: RawEnv, exports: RawValue) -> RawValue {
     // SAFETY: Node calls this with a handle scope open, in the environment's thread.
     let (env, object) = unsafe { (Env::new(env), Value::new(exports)) };
-    let methods: [(_, abi::Function); 23] = [
+    let methods: [(_, abi::Function); 24] = [
         (c"configure", template::configure),
         (c"threads", template::threads),
         (c"obstacles", template::obstacles),
         (c"fillHoles", template::fill_holes),
         (c"serve", template::serve),
         (c"exit", template::exit),
+        (c"settle", template::settle),
         (c"stage", stage::stage),
         (c"cue", stage::cue),
         (c"heard", stage::heard),

@@ -1,9 +1,8 @@
 //! A stage for rehearsals: a channel from this process to itself, so that a template can go through all that its children
-//! will do, down to the bell.
+//! will do, down to the bell; and a child that waits for its function as well.
 
 use crate::abi::{Info, RawEnv, RawValue};
 use crate::bell;
-use crate::template::Template;
 use crate::value::{Env, Value, because, call};
 use crate::{Role, with_role, wrong_role};
 use cfork::Instance;
@@ -12,22 +11,22 @@ use interconnect::channel::{Channel, Sender};
 
 const BODY_MAX: usize = 64 * 1024;
 
-/// A template that plays an instance.
+/// A template, or a child that waits, and plays an instance.
 pub struct Stage {
     pub instance: Instance,
-    template: Template,
+    actor: Role,
     host: Channel,
 }
 
-/// `stage()`: from now on, until `unstage`, this template is an instance as well.
+/// `stage()`: from now on, until `unstage`, this process is an instance as well.
 pub unsafe extern "C" fn stage(env: RawEnv, info: Info) -> RawValue {
     let body = |env: Env, []: [Value; 0]| {
         let (host, guest) = Channel::create(BODY_MAX).map_err(|e| because("a channel to itself")(&e))?;
         let guest = Channel::attach(&guest.region, guest.down, guest.up);
         let instance = Instance::new(guest.map_err(|e| because("a channel to itself")(&e))?, Started::default());
         with_role(|role| match std::mem::replace(role, Role::Nothing) {
-            Role::Template(template) => {
-                *role = Role::Stage(Box::new(Stage { instance, template, host }));
+            actor @ (Role::Template(_) | Role::Newborn(_)) => {
+                *role = Role::Stage(Box::new(Stage { instance, actor, host }));
                 env.undefined()
             }
             _ => Err(wrong_role()),
@@ -80,7 +79,7 @@ pub unsafe extern "C" fn unstage(env: RawEnv, info: Info) -> RawValue {
         bell::take_down();
         with_role(|role| match std::mem::replace(role, Role::Nothing) {
             Role::Stage(stage) => {
-                *role = Role::Template(stage.template);
+                *role = stage.actor;
                 env.undefined()
             }
             _ => Err(wrong_role()),

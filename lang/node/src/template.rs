@@ -71,39 +71,31 @@ pub unsafe extern "C" fn fill_holes(env: RawEnv, info: Info) -> RawValue {
     unsafe { call(env, info, body) }
 }
 
-/// `serve(report: string): string`
+/// `serve(report: string): boolean`: in a child, whether somebody waits for it already.
 pub unsafe extern "C" fn serve(env: RawEnv, info: Info) -> RawValue {
     let body = |env: Env, [report]: [Value; 1]| {
         let role = with_role(|role| Ok(std::mem::replace(role, Role::Nothing)))?;
         let Role::Template(Template { point, .. }) = role else { return Err(wrong_role()) };
-        let mut event_loop = std::ptr::null_mut();
-        // SAFETY: the environment is alive, and the result is ours to be written.
-        env.check(unsafe { abi::napi_get_uv_event_loop(env.raw(), &mut event_loop) })?;
+        let event_loop = event_loop(env)?;
         cfork::memory::let_children_have_all().map_err(|e| because("the heap cannot be had by children")(&e))?;
         env.with_bytes(report, |report| point.ready(report))?.map_err(|e| because("the worker cannot be told")(&e))?;
         // SAFETY: Node's other threads compile and collect garbage beside this one, which --single-threaded has ended, or
         // are libuv's pool, which a child makes anew. Threads of the function would have made the template report itself as
         // not forkable, and the worker does not fork from such.
         match unsafe { point.serve() } {
-            Ok(child) => {
+            Ok(newborn) => {
                 // SAFETY: this is the child, in the thread that runs the loop, outside of any callback of it.
-                let failed = unsafe {
-                    let failed = abi::uv_loop_fork(event_loop);
-                    // The template's clock stood still while it waited here.
-                    abi::uv_update_time(event_loop);
-                    failed
-                };
+                let failed = unsafe { abi::uv_loop_fork(event_loop) };
                 if failed != 0 {
                     return Err(Thrown::Because(format!("the event loop cannot be made anew ({failed})")));
                 }
-                // The template went there as well, so that JavaScript knows; but a slot has folders of its own.
-                rustix::process::chdir(cfork::protocol::TASK_ROOT)
-                    .map_err(|e| because("the folder of the code")(&e))?;
+                resume(event_loop)?;
+                let wanted = newborn.is_wanted();
                 with_role(|role| {
-                    *role = Role::Instance(child.instance);
+                    *role = Role::Newborn(newborn);
                     Ok(())
                 })?;
-                env.text(&child.config)
+                env.truth(wanted)
             }
             Err(ServeError::Gone) => os::process::exit_now(0),
             Err(error) => Err(Thrown::Because(error.to_string())),
@@ -111,6 +103,41 @@ pub unsafe extern "C" fn serve(env: RawEnv, info: Info) -> RawValue {
     };
     // SAFETY: Node passes its own.
     unsafe { call(env, info, body) }
+}
+
+/// `settle(): string`: what the child is to be, once it is told.
+pub unsafe extern "C" fn settle(env: RawEnv, info: Info) -> RawValue {
+    let body = |env: Env, []: [Value; 0]| {
+        let role = with_role(|role| Ok(std::mem::replace(role, Role::Nothing)))?;
+        let Role::Newborn(newborn) = role else { return Err(wrong_role()) };
+        let ahead = newborn.is_ahead();
+        let child = newborn.settle();
+        if ahead {
+            resume(event_loop(env)?)?;
+        }
+        with_role(|role| {
+            *role = Role::Instance(child.instance);
+            Ok(())
+        })?;
+        env.text(&child.config)
+    };
+    // SAFETY: Node passes its own.
+    unsafe { call(env, info, body) }
+}
+
+fn event_loop(env: Env) -> Result<*mut std::ffi::c_void, Thrown> {
+    let mut event_loop = std::ptr::null_mut();
+    // SAFETY: the environment is alive, and the result is ours to be written.
+    env.check(unsafe { abi::napi_get_uv_event_loop(env.raw(), &mut event_loop) })?;
+    Ok(event_loop)
+}
+
+/// What has stood still while a process waited.
+fn resume(event_loop: *mut std::ffi::c_void) -> Result<(), Thrown> {
+    // SAFETY: the environment's own, in the thread that runs it.
+    unsafe { abi::uv_update_time(event_loop) };
+    // The template went there as well, so that JavaScript knows; but a slot has folders of its own, and so has a function.
+    rustix::process::chdir(cfork::protocol::TASK_ROOT).map_err(|e| because("the folder of the code")(&e))
 }
 
 /// `exit(status: number): never`. Node's own way out waits for threads that a child does not have.

@@ -52,7 +52,7 @@ fn template() -> Result<(Child, Option<Config>), Box<dyn std::error::Error>> {
     point.ready(REPORT)?;
     // SAFETY: this program has one thread.
     match unsafe { point.serve() } {
-        Ok(child) => Ok((child, function)),
+        Ok(newborn) => Ok((newborn.settle(), function)),
         Err(cfork::forkpoint::ServeError::Gone) => os::process::exit_now(0),
         Err(error) => Err(error.into()),
     }

@@ -54,6 +54,7 @@ def prepare():
             "snapshot": lichen_snapshot.both,
             "explain": lichen_function.explain,
             "rehearsed": lichen_rehearsal.handler,
+            "rehearse_start": lichen_rehearsal.start,
             "spec": spec,
             "loader": loader,
             "compile": builtins.compile,

@@ -6,7 +6,7 @@ use crate::place::{self, Settled};
 use crate::prepared::Prepared;
 use crate::{hooks, load};
 use cfork::invocation::Invocation;
-use cfork::{Child, Instance};
+use cfork::{Child, Instance, Newborn};
 use interconnect::channel::SendError;
 use std::convert::Infallible;
 use std::time::Duration;
@@ -27,13 +27,25 @@ pub struct Heritage {
     pub restored: Option<Object>,
 }
 
+/// The function of a start that is rehearsed.
+const REHEARSED: &[u8] = br#"{
+    "function_name": "rehearsal", "function_version": "$LATEST", "handler": "rehearsal.handler", "memory_mib": 128,
+    "region": "us-east-1", "log_group": "/aws/lambda/rehearsal", "log_stream": "2000/01/01/[$LATEST]0",
+    "initialization_type": "on-demand", "runtime": "python3.11", "environment": {"KEY": "value"}
+}"#;
+
 /// The life of a child. It ends with the process, or with what the function raises to end it.
-pub fn live(prepared: &Prepared, child: Child, heritage: Heritage) -> Result<Infallible, Raised> {
-    let Child { config, mut instance } = child;
+pub fn live(prepared: &Prepared, newborn: Newborn, heritage: Heritage) -> Result<Infallible, Raised> {
     hooks::function_forks();
     for seed in &heritage.seeds {
         seed.call([])?;
     }
+    if !newborn.is_wanted() {
+        // Nobody waits: what a start will touch is touched, and so copied, before it comes.
+        place::settle(prepared, REHEARSED)?;
+        prepared.rehearse_start.call([])?;
+    }
+    let Child { config, mut instance } = newborn.settle();
     let outcome = match heritage.loaded {
         Some(loaded) => {
             let restored = heritage.restored;

@@ -39,6 +39,8 @@ pub struct Prepared {
     pub explain: Object,
     /// A handler that does what most do, for rehearsals.
     pub rehearsed: Object,
+    /// Goes once through what a start does after it knows its function.
+    pub rehearse_start: Object,
     /// A module's specification and its loader, to be filled in.
     pub spec: Object,
     pub loader: Object,
@@ -79,6 +81,7 @@ impl Prepared {
             snapshot: dict.value(c"snapshot")?,
             explain: dict.value(c"explain")?,
             rehearsed: dict.value(c"rehearsed")?,
+            rehearse_start: dict.value(c"rehearse_start")?,
             spec: dict.value(c"spec")?,
             loader: dict.value(c"loader")?,
             compile: dict.value(c"compile")?,

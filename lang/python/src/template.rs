@@ -102,10 +102,10 @@ pub fn serve(arguments: &Object) -> Result<Object, Raised> {
     // SAFETY: the template has counted its threads: others than this one would have made it report itself as not
     // forkable, and the worker does not fork from such.
     match unsafe { point.serve() } {
-        Ok(child) => {
+        Ok(newborn) => {
             // SAFETY: this is the child, in the thread that forked.
             unsafe { abi::PyOS_AfterFork_Child() };
-            instance::live(prepared, child, heritage).map(|never| match never {})
+            instance::live(prepared, newborn, heritage).map(|never| match never {})
         }
         Err(ServeError::Gone) => os::process::exit_now(0),
         Err(error) => Err(Raised::Because(error.to_string())),

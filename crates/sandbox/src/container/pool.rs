@@ -8,16 +8,17 @@
 
 use super::egress;
 use super::message::ToInit;
-use super::template::{Shared, limits};
+use super::template::{Shared, child, limits, refusal};
 use crate::SpawnError;
+use crate::spec::End;
 use cfork::protocol::{self, Kind};
 use os::cgroup::{self, Group};
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::Interest;
+use tokio::sync::oneshot;
 
 /// How long after the last start the slots that starts have taken are replaced: making one takes a core for a millisecond,
 /// which the new instances need.
@@ -30,8 +31,10 @@ pub(super) struct Slot {
     pub id: u64,
     /// Its process 1.
     pub process: OwnedFd,
-    /// What its forker takes its order from: it ends when this is closed.
-    pub forker: OwnedFd,
+    /// Where the one who waits in it, forker or child, takes its order from. It ends when this is closed.
+    pub orders: OwnedFd,
+    /// Completes with the end of the child that waits in it, if one does.
+    pub child: Option<oneshot::Receiver<End>>,
     pub group: Option<Group>,
     /// What the group is limited to.
     pub limits: cgroup::Limits,
@@ -55,7 +58,7 @@ impl Shared {
             let completed = self.complete(id, &process).await;
             self.state().questions.remove(&id);
             match completed {
-                Ok(forker) => self.slot_ready(id, process, forker),
+                Ok(orders) => self.slot_ready(id, process, orders),
                 Err(error) => {
                     let _ = os::pidfd::kill(&process);
                     let made = self.state().making.remove(&id);
@@ -64,29 +67,34 @@ impl Shared {
                 }
             }
             self.changed.notify_waiters();
+            if self.is_quiet() {
+                // It may be one too many by now.
+                self.top_up();
+                self.fork_ahead().await;
+            }
         });
     }
 
-    /// Gives a slot its way out and its forker: what the forker takes its order from.
+    /// Gives a slot its way out and its forker: what that takes its order from.
     async fn complete(&self, id: u64, process: &OwnedFd) -> Result<OwnedFd, SpawnError> {
         if let Some(egress) = &self.place.egress {
             egress::attach(egress, process).await.map_err(SpawnError::Attach)?;
         }
         let entrances = self.state().making.get_mut(&id).map(|making| std::mem::take(&mut making.entrances));
-        let (forker, theirs) = os::seqpacket::pair().map_err(SpawnError::Fork)?;
-        rustix::io::ioctl_fionbio(&forker, true).map_err(|error| SpawnError::Fork(error.into()))?;
+        let (orders, theirs) = os::seqpacket::pair().map_err(SpawnError::Fork)?;
+        rustix::io::ioctl_fionbio(&orders, true).map_err(|error| SpawnError::Fork(error.into()))?;
         let mut descriptors = vec![process.as_fd(), theirs.as_fd()];
         descriptors.extend(entrances.iter().flatten().map(AsFd::as_fd));
         let send = self
             .control
             .async_io(Interest::WRITABLE, |control| protocol::send(control, Kind::Enter, 0, id, 0, &[], &descriptors));
         match self.ask(id, Kind::Entered, send).await? {
-            0 => Ok(forker),
-            error => Err(SpawnError::Fork(io::Error::from_raw_os_error(i32::try_from(-error).unwrap_or(libc::EIO)))),
+            0 => Ok(orders),
+            error => Err(refusal(error)),
         }
     }
 
-    fn slot_ready(self: &Arc<Self>, id: u64, process: OwnedFd, forker: OwnedFd) {
+    fn slot_ready(self: &Arc<Self>, id: u64, process: OwnedFd, orders: OwnedFd) {
         let mut state = self.state();
         let Some(Making { group, limits, .. }) = state.making.remove(&id) else { return };
         if state.gone.contains(&id) {
@@ -94,7 +102,7 @@ impl Shared {
             drop(state);
             return self.bury(id, group);
         }
-        state.ready.push_back(Slot { id, process, forker, group, limits });
+        state.ready.push_back(Slot { id, process, orders, child: None, group, limits });
     }
 
     pub(super) fn slot_ended(self: Arc<Self>, id: u64) {
@@ -226,8 +234,38 @@ impl Shared {
                 shared.order_up_to(shared.target.load(Ordering::Relaxed).div_ceil(SHARE_KEPT));
             }
             shared.refilling.store(false, Ordering::Relaxed);
+            shared.quiet_since.store(starts.unwrap_or_default(), Ordering::Relaxed);
             shared.top_up();
+            shared.fork_ahead().await;
         });
+    }
+
+    /// Whether there was no start for a while, nor is one waiting.
+    fn is_quiet(&self) -> bool {
+        self.quiet_since.load(Ordering::Relaxed) == self.starts.load(Ordering::Relaxed)
+            && self.waiting.load(Ordering::Relaxed) == 0
+    }
+
+    /// Has children wait in the ready slots of a template that forks for any function, as long as it is quiet.
+    async fn fork_ahead(self: &Arc<Self>) {
+        while self.spec.function.is_none() && self.is_quiet() {
+            let slot = {
+                let mut state = self.state();
+                let at = state.ready.iter().position(|slot| slot.child.is_none());
+                at.and_then(|at| state.ready.remove(at))
+            };
+            let Some(mut slot) = slot else { return };
+            let order = async { protocol::send(&slot.orders, Kind::Fork, protocol::AHEAD, slot.id, 0, &[], &[]) };
+            let answer = self.ask(slot.id, Kind::Forked, order).await;
+            match answer.and_then(child) {
+                Ok(pid) => {
+                    slot.child = Some(self.watch(slot.id, pid));
+                    self.state().ready.push_front(slot);
+                    self.changed.notify_waiters();
+                }
+                Err(_) => return self.give_up(slot),
+            }
+        }
     }
 
     /// Orders what is missing to the number of ready slots that is wanted, or removes what is too many.
@@ -235,7 +273,8 @@ impl Shared {
         let target = self.target.load(Ordering::Relaxed);
         let spare = {
             let mut state = self.state();
-            let keep = state.ready.len().min(target);
+            let wanted = target + self.waiting.load(Ordering::Relaxed);
+            let keep = state.ready.len().min(wanted);
             state.ready.split_off(keep)
         };
         for slot in spare {

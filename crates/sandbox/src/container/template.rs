@@ -75,6 +75,8 @@ pub(super) struct Shared {
     pub(super) refilling: AtomicBool,
     /// Counts starts.
     pub(super) starts: AtomicUsize,
+    /// How many there had been when there was none for a while.
+    pub(super) quiet_since: AtomicUsize,
     /// Starts that wait for a slot.
     pub(super) waiting: AtomicUsize,
     pub(super) next: AtomicU64,
@@ -136,6 +138,7 @@ impl ContainerTemplate {
             target: AtomicUsize::new(0),
             refilling: AtomicBool::new(false),
             starts: AtomicUsize::new(0),
+            quiet_since: AtomicUsize::new(usize::MAX),
             waiting: AtomicUsize::new(0),
             next: AtomicU64::new(0),
             ended: watch::Sender::new(false),
@@ -314,13 +317,13 @@ impl Shared {
     }
 
     async fn spawn(self: &Arc<Self>, start: Start) -> Result<Box<dyn Instance>, SpawnError> {
-        let (slot, pid) = loop {
-            let slot = self.take_slot().await?;
-            match self.fork(&start, &slot).await {
-                Ok(pid) => break (slot, pid),
+        let (slot, told) = loop {
+            let mut slot = self.take_slot().await?;
+            match self.order(&start, &mut slot).await {
+                Ok(told) => break (slot, told),
                 Err(error) => {
                     self.give_up(slot);
-                    // Whose forker was killed is replaced by another slot.
+                    // A slot in which nobody waits any more, because of a kill, is replaced by another one.
                     if !matches!(&error, SpawnError::Fork(error) if error.kind() == io::ErrorKind::BrokenPipe) {
                         return Err(error);
                     }
@@ -328,20 +331,23 @@ impl Shared {
             }
         };
         let Slot { id, process, group, .. } = slot;
-        let (tell, told) = oneshot::channel();
-        {
-            let mut state = self.state();
-            match state.ends.remove(&pid) {
-                Some(end) => drop(tell.send(end)),
-                None => drop(state.watchers.insert(pid, tell)),
-            }
-            state.questions.remove(&id);
-            state.forget_ends();
-        }
         Ok(Box::new(ContainerInstance::new(self.clone(), id, process, group, told)))
     }
 
-    fn give_up(self: &Arc<Self>, slot: Slot) {
+    /// Completes with the end of a child that a forker has just told of.
+    pub(super) fn watch(&self, slot: u64, pid: i32) -> oneshot::Receiver<End> {
+        let (tell, told) = oneshot::channel();
+        let mut state = self.state();
+        match state.ends.remove(&pid) {
+            Some(end) => drop(tell.send(end)),
+            None => drop(state.watchers.insert(pid, tell)),
+        }
+        state.questions.remove(&slot);
+        state.forget_ends();
+        told
+    }
+
+    pub(super) fn give_up(self: &Arc<Self>, slot: Slot) {
         self.state().questions.remove(&slot.id);
         let _ = os::pidfd::kill(&slot.process);
         self.bury(slot.id, slot.group);
@@ -364,8 +370,8 @@ impl Shared {
         tokio::time::timeout(FORK_LIMIT, asked).await.map_err(silent)?
     }
 
-    /// Has a slot's forker fork: the child's pid.
-    async fn fork(&self, start: &Start, slot: &Slot) -> Result<i32, SpawnError> {
+    /// Tells a slot's child what it is to be, or its forker to fork one: what completes with that child's end.
+    async fn order(&self, start: &Start, slot: &mut Slot) -> Result<oneshot::Receiver<End>, SpawnError> {
         let limits = limits(start.spec.limits);
         if let Some(group) = slot.group.as_ref().filter(|_| slot.limits != limits) {
             group.limit(limits).map_err(SpawnError::Limits)?;
@@ -382,14 +388,25 @@ impl Shared {
         let config = code.map_or("", |code| code.config.as_str()).as_bytes();
         self.state().usual = Some(limits);
         let flags = protocol::mounts(mount.is_some(), layers.is_some());
-        let order = async { protocol::send(&slot.forker, MessageKind::Fork, flags, slot.id, 0, config, &descriptors) };
-        let value = self.ask(slot.id, MessageKind::Forked, order).await?;
-        match i32::try_from(value) {
-            Ok(pid @ 1..) => Ok(pid),
-            Ok(errno) => Err(SpawnError::Fork(io::Error::from_raw_os_error(-errno))),
-            Err(_) => Err(SpawnError::Fork(io::Error::from(io::ErrorKind::InvalidData))),
+        let order = || protocol::send(&slot.orders, MessageKind::Fork, flags, slot.id, 0, config, &descriptors);
+        if let Some(told) = slot.child.take() {
+            order().map_err(SpawnError::Fork)?;
+            return Ok(told);
         }
+        let answer = self.ask(slot.id, MessageKind::Forked, async { order() }).await?;
+        Ok(self.watch(slot.id, child(answer)?))
     }
+}
+
+/// The pid that a forker tells of. It is hostile.
+pub(super) fn child(answer: i64) -> Result<i32, SpawnError> {
+    i32::try_from(answer).ok().filter(|pid| *pid > 0).ok_or_else(|| refusal(answer))
+}
+
+/// The error that a forker tells of. It is hostile.
+pub(super) fn refusal(answer: i64) -> SpawnError {
+    let errno = i32::try_from(answer).ok().filter(|negated| *negated < 0);
+    SpawnError::Fork(errno.map_or(io::ErrorKind::InvalidData.into(), |negated| io::Error::from_raw_os_error(-negated)))
 }
 
 impl Template for ContainerTemplate {
