@@ -64,6 +64,10 @@ fn given(request: &Request) -> Result<Vec<(u64, String)>, Fault> {
 }
 
 fn check_batch(events: &[(u64, String)]) -> Result<(), Fault> {
+    if events.len() > PAGE {
+        let rule = format!("Member must have length less than or equal to {PAGE}");
+        return Err(constraint::violation("logEvents", "[...]", &rule).into());
+    }
     let bytes: usize = events.iter().map(|(_, text)| text.len() + EVENT_EXTRA).sum();
     if bytes > BATCH_MAX {
         return Err(Fault::invalid(format!("Upload too large: {bytes} bytes exceeds limit of {BATCH_MAX}")));
@@ -230,5 +234,6 @@ mod tests {
         assert!(at(&[2, 1]).is_err());
         assert!(at(&[1, DAY_MS + 2]).is_err());
         assert!(check_batch(&[(1, "x".repeat(BATCH_MAX))]).is_err());
+        assert!(at(&[1; PAGE]).is_ok() && at(&[1; PAGE + 1]).is_err());
     }
 }
