@@ -10,8 +10,8 @@ use hyper::HeaderMap;
 use serde_json::Value;
 use std::time::Duration;
 
-/// The longest answer of a call that brings no object: a batch of messages, or of records.
-const ANSWER_MAX: usize = 16 << 20;
+/// The longest answer of a call that brings no object: ten messages of a mebibyte, every byte of them escaped.
+const ANSWER_MAX: usize = 64 << 20;
 /// Before a busy service is tried again; doubled each time.
 const BACK_OFF: Duration = Duration::from_millis(100);
 

@@ -87,12 +87,12 @@ impl Mapping {
 
     /// How often a batch of a stream is tried again; nothing for as long as its records last.
     pub fn retries(&self) -> Option<u64> {
-        u64::try_from(self.number("MaximumRetryAttempts")).ok()
+        self.settings.get("MaximumRetryAttempts")?.as_u64()
     }
 
     /// Milliseconds after which records of a stream are passed over; nothing for never.
     pub fn age_max_ms(&self) -> Option<u64> {
-        u64::try_from(self.number("MaximumRecordAgeInSeconds")).ok().map(|seconds| seconds.saturating_mul(1000))
+        Some(self.settings.get("MaximumRecordAgeInSeconds")?.as_u64()?.saturating_mul(1000))
     }
 
     pub fn bisects(&self) -> bool {

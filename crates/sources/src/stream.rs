@@ -110,7 +110,7 @@ async fn begin(
     let shards = origin.shards().await?;
     let (store, uuid) = (work.store.clone(), work.mapping.uuid.clone());
     let positions = tokio::task::spawn_blocking(move || store.positions(&uuid)).await??;
-    let is_first = positions.is_empty();
+    let (is_first, begin_at) = (positions.is_empty(), first(work));
     for shard in &shards {
         if reading.contains(&shard.id) || !is_its_turn(shard, &shards, &positions) {
             continue;
@@ -118,7 +118,7 @@ async fn begin(
         let position = match positions.get(&shard.id) {
             Some(position) => position.clone(),
             // A mapping begins where it says; what came into being later is read whole.
-            None if is_first => first(work),
+            None if is_first => begin_at.clone(),
             None => json!({ "from": "TRIM_HORIZON" }),
         };
         let mut reader = shard::Reader::new(work.clone(), origin.clone(), shard.id.clone(), position.clone());
@@ -146,7 +146,7 @@ fn first(work: &Work) -> Value {
     match work.mapping.starting_position() {
         "AT_TIMESTAMP" => json!({ "from": "AT_TIMESTAMP", "moment": settings.get("StartingPositionTimestamp") }),
         "TRIM_HORIZON" => json!({ "from": "TRIM_HORIZON" }),
-        _ => json!({ "from": "LATEST", "since": work.mapping.created_ms }),
+        _ => json!({ "from": "LATEST", "since": api::time::now_ms() }),
     }
 }
 

@@ -27,7 +27,8 @@ const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS once (
         request TEXT PRIMARY KEY,
         at_ms INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;";
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS once_at ON once (at_ms);";
 /// How long it is remembered that an event was taken, where it must not be taken twice.
 const ONCE_MS: u64 = 86_400_000;
 

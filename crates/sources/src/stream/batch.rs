@@ -223,3 +223,6 @@ async fn give_up(batch: &Batch<'_>, reads: &[Read], failed: Failed) -> Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
