@@ -5,10 +5,10 @@ import json
 import os
 import signal
 import unittest
+import urllib.parse
 import uuid
 
-import harness
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from cloud import ACCOUNT, REGION, Cloud, node
 from harness import Node, deploy, eventually
 from test_async import printed
@@ -40,7 +40,8 @@ class Sources(unittest.TestCase):
     def unmap(self, api, identifier):
         try:
             api.delete_event_source_mapping(UUID=identifier)
-        except (ClientError, OSError):
+        except (ClientError, BotoCoreError):
+            # It is gone already, or its node is.
             pass
 
     def settled(self, identifier, api=None, state="Enabled"):
@@ -261,6 +262,75 @@ class Queues(Sources):
         self.assertEqual(sorted(self.contents(name, 5)), [str(number) for number in range(5)])
         eventually(lambda: self.left(url) == 0, "all are deleted")
 
+    def test_groups_of_a_fifo_queue_keep_their_order(self):
+        name, sqs = deploy(self.api, "eater"), self.cloud.client("sqs")
+        url = sqs.create_queue(QueueName=f"q-{uuid.uuid4().hex[:8]}.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        for number in range(15):
+            for group in "ab":
+                sqs.send_message(QueueUrl=url, MessageBody=f"{group}-{number}", MessageGroupId=group, MessageDeduplicationId=f"{group}{number}")
+        self.map(arn, name, BatchSize=4)
+        found = self.contents(name, 30)
+        for group in "ab":
+            self.assertEqual([text for text in found if text[0] == group], [f"{group}-{number}" for number in range(15)])
+        record = printed(self.node, name)[0]["event"]["Records"][0]
+        self.assertEqual((record["attributes"]["MessageGroupId"], record["attributes"]["MessageDeduplicationId"]), ("a", "a0"))
+
+    def test_as_many_batches_at_once_as_the_mapping_says(self):
+        name, (url, arn) = deploy(self.api, "sleeper"), self.cloud.queue()
+        self.send(url, ["1"] * 30)
+        self.map(arn, name, BatchSize=1, ScalingConfig={"MaximumConcurrency": 3})
+        eventually(lambda: self.left(url) == 0, "all are done")
+        spans = sorted((line["from"], line["to"]) for line in printed(self.node, name))
+        at_once = [sum(1 for begin, end in spans if begin <= moment < end) for moment, _ in spans]
+        self.assertEqual((len(spans), max(at_once)), (30, 3))
+
+    def test_a_service_that_is_gone_is_read_again_when_it_is_back(self):
+        cloud = self.enterContext(Cloud())
+        own = node(self, cloud)
+        api = own.client()
+        name, (url, arn) = deploy(api, "eater"), cloud.queue()
+        self.map(arn, name, api=api)
+        cloud.stop()
+        cloud.start()
+        cloud.client("sqs").send_message(QueueUrl=url, MessageBody="back")
+        self.assertEqual(self.contents(name, 1, own), ["back"])
+
+    def test_what_is_under_way_ends_before_the_node_does(self):
+        own = node(self, self.cloud)
+        api = own.client()
+        name, (url, arn) = deploy(api, "sleeper"), self.cloud.queue()
+        self.map(arn, name, api=api, BatchSize=1)
+        self.send(url, ["1"] * 5)
+        eventually(lambda: self.left(url) < 5 or printed(own, name), "it has begun")
+        self.assertEqual(own.stop(), 0)
+        # What was received was handled and deleted; the rest is still there, and nobody holds it.
+        hidden = ["ApproximateNumberOfMessagesNotVisible"]
+        attributes = self.cloud.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=hidden)["Attributes"]
+        self.assertEqual(attributes["ApproximateNumberOfMessagesNotVisible"], "0")
+
+    def test_objects_that_are_put_reach_a_function_through_a_queue(self):
+        name, (url, arn) = deploy(self.api, "eater"), self.cloud.queue()
+        self.map(arn, name)
+        s3 = self.cloud.client("s3")
+        s3.create_bucket(Bucket="images")
+        s3.put_bucket_notification_configuration(
+            Bucket="images",
+            NotificationConfiguration={"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]},
+        )
+        s3.put_object(Bucket="images", Key="in/photo.jpg", Body=b"jpeg")
+        told = eventually(lambda: [json.loads(text) for text in self.contents(name, 1) if "ObjectCreated" in text], "the event")
+        record = told[0]["Records"][0]
+        self.assertEqual((record["eventSource"], record["s3"]["bucket"]["name"], urllib.parse.unquote(record["s3"]["object"]["key"])), ("aws:s3", "images", "in/photo.jpg"))
+
+    def test_many_messages(self):
+        name, (url, arn) = deploy(self.api, "eater"), self.cloud.queue()
+        sent = [f"m{number}" for number in range(200)]
+        self.send(url, sent)
+        self.map(arn, name)
+        self.assertEqual(sorted(self.contents(name, 200)), sorted(sent))
+        eventually(lambda: self.left(url) == 0, "all are deleted")
+
     def test_disabled_means_nothing_is_read_and_no_kill_deletes_what_was_not_handled(self):
         own = node(self, self.cloud)
         api = own.client()
@@ -288,7 +358,7 @@ class Queues(Sources):
     def answers(self, api):
         try:
             return api.list_functions()
-        except (OSError, harness.boto3.exceptions.botocore.exceptions.BotoCoreError):
+        except (OSError, BotoCoreError):
             return False
 
 

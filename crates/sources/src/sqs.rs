@@ -18,6 +18,9 @@ use tokio::task::JoinSet;
 const CONCURRENCY: usize = 50;
 /// Seconds for which a queue is asked to wait for messages.
 const WAIT_S: u64 = 20;
+/// The same of a queue that keeps an order: some servers look only once, when the call comes, which groups have messages
+/// under way.
+const FIFO_WAIT_S: u64 = 1;
 /// A visibility timeout that is not known, and the least that counts.
 const VISIBILITY: Duration = Duration::from_secs(30);
 const VISIBILITY_MIN: Duration = Duration::from_secs(2);
@@ -83,7 +86,8 @@ async fn visibility(work: &Work) -> Option<Duration> {
 /// A batch: what is there, and what comes within the mapping's window.
 async fn gather(work: &Work) -> Result<Vec<Value>, Trouble> {
     let (size, window) = (work.mapping.batch_size(), work.mapping.window());
-    let mut messages = receive(work, size, WAIT_S).await?;
+    let wait_s = if work.mapping.source.ends_with(".fifo") { FIFO_WAIT_S } else { WAIT_S };
+    let mut messages = receive(work, size, wait_s).await?;
     if messages.is_empty() {
         return Ok(messages);
     }
