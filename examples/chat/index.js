@@ -24,7 +24,8 @@ function reply(text) {
 
 /** Answers a message word by word, as server-sent events: each goes out when it is written. */
 exports.handler = awslambda.streamifyResponse(async (event, stream) => {
-  const { message = "" } = JSON.parse(event.body ?? "{}");
+  const body = event.isBase64Encoded ? Buffer.from(event.body, "base64").toString() : (event.body ?? "{}");
+  const { message = "" } = JSON.parse(body);
   const headers = { "Content-Type": "text/event-stream", "Cache-Control": "no-store" };
   const answer = awslambda.HttpResponseStream.from(stream, { statusCode: 200, headers });
   for (const word of reply(message).split(" ")) {

@@ -61,7 +61,8 @@ class App(unittest.TestCase):
         """The JSON lines that a function has printed."""
         path = f"{(own or self.node).endpoint}/v1/functions/{name}/logs?last=100000"
         with urllib.request.urlopen(path, timeout=30) as reply:
-            messages = [json.loads(line)["message"] for line in reply]
+            # Node puts the time, the request's id and the level before what is logged.
+            messages = [json.loads(line)["message"].split("\t")[-1] for line in reply]
         return [json.loads(message) for message in messages if message.startswith("{")]
 
     def map(self, source, name, api=None, **settings):
@@ -311,7 +312,7 @@ class Storage(unittest.TestCase):
         from PIL import Image
 
         self.cloud = type("Elsewhere", (), {"endpoint": self.endpoint})
-        own = node(self, self.cloud)
+        own = node(self, self.cloud, '[functions]\nnetwork = "egress"')
         api, s3, sqs = own.client(), self.client("s3"), self.client("sqs")
         queue = sqs.create_queue(QueueName="pictures")["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -320,7 +321,7 @@ class Storage(unittest.TestCase):
         s3.put_bucket_notification_configuration(Bucket="album", NotificationConfiguration=told)
         variables = {"STORAGE": self.endpoint, "STORAGE_KEY": "test", "STORAGE_SECRET": "test"}
         name = App.deploy(
-            self, "pictures", api=api, MemorySize=512, Environment={"Variables": variables}, Lichen={"Network": "egress"}
+            self, "pictures", api=api, MemorySize=512, Environment={"Variables": variables}
         )
         App.map(self, arn, name, api=api)
         photo = (EXAMPLES / "thumbnail/photo.jpg").read_bytes()
