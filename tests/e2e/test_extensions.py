@@ -147,6 +147,7 @@ class Extensions(unittest.TestCase):
         report = self.records(name, "platform.report")[0]
         self.assertEqual((report["requestId"], report["metrics"]["memorySizeMB"]), (request, 256))
         self.assertGreater(report["metrics"]["maxMemoryUsedMB"], 1)
+        self.assertIsInstance(report["metrics"]["billedDurationMs"], int)
         self.assertIn("initDurationMs", report["metrics"])
         self.assertFalse(self.records(name, "platform.end"), "which is of the Logs API")
         invoke(self.api, name, {"do": "sleep", "seconds": 20})

@@ -10,9 +10,11 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from harness import FIXTURES, HERE, REPOSITORY, Node, deploy, invoke, lichen
+import boto3
+from harness import FIXTURES, HERE, REPOSITORY, Node, deploy, eventually, invoke, lichen
 
 EXIT = "Runtime.ExitError"
+WORDS = REPOSITORY / "examples" / "words"
 
 
 class RuntimeApi(unittest.TestCase):
@@ -346,19 +348,45 @@ class Clients(unittest.TestCase):
         parts = [event["PayloadChunk"]["Payload"] for event in reply["EventStream"] if "PayloadChunk" in event]
         self.assertEqual(b"".join(parts), b"part 0\npart 1\npart 2\n")
 
-    def test_lambda_runtime(self):
-        folder = REPOSITORY / "examples" / "words"
+    def words(self):
+        """The programs of examples/words."""
         target = REPOSITORY / ".build" / "words"
-        build = ["cargo", "build", "--quiet", "--release", "--locked", "--manifest-path", folder / "Cargo.toml"]
-        subprocess.run([*build, "--target-dir", target], check=True, timeout=600)
-        done = lichen("deploy", target / "release/bootstrap", "--name", "words", endpoint=self.node.endpoint)
+        build = ["cargo", "build", "--quiet", "--release", "--locked", "--manifest-path", WORDS / "Cargo.toml"]
+        subprocess.run([*build, "--target-dir", target], check=True, timeout=900)
+        return target / "release"
+
+    def test_lambda_runtime(self):
+        done = lichen("deploy", self.words() / "bootstrap", "--name", "words", endpoint=self.node.endpoint)
         self.assertEqual(done.returncode, 0, done.stderr)
-        answer = invoke(self.api, "words", json.loads((folder / "event.json").read_text()))
+        answer = invoke(self.api, "words", json.loads((WORDS / "event.json").read_text()))
         self.assertEqual((answer.value["words"], answer.value["longest"]), (6, "not"))
         error = invoke(self.api, "words", {"text": ""})
         self.assertTrue(error.failed)
         self.assertEqual(error.value["errorMessage"], "there is no text")
         self.assertEqual(invoke(self.api, "words", {"text": "one"}).value["words"], 1)
+
+    def test_lambda_extension(self):
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as archive:
+            archive.write(self.words() / "watch", "extensions/watch")
+        layer = self.api.publish_layer_version(LayerName="watch", Content={"ZipFile": content.getvalue()})
+        name = deploy(
+            self.api, "provided", Runtime="provided.al2023", Handler="x", Layers=[layer["LayerVersionArn"]]
+        )
+        invoke(self.api, name, {"do": "print", "text": "words for it"})
+        logs = boto3.client(
+            "logs", endpoint_url=self.node.endpoint, region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t"
+        )
+
+        def told():
+            # What is printed between invocations is read with the next.
+            invoke(self.api, name)
+            events = logs.filter_log_events(logGroupName=f"/aws/lambda/{name}", filterPattern="watch")["events"]
+            text = "".join(event["message"] for event in events)
+            parts = ("watch: invoke ", "PlatformInitStart", "words for it", "PlatformRuntimeDone", "PlatformReport")
+            return all(part in text for part in parts)
+
+        eventually(told, "everything that it is told")
 
 
 if __name__ == "__main__":

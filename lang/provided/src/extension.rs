@@ -48,6 +48,8 @@ struct Extension {
     shutdown: bool,
     /// The connection that waits for an event.
     waiting: Option<Token>,
+    /// Whether it knows that it is to end.
+    is_told: bool,
 }
 
 /// All of them.
@@ -93,9 +95,11 @@ impl Extensions {
         self.all.is_empty()
     }
 
-    /// Whether one of these programs has asked to hear of the end, and so may take its time over it.
+    /// Whether one of these programs has asked to hear of the end, and so may take its time over it. One that asks for the
+    /// next event, once it knows, is done.
     pub fn await_the_end(&self, running: &[String]) -> bool {
-        self.all.iter().any(|extension| extension.shutdown && running.contains(&extension.name))
+        let is_done = |extension: &Extension| extension.is_told && extension.state == State::Ready;
+        self.all.iter().any(|one| one.shutdown && !is_done(one) && running.contains(&one.name))
     }
 
     /// Registers one: its id, or why not.
@@ -210,12 +214,13 @@ impl Extensions {
         accepted()
     }
 
-    /// Tells an event to those who wait for it: the connections to be answered. `INVOKE` is not for everybody.
+    /// Tells an event to those who wait for it: the connections to be answered. `INVOKE` is not for everybody, and of its
+    /// end each is told once.
     pub fn tell(&mut self, is_shutdown: bool) -> Vec<Token> {
-        let concerned = self.all.iter_mut().filter(|e| if is_shutdown { e.shutdown } else { e.invoke });
+        let concerned = self.all.iter_mut().filter(|e| if is_shutdown { e.shutdown && !e.is_told } else { e.invoke });
         let tell = |extension: &mut Extension| {
             let token = extension.waiting.take()?;
-            extension.state = State::Running;
+            (extension.state, extension.is_told) = (State::Running, is_shutdown);
             Some(token)
         };
         concerned.filter_map(tell).collect()
@@ -244,7 +249,16 @@ impl Extensions {
 impl Extension {
     fn new(name: &str, is_external: bool) -> Self {
         let (name, id) = (name.to_owned(), new_id());
-        Self { name, id, is_external, state: State::Started, invoke: false, shutdown: false, waiting: None }
+        Self {
+            name,
+            id,
+            is_external,
+            state: State::Started,
+            invoke: false,
+            shutdown: false,
+            waiting: None,
+            is_told: false,
+        }
     }
 
     fn refuse(&self, to: &str, whom: &str) -> Response {

@@ -288,6 +288,7 @@ impl Session {
                 {
                     let event = event.clone();
                     self.tell_all(&event);
+                    self.end_if_alone();
                 }
                 return Ok(None);
             }

@@ -13,8 +13,8 @@ struct Serving {
     id: String,
     begun: Instant,
     tracing: Option<Value>,
-    /// How it ended, and its milliseconds.
-    done: Option<(&'static str, f64)>,
+    /// How it ended, with which error, and its milliseconds.
+    done: Option<(&'static str, Option<Value>, f64)>,
 }
 
 /// Where this instance is.
@@ -23,6 +23,8 @@ pub struct Course {
     begun: Instant,
     /// Until it was told.
     init_ms: Option<f64>,
+    /// The most so far.
+    memory_mib: u64,
     serving: Option<Serving>,
 }
 
@@ -38,7 +40,7 @@ impl Course {
             "instanceMaxMemory": u64::from(config.memory_mib) << 20,
         });
         telemetry.tell(Class::Platform, "platform.initStart", &record);
-        Self { config, begun: Instant::now(), init_ms: None, serving: None }
+        Self { config, begun: Instant::now(), init_ms: None, memory_mib: 0, serving: None }
     }
 
     /// The initialisation is over.
@@ -70,31 +72,32 @@ impl Course {
     pub fn done(&mut self, status: &'static str, error: Option<&str>, bytes: usize, telemetry: &mut Telemetry) {
         let Some(serving) = self.serving.as_mut().filter(|serving| serving.done.is_none()) else { return };
         let took = milliseconds(serving.begun);
-        serving.done = Some((status, took));
+        let error = error.map(Value::from);
+        serving.done = Some((status, error.clone(), took));
         let mut record = json!({
             "requestId": serving.id, "status": status, "metrics": { "durationMs": took, "producedBytes": bytes },
         });
-        add(&mut record, "errorType", error.map(Value::from));
+        add(&mut record, "errorType", error);
         add(&mut record, "tracing", serving.tracing.clone());
         telemetry.tell(Class::Platform, "platform.runtimeDone", &record);
     }
 
     /// Extensions are done with the invocation too.
     pub fn over(&mut self, memory_mib: u64, telemetry: &mut Telemetry) {
-        let Some((serving, (status, took))) = self.serving.take().and_then(|s| s.done.map(|done| (s, done))) else {
-            return;
-        };
-        telemetry.tell(Class::Platform, "platform.end", &json!({ "requestId": serving.id }));
+        let Some(Serving { id, tracing, done: Some((status, error, took)), .. }) = self.serving.take() else { return };
+        self.memory_mib = self.memory_mib.max(memory_mib);
+        telemetry.tell(Class::Platform, "platform.end", &json!({ "requestId": id }));
         let init = self.init_ms.take();
         let mut metrics = json!({
             "durationMs": took,
-            "billedDurationMs": (took + init.unwrap_or(0.0)).ceil(),
+            "billedDurationMs": (took + init.unwrap_or(0.0)).ceil() as u64,
             "memorySizeMB": self.config.memory_mib,
-            "maxMemoryUsedMB": memory_mib,
+            "maxMemoryUsedMB": self.memory_mib,
         });
         add(&mut metrics, "initDurationMs", init.map(Value::from));
-        let mut record = json!({ "requestId": serving.id, "status": status, "metrics": metrics });
-        add(&mut record, "tracing", serving.tracing);
+        let mut record = json!({ "requestId": id, "status": status, "metrics": metrics });
+        add(&mut record, "errorType", error);
+        add(&mut record, "tracing", tracing);
         telemetry.tell(Class::Platform, "platform.report", &record);
     }
 
