@@ -65,9 +65,10 @@ fn queue(page: &mut Page, gateway: &Gateway) {
     page.sample("lichen_event_retries_total", "", state.retries);
 }
 
-/// A function's revisions are one function.
+/// A function's revisions are one function. One that nothing has happened to is left out: there may be ten thousand.
 fn functions(page: &mut Page, states: &[FunctionState]) {
-    let labelled: Vec<(String, &FunctionState)> = states.iter().map(|state| (labels(&state.key), state)).collect();
+    let used = states.iter().filter(|state| is_used(state));
+    let labelled: Vec<(String, &FunctionState)> = used.map(|state| (labels(&state.key), state)).collect();
     let mut gauges: BTreeMap<&str, [u64; 5]> = BTreeMap::new();
     let mut tallies: BTreeMap<&str, &Tally> = BTreeMap::new();
     for (labels, state) in &labelled {
@@ -87,6 +88,10 @@ fn functions(page: &mut Page, states: &[FunctionState]) {
     starts(page, &tallies);
     errors(page, &tallies);
     durations(page, &tallies);
+}
+
+fn is_used(state: &FunctionState) -> bool {
+    [state.idle, state.busy, state.starting, state.stems, state.queued] != [0; 5] || state.tally != Tally::default()
 }
 
 fn starts(page: &mut Page, tallies: &BTreeMap<&str, &Tally>) {
