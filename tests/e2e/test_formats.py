@@ -5,6 +5,7 @@ import json
 import re
 import unittest
 
+import boto3
 from botocore.exceptions import ClientError
 
 from harness import Node
@@ -107,6 +108,23 @@ class Formats(unittest.TestCase):
         self.assertIn("1 / 0", told[2]["stackTrace"][0])
         self.assertRegex(told[2]["location"], r"/var/task/app\.py:handler:\d+")
         self.assertEqual(len(told), 3)
+
+    def test_records_are_found_by_what_they_say(self):
+        self.create("python-found", LogFormat="JSON")
+        request, _, _ = self.lines("python-found")
+        logs = boto3.client(
+            "logs", endpoint_url=self.node.endpoint, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+        )
+
+        def found(pattern):
+            events = logs.filter_log_events(logGroupName="/aws/lambda/python-found", filterPattern=pattern)["events"]
+            return [json.loads(event["message"]) for event in events]
+
+        [error] = found('{ $.level = "ERROR" && $.errorType = "Zero*" }')
+        self.assertEqual(error["requestId"], request)
+        [report] = found(f'{{ $.type = "platform.report" && $.record.requestId = "{request}" && $.record.metrics.durationMs >= 0 }}')
+        self.assertEqual(report["record"]["status"], "success")
+        self.assertEqual(found("{ $.level = FATAL }"), [])
 
     def test_python_that_fails(self):
         self.create("python-fails", LogFormat="JSON", SystemLogLevel="DEBUG", ApplicationLogLevel="ERROR")

@@ -190,7 +190,7 @@ class Events(Logs):
         self.assertEqual(self.found(filterPattern="?well ?WARN"), ["all is well", "WARN: disk slow"])
         self.assertEqual(self.found(filterPattern="ERROR -disk"), ["two\nlines\\n of ERROR"])
         self.assertEqual(self.found(startTime=self.now + 1, endTime=self.now + 2), ["all is well", "elsewhere", "WARN: disk slow"])
-        for pattern, text in [("a-b", "Invalid character(s) in term 'a-b'"), ("{ $.x = 1 }", "terms only")]:
+        for pattern, text in [("a-b", "Invalid character(s) in term 'a-b'"), ("[x, y]", "terms and JSON only"), ("{ $.x 1 }", "does not go on")]:
             self.refused(
                 "InvalidParameterException", text,
                 self.logs.filter_log_events, logGroupName=self.group, filterPattern=pattern,

@@ -1,4 +1,4 @@
-//! Filter patterns of terms, as CloudWatch Logs has them:
+//! Filter patterns, as CloudWatch Logs has them: conditions on JSON (`{…}`), and terms:
 //!
 //! | pattern | matches lines with |
 //! |---|---|
@@ -7,14 +7,18 @@
 //! | `?ERROR ?WARN` | one of them at least; ignored beside terms of other kinds, as on AWS |
 //! | `ERROR -DEBUG` | the first, and not the second |
 //!
-//! Case matters, and a term may be part of a word. Patterns for JSON (`{…}`), for columns (`[…]`) and regular
-//! expressions (`%…%`) are not understood, and refused.
+//! Case matters, and a term may be part of a word. Patterns for columns (`[…]`) and regular expressions (`%…%`) are not
+//! understood, and refused.
 
+mod json;
+
+use json::Expression;
 use thiserror::Error;
 
 /// A filter pattern. The empty one matches everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pattern {
+    json: Option<Expression>,
     all: Vec<String>,
     any: Vec<String>,
     none: Vec<String>,
@@ -27,15 +31,20 @@ pub enum PatternError {
     Characters(String),
     #[error("Invalid filter pattern: a quoted term does not end")]
     Unfinished,
-    #[error("Invalid filter pattern: this node understands terms only, and no pattern that begins with '{0}'")]
+    #[error("Invalid filter pattern: this node understands terms and JSON only, and nothing that begins with '{0}'")]
     Kind(char),
+    #[error("Invalid filter pattern: a condition like $.name = \"value\" does not go on with '{0}'")]
+    Json(String),
 }
 
 impl Pattern {
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let mut pattern = Self::default();
         let mut rest = text.trim();
-        if let Some(kind) = rest.chars().next().filter(|first| ['{', '[', '%'].contains(first)) {
+        if rest.starts_with('{') {
+            return Ok(Self { json: Some(Expression::parse(rest)?), ..pattern });
+        }
+        if let Some(kind) = rest.chars().next().filter(|first| ['[', '%'].contains(first)) {
             return Err(PatternError::Kind(kind));
         }
         while !rest.is_empty() {
@@ -53,6 +62,9 @@ impl Pattern {
     }
 
     pub fn matches(&self, text: &str) -> bool {
+        if let Some(json) = &self.json {
+            return serde_json::from_str(text).is_ok_and(|event| json.matches(&event));
+        }
         let has = |term: &String| text.contains(term.as_str());
         let alone = self.all.is_empty() && self.none.is_empty() && !self.any.is_empty();
         self.all.iter().all(has) && !self.none.iter().any(has) && (!alone || self.any.iter().any(has))
@@ -114,6 +126,8 @@ mod tests {
             ("-\"[x]\"", "[x]", false),
             ("-a", "b", true),
             ("grün", "grünes", true),
+            (" { $.a = 1 } ", "{\"a\": 1}", true),
+            ("{ $.a = 1 }", "a 1", false),
         ] {
             assert_eq!(matches(pattern, text), expected, "{pattern} on {text}");
         }
@@ -126,7 +140,7 @@ mod tests {
         assert_eq!(refused("a ?"), PatternError::Characters("".into()));
         assert_eq!(refused("\"a"), PatternError::Unfinished);
         assert_eq!(refused("\"a\\"), PatternError::Unfinished);
-        assert_eq!(refused(" { $.a = 1 }"), PatternError::Kind('{'));
+        assert_eq!(refused(" { $.a 1 }"), PatternError::Json("1 ".into()));
         assert_eq!(refused("[a, b]"), PatternError::Kind('['));
         assert_eq!(refused("%a%"), PatternError::Kind('%'));
     }
