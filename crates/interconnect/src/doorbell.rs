@@ -102,4 +102,27 @@ mod model {
             assert!(seen || rung, "the consumer sleeps on a published message");
         });
     }
+
+    /// For every interleaving of `Sender::nudge` with `Receiver::nudged`, where one nudge has not been read yet: either it is
+    /// repeated, or whoever reads it sees what it was for.
+    #[test]
+    fn no_nudge_is_left_out_in_vain() {
+        loom::model(|| {
+            let done = Arc::new(AtomicU32::new(0));
+            let read = Arc::new(AtomicU32::new(0));
+            let nudger = {
+                let (done, read) = (done.clone(), read.clone());
+                loom::thread::spawn(move || {
+                    done.store(1, Ordering::Release);
+                    fence(Ordering::SeqCst);
+                    read.load(Ordering::Acquire) == 1
+                })
+            };
+            read.store(1, Ordering::Release);
+            fence(Ordering::SeqCst);
+            let seen = done.load(Ordering::Acquire) == 1;
+            let repeated = nudger.join().unwrap();
+            assert!(seen || repeated, "a reader waits for a nudge that does not come");
+        });
+    }
 }
