@@ -77,10 +77,14 @@ impl Work {
         result.clone_into(&mut self.progress.result.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// A problem that is tried again.
+    /// A problem that is tried again; one that lasts is told once.
     pub fn problem(&self, what: &dyn std::fmt::Display) {
-        tracing::debug!(mapping = self.mapping.uuid, problem = %what, "an event source could not be read or served");
-        self.tell(&format!("PROBLEM: {what}"));
+        let told = format!("PROBLEM: {what}");
+        if self.progress.result() != told {
+            let Mapping { uuid, source, .. } = &*self.mapping;
+            tracing::warn!(mapping = uuid, source, problem = %what, "an event source could not be read or served");
+            self.tell(&told);
+        }
     }
 
     /// Whether a record, as filters see it, is wanted.
