@@ -456,6 +456,37 @@ class Streams(Sources):
         self.batches(name, 3)
         self.assertFalse(any("later" in line["contents"] for line in printed(self.node, name)))
 
+    def test_tumbling_windows_carry_their_state_and_end_once(self):
+        own = node(self, self.cloud)
+        api = own.client()
+        name, (stream, arn) = deploy(api, "summer"), self.stream()
+        # Long enough that a kill falls into it.
+        length = 5
+        self.map(arn, name, api=api, StartingPosition="TRIM_HORIZON", BatchSize=2, TumblingWindowInSeconds=length)
+        sent = 0
+        ended = lambda: [line for line in printed(own, name) if line["event"]["isFinalInvokeForWindow"]]
+        for round_ in range(3):
+            self.put(stream, *[str(number) for number in range(10)])
+            sent += sum(range(10))
+            eventually(lambda: sum(sum(line["numbers"]) for line in printed(own, name)) >= sent, "the numbers")
+        # A kill may have the end of a window told twice.
+        states = lambda: {line["event"]["window"]["start"]: line["event"]["state"] for line in ended()}
+        sums = lambda: sum(state.get("sum", 0) for state in states().values())
+        victim = own.roles()["gateway"]
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: own.roles().get("gateway") not in (None, victim), "another gateway")
+        lines = eventually(lambda: self.quietly(lambda: sums() == sent and ended()), "the windows are over")
+        final = lines[-1]["event"]
+        self.assertEqual((final["shardId"], final["eventSourceARN"], final["isWindowTerminatedEarly"]), ("shardId-000000000000", arn, False))
+        self.assertLessEqual(len(lines), len(states()) + 1)
+        self.assertRegex(final["window"]["end"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+
+    def quietly(self, question):
+        try:
+            return question()
+        except OSError:
+            return False
+
     def test_filters_look_into_data(self):
         name, (stream, arn) = deploy(self.api, "eater"), self.stream()
         filters = {"Filters": [{"Pattern": json.dumps({"data": {"n": [{"numeric": [">=", 2]}]}, "partitionKey": ["k"]})}]}

@@ -95,6 +95,12 @@ impl Mapping {
         Some(self.settings.get("MaximumRecordAgeInSeconds")?.as_u64()?.saturating_mul(1000))
     }
 
+    /// Milliseconds of a tumbling window; nothing where there are none.
+    pub fn tumbling_ms(&self) -> Option<u64> {
+        let seconds = self.settings.get("TumblingWindowInSeconds")?.as_u64()?;
+        (seconds > 0).then(|| seconds.saturating_mul(1000))
+    }
+
     pub fn bisects(&self) -> bool {
         self.settings.get("BisectBatchOnFunctionError") == Some(&Value::Bool(true))
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`origin`] | Kinesis and DynamoDB, as far as they differ |
 //! | [`shard`] | one shard, from where it was left to its end |
+//! | [`window`] | tumbling windows |
 //! | [`batch`] | one batch, until the function has had it or it is given up |
 //!
 //! How far a shard has been passed is on disk (`store`): a node that was killed goes on from there.
@@ -11,6 +12,7 @@
 mod batch;
 mod origin;
 mod shard;
+mod window;
 
 use crate::work::{BackOff, Work};
 use origin::{Origin, Shard};

@@ -151,12 +151,13 @@ fn check_stream(kind: Kind, source: &str, settings: &Map<String, Value>) -> Resu
         let message = "Unsupported ScalingConfig parameter for given event source mapping type.";
         return Err(Fault::invalid_parameter(message));
     }
-    match settings.get("TumblingWindowInSeconds").and_then(Value::as_u64) {
-        None | Some(0) => Ok(()),
-        Some(_) => Err(Fault::invalid_parameter(
-            "This node knows no tumbling windows: leave TumblingWindowInSeconds out, and keep state elsewhere.",
-        )),
+    let number = |name: &str| settings.get(name).and_then(Value::as_u64).unwrap_or(0);
+    if number("TumblingWindowInSeconds") > 0 && number("ParallelizationFactor") > 1 {
+        return Err(Fault::invalid_parameter(
+            "A window has one state for a shard: TumblingWindowInSeconds cannot be used with a ParallelizationFactor.",
+        ));
     }
+    Ok(())
 }
 
 fn check_topic(request: &Map<String, Value>, settings: &Map<String, Value>) -> Result<(), Fault> {

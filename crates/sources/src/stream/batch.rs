@@ -10,11 +10,13 @@
 //! Records of one key stay in their order; with a parallelization factor, those of different keys run at once.
 
 use super::origin::{Origin, Read};
+use super::window::{Ending, Window};
 use crate::invoker::Invoked;
 use crate::response::{Failures, failures};
 use crate::work::{BackOff, Stopped, Work};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// What batches are delivered with.
@@ -22,6 +24,30 @@ pub struct Batch<'a> {
     pub work: &'a Work,
     pub origin: &'a Origin,
     pub shard: &'a str,
+    /// The window that the records are of, where the mapping has windows.
+    pub window: Option<&'a Mutex<Window>>,
+}
+
+impl Batch<'_> {
+    async fn invoke(&self, records: &[Value], ending: Option<Ending>) -> Invoked {
+        let Some(window) = self.window() else { return self.work.invoke(records).await };
+        let mut event = Map::new();
+        event.insert("Records".to_owned(), records.into());
+        event.extend(window.members(ending));
+        event.insert("shardId".to_owned(), self.shard.into());
+        event.insert("eventSourceARN".to_owned(), self.origin.stream().into());
+        self.work.invoke_event(Value::Object(event).to_string().into()).await
+    }
+
+    fn window(&self) -> Option<Window> {
+        self.window.map(|window| window.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    fn learn(&self, answer: &[u8]) {
+        if let Some(window) = self.window {
+            window.lock().unwrap_or_else(PoisonError::into_inner).learn(answer);
+        }
+    }
 }
 
 /// Records on their way to the function.
@@ -51,9 +77,9 @@ pub async fn deliver(batch: &Batch<'_>, reads: Vec<Read>) -> Result<(), Stopped>
     let mut running = Vec::new();
     for reads in lanes.into_iter().filter(|reads| !reads.is_empty()) {
         let (work, origin, shard) = (batch.work.clone(), batch.origin.clone(), batch.shard.to_owned());
-        running.push(tokio::spawn(
-            async move { lane(&Batch { work: &work, origin: &origin, shard: &shard }, reads).await },
-        ));
+        running.push(tokio::spawn(async move {
+            lane(&Batch { work: &work, origin: &origin, shard: &shard, window: None }, reads).await
+        }));
     }
     let mut outcome = Ok(());
     for lane in running {
@@ -73,8 +99,11 @@ async fn lane(batch: &Batch<'_>, reads: Vec<Read>) -> Result<(), Stopped> {
             continue;
         }
         let records: Vec<Value> = portion.reads.iter().map(|read| read.record.clone()).collect();
-        let verdict = match batch.work.invoke(&records).await {
-            Invoked::Answered { body, failed: false, .. } => answered(batch.work, &portion.reads, &body),
+        let verdict = match batch.invoke(&records, None).await {
+            Invoked::Answered { body, failed: false, .. } => {
+                batch.learn(&body);
+                answered(batch.work, &portion.reads, &body)
+            }
             Invoked::Answered { version, .. } => {
                 batch.work.tell("PROBLEM: Function call failed");
                 Verdict::Failed { from: 0, version }
@@ -106,6 +135,28 @@ async fn lane(batch: &Batch<'_>, reads: Vec<Read>) -> Result<(), Stopped> {
         }
     }
     Ok(())
+}
+
+/// Tells the function that a window is over, as often as the mapping allows.
+pub async fn finish(batch: &Batch<'_>, ending: Ending) -> Result<(), Stopped> {
+    let (mut failures, mut back_off) = (0, BackOff::new(Duration::from_millis(200), Duration::from_secs(30)));
+    loop {
+        match batch.invoke(&[], Some(ending)).await {
+            Invoked::Answered { failed: false, .. } => {
+                batch.work.tell("OK");
+                return Ok(());
+            }
+            Invoked::Answered { .. } => {
+                batch.work.tell("PROBLEM: Function call failed");
+                failures += 1;
+                if batch.work.mapping.retries().is_some_and(|retries| failures > retries) {
+                    return Ok(());
+                }
+            }
+            Invoked::Later { reason } | Invoked::Impossible { reason } => batch.work.problem(&reason),
+        }
+        batch.work.pause(back_off.pause()).await?;
+    }
 }
 
 enum Verdict {

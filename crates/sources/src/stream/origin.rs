@@ -46,6 +46,10 @@ impl Origin {
         Self { aws, invoker, mapping: work.mapping.clone(), stream }
     }
 
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
     pub async fn shards(&self) -> Result<Vec<Shard>, CallError> {
         let shards = match self.mapping.kind {
             Kind::DynamoDb => self.aws.dynamodb_shards(&self.stream).await?,

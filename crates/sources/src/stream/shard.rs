@@ -3,9 +3,11 @@
 use super::batch::{self, Batch};
 use super::origin::{Origin, Read};
 use super::position;
+use super::window::{Ending, Window};
 use crate::work::{BackOff, Stopped, Work};
 use aws::CallError;
 use serde_json::Value;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A shard bears five reads a second, of all its readers.
@@ -18,6 +20,8 @@ pub struct Reader {
     shard: String,
     position: Value,
     iterator: Option<String>,
+    /// The window that is open, where the mapping has windows.
+    window: Option<Window>,
 }
 
 enum Trouble {
@@ -39,7 +43,9 @@ impl From<CallError> for Trouble {
 
 impl Reader {
     pub fn new(work: Work, origin: Origin, shard: String, position: Value) -> Self {
-        Self { work, origin, shard, position, iterator: None }
+        let length = work.mapping.tumbling_ms();
+        let window = length.and_then(|length| Window::read(&position["window"], length));
+        Self { work, origin, shard, position, iterator: None, window }
     }
 
     /// Takes its place in the shard.
@@ -79,9 +85,14 @@ impl Reader {
     /// One batch; whether it was the last one.
     async fn step(&mut self) -> Result<bool, Trouble> {
         let (reads, at_end) = self.gather().await?;
-        if let Some(last) = reads.last().map(|read| read.sequence.clone()) {
+        if let Some(length) = self.work.mapping.tumbling_ms() {
+            self.step_by_windows(reads, length).await?;
+            if at_end {
+                self.end_window(Ending::Time).await?;
+            }
+        } else if let Some(last) = reads.last().map(|read| read.sequence.clone()) {
             let wanted: Vec<Read> = reads.into_iter().filter(|read| self.is_wanted(read)).collect();
-            let batch = Batch { work: &self.work, origin: &self.origin, shard: &self.shard };
+            let batch = Batch { work: &self.work, origin: &self.origin, shard: &self.shard, window: None };
             batch::deliver(&batch, wanted).await?;
             self.pass(position::after(&last)).await?;
         }
@@ -89,6 +100,50 @@ impl Reader {
             self.pass(position::end()).await?;
         }
         Ok(at_end)
+    }
+
+    /// The same where records are taken window by window.
+    async fn step_by_windows(&mut self, reads: Vec<Read>, length: u64) -> Result<(), Trouble> {
+        if reads.is_empty() {
+            return self.end_window(Ending::Time).await;
+        }
+        let mut reads = reads.into_iter().peekable();
+        while let Some(first) = reads.next() {
+            if self.window.as_ref().is_some_and(|window| !window.has(first.arrived_ms)) {
+                self.end_window(Ending::Time).await?;
+            }
+            let window = self.window.take().unwrap_or_else(|| Window::of(first.arrived_ms, length));
+            let mut together = vec![first];
+            while let Some(next) = reads.next_if(|next| window.has(next.arrived_ms)) {
+                together.push(next);
+            }
+            let last = together.last().map(|read| read.sequence.clone()).unwrap_or_default();
+            let wanted: Vec<Read> = together.into_iter().filter(|read| self.is_wanted(read)).collect();
+            let window = Mutex::new(window);
+            let batch = Batch { work: &self.work, origin: &self.origin, shard: &self.shard, window: Some(&window) };
+            batch::deliver(&batch, wanted).await?;
+            let window = window.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let mut position = position::after(&last);
+            position["window"] = window.kept();
+            let fits = window.fits();
+            self.window = Some(window);
+            self.pass(position).await?;
+            if !fits {
+                self.end_window(Ending::Early).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the window that is open.
+    async fn end_window(&mut self, ending: Ending) -> Result<(), Trouble> {
+        let Some(window) = self.window.take() else { return Ok(()) };
+        let window = Mutex::new(window);
+        let batch = Batch { work: &self.work, origin: &self.origin, shard: &self.shard, window: Some(&window) };
+        batch::finish(&batch, ending).await?;
+        let mut position = self.position.clone();
+        position.as_object_mut().map(|position| position.remove("window"));
+        self.pass(position).await
     }
 
     fn is_wanted(&self, read: &Read) -> bool {
@@ -133,8 +188,9 @@ impl Reader {
                     return Ok((reads, at_end));
                 }
             }
-            if at_end {
-                return Ok((reads, true));
+            let over = self.window.as_ref().is_some_and(|window| window.is_over(api::time::now_ms()));
+            if at_end || (over && reads.is_empty()) {
+                return Ok((reads, at_end));
             }
             if none || !reads.is_empty() {
                 self.work.pause(POLL_EVERY).await?;

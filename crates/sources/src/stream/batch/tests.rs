@@ -95,7 +95,7 @@ async fn run(function: &Arc<Function>, settings: Value, reads: Vec<Read>, stop: 
         stop: stopped,
     };
     let origin = Origin::of(&work);
-    let outcome = deliver(&Batch { work: &work, origin: &origin, shard: "shard" }, reads).await;
+    let outcome = deliver(&Batch { work: &work, origin: &origin, shard: "shard", window: None }, reads).await;
     drop(stopper);
     outcome
 }
