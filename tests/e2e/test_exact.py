@@ -369,6 +369,45 @@ class Statuses(Exact):
         self.assertEqual((began["Status"], began["AllocatedProvisionedConcurrentExecutions"]), ("IN_PROGRESS", 0))
         self.assertEqual(self.ask("GET", path).json["Status"], "READY")
 
+    def test_concurrency_is_shared(self):
+        self.create(Publish=True)
+        provisioned, reserved = self.at("/provisioned-concurrency?Qualifier=1", "2019-09-30"), self.at("/concurrency", "2017-10-31")
+        limit = self.ask("GET", "/2016-08-19/account-settings").json["AccountLimit"]
+        free = limit["UnreservedConcurrentExecutions"]
+
+        def refused(path, body, message):
+            reply = self.ask("PUT", path, body)
+            self.assertEqual(reply.refusal, (400, "InvalidParameterValueException", {"Type": "User", "message": message}))
+
+        refused(
+            provisioned, {"ProvisionedConcurrentExecutions": free + 1},
+            f"Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [{free}].",
+        )
+        refused(
+            provisioned, {"ProvisionedConcurrentExecutions": free - 99},
+            "Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum "
+            "value of [100].",
+        )
+        refused(
+            reserved, {"ReservedConcurrentExecutions": free - 99},
+            "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its "
+            "minimum value of [100].",
+        )
+        self.assertEqual(self.ask("PUT", provisioned, {"ProvisionedConcurrentExecutions": 2}).status, 202)
+        refused(
+            reserved, {"ReservedConcurrentExecutions": 1},
+            " ReservedConcurrentExecutions  1 should not be lower than function's total provisioned concurrency [2].",
+        )
+        self.assertEqual(self.ask("PUT", reserved, {"ReservedConcurrentExecutions": 2}).status, 200)
+        refused(
+            provisioned, {"ProvisionedConcurrentExecutions": 3},
+            "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function",
+        )
+        refused(
+            self.at("/code"), {"ImageUri": "a/b:c"},
+            "Please don't provide ImageUri when updating a function with packageType Zip.",
+        )
+
     def test_policies_are_texts(self):
         self.create()
         statement = {"StatementId": "s", "Action": "lambda:InvokeFunction", "Principal": "s3.amazonaws.com"}

@@ -7,7 +7,7 @@ use crate::gateway::Gateway;
 use crate::http::answer;
 use crate::route::{Answer, Exchange, Route, route};
 use hyper::StatusCode;
-use runtime::registry::FunctionId;
+use runtime::registry::{Facet, FunctionId};
 use serde_json::{Value, json};
 
 pub const ROUTES: &[Route] = &[
@@ -42,6 +42,7 @@ async fn set(exchange: &Exchange, wanted: Option<u32>) -> Result<(), Fault> {
         .blocking(move |gateway| {
             let changed = gateway.registry.update(&id, None, |content| {
                 check_room(gateway, &id, wanted)?;
+                check_provisioned(gateway, &id, wanted)?;
                 content.reserved = wanted;
                 Ok(())
             });
@@ -50,14 +51,37 @@ async fn set(exchange: &Exchange, wanted: Option<u32>) -> Result<(), Fault> {
         .await?
 }
 
-/// What all functions reserve must leave something for those that reserve nothing. No function changes meanwhile.
-fn check_room(gateway: &Gateway, id: &FunctionId, wanted: Option<u32>) -> Result<(), Fault> {
+/// Concurrency that other functions than this one leave, and how much of it has to stay for those that reserve nothing.
+pub fn room(gateway: &Gateway, id: &FunctionId) -> (u64, u64) {
     let total = u64::from(gateway.config.dispatch.concurrency);
     // A small node may keep less back than AWS does, else nothing could be reserved on it.
     let kept = u64::from(gateway.config.functions.unreserved_concurrency).min(total / 10);
     let others = gateway.registry.all().into_iter().filter(|entry| entry.id != *id);
     let reserved: u64 = others.filter_map(|entry| entry.content.reserved).map(u64::from).sum();
-    if reserved + u64::from(wanted.unwrap_or(0)) + kept > total {
+    (total.saturating_sub(reserved), kept)
+}
+
+/// A function may not be left with less than its versions are provisioned with.
+fn check_provisioned(gateway: &Gateway, id: &FunctionId, wanted: Option<u32>) -> Result<(), Fault> {
+    let record = gateway.registry.record(&id.account, &id.region, &id.name);
+    let provisioned = record.map_or(0, |record| {
+        let configs = record.all_attached(Facet::Provisioned);
+        configs.filter_map(|(_, config)| config.value.get("ProvisionedConcurrentExecutions")?.as_u64()).sum::<u64>()
+    });
+    match wanted.filter(|wanted| u64::from(*wanted) < provisioned) {
+        // The spaces are AWS's.
+        Some(wanted) => Err(Fault::invalid_parameter(format!(
+            " ReservedConcurrentExecutions  {wanted} should not be lower than function's total provisioned concurrency \
+             [{provisioned}]."
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// What all functions reserve must leave something for those that reserve nothing. No function changes meanwhile.
+fn check_room(gateway: &Gateway, id: &FunctionId, wanted: Option<u32>) -> Result<(), Fault> {
+    let (room, kept) = room(gateway, id);
+    if u64::from(wanted.unwrap_or(0)) + kept > room {
         return Err(Fault::invalid_parameter(format!(
             "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution \
              below its minimum value of [{kept}]."

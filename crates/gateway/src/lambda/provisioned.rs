@@ -1,6 +1,7 @@
 //! Provisioned concurrency: instances of a version that are kept ready, asked for by its number or by an alias of it.
 
 use super::attach;
+use super::concurrency;
 use super::fault::Fault;
 use super::function::read_object;
 use super::name::{self, Target};
@@ -26,9 +27,9 @@ async fn put(mut exchange: Exchange) -> Answer {
     let request = read_object(&mut exchange, "PutProvisionedConcurrencyConfig").await?;
     let (target, _, place) = place(&exchange)?;
     let wanted = request.get(MEMBER).and_then(Value::as_u64).unwrap_or_default();
-    let concurrency = exchange.gateway.config.dispatch.concurrency.into();
+    let room = concurrency::room(&exchange.gateway, &target.id());
     let written = attach::put(&exchange, target.id(), (Facet::Provisioned, place.clone()), move |record, _| {
-        check(record, &place, wanted, concurrency)?;
+        check(record, &place, wanted, room)?;
         Ok(Map::from_iter([(MEMBER.to_owned(), wanted.into())]))
     });
     let mut shown = shown(&*written.await?);
@@ -86,7 +87,7 @@ fn place(exchange: &Exchange) -> Result<(Target<'_>, Arc<Record>, String), Fault
 }
 
 /// Whether so many instances can be kept, and whether nobody else provisions the same version.
-fn check(record: &Record, place: &str, wanted: u64, concurrency: u64) -> Result<(), Fault> {
+fn check(record: &Record, place: &str, wanted: u64, (room, kept): (u64, u64)) -> Result<(), Fault> {
     let version = record.qualified(place).map(|entry| entry.version_name().to_owned()).unwrap_or_default();
     let means = |on: &str| record.qualified(on).is_some_and(|entry| entry.version_name() == version);
     if record.all_attached(Facet::Provisioned).any(|(on, _)| on != place && means(on)) {
@@ -103,12 +104,20 @@ fn check(record: &Record, place: &str, wanted: u64, concurrency: u64) -> Result<
             "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function",
         ));
     }
-    if wanted > concurrency {
-        return Err(Fault::invalid_parameter(format!(
-            "Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [{concurrency}]."
-        )));
-    }
-    Ok(())
+    // What is reserved for a function is its own.
+    let refused = match record.latest.content.reserved {
+        None if wanted > room => {
+            format!(
+                "Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [{room}]."
+            )
+        }
+        None if wanted + kept > room => format!(
+            "Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its \
+             minimum value of [{kept}]."
+        ),
+        _ => return Ok(()),
+    };
+    Err(Fault::invalid_parameter(refused))
 }
 
 fn shown(config: &Attached) -> Value {

@@ -27,6 +27,10 @@ async fn code(mut exchange: Exchange) -> Answer {
             let mut request = parse(&body)?;
             drop(body);
             model::check("UpdateFunctionCode", &request, &gateway.config.functions)?;
+            if request.get("ImageUri").is_some_and(|image| !image.is_null()) {
+                let message = "Please don't provide ImageUri when updating a function with packageType Zip.";
+                return Err(Fault::invalid_parameter(message));
+            }
             let revision = revision(&request);
             let architectures = request.remove("Architectures").filter(|value| !value.is_null());
             let code = package::store(&mut request, gateway, &entry.id.region)?;
