@@ -15,6 +15,9 @@ from pathlib import Path
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
+from cloud import Cloud, node
+from harness import Node
 from test_control import DATE, ENDPOINT, ROLE, UUID, Control
 
 PYTHON = """
@@ -327,6 +330,41 @@ class Use(Layers):
             self.api.create_function, FunctionName=self.name, Runtime="python3.11", Role=ROLE, Handler="app.handler",
             Code={"ZipFile": bytes_.getvalue()}, Layers=[layer["LayerVersionArn"]],
         )
+
+
+class Elsewhere(unittest.TestCase):
+    def test_a_layer_from_s3(self):
+        with Cloud() as cloud:
+            own = node(self, cloud)
+            s3, zip_ = cloud.client("s3"), zipped({"python/shared.py": "NAME = 's3'\n"})
+            s3.create_bucket(Bucket="layers")
+            s3.put_object(Bucket="layers", Key="shared.zip", Body=zip_)
+            publish = own.client().publish_layer_version
+            made = publish(LayerName="shared", Content={"S3Bucket": "layers", "S3Key": "shared.zip"})
+            self.assertEqual(made["Content"]["CodeSize"], len(zip_))
+            with self.assertRaisesRegex(ClientError, "Error occurred while GetObject. S3 Error Code: NoSuchKey."):
+                publish(LayerName="shared", Content={"S3Bucket": "layers", "S3Key": "none.zip"})
+
+    def test_a_node_that_starts_again_has_its_layers(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with Node(folder=folder) as own:
+                api = own.client()
+                arns = [
+                    api.publish_layer_version(LayerName=name, Content={"ZipFile": zipped({f"python/{name}.py": "N = 1\n"})})
+                    for name in ("one", "two")
+                ]
+                api.create_function(
+                    FunctionName="f", Runtime="python3.11", Role=ROLE, Handler="app.handler",
+                    Layers=[layer["LayerVersionArn"] for layer in arns],
+                    Code={"ZipFile": zipped({"app.py": "import one, two\ndef handler(e, c): return one.N + two.N"})},
+                )
+                api.delete_layer_version(LayerName="one", VersionNumber=1)
+            with Node(folder=folder) as own:
+                api = own.client()
+                self.assertEqual(json.load(api.invoke(FunctionName="f")["Payload"]), 2)
+                self.assertEqual([layer["LayerName"] for layer in api.list_layers()["Layers"]], ["two"])
+                again = api.publish_layer_version(LayerName="one", Content={"ZipFile": zipped({"x": ""})})
+                self.assertEqual(again["Version"], 2)
 
 
 if __name__ == "__main__":
