@@ -10,6 +10,7 @@ use std::collections::HashSet;
 pub const CASES: &[Case] = &[
     case!(a_generic_template_runs_a_function),
     case!(a_dedicated_template_runs_its_function),
+    case!(layers_are_seen_by_whom_they_belong_to),
     case!(a_start_is_quick),
     case!(large_events_and_answers_arrive),
     case!(a_vector_of_starts_has_an_answer_each),
@@ -33,6 +34,25 @@ async fn a_generic_template_runs_a_function(bench: &Bench) {
     }
     assert_eq!(probe.reply(json!({"do": "environment", "name": "SAMPLE"})).await, "of the environment");
     assert_eq!(probe.reply(json!({"do": "context"})).await, json!(["r-1", "sample"]));
+}
+
+async fn layers_are_seen_by_whom_they_belong_to(bench: &Bench) {
+    let layers = bench.code().folder;
+    let with = Code { layers: Some(layers.clone()), ..bench.code() };
+    let (own, others) = (bench.prepare(Some(with.clone())).await.unwrap(), bench.generic().await);
+    let from_own = bench.start_with(&own, None).await.unwrap();
+    let from_others = bench.start_with(&others, Some(with)).await.unwrap();
+    let name = std::fs::read_dir(&layers).unwrap().next().unwrap().unwrap().file_name().into_string().unwrap();
+    let file = json!({"do": "read", "path": format!("/opt/{name}")});
+    for mut probe in [from_own, from_others] {
+        assert_eq!(probe.ask(file.clone()).await.unwrap().0, invocation::REPLY);
+        let (kind, _) = probe.ask(json!({"do": "write", "path": "/opt/x"})).await.unwrap();
+        assert_eq!(kind, invocation::FAILED, "layers can be written");
+    }
+    let mut without = bench.start(&others).await;
+    assert_eq!(without.ask(file).await.unwrap().0, invocation::FAILED, "another one's layers are seen");
+    let gone = Code { layers: Some("/nonexistent".into()), ..bench.code() };
+    assert!(bench.start_with(&others, Some(gone)).await.is_err());
 }
 
 async fn a_dedicated_template_runs_its_function(bench: &Bench) {
