@@ -418,6 +418,19 @@ class Statuses(Exact):
         self.assertEqual(set(got), {"Policy", "RevisionId"})
         self.assertEqual(list(json.loads(got["Policy"])), ["Version", "Id", "Statement"])
 
+    def test_policies_have_a_limit(self):
+        self.create()
+        arn = "arn:aws:s3:::" + "b" * 1000
+        for number in range(30):
+            statement = {
+                "StatementId": f"s{number}", "Action": "lambda:InvokeFunction", "Principal": "s3.amazonaws.com", "SourceArn": arn,
+            }
+            reply = self.ask("POST", self.at("/policy"), statement)
+            if reply.status != 201:
+                break
+        self.assertEqual(reply.refusal[:2], (400, "PolicyLengthExceededException"))
+        self.assertRegex(reply.json["message"], r"^The final policy size \(2\d{4}\) is bigger than the limit \(20480\)\.$")
+
     def test_signing_as_terraform_asks(self):
         self.create()
         path = self.at("/code-signing-config", "2020-06-30")

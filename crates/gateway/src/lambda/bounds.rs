@@ -17,6 +17,8 @@ pub struct Bounds {
     /// Bytes of all environment variables together.
     pub environment_max: usize,
     pub tags_max: usize,
+    /// Bytes of a resource's policy.
+    pub policy_max: usize,
     /// Bytes of a request that brings code.
     pub request_max: usize,
     /// Concurrency that cannot be reserved: it stays for functions that have reserved none.
@@ -32,6 +34,7 @@ impl Default for Bounds {
             tmp_max_mib: 10_240,
             environment_max: 4096,
             tags_max: 50,
+            policy_max: 20_480,
             request_max: 70_167_211,
             unreserved_concurrency: 100,
         }

@@ -20,6 +20,7 @@ pub enum Kind {
     InvalidRequestContent,
     InvalidSignature,
     MissingAuthenticationToken,
+    PolicyLengthExceeded,
     PreconditionFailed,
     ProvisionedConcurrencyConfigNotFound,
     RequestEntityTooLarge,
@@ -64,6 +65,7 @@ impl Kind {
             Self::InvalidRequestContent => form("InvalidRequestContentException", 400, USER, "message"),
             Self::InvalidSignature => form("InvalidSignatureException", 403, None, "message"),
             Self::MissingAuthenticationToken => form("MissingAuthenticationTokenException", 403, None, "message"),
+            Self::PolicyLengthExceeded => form("PolicyLengthExceededException", 400, USER, "message"),
             Self::PreconditionFailed => form("PreconditionFailedException", 412, USER, "message"),
             Self::ProvisionedConcurrencyConfigNotFound => {
                 form("ProvisionedConcurrencyConfigNotFoundException", 404, USER, "message")
@@ -112,6 +114,7 @@ impl Fault {
         no_code_signing => CodeSigningConfigNotFound,
         no_provisioned_concurrency => ProvisionedConcurrencyConfigNotFound,
         not_found => ResourceNotFound,
+        policy_too_long => PolicyLengthExceeded,
         precondition_failed => PreconditionFailed,
         serialization => Serialization,
         snap_start => SnapStart,

@@ -6,6 +6,7 @@ use super::constraint::find;
 use super::fault::Fault;
 use super::function::read_object;
 use super::layers::{number, of_path};
+use super::permission::short;
 use super::scope::Scope;
 use crate::http::answer;
 use crate::route::{Answer, Exchange, Route, route};
@@ -28,6 +29,7 @@ async fn add(mut exchange: Exchange) -> Answer {
     let (id, number) = version(&exchange)?;
     let statement = statement(&request, &format!("{}:{number}", id.arn()));
     let (expected, added) = (expected(&exchange), statement.clone());
+    let limit = exchange.gateway.config.functions.policy_max;
     let changed = change(&exchange, (id, number), move |old| {
         check_revision(old, expected.as_deref())?;
         let mut statements = old.map(statements).unwrap_or_default();
@@ -39,7 +41,7 @@ async fn add(mut exchange: Exchange) -> Answer {
             )));
         }
         statements.push(added);
-        Ok(Some(policy(statements)))
+        short(policy(statements), limit).map(Some)
     });
     let changed = changed.await?;
     let revision = changed.policy.as_ref().map(|policy| policy.revision.clone());

@@ -42,6 +42,7 @@ async fn add(mut exchange: Exchange) -> Answer {
     let place = target.place(&*target.record(&exchange.gateway)?)?;
     let statement = statement(&request, &target.arn())?;
     let (id, added) = (target.id(), statement.clone());
+    let limit = exchange.gateway.config.functions.policy_max;
     let put = attach::put(&exchange, id, (Facet::Policy, place), move |_, old| {
         check_revision(old, revision(&request).as_deref())?;
         let mut statements = old.map(statements).unwrap_or_default();
@@ -53,7 +54,7 @@ async fn add(mut exchange: Exchange) -> Answer {
             )));
         }
         statements.push(added);
-        Ok(policy(statements))
+        short(policy(statements), limit)
     });
     put.await?;
     Ok(answer::json(StatusCode::CREATED, &json!({ "Statement": statement.to_string() })))
@@ -154,6 +155,16 @@ fn policy(statements: Vec<Value>) -> Map<String, Value> {
     policy.insert("Id".into(), "default".into());
     policy.insert("Statement".into(), statements.into());
     policy
+}
+
+/// A policy that is no longer than one may be.
+pub fn short(policy: Map<String, Value>, limit: usize) -> Result<Map<String, Value>, Fault> {
+    let size = Value::Object(policy.clone()).to_string().len();
+    if size > limit {
+        let message = format!("The final policy size ({size}) is bigger than the limit ({limit}).");
+        return Err(Fault::policy_too_long(message));
+    }
+    Ok(policy)
 }
 
 /// What a request permits, in the language of policies.

@@ -150,6 +150,7 @@ impl Shape {
         match name {
             "Timeout" => Some(bounds.timeout_max_s.into()),
             "MemorySize" => Some(bounds.memory_max_mib.into()),
+            "ResourcePolicy" => Some(bounds.policy_max as f64),
             "EphemeralStorageSize" => Some(bounds.tmp_max_mib.into()),
             _ => self.max,
         }
