@@ -218,6 +218,19 @@ class Policies(Layers):
             "Code": {"ZipFile": zipped({"app.py": "def handler(e, c): pass"})},
         }
         self.refused("AccessDeniedException", 403, refusal, other.create_function, **settings)
+        # Another account's may be used at most, never changed.
+        self.refused(
+            "AccessDeniedException", 403, refusal.replace("GetLayerVersion", "DeleteLayerVersion").replace(arn, self.layer_arn),
+            other.delete_layer_version, LayerName=self.layer_arn, VersionNumber=1,
+        )
+        for call, options in (
+            (other.publish_layer_version, {"Content": {"ZipFile": zipped({"a": "2"})}}),
+            (other.add_layer_version_permission, {"VersionNumber": 1, "StatementId": "x", "Action": "lambda:GetLayerVersion", "Principal": "*"}),
+            (other.get_layer_version_policy, {"VersionNumber": 1}),
+            (other.list_layer_versions, {}),
+        ):
+            with self.assertRaisesRegex(ClientError, "AccessDeniedException"):
+                call(LayerName=self.layer_arn, **options)
         self.add("all")
         self.assertEqual(other.get_layer_version_by_arn(Arn=arn)["LayerVersionArn"], arn)
         created = other.create_function(**settings)

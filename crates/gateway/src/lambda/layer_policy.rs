@@ -5,7 +5,7 @@
 use super::constraint::find;
 use super::fault::Fault;
 use super::function::read_object;
-use super::layers::{number, of_path};
+use super::layers::{number, own_of_path};
 use super::permission::short;
 use super::scope::Scope;
 use crate::http::answer;
@@ -22,11 +22,9 @@ pub const ROUTES: &[Route] = &[
     route!(DELETE "/2018-10-31/layers/*/versions/*/policy/*" RemoveLayerVersionPermission => remove),
 ];
 
-const ACTION: &str = "lambda:GetLayerVersion";
-
 async fn add(mut exchange: Exchange) -> Answer {
     let request = read_object(&mut exchange, "AddLayerVersionPermission").await?;
-    let (id, number) = version(&exchange)?;
+    let (id, number) = version(&exchange, "AddLayerVersionPermission")?;
     let statement = statement(&request, &format!("{}:{number}", id.arn()));
     let (expected, added) = (expected(&exchange), statement.clone());
     let limit = exchange.gateway.config.functions.policy_max;
@@ -49,7 +47,7 @@ async fn add(mut exchange: Exchange) -> Answer {
 }
 
 async fn get(exchange: Exchange) -> Answer {
-    let (id, number) = version(&exchange)?;
+    let (id, number) = version(&exchange, "GetLayerVersionPolicy")?;
     let found = exchange.gateway.registry.layer_version(&id, number).ok_or_else(|| missing(&id, number))?;
     let policy = found.policy.as_ref().ok_or_else(none)?;
     let text = Value::Object(policy.value.clone()).to_string();
@@ -58,7 +56,7 @@ async fn get(exchange: Exchange) -> Answer {
 
 async fn remove(exchange: Exchange) -> Answer {
     let (sid, expected) = (exchange.capture(2).into_owned(), expected(&exchange));
-    let removed = change(&exchange, version(&exchange)?, move |old| {
+    let removed = change(&exchange, version(&exchange, "RemoveLayerVersionPermission")?, move |old| {
         let old = old.ok_or_else(none)?;
         let mut left = statements(old);
         let before = left.len();
@@ -84,12 +82,15 @@ pub fn check_use(scope: &Scope<'_>, version: &LayerVersion) -> Result<(), Fault>
     if version.id.account == scope.account || policy.iter().any(permits) {
         return Ok(());
     }
-    Err(Fault::access_denied(format!(
-        "User: arn:aws:iam::{}:root is not authorized to perform: {ACTION} on resource: {} because no resource-based \
-         policy allows the {ACTION} action",
-        scope.account,
-        version.arn(),
-    )))
+    Err(denied(&scope.account, "GetLayerVersion", &version.arn()))
+}
+
+/// What an account is told that may not do this with somebody else's layer.
+pub fn denied(account: &str, operation: &str, resource: &str) -> Fault {
+    Fault::access_denied(format!(
+        "User: arn:aws:iam::{account}:root is not authorized to perform: lambda:{operation} on resource: {resource} because \
+         no resource-based policy allows the lambda:{operation} action"
+    ))
 }
 
 /// Changes a version's policy without holding up others.
@@ -106,8 +107,8 @@ async fn change(
     })
 }
 
-fn version(exchange: &Exchange) -> Result<(LayerId, u64), Fault> {
-    let id = of_path(exchange)?;
+fn version(exchange: &Exchange, operation: &str) -> Result<(LayerId, u64), Fault> {
+    let id = own_of_path(exchange, operation)?;
     let number = number(exchange)?.ok_or_else(|| missing(&id, 0))?;
     Ok((id, number))
 }

@@ -32,7 +32,7 @@ const NAME_MAX: usize = 140;
 
 async fn publish(mut exchange: Exchange) -> Answer {
     let body = read_request(&mut exchange, "PublishLayerVersion").await?;
-    let id = of_path(&exchange)?;
+    let id = own_of_path(&exchange, "PublishLayerVersion")?;
     let gateway = exchange.gateway.clone();
     gateway
         .blocking(move |gateway| {
@@ -76,7 +76,7 @@ fn show(exchange: &Exchange, found: Option<Arc<LayerVersion>>) -> Answer {
 }
 
 async fn delete(exchange: Exchange) -> Answer {
-    let id = of_path(&exchange)?;
+    let id = own_of_path(&exchange, "DeleteLayerVersion")?;
     // One that is not there is deleted already.
     if let Some(number) = number(&exchange)? {
         exchange.gateway.blocking(move |gateway| gateway.registry.delete_layer_version(&id, number)).await??;
@@ -106,7 +106,7 @@ async fn list(exchange: Exchange) -> Answer {
 
 async fn list_versions(exchange: Exchange) -> Answer {
     let page = Page::of(&exchange)?;
-    let versions = exchange.gateway.registry.layer_versions(&of_path(&exchange)?);
+    let versions = exchange.gateway.registry.layer_versions(&own_of_path(&exchange, "ListLayerVersions")?);
     // The newest first: the keys that pages are cut by grow while numbers fall.
     let wanted = versions.into_iter().rev().filter(|version| is_wanted(&exchange, version));
     let keyed = wanted.map(|version| (format!("{:020}", u64::MAX - version.number), version));
@@ -139,6 +139,16 @@ pub fn of_path(exchange: &Exchange) -> Result<LayerId, Fault> {
         let rule = format!("Member must satisfy regular expression pattern: {NAME}");
         constraint::violation("layerName", &text, &rule)
     })
+}
+
+/// The same where only one of the caller's own account can be meant: other accounts may use layers, and no more.
+pub fn own_of_path(exchange: &Exchange, operation: &str) -> Result<LayerId, Fault> {
+    let id = of_path(exchange)?;
+    let Scope { account, .. } = scope::of(&exchange.head, &exchange.gateway.config.node);
+    if id.account == account {
+        return Ok(id);
+    }
+    Err(layer_policy::denied(&account, operation, &id.arn()))
 }
 
 /// The version that the path's second star means; nothing for one that no layer can have.
