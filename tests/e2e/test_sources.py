@@ -4,8 +4,10 @@ import base64
 import json
 import os
 import signal
+import time
 import unittest
 import urllib.parse
+import urllib.request
 import uuid
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -455,6 +457,21 @@ class Streams(Sources):
         self.put(stream, "later")
         self.batches(name, 3)
         self.assertFalse(any("later" in line["contents"] for line in printed(self.node, name)))
+
+    def test_a_mapping_begins_at_a_moment(self):
+        name, (stream, arn) = deploy(self.api, "eater"), self.stream()
+        first = self.put(stream, "before")[0]
+        kinesis = self.cloud.client("kinesis")
+        iterator = kinesis.get_shard_iterator(StreamName=stream, ShardId=first["ShardId"], ShardIteratorType="TRIM_HORIZON")
+        arrived = kinesis.get_records(ShardIterator=iterator["ShardIterator"])["Records"][0]["ApproximateArrivalTimestamp"]
+        # Whole seconds are what clients send.
+        moment = int(arrived.timestamp()) + 1
+        eventually(lambda: time.time() > moment + 0.1, "the moment")
+        self.put(stream, "after")
+        self.map(arn, name, StartingPosition="AT_TIMESTAMP", StartingPositionTimestamp=moment)
+        self.assertEqual(self.contents(name, 1), ["after"])
+        metrics = urllib.request.urlopen(self.node.endpoint + "/metrics", timeout=30).read().decode()
+        self.assertIn(f'source="{arn}"}} 1', metrics)
 
     def test_tumbling_windows_carry_their_state_and_end_once(self):
         own = node(self, self.cloud)

@@ -10,6 +10,7 @@ use hyper::header::HeaderValue;
 use runtime::dispatch::counters::{BOUNDS_US, Fault, Tally};
 use runtime::dispatch::snapshot::{FunctionState, NodeState};
 use runtime::function::FunctionKey;
+use sources::State;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
@@ -22,6 +23,7 @@ async fn metrics(exchange: Exchange) -> Answer {
     let state = gateway.dispatcher.snapshot();
     node(&mut page, gateway, &state);
     queue(&mut page, gateway);
+    sources(&mut page, gateway);
     functions(&mut page, &state.functions);
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(answer::with(StatusCode::OK, text, page.0))
@@ -63,6 +65,18 @@ fn queue(page: &mut Page, gateway: &Gateway) {
     page.sample("lichen_events_accepted_total", "", state.accepted);
     page.metric("lichen_event_retries_total", "counter", "Retries of events that failed.");
     page.sample("lichen_event_retries_total", "", state.retries);
+}
+
+/// Event source mappings, with what their last batch came to.
+fn sources(page: &mut Page, gateway: &Gateway) {
+    const NAME: &str = "lichen_event_source_well";
+    page.metric(NAME, "gauge", "Whether an enabled event source could be read and served when it was tried last.");
+    for mapping in gateway.sources.all() {
+        let Some((State::Enabled, result)) = gateway.sources.state(&mapping.uuid) else { continue };
+        let well = u64::from(!result.starts_with("PROBLEM"));
+        // A source is an ARN, or addresses: neither has anything to escape.
+        page.sample(NAME, &format!("{{mapping=\"{}\",source=\"{}\"}}", mapping.uuid, mapping.source), well);
+    }
 }
 
 /// A function's revisions are one function. One that nothing has happened to is left out: there may be ten thousand.
