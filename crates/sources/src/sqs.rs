@@ -38,11 +38,12 @@ pub async fn poll(work: Work) {
         let Ok(Ok(permit)) = acquired else { break };
         if patience.is_none() {
             patience = visibility(&work).await.map(|visibility| visibility.max(VISIBILITY_MIN) / 2);
+            // The first poll may wait for messages for long: the queue is there, or it is known that it is not.
+            work.ready();
         }
         match gather(&work).await {
             Ok(messages) => {
                 back_off.reset();
-                work.ready();
                 if !messages.is_empty() {
                     let until = Instant::now() + patience.unwrap_or(VISIBILITY / 2);
                     batches.spawn(serve(work.clone(), messages, until, permit));
@@ -51,7 +52,6 @@ pub async fn poll(work: Work) {
             Err(Trouble::Stopped) => break,
             Err(Trouble::Service(error)) => {
                 work.problem(&error);
-                work.ready();
                 if work.pause(back_off.pause()).await.is_err() {
                     break;
                 }
