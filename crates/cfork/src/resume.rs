@@ -56,6 +56,46 @@ pub unsafe extern "C" fn park(
     )
 }
 
+/// The same: what a callee must preserve is the registers from x19 on, and the lower halves of v8 to v15.
+///
+/// # Safety
+/// As above.
+#[cfg(target_arch = "aarch64")]
+#[unsafe(naked)]
+pub unsafe extern "C" fn park(
+    context: *mut Context,
+    run: unsafe extern "C" fn(*mut c_void) -> i64,
+    argument: *mut c_void,
+) -> i64 {
+    std::arch::naked_asm!(
+        "stp x29, x30, [sp, #-160]!",
+        "stp x19, x20, [sp, #16]",
+        "stp x21, x22, [sp, #32]",
+        "stp x23, x24, [sp, #48]",
+        "stp x25, x26, [sp, #64]",
+        "stp x27, x28, [sp, #80]",
+        "stp d8, d9, [sp, #96]",
+        "stp d10, d11, [sp, #112]",
+        "stp d12, d13, [sp, #128]",
+        "stp d14, d15, [sp, #144]",
+        "mov x9, sp",
+        "str x9, [x0]",
+        "mov x0, x2",
+        "blr x1",
+        "ldp x19, x20, [sp, #16]",
+        "ldp x21, x22, [sp, #32]",
+        "ldp x23, x24, [sp, #48]",
+        "ldp x25, x26, [sp, #64]",
+        "ldp x27, x28, [sp, #80]",
+        "ldp d8, d9, [sp, #96]",
+        "ldp d10, d11, [sp, #112]",
+        "ldp d12, d13, [sp, #128]",
+        "ldp d14, d15, [sp, #144]",
+        "ldp x29, x30, [sp], #160",
+        "ret",
+    )
+}
+
 /// Goes on from there: [`park`] returns [`RESUMED`].
 ///
 /// # Safety
@@ -79,8 +119,34 @@ pub unsafe extern "C" fn resume(context: *const Context) -> ! {
     )
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-compile_error!("park and resume are written for x86-64 only");
+/// The same.
+///
+/// # Safety
+/// As above.
+#[cfg(target_arch = "aarch64")]
+#[unsafe(naked)]
+pub unsafe extern "C" fn resume(context: *const Context) -> ! {
+    std::arch::naked_asm!(
+        "ldr x9, [x0]",
+        "mov sp, x9",
+        "mov x0, {resumed}",
+        "ldp x19, x20, [sp, #16]",
+        "ldp x21, x22, [sp, #32]",
+        "ldp x23, x24, [sp, #48]",
+        "ldp x25, x26, [sp, #64]",
+        "ldp x27, x28, [sp, #80]",
+        "ldp d8, d9, [sp, #96]",
+        "ldp d10, d11, [sp, #112]",
+        "ldp d12, d13, [sp, #128]",
+        "ldp d14, d15, [sp, #144]",
+        "ldp x29, x30, [sp], #160",
+        "ret",
+        resumed = const RESUMED,
+    )
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("park and resume are written for x86-64 and aarch64");
 
 #[cfg(test)]
 mod tests {
@@ -108,12 +174,15 @@ mod tests {
     fn a_child_returns_from_where_its_parent_waits() {
         let mut forks = Forks { context: Context::new(), child: 0 };
         let kept = std::hint::black_box([1u64, 2, 3, 4, 5, 6, 7]);
+        let halves = std::hint::black_box([0.5f64; 6]);
         let argument = &raw mut forks;
         // SAFETY: all of it lives here.
         match unsafe { park(&raw mut (*argument).context, fork_and_resume, argument.cast()) } {
-            RESUMED => os::process::exit_now(kept.iter().sum::<u64>() as i32),
+            RESUMED => {
+                os::process::exit_now(kept.iter().sum::<u64>() as i32 + halves.iter().sum::<f64>() as i32);
+            }
             answer => assert_eq!(answer, 42),
         }
-        assert_eq!(os::process::wait(forks.child).unwrap(), os::process::End::Exit(28));
+        assert_eq!(os::process::wait(forks.child).unwrap(), os::process::End::Exit(31));
     }
 }
