@@ -20,7 +20,7 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 from cloud import ACCOUNT, REGION, Cloud, node
-from harness import REPOSITORY, Node, eventually, package
+from harness import REPOSITORY, Node, eventually, lichen, package
 from test_schedules import events as schedules
 
 EXAMPLES = REPOSITORY / "examples"
@@ -319,10 +319,12 @@ class Storage(unittest.TestCase):
         s3.create_bucket(Bucket="album")
         told = {"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]}
         s3.put_bucket_notification_configuration(Bucket="album", NotificationConfiguration=told)
-        variables = {"STORAGE": self.endpoint, "STORAGE_KEY": "test", "STORAGE_SECRET": "test"}
-        name = App.deploy(
-            self, "pictures", api=api, MemorySize=512, Environment={"Variables": variables}
-        )
+        variables = [f"STORAGE={self.endpoint}", "STORAGE_KEY=test", "STORAGE_SECRET=test"]
+        name = "pictures"
+        # It brings packages, which this installs.
+        settings = ["--memory", 512, "--timeout", 30, *(word for pair in variables for word in ("--env", pair))]
+        deployed = lichen("deploy", EXAMPLES / name, "--name", name, *settings, endpoint=own.endpoint)
+        self.assertEqual(deployed.returncode, 0, deployed.stderr)
         App.map(self, arn, name, api=api)
         photo = (EXAMPLES / "thumbnail/photo.jpg").read_bytes()
         s3.put_object(Bucket="album", Key="holiday in May.jpg", Body=photo)

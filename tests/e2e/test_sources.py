@@ -139,7 +139,7 @@ class Operations(Sources):
         name, (_, arn) = deploy(self.api, "eater"), self.cloud.queue()
         create = self.api.create_event_source_mapping
         invalid = lambda message: (400, "InvalidParameterValueException", message)
-        gone = f"arn:aws:sqs:{REGION}:{ACCOUNT}:gone"
+        gone = f"arn:aws:sqs:{REGION}:{ACCOUNT}:never-made"
         stream, gone_stream = self.stream("refusals"), f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/gone"
         table = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/t/stream/2025-01-01T00:00:00.000"
         missing_queue = self.refusal(create, EventSourceArn=gone, FunctionName=name)
