@@ -50,6 +50,7 @@ pub mod name;
 mod package;
 mod page;
 pub mod permission;
+mod policy;
 pub mod provisioned;
 mod runtime_version;
 mod schema;

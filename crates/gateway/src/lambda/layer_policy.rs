@@ -6,7 +6,7 @@ use super::constraint::find;
 use super::fault::Fault;
 use super::function::read_object;
 use super::layers::{number, own_of_path};
-use super::permission::short;
+use super::policy;
 use super::scope::Scope;
 use crate::http::answer;
 use crate::route::{Answer, Exchange, Route, route};
@@ -26,20 +26,11 @@ async fn add(mut exchange: Exchange) -> Answer {
     let request = read_object(&mut exchange, "AddLayerVersionPermission").await?;
     let (id, number) = version(&exchange, "AddLayerVersionPermission")?;
     let statement = statement(&request, &format!("{}:{number}", id.arn()));
-    let (expected, added) = (expected(&exchange), statement.clone());
+    let (expected, added) = (policy::expected(&exchange), statement.clone());
     let limit = exchange.gateway.config.functions.policy_max;
     let changed = change(&exchange, (id, number), move |old| {
         check_revision(old, expected.as_deref())?;
-        let mut statements = old.map(statements).unwrap_or_default();
-        if statements.iter().any(|known| known["Sid"] == added["Sid"]) {
-            let sid = added["Sid"].as_str().unwrap_or_default();
-            return Err(Fault::conflict(format!(
-                "The statement id ({sid}) provided already exists. Please provide a new statement id, or remove the \
-                 existing statement."
-            )));
-        }
-        statements.push(added);
-        short(policy(statements), limit).map(Some)
+        policy::with(old.map(|old| &old.value), added, limit).map(Some)
     });
     let changed = changed.await?;
     let revision = changed.policy.as_ref().map(|policy| policy.revision.clone());
@@ -55,17 +46,12 @@ async fn get(exchange: Exchange) -> Answer {
 }
 
 async fn remove(exchange: Exchange) -> Answer {
-    let (sid, expected) = (exchange.capture(2).into_owned(), expected(&exchange));
+    let (sid, expected) = (exchange.capture(2).into_owned(), policy::expected(&exchange));
     let removed = change(&exchange, version(&exchange, "RemoveLayerVersionPermission")?, move |old| {
         let old = old.ok_or_else(none)?;
-        let mut left = statements(old);
-        let before = left.len();
-        left.retain(|known| known["Sid"] != *sid);
-        if left.len() == before {
-            return Err(Fault::not_found(format!("Statement {sid} is not found in resource policy.")));
-        }
+        let left = policy::without(&old.value, &sid)?;
         check_revision(Some(old), expected.as_deref())?;
-        Ok((!left.is_empty()).then(|| policy(left)))
+        Ok(left)
     });
     removed.await?;
     Ok(answer::empty(StatusCode::NO_CONTENT))
@@ -78,8 +64,8 @@ pub fn check_use(scope: &Scope<'_>, version: &LayerVersion) -> Result<(), Fault>
         let named = principal["AWS"].as_str().and_then(account);
         statement.get("Condition").is_none() && (principal == "*" || named == Some(&*scope.account))
     };
-    let policy = version.policy.as_ref().map(statements).unwrap_or_default();
-    if version.id.account == scope.account || policy.iter().any(permits) {
+    let statements = policy::statements(version.policy.as_ref().map(|policy| &policy.value));
+    if version.id.account == scope.account || statements.iter().any(permits) {
         return Ok(());
     }
     Err(denied(&scope.account, "GetLayerVersion", &version.arn()))
@@ -113,10 +99,6 @@ fn version(exchange: &Exchange, operation: &str) -> Result<(LayerId, u64), Fault
     Ok((id, number))
 }
 
-fn expected(exchange: &Exchange) -> Option<String> {
-    exchange.query("RevisionId").filter(|text| !text.is_empty()).map(|text| text.into_owned())
-}
-
 fn missing(id: &LayerId, number: u64) -> Fault {
     Fault::not_found(format!("Layer version {}:{number} does not exist.", id.arn()))
 }
@@ -126,25 +108,7 @@ fn none() -> Fault {
 }
 
 fn check_revision(policy: Option<&LayerPolicy>, expected: Option<&str>) -> Result<(), Fault> {
-    match expected {
-        Some(expected) if policy.is_none_or(|policy| policy.revision != expected) => Err(Fault::precondition_failed(
-            "The Revision Id provided does not match the latest Revision Id. Call the GetLayerPolicy API to retrieve the \
-             latest Revision Id",
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn statements(policy: &LayerPolicy) -> Vec<Value> {
-    policy.value.get("Statement").and_then(Value::as_array).cloned().unwrap_or_default()
-}
-
-fn policy(statements: Vec<Value>) -> Map<String, Value> {
-    Map::from_iter([
-        ("Version".to_owned(), "2012-10-17".into()),
-        ("Id".to_owned(), "default".into()),
-        ("Statement".to_owned(), statements.into()),
-    ])
+    policy::check_revision(policy.map(|policy| &*policy.revision), expected, "GetLayerPolicy")
 }
 
 fn statement(request: &Map<String, Value>, resource: &str) -> Value {

@@ -1,10 +1,11 @@
-//! Policies of functions, versions and aliases: who else may invoke them. They are kept and shown; a node lets everybody in
-//! who reaches it, and asks no policy.
+//! Policies of functions, versions and aliases: who else may invoke them. They are kept and shown here; where the node has
+//! keys, `auth` asks them.
 
 use super::attach;
 use super::fault::Fault;
 use super::function::read_object;
 use super::name;
+use super::policy;
 use super::update::revision;
 use crate::http::answer;
 use crate::route::{Answer, Exchange, Route, route};
@@ -45,16 +46,7 @@ async fn add(mut exchange: Exchange) -> Answer {
     let limit = exchange.gateway.config.functions.policy_max;
     let put = attach::put(&exchange, id, (Facet::Policy, place), move |_, old| {
         check_revision(old, revision(&request).as_deref())?;
-        let mut statements = old.map(statements).unwrap_or_default();
-        if statements.iter().any(|known| known["Sid"] == added["Sid"]) {
-            let sid = added["Sid"].as_str().unwrap_or_default();
-            return Err(Fault::conflict(format!(
-                "The statement id ({sid}) provided already exists. Please provide a new statement id, or remove the \
-                 existing statement."
-            )));
-        }
-        statements.push(added);
-        short(policy(statements), limit)
+        policy::with(old.map(|old| &old.value), added, limit)
     });
     put.await?;
     Ok(answer::json(StatusCode::CREATED, &json!({ "Statement": statement.to_string() })))
@@ -76,17 +68,12 @@ async fn remove(exchange: Exchange) -> Answer {
     let record = target.record(&exchange.gateway).map_err(|_| missing())?;
     let place = target.place(&record)?;
     let sid = exchange.capture(1).into_owned();
-    let expected = exchange.query("RevisionId").filter(|text| !text.is_empty()).map(|text| text.into_owned());
+    let expected = policy::expected(&exchange);
     let removed = attach::attach(&exchange, target.id(), (Facet::Policy, place), move |_, old| {
         let old = old.ok_or_else(|| Fault::not_found("No policy is associated with the given resource."))?;
-        let mut left = statements(old);
-        let before = left.len();
-        left.retain(|known| known["Sid"] != *sid);
-        if left.len() == before {
-            return Err(Fault::not_found(format!("Statement {sid} is not found in resource policy.")));
-        }
+        let left = policy::without(&old.value, &sid)?;
         check_revision(Some(old), expected.as_deref())?;
-        Ok((!left.is_empty()).then(|| policy(left)))
+        Ok(left)
     });
     removed.await?;
     Ok(answer::empty(StatusCode::NO_CONTENT))
@@ -114,7 +101,7 @@ async fn put_whole(mut exchange: Exchange) -> Answer {
 async fn delete_whole(exchange: Exchange) -> Answer {
     let target = name::of_path(&exchange)?;
     let place = target.place(&*target.record(&exchange.gateway)?)?;
-    let expected = exchange.query("RevisionId").filter(|text| !text.is_empty()).map(|text| text.into_owned());
+    let expected = policy::expected(&exchange);
     let deleted = attach::attach(&exchange, target.id(), (Facet::Policy, place), move |_, old| {
         let old = old.ok_or_else(|| Fault::not_found("The resource you requested does not exist."))?;
         check_revision(Some(old), expected.as_deref())?;
@@ -136,35 +123,7 @@ fn told(policy: &Attached) -> Value {
 }
 
 fn check_revision(policy: Option<&Attached>, expected: Option<&str>) -> Result<(), Fault> {
-    match expected {
-        Some(expected) if policy.is_none_or(|policy| policy.revision != expected) => Err(Fault::precondition_failed(
-            "The Revision Id provided does not match the latest Revision Id. Call the GetPolicy API to retrieve the \
-                 latest Revision Id",
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn statements(policy: &Attached) -> Vec<Value> {
-    policy.value.get("Statement").and_then(Value::as_array).cloned().unwrap_or_default()
-}
-
-fn policy(statements: Vec<Value>) -> Map<String, Value> {
-    let mut policy = Map::new();
-    policy.insert("Version".into(), "2012-10-17".into());
-    policy.insert("Id".into(), "default".into());
-    policy.insert("Statement".into(), statements.into());
-    policy
-}
-
-/// A policy that is no longer than one may be.
-pub fn short(policy: Map<String, Value>, limit: usize) -> Result<Map<String, Value>, Fault> {
-    let size = Value::Object(policy.clone()).to_string().len();
-    if size > limit {
-        let message = format!("The final policy size ({size}) is bigger than the limit ({limit}).");
-        return Err(Fault::policy_too_long(message));
-    }
-    Ok(policy)
+    policy::check_revision(policy.map(|policy| &*policy.revision), expected, "GetPolicy")
 }
 
 /// What a request permits, in the language of policies.
