@@ -1,5 +1,6 @@
 //! HTTP as all faces of the gateway use it: connections, bodies, paths, and who may call.
 
+pub mod amz_json;
 pub mod answer;
 pub mod body;
 pub mod guard;

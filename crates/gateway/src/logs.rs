@@ -14,16 +14,13 @@ mod groups;
 mod request;
 mod streams;
 
-use crate::http::answer;
+use crate::http::amz_json;
 use crate::route::{Answer, Exchange};
 use fault::Fault;
-use hyper::StatusCode;
-use hyper::header::HeaderValue;
 use request::Request;
 use serde_json::Value;
 
 const PREFIX: &str = "Logs_20140328.";
-const JSON: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.1");
 
 /// What a request asks for, where it is one for this service.
 pub fn operation(exchange: &Exchange) -> Option<&str> {
@@ -32,13 +29,10 @@ pub fn operation(exchange: &Exchange) -> Option<&str> {
 
 /// Answers a request for this service.
 pub async fn call(mut exchange: Exchange) -> Answer {
-    let (status, body) = match operate(&mut exchange).await {
-        Ok(body) => (StatusCode::OK, body),
-        Err(fault) => (fault.status(), fault.body()),
-    };
-    // Most operations have nothing to say.
-    let text = if body.is_null() { String::new() } else { body.to_string() };
-    Ok(answer::with(status, JSON, text))
+    Ok(match operate(&mut exchange).await {
+        Ok(body) => amz_json::told(&body),
+        Err(fault) => fault.answer(),
+    })
 }
 
 async fn operate(exchange: &mut Exchange) -> Result<Value, Fault> {

@@ -1,11 +1,10 @@
 //! `POST /`: services that name their operations in `X-Amz-Target`, told apart by what it begins with.
 
-use crate::http::{Response, answer};
+use crate::http::{Response, amz_json};
 use crate::lambda::Fault;
 use crate::route::{Answer, Exchange, Route, route};
 use crate::{events, logs};
 use hyper::StatusCode;
-use hyper::header::HeaderValue;
 
 pub const ROUTES: &[Route] = &[route!(POST "/" Target => call)];
 
@@ -27,7 +26,5 @@ pub fn action(exchange: &Exchange) -> String {
 
 /// A refusal of the node's, in the form of these services.
 pub fn refuse(refusal: &Fault) -> Response {
-    let body = serde_json::json!({ "__type": refusal.code(), "message": refusal.message() });
-    let json = HeaderValue::from_static("application/x-amz-json-1.1");
-    answer::with(StatusCode::BAD_REQUEST, json, body.to_string())
+    amz_json::fault(StatusCode::BAD_REQUEST, refusal.code(), refusal.message())
 }

@@ -1,8 +1,8 @@
 //! Errors as EventBridge tells them: a status, and a body that names the kind.
 
+use crate::http::{Response, amz_json};
 use crate::lambda;
 use hyper::StatusCode;
-use serde_json::{Value, json};
 use sources::schedule::rules::RulesError;
 use tokio::task::JoinError;
 
@@ -54,12 +54,8 @@ impl Fault {
         Self::user("UnknownOperationException", message)
     }
 
-    pub fn status(&self) -> StatusCode {
-        self.status
-    }
-
-    pub fn body(&self) -> Value {
-        json!({ "__type": self.kind, "message": self.message })
+    pub fn answer(&self) -> Response {
+        amz_json::fault(self.status, self.kind, &self.message)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Errors as CloudWatch Logs tells them: a status, and a body that names the kind.
 
+use crate::http::{Response, amz_json};
 use crate::lambda;
 use hyper::StatusCode;
 use runtime::logs::GroupError;
-use serde_json::{Value, json};
 
 /// An error, ready to be told.
 #[derive(Debug)]
@@ -30,12 +30,8 @@ impl Fault {
         Self { status: StatusCode::BAD_REQUEST, kind: "SerializationException", message: message.into() }
     }
 
-    pub fn status(&self) -> StatusCode {
-        self.status
-    }
-
-    pub fn body(&self) -> Value {
-        json!({ "__type": self.kind, "message": self.message })
+    pub fn answer(&self) -> Response {
+        amz_json::fault(self.status, self.kind, &self.message)
     }
 }
 
