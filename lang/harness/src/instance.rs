@@ -155,6 +155,13 @@ impl Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         let _ = os::pidfd::kill(&self.pidfd);
-        let _ = os::process::wait(self.pid);
+        // It becomes ours to reap when its maker has ended, which may be after this; its slot ends only once it is reaped.
+        while os::process::wait(self.pid).is_err() && exists(self.pid) {
+            std::thread::yield_now();
+        }
     }
+}
+
+fn exists(pid: i32) -> bool {
+    rustix::process::Pid::from_raw(pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
 }
