@@ -47,9 +47,9 @@ tidy:
 units: $(VENV)/ready
 	@echo "==> 4/6 tests of the crates"
 	@cargo build
-	@LICHEN_PYTHONPATH="$$(echo "$(CURDIR)"/$(VENV)/lib/python3*/site-packages)" cargo test --workspace --no-fail-fast
+	@LICHEN_PYTHONPATH="$$(echo "$(CURDIR)"/$(VENV)/lib/python3*/site-packages)" timeout 2400 cargo test --workspace --no-fail-fast
 	@echo "==> 4/6 models of what is lock-free"
-	@RUSTFLAGS="--cfg loom" cargo test --target-dir "$(TARGET)/loom" --package interconnect --lib
+	@RUSTFLAGS="--cfg loom" timeout 600 cargo test --target-dir "$(TARGET)/loom" --package interconnect --lib
 
 python: $(VENV)/ready
 	@echo "==> 5/6 examples and apps as plain code"
