@@ -6,6 +6,7 @@
 //! | [`ring`] | single-producer, single-consumer framed messages over shared memory |
 //! | [`doorbell`] | waking a consumer that sleeps, and not waking one that does not |
 //! | [`channel`] | two rings, two bulk areas and their doorbells: what a gateway and an instance speak through |
+//! | [`link`] | messages between two shims: over memory, TCP, a fabric, or simulated |
 //!
 //! The other side is hostile: every index and length in shared memory is read once, checked, then used. What it can
 //! break is its own conversation, never this process. Which messages are sent is not known here.
@@ -15,5 +16,7 @@
 pub mod channel;
 pub mod doorbell;
 pub mod layout;
+#[cfg(not(loom))]
+pub mod link;
 pub mod ring;
 mod sync;
