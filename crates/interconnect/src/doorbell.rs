@@ -60,6 +60,35 @@ pub fn hush(event: impl AsFd) {
     let _ = rustix::io::read(event, &mut [0; 8]);
 }
 
+/// The two ends of a bell that neither side can make the other block on: a pair of sockets, each end with a file
+/// description of its own. (The flags of an eventfd are shared by all who hold it: a peer that makes it blocking and fills
+/// it stops whoever rings.) When one end is gone, or shut down, the other polls as hung up.
+pub fn bells() -> io::Result<(OwnedFd, OwnedFd)> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
+}
+
+/// Rings the other end of a bell. One that nobody hears, or that has rung often enough, is left alone.
+pub fn knock(bell: impl AsFd) {
+    use rustix::net::{SendFlags, send};
+    let _ = send(bell, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+}
+
+/// Takes what has rung at this end: whether the other end is still there.
+pub fn heard(bell: impl AsFd) -> bool {
+    use rustix::net::{RecvFlags, recv};
+    let mut rings = [0u8; 256];
+    loop {
+        match recv(&bell, &mut rings, RecvFlags::DONTWAIT) {
+            Ok((0, _)) => return false,
+            Ok((taken, _)) if taken < rings.len() => return true,
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return error == rustix::io::Errno::AGAIN,
+        }
+    }
+}
+
 /// Wakes the process that sleeps on the ring's `head`.
 #[cfg(not(loom))]
 pub fn wake(head: &AtomicU32) {
@@ -76,6 +105,33 @@ pub fn sleep(head: &AtomicU32, seen: u32, timeout: Option<Duration>) {
         tv_nsec: t.subsec_nanos().into(),
     });
     let _ = futex::wait(head, futex::Flags::empty(), seen, timeout.as_ref());
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bell_rings_and_tells_of_its_other_end() {
+        let (a, b) = bells().unwrap();
+        assert!(heard(&b));
+        knock(&a);
+        use rustix::event::{PollFd, PollFlags, poll};
+        assert_eq!(poll(&mut [PollFd::new(&b, PollFlags::IN)], None), Ok(1));
+        assert!(heard(&b));
+        drop(a);
+        knock(&b);
+        assert!(!heard(&b));
+    }
+
+    #[test]
+    fn a_bell_that_nobody_hears_blocks_nobody() {
+        let (a, b) = bells().unwrap();
+        // What a hostile peer can do to its own end.
+        rustix::fs::fcntl_setfl(&b, rustix::fs::OFlags::empty()).unwrap();
+        (0..10_000).for_each(|_| knock(&a));
+        assert!(heard(&b));
+    }
 }
 
 #[cfg(all(test, loom))]
