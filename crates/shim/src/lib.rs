@@ -2,3 +2,5 @@
 //!
 //! It carries no data between processes that share memory: those have lanes of their own.
 #![forbid(unsafe_code)]
+
+pub mod protocol;
