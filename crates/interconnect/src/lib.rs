@@ -5,6 +5,7 @@
 //! | [`layout`] | where everything lies in a channel's region |
 //! | [`ring`] | single-producer, single-consumer framed messages over shared memory |
 //! | [`doorbell`] | waking a consumer that sleeps, and not waking one that does not |
+//! | [`nap`] | the same for ends that wait on a socket and are to be woken once per nap |
 //! | [`channel`] | two rings, two bulk areas and their doorbells: what a gateway and an instance speak through |
 //! | [`link`] | messages between two shims: over memory, TCP, a fabric, or simulated |
 //!
@@ -18,5 +19,6 @@ pub mod doorbell;
 pub mod layout;
 #[cfg(not(loom))]
 pub mod link;
+pub mod nap;
 pub mod ring;
 mod sync;

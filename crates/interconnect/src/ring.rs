@@ -107,15 +107,20 @@ impl<'a> Producer<'a> {
         self.shared_tail.load(Ordering::Acquire) == self.head
     }
 
-    /// Appends one frame whose payload is `parts`, one after the other. The reader sees it whole or not at all.
-    pub fn push(&mut self, frame: Frame, parts: &[&[u8]]) -> Result<(), PushError> {
-        let need = padded(frame.len as usize);
-        debug_assert_eq!(parts.iter().map(|p| p.len()).sum::<usize>(), frame.len as usize);
+    /// Whether a payload of `len` bytes fits now.
+    pub fn has_room(&self, len: usize) -> Result<bool, PushError> {
         let used = self.head.wrapping_sub(self.shared_tail.load(Ordering::Acquire));
         if used > self.bytes.size {
             return Err(PushError::Broken);
         }
-        if need > (self.bytes.size - used) as usize {
+        Ok(padded(len) <= (self.bytes.size - used) as usize)
+    }
+
+    /// Appends one frame whose payload is `parts`, one after the other. The reader sees it whole or not at all.
+    pub fn push(&mut self, frame: Frame, parts: &[&[u8]]) -> Result<(), PushError> {
+        let need = padded(frame.len as usize);
+        debug_assert_eq!(parts.iter().map(|p| p.len()).sum::<usize>(), frame.len as usize);
+        if !self.has_room(frame.len as usize)? {
             return Err(PushError::Full(need));
         }
         self.bytes.write(self.head, &encode(frame));

@@ -4,6 +4,7 @@
 
 mod suite;
 
+use interconnect::link::shm::Shm;
 use interconnect::link::sim::Network;
 use std::time::Duration;
 use suite::{Fixture, Pair};
@@ -27,3 +28,19 @@ impl Fixture for Sim {
 }
 
 suite::conformance!(sim, Sim);
+
+/// Two ends over a socket pair.
+struct Memory;
+
+impl Fixture for Memory {
+    fn pair(&self) -> Pair {
+        let (one, other) = os::seqpacket::pair().unwrap();
+        let a = Shm::offer(one).unwrap();
+        let b = Shm::accept(other, Duration::from_secs(1)).unwrap();
+        Pair { a: Box::new(a), b: Box::new(b), turn: Box::new(|| ()) }
+    }
+
+    const DESCRIPTORS: bool = true;
+}
+
+suite::conformance!(shm, Memory);
