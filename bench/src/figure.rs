@@ -72,6 +72,8 @@ pub enum Unit {
     PerSecond,
     #[serde(rename = "MiB")]
     Mebibytes,
+    #[serde(rename = "MiB/s")]
+    MebibytesPerSecond,
     #[serde(rename = "1")]
     Count,
 }
@@ -83,6 +85,7 @@ impl Unit {
             Self::Milliseconds => "ms",
             Self::PerSecond => "1/s",
             Self::Mebibytes => "MiB",
+            Self::MebibytesPerSecond => "MiB/s",
             Self::Count => "1",
         }
     }

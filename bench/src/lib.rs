@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`figure`], [`table`], [`plot`] | what comes out: JSON, text, SVG |
 //! | [`machine`] | where it was measured |
-//! | `startup`, `apps`, `memory`, `density`, `web`, `stream`, `provided` | one bench each: nodes and baselines, arms measured in turn |
+//! | `startup`, `apps`, `memory`, `density`, `web`, `stream`, `nipc`, `provided` | one bench each: nodes and baselines, arms measured in turn |
 //! | `node` | a throw-away node: the `lichen` program itself |
 //! | `baseline` | what it is compared with |
 //! | `http`, `spans` | measuring clients |
@@ -23,6 +23,7 @@ mod functions;
 mod http;
 pub mod machine;
 mod memory;
+pub mod nipc;
 mod node;
 mod packages;
 pub mod plot;
@@ -95,6 +96,11 @@ pub const BENCHES: &[Bench] = &[
     Bench { name: "density", what: "1,000 live instances, all answering (Figure 11c)", run: density::run },
     Bench { name: "http", what: "a warm hello over HTTP: latency of one client, rate of 16", run: web::run },
     Bench { name: "stream", what: "answers in parts: the first byte, 200 MiB, memory", run: stream::run },
+    Bench {
+        name: "nipc",
+        what: "messages between two processes, by length: FIFOs of shims beside Linux's FIFO, Unix sockets, TCP (Figures 8, 9b)",
+        run: nipc::run,
+    },
     Bench {
         name: "provided",
         what: "a function that brings its own runtime: new, from a stem, warm; memory",

@@ -62,6 +62,9 @@ pub enum Verb {
     /// The daemon that runs sandboxes; started by serve
     #[command(hide = true)]
     Worker(roles::WorkerArguments),
+    /// The other end of a way between processes; started by bench
+    #[command(hide = true)]
+    BenchPeer(roles::BenchPeerArguments),
 }
 
 impl Verb {
@@ -84,6 +87,7 @@ impl Verb {
             Self::Completions(arguments) => completions::act(arguments),
             Self::Gateway(arguments) => roles::gateway(arguments),
             Self::Worker(arguments) => roles::worker(arguments),
+            Self::BenchPeer(arguments) => roles::bench_peer(arguments),
         }
     }
 }

@@ -1,8 +1,10 @@
-//! The daemons' roles: `lichen gateway` and `lichen worker`, as `lichen serve` starts them. Not for people.
+//! Roles of this program that are not for people: `lichen gateway` and `lichen worker`, as `lichen serve` starts them, and
+//! the other end of what `lichen bench` measures.
 
 use super::settings::Settings;
 use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
+use bench::nipc::PeerMedium;
 use clap::Args;
 use daemon::telemetry;
 use os::child;
@@ -25,6 +27,16 @@ pub struct WorkerArguments {
     libraries: PathBuf,
     #[command(flatten)]
     settings: Settings,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchPeerArguments {
+    /// What the way is made of
+    medium: String,
+    /// Where the other end waits
+    address: String,
+    /// The processor to run on
+    cpu: usize,
 }
 
 pub fn gateway(arguments: GatewayArguments) -> Verdict {
@@ -51,6 +63,13 @@ pub fn worker(arguments: WorkerArguments) -> Verdict {
         interpreters: config.runtime.interpreters,
     };
     worker::role::run(&settings, socket, lifeline)?;
+    Ok(Exit::Done)
+}
+
+pub fn bench_peer(arguments: BenchPeerArguments) -> Verdict {
+    let medium = PeerMedium::of(&arguments.medium);
+    let medium = medium.ok_or_else(|| wrong(format!("there is no way called {}", arguments.medium)))?;
+    bench::nipc::run_peer(medium, &arguments.address, arguments.cpu)?;
     Ok(Exit::Done)
 }
 

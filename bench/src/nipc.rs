@@ -1,0 +1,165 @@
+//! `nipc`: what a message between two processes costs, by its length: FIFOs of shims beside what Linux has.
+//!
+//! Each arm is two processes: this one sends, and a peer of its own echoes. Arms take turns, block by block.
+
+mod peer;
+mod wire;
+
+use crate::Plan;
+use crate::error::{BenchError, io};
+use crate::figure::{Arm, Figure, Unit};
+use crate::machine::Machine;
+use peer::{COUNT, ECHO, Peer, SWALLOW};
+use std::io;
+use std::time::Instant;
+use tempfile::TempDir;
+use wire::{Medium, Waiting, Wire};
+
+pub use peer::run as run_peer;
+pub use wire::Medium as PeerMedium;
+
+/// Lengths of messages for latencies, and for rates.
+const SHORT: [usize; 3] = [64, 1024, 4096];
+const LONG: [usize; 4] = [64, 4096, 64 << 10, 1 << 20];
+/// Messages of one arm before it is the next one's turn.
+const BLOCK: usize = 500;
+/// Bytes that a sample of a rate is measured over, and messages at most.
+const VOLUME: usize = 64 << 20;
+const VOLUME_MESSAGES: usize = 50_000;
+
+/// Where the two ends of a way run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seats {
+    OneCore,
+    TwoCores,
+}
+
+impl Seats {
+    fn name(self) -> &'static str {
+        match self {
+            Self::OneCore => "one core",
+            Self::TwoCores => "two cores",
+        }
+    }
+}
+
+/// One way, from this end.
+struct Way {
+    name: String,
+    wire: Box<dyn Wire>,
+    _peer: Peer,
+    _folder: TempDir,
+}
+
+impl Way {
+    fn new(plan: &Plan<'_>, medium: Medium, seats: Seats) -> Result<Self, BenchError> {
+        let folder = tempfile::tempdir().map_err(io("a folder for the measurement could not be made"))?;
+        let waiting = Waiting::new(medium, folder.path()).map_err(io("a way between processes could not be made"))?;
+        let address = waiting.address().map_err(io("a way between processes has no address"))?;
+        let peer = Peer::start(&plan.program, medium, &address, usize::from(seats == Seats::TwoCores))?;
+        let name = format!("{}, {}", medium.name(), seats.name());
+        let wire = waiting.meet().map_err(io("the peer of a way did not come"))?;
+        Ok(Self { name, wire, _peer: peer, _folder: folder })
+    }
+
+    fn silent(&self) -> impl FnOnce(io::Error) -> BenchError + use<> {
+        let who = format!("the peer over {}", self.name);
+        |source| BenchError::Silent { who, source }
+    }
+
+    /// Microseconds of `count` round trips of `length` bytes.
+    fn round_trips(&mut self, length: usize, count: usize) -> Result<Vec<f64>, BenchError> {
+        let (message, mut echo) = (message(ECHO, length), Vec::new());
+        let mut trips = || {
+            (0..count)
+                .map(|_| {
+                    let began = Instant::now();
+                    self.wire.send(&message)?;
+                    self.wire.receive(&mut echo)?;
+                    Ok(began.elapsed().as_nanos() as f64 / 1000.0)
+                })
+                .collect::<io::Result<Vec<f64>>>()
+        };
+        let result = trips();
+        result.map_err(self.silent())
+    }
+
+    /// MiB per second of messages of `length` bytes in one direction, until the peer has read the last.
+    fn rate(&mut self, length: usize) -> Result<f64, BenchError> {
+        let count = (VOLUME / length).clamp(1, VOLUME_MESSAGES);
+        let (message, mut echo, began) = (message(SWALLOW, length), Vec::new(), Instant::now());
+        let mut stream = || {
+            (0..count).try_for_each(|_| self.wire.send(&message))?;
+            self.wire.send(&[COUNT])?;
+            self.wire.receive(&mut echo)
+        };
+        let result = stream();
+        result.map_err(self.silent())?;
+        Ok((count * length) as f64 / (1 << 20) as f64 / began.elapsed().as_secs_f64())
+    }
+}
+
+fn message(what: u8, length: usize) -> Vec<u8> {
+    let mut message = vec![0x5a; length.max(1)];
+    message[0] = what;
+    message
+}
+
+pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError> {
+    peer::stay_on(0).map_err(io("the first processor cannot be had"))?;
+    let both = if machine.cores > 1 { &[Seats::OneCore, Seats::TwoCores][..] } else { &[Seats::OneCore] };
+    let mut ways = Vec::new();
+    for &seats in both {
+        for medium in Medium::ALL {
+            ways.push(Way::new(plan, medium, seats)?);
+        }
+    }
+    Ok(vec![latencies(plan, machine, &mut ways)?, rates(plan, machine, &mut ways)?])
+}
+
+fn latencies(plan: &Plan<'_>, machine: &Machine, ways: &mut [Way]) -> Result<Figure, BenchError> {
+    let mut arms = Vec::new();
+    for length in SHORT {
+        (plan.tell)(&format!("round trips of {length} bytes"));
+        let mut samples = vec![Vec::new(); ways.len()];
+        ways.iter_mut().try_for_each(|way| way.round_trips(length, BLOCK).map(drop))?;
+        for _ in 0..plan.samples(10_000).div_ceil(BLOCK) {
+            for (way, samples) in ways.iter_mut().zip(&mut samples) {
+                samples.extend(way.round_trips(length, BLOCK)?);
+            }
+        }
+        let arm = |(way, samples): (&Way, &Vec<f64>)| {
+            Arm::of(format!("{}, {}", way.name, bytes(length)), Unit::Microseconds, samples)
+        };
+        arms.extend(ways.iter().zip(&samples).filter_map(arm));
+    }
+    let notes = ["Round trips: a message there, and the same back, between two processes."];
+    Ok(Figure::new("nipc-latency", "Molecule (ASPLOS '22), Figure 9b", machine, arms).with_notes(notes))
+}
+
+fn rates(plan: &Plan<'_>, machine: &Machine, ways: &mut [Way]) -> Result<Figure, BenchError> {
+    let mut arms = Vec::new();
+    for length in LONG {
+        (plan.tell)(&format!("streams of {length} bytes"));
+        let mut samples = vec![Vec::new(); ways.len()];
+        for _ in 0..plan.samples(10).max(3) {
+            for (way, samples) in ways.iter_mut().zip(&mut samples) {
+                samples.push(way.rate(length)?);
+            }
+        }
+        let arm = |(way, samples): (&Way, &Vec<f64>)| {
+            Arm::of(format!("{}, {}", way.name, bytes(length)), Unit::MebibytesPerSecond, samples)
+        };
+        arms.extend(ways.iter().zip(&samples).filter_map(arm));
+    }
+    let notes = ["One direction: from the first message sent to the last one read by the peer."];
+    Ok(Figure::new("nipc-rate", "none: messages in one direction", machine, arms).with_notes(notes))
+}
+
+fn bytes(length: usize) -> String {
+    match length {
+        0..1024 => format!("{length} B"),
+        1024..1_048_576 => format!("{} KiB", length >> 10),
+        _ => format!("{} MiB", length >> 20),
+    }
+}

@@ -1,0 +1,70 @@
+//! The process at the other end: it echoes, or swallows, as each message's first byte says.
+
+use super::wire::{Medium, Wire, join};
+use crate::error::{BenchError, io};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use std::io;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// Send it back.
+pub const ECHO: u8 = b'e';
+/// Keep it.
+pub const SWALLOW: u8 = b's';
+/// Answer with one byte: all before it has been read.
+pub const COUNT: u8 = b'c';
+
+/// A peer, which ends when this is dropped.
+pub struct Peer(Child);
+
+impl Peer {
+    /// Starts one that joins a way of `medium` at `address`, on this processor.
+    pub fn start(program: &Path, medium: Medium, address: &str, cpu: usize) -> Result<Self, BenchError> {
+        let mut command = Command::new(program);
+        command.args(["bench-peer", medium.word(), address, &cpu.to_string()]).stdin(Stdio::null());
+        let child = command.spawn().map_err(|source| BenchError::Program { program: program.to_owned(), source })?;
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // One that has ended by itself is fine.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What the peer's process does until its other end is gone.
+pub fn run(medium: Medium, address: &str, cpu: usize) -> Result<(), BenchError> {
+    stay_on(cpu).map_err(io("the processor that was asked for cannot be had"))?;
+    let mut wire = join(medium, address).map_err(io("the way to the measuring process cannot be joined"))?;
+    match serve(&mut *wire) {
+        Err(error) if !is_end(&error) => Err(io("the way to the measuring process broke")(error)),
+        _ => Ok(()),
+    }
+}
+
+fn serve(wire: &mut dyn Wire) -> io::Result<()> {
+    let mut message = Vec::new();
+    loop {
+        wire.receive(&mut message)?;
+        match message.first() {
+            Some(&ECHO) => wire.send(&message)?,
+            Some(&COUNT) => wire.send(&[COUNT])?,
+            _ => {}
+        }
+    }
+}
+
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
+/// Keeps this thread, and what it starts from now on, on one processor.
+pub fn stay_on(cpu: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    Ok(sched_setaffinity(None, &set)?)
+}
