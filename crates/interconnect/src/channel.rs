@@ -5,11 +5,11 @@
 //! receiver has dropped the message. A conversation of requests and replies never finds it busy.
 
 use crate::doorbell;
-use crate::layout::{self, Frame, Header, INLINE_MAX, PAGE, RING, RINGS};
+use crate::layout::{self, Frame, INLINE_MAX, PAGE, RING, RINGS};
+use crate::region::{self, AttachError, Header};
 use crate::ring::{Consumer, PopError, Producer, PushError};
 use crate::sync::{AtomicU32, Ordering, fence};
 use os::mapping::Mapping;
-use os::memfd;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -28,6 +28,15 @@ pub enum OpenError {
     Doorbell(#[source] io::Error),
     #[error("the region is not a channel of version {}: its header or its size is wrong", layout::VERSION)]
     Foreign,
+}
+
+impl From<AttachError> for OpenError {
+    fn from(error: AttachError) -> Self {
+        match error {
+            AttachError::Memory(error) => Self::Memory(error),
+            AttachError::Exposed | AttachError::Foreign => Self::Foreign,
+        }
+    }
 }
 
 /// Why a message was not sent.
@@ -85,11 +94,9 @@ impl Channel {
     /// Creates a channel for bodies of up to `body_max` bytes: the host's end, and what the guest needs.
     pub fn create(body_max: usize) -> Result<(Self, Descriptors), OpenError> {
         let bulk = body_max.next_multiple_of(PAGE).max(PAGE);
-        let region = memfd::sealed("lichen-channel", layout::region_bytes(bulk) as u64).map_err(OpenError::Memory)?;
-        let mapping = Mapping::shared(&region, layout::region_bytes(bulk)).map_err(OpenError::Memory)?;
         let header = Header { magic: layout::MAGIC, version: layout::VERSION, ring: RING as u32, bulk: bulk as u64 };
-        // SAFETY: the mapping begins with room for a header, page-aligned; nobody else has the file yet.
-        unsafe { mapping.at(0).cast::<Header>().write(header) };
+        let (region, mapping) =
+            region::create("lichen-channel", header, layout::region_bytes(bulk)).map_err(OpenError::Memory)?;
         let down = doorbell::event().map_err(OpenError::Doorbell)?;
         let up = doorbell::event().map_err(OpenError::Doorbell)?;
         let bells = [&down, &up].map(|bell| bell.try_clone().map_err(OpenError::Doorbell));
@@ -105,19 +112,8 @@ impl Channel {
 
     /// Attaches to a channel as its guest. The memory file may be closed afterwards.
     pub fn attach(region: impl AsFd, down: OwnedFd, up: OwnedFd) -> Result<Self, OpenError> {
-        let len = memfd::sealed_len(&region).map_err(OpenError::Memory)? as usize;
-        if len < layout::region_bytes(PAGE) {
-            return Err(OpenError::Foreign);
-        }
-        let mapping = Mapping::shared(&region, len).map_err(OpenError::Memory)?;
-        // SAFETY: the mapping is longer than a header, and page-aligned.
-        let header = unsafe { mapping.at(0).cast::<Header>().read_volatile() };
-        let bulk = usize::try_from(header.bulk).map_err(|_| OpenError::Foreign)?;
-        let expected = Header { magic: layout::MAGIC, version: layout::VERSION, ring: RING as u32, bulk: header.bulk };
-        let whole = bulk.checked_mul(2).and_then(|both| both.checked_add(RINGS + 2 * RING));
-        if header != expected || whole != Some(len) || !bulk.is_multiple_of(PAGE) {
-            return Err(OpenError::Foreign);
-        }
+        let (header, mapping) = region::attach(region, layout::MAGIC, layout::VERSION, whole)?;
+        let bulk = header.bulk as usize;
         let mapping = Arc::new(mapping);
         let (down_line, up_line) = lines(bulk);
         Ok(Self {
@@ -125,6 +121,13 @@ impl Channel {
             sender: Sender::new(mapping, &up_line, bulk, up),
         })
     }
+}
+
+/// How long a channel's region is whose header says this.
+fn whole(header: &Header) -> Option<usize> {
+    let bulk = usize::try_from(header.bulk).ok().filter(|bulk| *bulk > 0 && bulk.is_multiple_of(PAGE))?;
+    let fits = header.ring as usize == RING;
+    fits.then(|| bulk.checked_mul(2)?.checked_add(RINGS + 2 * RING)).flatten()
 }
 
 /// The word at `offset` of the mapping.

@@ -78,8 +78,9 @@ pub fn knock(bell: impl AsFd) {
 /// Takes what has rung at this end: whether the other end is still there.
 pub fn heard(bell: impl AsFd) -> bool {
     use rustix::net::{RecvFlags, recv};
-    let mut rings = [0u8; 256];
-    loop {
+    let mut rings = [0u8; 4096];
+    // Bounded: the other end may ring faster than this one listens.
+    for _ in 0..64 {
         match recv(&bell, &mut rings, RecvFlags::DONTWAIT) {
             Ok((0, _)) => return false,
             Ok((taken, _)) if taken < rings.len() => return true,
@@ -87,6 +88,7 @@ pub fn heard(bell: impl AsFd) -> bool {
             Err(error) => return error == rustix::io::Errno::AGAIN,
         }
     }
+    true
 }
 
 /// Wakes the process that sleeps on the ring's `head`.
@@ -94,6 +96,13 @@ pub fn heard(bell: impl AsFd) -> bool {
 pub fn wake(head: &AtomicU32) {
     use rustix::thread::futex;
     let _ = futex::wake(head, futex::Flags::empty(), 1);
+}
+
+/// Wakes whoever sleeps on a word that several may sleep on.
+#[cfg(not(loom))]
+pub fn wake_all(word: &AtomicU32) {
+    use rustix::thread::futex;
+    let _ = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
 }
 
 /// Sleeps while the ring's `head` is `seen`, for `timeout` at most; returns early at will.

@@ -32,17 +32,6 @@ pub const UP_CONSUMER: usize = 256;
 /// Where the rings begin.
 pub const RINGS: usize = PAGE;
 
-/// The first bytes of the region.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    pub magic: u64,
-    pub version: u32,
-    pub ring: u32,
-    /// Bytes of each bulk area.
-    pub bulk: u64,
-}
-
 /// What precedes every payload in a ring.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +49,6 @@ pub struct Frame {
 /// Bytes of a [`Frame`]; payloads are padded to multiples of it, so a header never wraps.
 pub const FRAME: usize = 16;
 
-const _: () = assert!(size_of::<Header>() == 24 && align_of::<Header>() == 8, "the header is part of the ABI");
 const _: () = assert!(size_of::<Frame>() == FRAME && align_of::<Frame>() == 4, "the frame header is part of the ABI");
 const _: () = assert!(RING.is_power_of_two() && INLINE_MAX + 2 * FRAME <= RING / 2 + 2 * FRAME);
 

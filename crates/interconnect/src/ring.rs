@@ -11,8 +11,11 @@
 //! Each side keeps its own position in private memory and only *publishes* it: what the other side writes over it is
 //! never read back. The other side's position is checked against the ring's size before use.
 
+mod bytes;
+
 use crate::layout::{FRAME, Frame};
 use crate::sync::{AtomicU32, Ordering};
+use bytes::Bytes;
 use thiserror::Error;
 
 /// Why nothing was written.
@@ -31,37 +34,6 @@ pub enum PopError {
     Broken,
 }
 
-/// The bytes of a ring, shared with the other side.
-#[derive(Clone, Copy)]
-struct Bytes {
-    base: *mut u8,
-    size: u32,
-}
-
-impl Bytes {
-    /// Copies `from` to the bytes from `position` on.
-    fn write(self, position: u32, from: &[u8]) {
-        let at = (position & (self.size - 1)) as usize;
-        let first = from.len().min(self.size as usize - at);
-        // SAFETY: `at + first` ≤ size and the rest is shorter than size, as no caller writes more than the free bytes.
-        unsafe {
-            std::ptr::copy_nonoverlapping(from.as_ptr(), self.base.add(at), first);
-            std::ptr::copy_nonoverlapping(from.as_ptr().add(first), self.base, from.len() - first);
-        }
-    }
-
-    /// Copies the bytes from `position` on to `to`.
-    fn read(self, position: u32, to: &mut [u8]) {
-        let at = (position & (self.size - 1)) as usize;
-        let first = to.len().min(self.size as usize - at);
-        // SAFETY: as in `write`; the other side may change the bytes meanwhile, which changes what is copied only.
-        unsafe {
-            std::ptr::copy_nonoverlapping(self.base.add(at), to.as_mut_ptr(), first);
-            std::ptr::copy_nonoverlapping(self.base, to.as_mut_ptr().add(first), to.len() - first);
-        }
-    }
-}
-
 fn padded(len: usize) -> usize {
     FRAME + len.next_multiple_of(FRAME)
 }
@@ -70,6 +42,8 @@ fn padded(len: usize) -> usize {
 pub struct Producer<'a> {
     bytes: Bytes,
     head: u32,
+    /// The reader's position as last looked up: looked up again only when there seems to be no room.
+    seen_tail: u32,
     shared_head: &'a AtomicU32,
     shared_tail: &'a AtomicU32,
 }
@@ -78,28 +52,35 @@ pub struct Producer<'a> {
 pub struct Consumer<'a> {
     bytes: Bytes,
     tail: u32,
+    /// The writer's position as last looked up: looked up again only when there seems to be nothing.
+    seen_head: u32,
+    published: u32,
     shared_head: &'a AtomicU32,
     shared_tail: &'a AtomicU32,
 }
-
-// SAFETY: the pointers are into memory shared between processes anyway; each end is used by one thread at a time.
-unsafe impl Send for Producer<'_> {}
-// SAFETY: as above.
-unsafe impl Send for Consumer<'_> {}
 
 impl<'a> Producer<'a> {
     /// The writing end of an empty ring.
     ///
     /// # Safety
     /// `base` must be valid for `size` bytes, a power of two, for `'a`, and this the only producer of the ring.
+    #[cfg(not(loom))]
     pub unsafe fn new(base: *mut u8, size: usize, head: &'a AtomicU32, tail: &'a AtomicU32) -> Self {
-        assert!(size.is_power_of_two() && size < 1 << 31);
-        Self { bytes: Bytes { base, size: size as u32 }, head: 0, shared_head: head, shared_tail: tail }
+        Self::over(Bytes::new(base, size), head, tail)
+    }
+
+    fn over(bytes: Bytes, shared_head: &'a AtomicU32, shared_tail: &'a AtomicU32) -> Self {
+        Self { bytes, head: 0, seen_tail: 0, shared_head, shared_tail }
     }
 
     /// The word that every push changes.
     pub fn head(&self) -> &'a AtomicU32 {
         self.shared_head
+    }
+
+    /// The word that the reader changes when it has made room.
+    pub fn tail(&self) -> &'a AtomicU32 {
+        self.shared_tail
     }
 
     /// Whether the reader has taken everything, as far as it says.
@@ -108,30 +89,55 @@ impl<'a> Producer<'a> {
     }
 
     /// Whether a payload of `len` bytes fits now.
-    pub fn has_room(&self, len: usize) -> Result<bool, PushError> {
-        let used = self.head.wrapping_sub(self.shared_tail.load(Ordering::Acquire));
-        if used > self.bytes.size {
+    pub fn has_room(&mut self, len: usize) -> Result<bool, PushError> {
+        let need = padded(len);
+        Ok(self.room(need)? >= need)
+    }
+
+    /// Bytes of room for frames, at least `need` if there are as many.
+    pub fn room(&mut self, need: usize) -> Result<usize, PushError> {
+        let free = |head: u32, tail: u32| (self.bytes.len() - head.wrapping_sub(tail)) as usize;
+        let known = free(self.head, self.seen_tail);
+        if known >= need {
+            return Ok(known);
+        }
+        let tail = self.shared_tail.load(Ordering::Acquire);
+        if self.head.wrapping_sub(tail) > self.bytes.len() {
             return Err(PushError::Broken);
         }
-        Ok(padded(len) <= (self.bytes.size - used) as usize)
+        self.seen_tail = tail;
+        Ok(free(self.head, tail))
     }
 
     /// Appends one frame whose payload is `parts`, one after the other. The reader sees it whole or not at all.
     pub fn push(&mut self, frame: Frame, parts: &[&[u8]]) -> Result<(), PushError> {
+        self.stage(frame, parts.iter().copied())?;
+        self.publish();
+        Ok(())
+    }
+
+    /// As [`Producer::push`], but the reader sees it only after [`Producer::publish`].
+    pub fn stage<'p>(&mut self, frame: Frame, parts: impl Iterator<Item = &'p [u8]>) -> Result<(), PushError> {
         let need = padded(frame.len as usize);
-        debug_assert_eq!(parts.iter().map(|p| p.len()).sum::<usize>(), frame.len as usize);
         if !self.has_room(frame.len as usize)? {
             return Err(PushError::Full(need));
         }
         self.bytes.write(self.head, &encode(frame));
         let mut position = self.head.wrapping_add(FRAME as u32);
+        let mut left = frame.len as usize;
         for part in parts {
+            left = left.checked_sub(part.len()).expect("the parts are as long as the frame says");
             self.bytes.write(position, part);
             position = position.wrapping_add(part.len() as u32);
         }
+        assert_eq!(left, 0, "the parts are as long as the frame says");
         self.head = self.head.wrapping_add(need as u32);
-        self.shared_head.store(self.head, Ordering::Release);
         Ok(())
+    }
+
+    /// Lets the reader see what was staged.
+    pub fn publish(&mut self) {
+        self.shared_head.store(self.head, Ordering::Release);
     }
 }
 
@@ -140,9 +146,13 @@ impl<'a> Consumer<'a> {
     ///
     /// # Safety
     /// `base` must be valid for `size` bytes, a power of two, for `'a`, and this the only consumer of the ring.
+    #[cfg(not(loom))]
     pub unsafe fn new(base: *mut u8, size: usize, head: &'a AtomicU32, tail: &'a AtomicU32) -> Self {
-        assert!(size.is_power_of_two() && size < 1 << 31);
-        Self { bytes: Bytes { base, size: size as u32 }, tail: 0, shared_head: head, shared_tail: tail }
+        Self::over(Bytes::new(base, size), head, tail)
+    }
+
+    fn over(bytes: Bytes, shared_head: &'a AtomicU32, shared_tail: &'a AtomicU32) -> Self {
+        Self { bytes, tail: 0, seen_head: 0, published: 0, shared_head, shared_tail }
     }
 
     /// Whether there is nothing to read.
@@ -157,11 +167,34 @@ impl<'a> Consumer<'a> {
 
     /// Takes the next frame, its payload into `payload`.
     pub fn pop(&mut self, payload: &mut Vec<u8>) -> Result<Option<Frame>, PopError> {
-        let available = self.shared_head.load(Ordering::Acquire).wrapping_sub(self.tail);
+        if self.is_known_empty() {
+            self.look();
+        }
+        let Some(frame) = self.peek()? else { return Ok(None) };
+        payload.clear();
+        self.take(frame.len, payload);
+        self.publish();
+        Ok(Some(frame))
+    }
+
+    /// Whether nothing is left of what was there at the last look.
+    pub fn is_known_empty(&self) -> bool {
+        self.seen_head == self.tail
+    }
+
+    /// Looks up how far the writer has come.
+    pub fn look(&mut self) {
+        self.seen_head = self.shared_head.load(Ordering::Acquire);
+    }
+
+    /// The header of the next of the frames that were there at the last look, read once and checked; to be followed by
+    /// [`Consumer::take`] with its length.
+    pub fn peek(&mut self) -> Result<Option<Frame>, PopError> {
+        let available = self.seen_head.wrapping_sub(self.tail);
         if available == 0 {
             return Ok(None);
         }
-        if available > self.bytes.size || (available as usize) < FRAME {
+        if available > self.bytes.len() || (available as usize) < FRAME {
             return Err(PopError::Broken);
         }
         let mut header = [0; FRAME];
@@ -171,11 +204,31 @@ impl<'a> Consumer<'a> {
         if frame.len > available || padded(frame.len as usize) > available as usize || frame.head > frame.len {
             return Err(PopError::Broken);
         }
-        payload.resize(frame.len as usize, 0);
-        self.bytes.read(self.tail.wrapping_add(FRAME as u32), payload);
-        self.tail = self.tail.wrapping_add(padded(frame.len as usize) as u32);
-        self.shared_tail.store(self.tail, Ordering::Release);
         Ok(Some(frame))
+    }
+
+    /// Appends the next frame's `len` bytes of payload to `to`, and passes over the frame.
+    pub fn take(&mut self, len: u32, to: &mut Vec<u8>) {
+        let whole = padded(len as usize);
+        assert!(whole <= self.seen_head.wrapping_sub(self.tail) as usize, "a frame that `peek` has checked");
+        self.bytes.append(self.tail.wrapping_add(FRAME as u32), len as usize, to);
+        self.tail = self.tail.wrapping_add(whole as u32);
+    }
+
+    /// Bytes that were taken and of which the writer has not been told.
+    pub fn taken(&self) -> usize {
+        self.tail.wrapping_sub(self.published) as usize
+    }
+
+    /// The word that [`Consumer::publish`] changes.
+    pub fn tail(&self) -> &'a AtomicU32 {
+        self.shared_tail
+    }
+
+    /// Gives the writer the room of what was taken.
+    pub fn publish(&mut self) {
+        self.published = self.tail;
+        self.shared_tail.store(self.tail, Ordering::Release);
     }
 }
 
@@ -192,5 +245,7 @@ fn decode(bytes: [u8; FRAME]) -> Frame {
     Frame { len: word(0), head: word(4), bulk: word(8), kind: word(12) }
 }
 
+#[cfg(all(test, loom))]
+mod model;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
-/// `len` bytes of a file, mapped shared and writable.
+/// `len` bytes of a file, mapped shared.
 ///
 /// Another process may change the bytes at any time: they are reached through raw pointers only, never as a slice.
 #[derive(Debug)]
@@ -22,9 +22,17 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps the first `len` bytes of `fd`, shared and writable.
     pub fn shared(fd: impl AsFd, len: usize) -> io::Result<Self> {
+        Self::new(fd, len, ProtFlags::READ | ProtFlags::WRITE)
+    }
+
+    /// Maps the first `len` bytes of `fd`, shared, to be read only: writing through its addresses ends the process.
+    pub fn readable(fd: impl AsFd, len: usize) -> io::Result<Self> {
+        Self::new(fd, len, ProtFlags::READ)
+    }
+
+    fn new(fd: impl AsFd, len: usize, rights: ProtFlags) -> io::Result<Self> {
         // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing.
-        let base =
-            unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, fd, 0)? };
+        let base = unsafe { mmap(std::ptr::null_mut(), len, rights, MapFlags::SHARED, fd, 0)? };
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
         Ok(Self { base, len })
     }

@@ -1,6 +1,7 @@
 //! Channels: small and large messages, sleeping receivers, and guests that lie.
 
 use super::*;
+use os::memfd;
 
 fn open(body_max: usize) -> (Channel, Channel) {
     let (host, guest) = Channel::create(body_max).unwrap();

@@ -271,6 +271,7 @@ const ALLOWED: &[i64] = &[
     SYS_exit_group,
     SYS_fork,
     SYS_futex,
+    SYS_futex_waitv,
     SYS_get_robust_list,
     SYS_getcpu,
     SYS_getegid,

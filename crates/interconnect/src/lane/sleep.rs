@@ -1,0 +1,92 @@
+//! How an end waits for the other: a short while by looking, then in the kernel.
+
+use crate::doorbell;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::thread::futex;
+
+/// Every so many waits the whole budget is tried, however badly looking has done.
+const PROBE: u32 = 64;
+/// The shortest while that is spent looking, in nanoseconds.
+const FLOOR: u64 = 500;
+/// How long a sleep lasts at most where the kernel cannot wait for two words (before 5.16).
+const SLICE: Duration = Duration::from_millis(10);
+
+/// How long looking is worth it, learnt from how it went: whoever waits for a peer on its own core learns not to.
+pub(super) struct Patience {
+    budget: u64,
+    waits: u32,
+}
+
+impl Patience {
+    pub fn new() -> Self {
+        Self { budget: u64::MAX, waits: 0 }
+    }
+
+    /// Looks for `ready` for up to `most`, not beyond `deadline`. Whether it came.
+    pub fn look(&mut self, most: Duration, deadline: Option<Instant>, mut ready: impl FnMut() -> bool) -> bool {
+        let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
+        if most == 0 {
+            return false;
+        }
+        self.waits = self.waits.wrapping_add(1);
+        let budget = if self.waits.is_multiple_of(PROBE) { most } else { self.budget.min(most) };
+        let budget = deadline.map_or(budget, |deadline| budget.min(left(deadline).as_nanos() as u64));
+        let end = os::monotonic_ns().saturating_add(budget);
+        while os::monotonic_ns() < end {
+            for _ in 0..16 {
+                if ready() {
+                    self.budget = most;
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        self.budget = (self.budget.min(most) / 2).max(FLOOR);
+        false
+    }
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// Sleeps while `word` is `seen` and `news` is `known`, until `deadline` at most; returns early at will.
+pub(super) fn park(word: &AtomicU32, seen: u32, news: &AtomicU32, known: u32, deadline: Option<Instant>) {
+    static CANNOT: AtomicBool = AtomicBool::new(false);
+    if !CANNOT.load(Ordering::Relaxed) {
+        match park_on_both(word, seen, news, known, deadline) {
+            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => CANNOT.store(true, Ordering::Relaxed),
+            _ => return,
+        }
+    }
+    if news.load(Ordering::Acquire) == known {
+        doorbell::sleep(word, seen, Some(deadline.map_or(SLICE, |deadline| left(deadline).min(SLICE))));
+    }
+}
+
+fn park_on_both(
+    word: &AtomicU32,
+    seen: u32,
+    news: &AtomicU32,
+    known: u32,
+    deadline: Option<Instant>,
+) -> rustix::io::Result<usize> {
+    let wait = |word: &AtomicU32, value: u32| {
+        let mut wait = futex::Wait::new();
+        wait.val = value.into();
+        wait.uaddr = futex::WaitPtr::new(word.as_ptr().cast());
+        wait.flags = futex::WaitFlags::SIZE_U32;
+        wait
+    };
+    let until = deadline.map(|deadline| {
+        let until = u128::from(os::monotonic_ns()) + left(deadline).as_nanos();
+        rustix::time::Timespec {
+            tv_sec: (until / 1_000_000_000).try_into().unwrap_or(i64::MAX),
+            tv_nsec: (until % 1_000_000_000) as i64,
+        }
+    });
+    let waits = [wait(word, seen), wait(news, known)];
+    futex::waitv(&waits, futex::WaitvFlags::empty(), until.as_ref(), rustix::thread::ClockId::Monotonic)
+}

@@ -1,0 +1,255 @@
+//! The writing end of a lane.
+
+use super::end::{AttachError, Guard, Region};
+use super::sleep::{Patience, park};
+use super::{Cause, Word, layout};
+use crate::doorbell;
+use crate::guard;
+use crate::layout::Frame;
+use crate::ring::{Producer, PushError};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// Why a message was not written.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum WriteError {
+    #[error("the lane is full until its reader reads")]
+    Full,
+    #[error("a message of {len} bytes is longer than this lane's limit of {limit}")]
+    TooLong { len: usize, limit: usize },
+    #[error("the lane has ended: {0:?}")]
+    Cut(Cause),
+    #[error("the reader has broken the lane")]
+    Broken,
+}
+
+impl From<PushError> for WriteError {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Full(_) => Self::Full,
+            PushError::Broken => Self::Broken,
+        }
+    }
+}
+
+/// What the last message that did not fit waits for.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Ring(usize),
+    Bulk,
+}
+
+/// The writing end. Used by one thread at a time.
+pub struct Writer {
+    // Declared before the region that its references point into, so it is dropped first.
+    ring: Producer<'static>,
+    sleeping: Word,
+    reader_sleeping: Word,
+    released: Word,
+    bulk_sent: u32,
+    wanted: Wanted,
+    hand: Word,
+    patience: Patience,
+    guard: Guard,
+    bell: OwnedFd,
+    region: Region,
+}
+
+impl Writer {
+    /// Attaches to a lane as its writer, with this end of its bell. `hand` is a word that only this process and the shim
+    /// have. The region's descriptor may be closed afterwards.
+    pub fn attach(region: impl AsFd, bell: OwnedFd, guard: Guard, hand: Word) -> Result<Self, AttachError> {
+        let region = Region::attach(region)?;
+        // SAFETY: ring and words lie in the region, which this struct keeps; the reader has the other half.
+        let ring = unsafe {
+            let (head, tail) = (region.borrowed_word(layout::HEAD), region.borrowed_word(layout::TAIL));
+            Producer::new(region.ring_base(), region.ring, head, tail)
+        };
+        Ok(Self {
+            ring,
+            sleeping: region.word(layout::WRITER_SLEEPING),
+            reader_sleeping: region.word(layout::READER_SLEEPING),
+            released: region.word(layout::RELEASED),
+            bulk_sent: 0,
+            wanted: Wanted::Ring(0),
+            hand,
+            patience: Patience::new(),
+            guard,
+            bell,
+            region,
+        })
+    }
+
+    /// Writes one message, `parts` one after the other, and wakes the reader if it sleeps. All of it or nothing.
+    pub fn try_write(&mut self, parts: &[&[u8]]) -> Result<(), WriteError> {
+        self.with_hand(|writer| {
+            writer.put(parts)?;
+            writer.ring.publish();
+            Ok(())
+        })?;
+        self.wake();
+        Ok(())
+    }
+
+    /// As [`Writer::try_write`], but the reader need not see it before [`Writer::flush`]: for several messages that are
+    /// published by one store and one wake. Full: what was staged before still waits for the flush.
+    pub fn stage(&mut self, parts: &[&[u8]]) -> Result<(), WriteError> {
+        self.with_hand(|writer| writer.put(parts))
+    }
+
+    /// Lets the reader see what was staged.
+    pub fn flush(&mut self) -> Result<(), WriteError> {
+        self.with_hand(|writer| {
+            writer.ring.publish();
+            Ok(())
+        })?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Writes one message, waiting for room: looking for up to `spin`, then sleeping, until `deadline` at most, when it
+    /// fails with [`WriteError::Full`].
+    pub fn write(&mut self, parts: &[&[u8]], spin: Duration, deadline: Option<Instant>) -> Result<(), WriteError> {
+        loop {
+            match self.try_write(parts) {
+                Err(WriteError::Full) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {
+                    self.wait(spin, deadline);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn with_hand(&mut self, write: impl FnOnce(&mut Self) -> Result<(), WriteError>) -> Result<(), WriteError> {
+        guard::begin(&self.hand, &self.guard.cut).map_err(WriteError::Cut)?;
+        let result = write(self);
+        guard::end(&self.hand);
+        result
+    }
+
+    fn put(&mut self, parts: &[&[u8]]) -> Result<(), WriteError> {
+        let len = parts.iter().map(|part| part.len()).sum();
+        if len > self.region.message_max {
+            return Err(WriteError::TooLong { len, limit: self.region.message_max });
+        }
+        if len > layout::ring_max(self.region.ring) { self.put_bulk(parts, len) } else { self.put_ring(parts, len) }
+    }
+
+    fn put_ring(&mut self, parts: &[&[u8]], len: usize) -> Result<(), WriteError> {
+        let need = layout::ring_bytes(len);
+        self.wanted = Wanted::Ring(need);
+        if self.ring.room(need)? < need {
+            return Err(WriteError::Full);
+        }
+        if len <= layout::PIECE {
+            let frame = Frame { len: len as u32, head: 0, bulk: 0, kind: layout::WHOLE };
+            return Ok(self.ring.stage(frame, parts.iter().copied())?);
+        }
+        for from in (0..len).step_by(layout::PIECE) {
+            let piece = layout::PIECE.min(len - from);
+            let kind = if from == 0 { layout::FIRST } else { layout::FURTHER };
+            let frame = Frame { len: piece as u32, head: 0, bulk: len as u32, kind };
+            self.ring.stage(frame, range(parts, from, piece))?;
+            self.ring.publish();
+        }
+        Ok(())
+    }
+
+    fn put_bulk(&mut self, parts: &[&[u8]], len: usize) -> Result<(), WriteError> {
+        self.wanted = Wanted::Bulk;
+        if !self.is_bulk_free() {
+            return Err(WriteError::Full);
+        }
+        let need = layout::ring_bytes(0);
+        if self.ring.room(need)? < need {
+            self.wanted = Wanted::Ring(need);
+            return Err(WriteError::Full);
+        }
+        self.region.write_bulk(parts, len);
+        self.ring.stage(Frame { len: 0, head: 0, bulk: len as u32, kind: layout::BULK }, std::iter::empty())?;
+        self.bulk_sent = self.bulk_sent.wrapping_add(1);
+        Ok(())
+    }
+
+    fn is_bulk_free(&self) -> bool {
+        self.released.load(Ordering::Acquire) == self.bulk_sent
+    }
+
+    fn wake(&self) {
+        match doorbell::sleeper(&self.reader_sleeping) {
+            doorbell::FUTEX => doorbell::wake(self.ring.head()),
+            doorbell::EVENT => doorbell::knock(&self.bell),
+            _ => {}
+        }
+    }
+
+    /// Whether the message that did not fit would, or there is an error to tell.
+    fn is_ready(&mut self) -> bool {
+        guard::verdict(&self.guard.cut).is_some()
+            || match self.wanted {
+                Wanted::Ring(need) => self.ring.room(need).map_or(true, |room| room >= need),
+                Wanted::Bulk => self.is_bulk_free(),
+            }
+    }
+
+    /// After [`WriteError::Full`]: waits until there may be room, or the lane has ended: looking for up to `spin`, then
+    /// sleeping, until `deadline` at most.
+    pub fn wait(&mut self, spin: Duration, deadline: Option<Instant>) {
+        let mut patience = std::mem::replace(&mut self.patience, Patience::new());
+        let come = self.is_ready() || patience.look(spin, deadline, || self.is_ready());
+        self.patience = patience;
+        if come {
+            return;
+        }
+        doorbell::announce(&self.sleeping, doorbell::FUTEX);
+        let (tail, news) = (self.ring.tail(), self.guard.news.load(Ordering::Acquire));
+        let seen = tail.load(Ordering::Acquire);
+        if !self.is_ready() {
+            park(tail, seen, &self.guard.news, news, deadline);
+        }
+        doorbell::awake(&self.sleeping);
+    }
+
+    /// After [`WriteError::Full`]: from now on the reader rings the bell for all room it gives back, until
+    /// [`Writer::disarm`]. True: there is none yet, so one may wait for the bell.
+    pub fn arm(&mut self) -> bool {
+        doorbell::announce(&self.sleeping, doorbell::EVENT);
+        !self.is_ready()
+    }
+
+    /// Takes what has rung, and asks for no more of it. False: the other end of the bell is gone.
+    pub fn disarm(&mut self) -> bool {
+        doorbell::awake(&self.sleeping);
+        doorbell::heard(&self.bell)
+    }
+
+    /// What becomes readable when the bell rings.
+    pub fn bell(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
+    /// Why the lane has ended, if it has: for whoever has nothing to write at the moment.
+    pub fn ended(&self) -> Option<Cause> {
+        guard::verdict(&self.guard.cut)
+    }
+
+    /// The longest message that this lane carries, in bytes.
+    pub fn message_max(&self) -> usize {
+        self.region.message_max
+    }
+}
+
+/// The bytes `from..from + len` of what `parts` are together.
+fn range<'p>(parts: &'p [&'p [u8]], from: usize, len: usize) -> impl Iterator<Item = &'p [u8]> {
+    let mut skip = from;
+    let mut left = len;
+    parts.iter().filter_map(move |part| {
+        let start = skip.min(part.len());
+        skip -= start;
+        let end = (start + left).min(part.len());
+        left -= end - start;
+        (end > start).then(|| &part[start..end])
+    })
+}

@@ -1,0 +1,123 @@
+//! The bytes of a ring: mapped memory, or, where loom explores every interleaving, cells in which it sees both sides meet.
+
+#[cfg(not(loom))]
+pub(super) use mapped::Bytes;
+#[cfg(loom)]
+pub(super) use modelled::Bytes;
+
+#[cfg(not(loom))]
+mod mapped {
+    /// Bytes shared with the other side, which may change any of them at any time.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Bytes {
+        base: *mut u8,
+        size: u32,
+    }
+
+    // SAFETY: the pointer is into memory shared between processes anyway; each end is used by one thread at a time.
+    unsafe impl Send for Bytes {}
+
+    impl Bytes {
+        /// `base` must be valid for `size` bytes while this is used.
+        pub fn new(base: *mut u8, size: usize) -> Self {
+            assert!(size.is_power_of_two() && size < 1 << 31);
+            Self { base, size: size as u32 }
+        }
+
+        pub fn len(self) -> u32 {
+            self.size
+        }
+
+        /// Copies `from` to the bytes from `position` on.
+        pub fn write(self, position: u32, from: &[u8]) {
+            let (at, first) = self.split(position, from.len());
+            // SAFETY: `split` keeps both halves within the ring.
+            unsafe {
+                std::ptr::copy_nonoverlapping(from.as_ptr(), self.base.add(at), first);
+                std::ptr::copy_nonoverlapping(from.as_ptr().add(first), self.base, from.len() - first);
+            }
+        }
+
+        /// Copies the bytes from `position` on to `to`.
+        pub fn read(self, position: u32, to: &mut [u8]) {
+            // SAFETY: `to` is valid for its length, and not of the ring.
+            unsafe { self.copy(position, to.as_mut_ptr(), to.len()) }
+        }
+
+        /// Appends `len` bytes from `position` on to `to`.
+        pub fn append(self, position: u32, len: usize, to: &mut Vec<u8>) {
+            to.reserve(len);
+            // SAFETY: there is room for `len` bytes behind what `to` has, and `copy` fills all of it.
+            unsafe {
+                self.copy(position, to.as_mut_ptr().add(to.len()), len);
+                to.set_len(to.len() + len);
+            }
+        }
+
+        /// # Safety
+        /// `to` must be valid for writes of `len` bytes outside the ring.
+        unsafe fn copy(self, position: u32, to: *mut u8, len: usize) {
+            let (at, first) = self.split(position, len);
+            // SAFETY: as in `write`; the other side may change the bytes meanwhile, which changes what is copied only.
+            unsafe {
+                std::ptr::copy_nonoverlapping(self.base.add(at), to, first);
+                std::ptr::copy_nonoverlapping(self.base, to.add(first), len - first);
+            }
+        }
+
+        /// Where `position` lies, and how many of `len` bytes lie before the ring's end; the rest is at its beginning.
+        fn split(self, position: u32, len: usize) -> (usize, usize) {
+            assert!(len <= self.size as usize, "more bytes than the ring has");
+            let at = (position & (self.size - 1)) as usize;
+            (at, len.min(self.size as usize - at))
+        }
+    }
+}
+
+#[cfg(loom)]
+mod modelled {
+    use loom::cell::UnsafeCell;
+    use std::sync::Arc;
+
+    /// Bytes of which loom knows who reads and writes them when: two at once without order is a failure of the model.
+    #[derive(Clone)]
+    pub(in super::super) struct Bytes(Arc<Vec<UnsafeCell<u8>>>);
+
+    // SAFETY: loom itself checks that no two threads are in one cell.
+    unsafe impl Send for Bytes {}
+
+    impl Bytes {
+        pub fn new(size: usize) -> Self {
+            assert!(size.is_power_of_two());
+            Self(Arc::new((0..size).map(|_| UnsafeCell::new(0)).collect()))
+        }
+
+        pub fn len(&self) -> u32 {
+            self.0.len() as u32
+        }
+
+        fn cell(&self, position: u32, offset: usize) -> &UnsafeCell<u8> {
+            &self.0[(position as usize + offset) & (self.0.len() - 1)]
+        }
+
+        pub fn write(&self, position: u32, from: &[u8]) {
+            for (offset, byte) in from.iter().enumerate() {
+                // SAFETY: loom lends the cell to this closure alone.
+                self.cell(position, offset).with_mut(|cell| unsafe { *cell = *byte });
+            }
+        }
+
+        pub fn read(&self, position: u32, to: &mut [u8]) {
+            for (offset, byte) in to.iter_mut().enumerate() {
+                // SAFETY: loom fails the model if anybody writes the cell meanwhile.
+                *byte = self.cell(position, offset).with(|cell| unsafe { *cell });
+            }
+        }
+
+        pub fn append(&self, position: u32, len: usize, to: &mut Vec<u8>) {
+            let start = to.len();
+            to.resize(start + len, 0);
+            self.read(position, &mut to[start..]);
+        }
+    }
+}
