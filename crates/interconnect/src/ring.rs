@@ -88,25 +88,28 @@ impl<'a> Producer<'a> {
         self.shared_tail.load(Ordering::Acquire) == self.head
     }
 
-    /// Whether a payload of `len` bytes fits now.
+    /// Whether a payload of `len` bytes fits now, by a fresh look at the reader's position.
     pub fn has_room(&mut self, len: usize) -> Result<bool, PushError> {
-        let need = padded(len);
-        Ok(self.room(need)? >= need)
+        Ok(padded(len) <= self.look()?)
     }
 
     /// Bytes of room for frames, at least `need` if there are as many.
     pub fn room(&mut self, need: usize) -> Result<usize, PushError> {
-        let free = |head: u32, tail: u32| (self.bytes.len() - head.wrapping_sub(tail)) as usize;
-        let known = free(self.head, self.seen_tail);
-        if known >= need {
-            return Ok(known);
-        }
+        let known = self.free();
+        if known >= need { Ok(known) } else { self.look() }
+    }
+
+    fn free(&self) -> usize {
+        (self.bytes.len() - self.head.wrapping_sub(self.seen_tail)) as usize
+    }
+
+    fn look(&mut self) -> Result<usize, PushError> {
         let tail = self.shared_tail.load(Ordering::Acquire);
         if self.head.wrapping_sub(tail) > self.bytes.len() {
             return Err(PushError::Broken);
         }
         self.seen_tail = tail;
-        Ok(free(self.head, tail))
+        Ok(self.free())
     }
 
     /// Appends one frame whose payload is `parts`, one after the other. The reader sees it whole or not at all.
@@ -119,7 +122,7 @@ impl<'a> Producer<'a> {
     /// As [`Producer::push`], but the reader sees it only after [`Producer::publish`].
     pub fn stage<'p>(&mut self, frame: Frame, parts: impl Iterator<Item = &'p [u8]>) -> Result<(), PushError> {
         let need = padded(frame.len as usize);
-        if !self.has_room(frame.len as usize)? {
+        if self.room(need)? < need {
             return Err(PushError::Full(need));
         }
         self.bytes.write(self.head, &encode(frame));
