@@ -33,8 +33,9 @@ pub enum Argument {
 /// Which system calls may be made.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    pub allowed: &'static [i64],
-    pub refused: &'static [i64],
+    /// In lists, so that one can be the machine's own.
+    pub allowed: &'static [&'static [i64]],
+    pub refused: &'static [&'static [i64]],
     /// Allowed calls that are refused when the condition holds.
     pub refused_when: &'static [(i64, Argument)],
 }
@@ -47,10 +48,10 @@ impl Policy {
     /// Compiles the policy for this machine.
     pub fn compile(&self) -> Result<Filter, FilterError> {
         // Two filters, as each knows one action besides its default; no call is refused by both.
-        let known: BTreeMap<i64, Vec<SeccompRule>> =
-            self.allowed.iter().chain(self.refused).map(|&call| (call, Vec::new())).collect();
+        let each = |lists: &[&[i64]]| lists.concat().into_iter().map(|call| (call, Vec::new()));
+        let known: BTreeMap<i64, Vec<SeccompRule>> = each(self.allowed).chain(each(self.refused)).collect();
         let unknown = program(known, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow)?;
-        let mut refused: BTreeMap<i64, Vec<SeccompRule>> = self.refused.iter().map(|&c| (c, Vec::new())).collect();
+        let mut refused: BTreeMap<i64, Vec<SeccompRule>> = each(self.refused).collect();
         for &(call, argument) in self.refused_when {
             refused.entry(call).or_default().push(rule(argument)?);
         }
@@ -100,8 +101,8 @@ mod tests {
     use crate::process::{self, End, Fork};
 
     const POLICY: Policy = Policy {
-        allowed: &[libc::SYS_exit_group, libc::SYS_getpid, libc::SYS_socket, libc::SYS_clone],
-        refused: &[libc::SYS_getuid],
+        allowed: &[&[libc::SYS_exit_group, libc::SYS_getpid], &[libc::SYS_socket, libc::SYS_clone]],
+        refused: &[&[libc::SYS_getuid]],
         refused_when: &[
             (libc::SYS_clone, Argument::HasBit(0, libc::CLONE_NEWUSER as u64)),
             (libc::SYS_socket, Argument::NoneOf(0, &[1, 2])),

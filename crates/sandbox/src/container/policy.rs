@@ -4,6 +4,13 @@
 //! `setns` and `move_mount` are on the list because a template's children enter their slots under this same filter. The
 //! kernel grants them to whoever holds capabilities in the namespaces concerned, which no function does.
 
+#[cfg(target_arch = "aarch64")]
+#[path = "policy/aarch64.rs"]
+mod machine;
+#[cfg(target_arch = "x86_64")]
+#[path = "policy/x86_64.rs"]
+mod machine;
+
 use libc::*;
 use os::seccomp::{Argument, Policy};
 
@@ -17,8 +24,8 @@ const fn clone_with(index: usize) -> (i64, Argument) {
 
 /// The policy of every container.
 pub const FUNCTION: Policy = Policy {
-    allowed: ALLOWED,
-    refused: REFUSED,
+    allowed: &[ALLOWED, machine::ALLOWED],
+    refused: &[REFUSED, machine::REFUSED],
     refused_when: &[
         clone_with(0),
         clone_with(1),
@@ -57,8 +64,6 @@ const REFUSED: &[i64] = &[
     SYS_io_uring_enter,
     SYS_io_uring_register,
     SYS_io_uring_setup,
-    SYS_ioperm,
-    SYS_iopl,
     SYS_kcmp,
     SYS_kexec_file_load,
     SYS_kexec_load,
@@ -98,16 +103,11 @@ const REFUSED: &[i64] = &[
 /// What programs are made of.
 const ALLOWED: &[i64] = &[
     // descriptors and files
-    SYS_access,
     SYS_chdir,
-    SYS_chmod,
-    SYS_chown,
     SYS_close,
     SYS_close_range,
     SYS_copy_file_range,
-    SYS_creat,
     SYS_dup,
-    SYS_dup2,
     SYS_dup3,
     SYS_faccessat,
     SYS_faccessat2,
@@ -129,32 +129,23 @@ const ALLOWED: &[i64] = &[
     SYS_fstatfs,
     SYS_fsync,
     SYS_ftruncate,
-    SYS_futimesat,
     SYS_getcwd,
-    SYS_getdents,
     SYS_getdents64,
     SYS_getxattr,
     SYS_inotify_add_watch,
-    SYS_inotify_init,
     SYS_inotify_init1,
     SYS_inotify_rm_watch,
     SYS_ioctl,
-    SYS_lchown,
     SYS_lgetxattr,
-    SYS_link,
     SYS_linkat,
     SYS_listxattr,
     SYS_llistxattr,
     SYS_lremovexattr,
     SYS_lseek,
     SYS_lsetxattr,
-    SYS_lstat,
-    SYS_mkdir,
     SYS_mkdirat,
-    SYS_mknod,
     SYS_mknodat,
     SYS_newfstatat,
-    SYS_open,
     SYS_openat,
     SYS_openat2,
     SYS_pread64,
@@ -165,21 +156,16 @@ const ALLOWED: &[i64] = &[
     SYS_pwritev2,
     SYS_read,
     SYS_readahead,
-    SYS_readlink,
     SYS_readlinkat,
     SYS_readv,
     SYS_removexattr,
-    SYS_rename,
     SYS_renameat,
     SYS_renameat2,
-    SYS_rmdir,
     SYS_sendfile,
     SYS_setxattr,
     SYS_splice,
-    SYS_stat,
     SYS_statfs,
     SYS_statx,
-    SYS_symlink,
     SYS_symlinkat,
     SYS_sync,
     SYS_sync_file_range,
@@ -187,35 +173,25 @@ const ALLOWED: &[i64] = &[
     SYS_tee,
     SYS_truncate,
     SYS_umask,
-    SYS_unlink,
     SYS_unlinkat,
-    SYS_utime,
     SYS_utimensat,
-    SYS_utimes,
     SYS_vmsplice,
     SYS_write,
     SYS_writev,
     // waiting
-    SYS_epoll_create,
     SYS_epoll_create1,
     SYS_epoll_ctl,
     SYS_epoll_pwait,
     SYS_epoll_pwait2,
-    SYS_epoll_wait,
-    SYS_eventfd,
     SYS_eventfd2,
     SYS_io_cancel,
     SYS_io_destroy,
     SYS_io_getevents,
     SYS_io_setup,
     SYS_io_submit,
-    SYS_pipe,
     SYS_pipe2,
-    SYS_poll,
     SYS_ppoll,
     SYS_pselect6,
-    SYS_select,
-    SYS_signalfd,
     SYS_signalfd4,
     SYS_timerfd_create,
     SYS_timerfd_gettime,
@@ -261,7 +237,6 @@ const ALLOWED: &[i64] = &[
     SYS_pkey_mprotect,
     SYS_remap_file_pages,
     // processes and threads
-    SYS_arch_prctl,
     SYS_capget,
     SYS_capset,
     SYS_clone,
@@ -269,7 +244,6 @@ const ALLOWED: &[i64] = &[
     SYS_execveat,
     SYS_exit,
     SYS_exit_group,
-    SYS_fork,
     SYS_futex,
     SYS_futex_waitv,
     SYS_get_robust_list,
@@ -279,7 +253,6 @@ const ALLOWED: &[i64] = &[
     SYS_getgid,
     SYS_getgroups,
     SYS_getpgid,
-    SYS_getpgrp,
     SYS_getpid,
     SYS_getppid,
     SYS_getpriority,
@@ -342,21 +315,17 @@ const ALLOWED: &[i64] = &[
     SYS_sigaltstack,
     SYS_tgkill,
     SYS_tkill,
-    SYS_vfork,
     SYS_wait4,
     SYS_waitid,
     // time
-    SYS_alarm,
     SYS_clock_getres,
     SYS_clock_gettime,
     SYS_clock_nanosleep,
     SYS_getitimer,
     SYS_gettimeofday,
     SYS_nanosleep,
-    SYS_pause,
     SYS_restart_syscall,
     SYS_setitimer,
-    SYS_time,
     SYS_timer_create,
     SYS_timer_delete,
     SYS_timer_getoverrun,
@@ -394,7 +363,7 @@ mod tests {
 
     #[test]
     fn no_call_is_sorted_twice() {
-        let mut all: Vec<i64> = ALLOWED.iter().chain(REFUSED).copied().collect();
+        let mut all: Vec<i64> = [FUNCTION.allowed, FUNCTION.refused].concat().concat();
         let count = all.len();
         all.sort_unstable();
         all.dedup();
