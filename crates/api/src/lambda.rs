@@ -3,6 +3,7 @@
 //! The gateway keeps a function's configuration as the JSON it was given, so that members it does not know are echoed;
 //! these types are a client's view of it.
 
+use crate::pu::Profile;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -45,9 +46,10 @@ pub struct Options {
     /// Instances kept ready whatever the load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_warm: Option<u32>,
-    /// Kinds of processing units on which the function may run; empty for any.
+    /// Processing units on which the function may run, the one that it likes best first; empty for those like the
+    /// node's own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub pu: Vec<String>,
+    pub pu: Vec<Profile>,
 }
 
 /// A function's configuration, as every operation on functions answers it.

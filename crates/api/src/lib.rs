@@ -7,6 +7,7 @@ pub mod client;
 pub mod lambda;
 pub mod manifest;
 pub mod node;
+pub mod pu;
 pub mod sigv4;
 pub mod time;
 

@@ -1,6 +1,7 @@
 //! The function manifest: everything about a function but its code, and the requests that a deployment makes of it.
 
 use crate::lambda::{Isolation, Network, Options};
+use crate::pu::Profile;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -25,7 +26,7 @@ pub struct Manifest {
     pub min_warm: Option<u32>,
     /// Reserved concurrency, set by a request of its own.
     pub max_concurrency: Option<u32>,
-    pub pu: Vec<String>,
+    pub pu: Vec<Profile>,
 }
 
 impl Manifest {

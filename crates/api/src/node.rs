@@ -1,5 +1,6 @@
 //! Lichen's own API under `/v1`: what a node says of itself. Times are milliseconds since 1970 unless a name says else.
 
+use crate::pu::{Price, Profile};
 use serde::{Deserialize, Serialize};
 
 /// `GET /v1/node`.
@@ -32,6 +33,9 @@ pub struct Function {
     pub version: String,
     pub runtime: String,
     pub memory_mib: u32,
+    /// Processing units on which it may run, the one that it likes best first; empty for those like the node's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pu: Vec<Profile>,
     pub modified: u64,
     pub code_bytes: u64,
     #[serde(default)]
@@ -121,6 +125,9 @@ pub struct Count {
 /// `GET /v1/templates`: a list of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Template {
+    /// The name of its PU.
+    #[serde(default)]
+    pub pu: String,
     /// What it runs: `python`, `node`.
     pub kind: String,
     /// `none` or `egress`.
@@ -138,14 +145,53 @@ pub struct Template {
 }
 
 /// `GET /v1/pus`: a list of these.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pu {
     pub id: u32,
     /// `cpu`, `dpu`, `gpu` or `fpga`.
     pub kind: String,
     pub name: String,
+    /// `host`, `namespace` or `remote`.
+    #[serde(default)]
+    pub tier: String,
+    /// What its processors call themselves.
+    #[serde(default)]
+    pub model: String,
     pub cores: u32,
+    /// The numbers of its processors, where they are not all of the machine's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<String>,
+    /// Whether its worker is there.
     pub ready: bool,
+    /// How often its worker has been lost.
+    #[serde(default)]
+    pub losses: u64,
+    /// MiB, where it has a limit of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u64>,
+    /// MiB that its instances may use, all together.
+    #[serde(default)]
+    pub reserved_mib: u64,
+    /// Of a GB-second.
+    #[serde(default)]
+    pub price: Price,
+    /// Instances that are there, and how many of them wait.
+    #[serde(default)]
+    pub instances: u64,
+    #[serde(default)]
+    pub waiting: u64,
+    /// Templates that are ready.
+    #[serde(default)]
+    pub templates: u64,
+    /// Instances at work for each processor.
+    #[serde(default)]
+    pub load: f64,
+    /// What it runs: `python`, `node`, `provided`.
+    #[serde(default)]
+    pub runs: Vec<String>,
+    /// What it cannot enforce or does not have: sentences for people.
+    #[serde(default)]
+    pub missing: Vec<String>,
 }
 
 /// One line of `GET /v1/functions/NAME/logs`.
@@ -173,6 +219,15 @@ pub struct Bill {
     pub memory_mib: u32,
     /// Bytes; 0 where unknown.
     pub memory_peak: u64,
+    /// The name of the PU on which it ran; empty of old.
+    #[serde(default)]
+    pub pu: String,
+    /// Of a GB-second there.
+    #[serde(default)]
+    pub price: Price,
+    /// Millionths of the price's unit.
+    #[serde(default)]
+    pub cost_micros: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_us: Option<u64>,
 }
@@ -194,4 +249,7 @@ pub struct Usage {
     pub billed_ms: u64,
     /// Memory reserved times milliseconds billed.
     pub mib_ms: u64,
+    /// Millionths of the prices' unit.
+    #[serde(default)]
+    pub cost_micros: u64,
 }

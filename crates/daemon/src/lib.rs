@@ -8,6 +8,7 @@ pub mod config;
 pub mod drain;
 pub mod nearest;
 pub mod node;
+pub mod pu;
 pub mod readiness;
 pub mod secret;
 pub mod telemetry;

@@ -5,6 +5,7 @@ use crate::lambda::Bounds;
 use aws::AwsConfig;
 use daemon::config::{ConfigError, Source};
 use daemon::node::Node;
+use daemon::pu::Pus;
 use daemon::telemetry::Log;
 use runtime::codestore::CodeConfig;
 use runtime::dispatch::DispatchConfig;
@@ -64,6 +65,7 @@ pub struct Config {
     pub queue: QueueConfig,
     pub runtime: RuntimeConfig,
     pub aws: AwsConfig,
+    pub pus: Pus,
 }
 
 impl Config {
@@ -83,6 +85,7 @@ impl Config {
             queue: sections.take("queue")?,
             runtime: sections.take("runtime")?,
             aws: sections.take("aws")?,
+            pus: sections.take("pu")?,
         };
         sections.finish()?;
         Ok(config)
@@ -106,7 +109,7 @@ mod tests {
         assert_eq!(read.auth, own.auth);
         assert_eq!((read.code, read.bills, read.logs), (own.code, own.bills, own.logs));
         assert_eq!((read.dispatch, read.queue), (own.dispatch, own.queue));
-        assert_eq!(read.aws, own.aws);
+        assert_eq!((read.aws, read.pus), (own.aws, own.pus));
         let has = |section: &str, key: &str| {
             let body = REFERENCE.split_once(&format!("\n[{section}]")).unwrap().1;
             let body = body.split("\n[").next().unwrap();

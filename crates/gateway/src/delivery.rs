@@ -80,7 +80,9 @@ async fn deliver(gateway: &Arc<Gateway>, event: Event) -> Performed {
     match gateway.dispatcher.invoke(&entry.function, call).await {
         Ok(outcome) => Performed::Answered { body: outcome.body, failed: outcome.failed, version },
         // Nothing has run: the event waits in its place.
-        Err(InvokeError::Throttled { .. } | InvokeError::Draining | InvokeError::NoWorker) => Performed::Throttled,
+        Err(
+            InvokeError::Throttled { .. } | InvokeError::Draining | InvokeError::NoWorker | InvokeError::NoPu { .. },
+        ) => Performed::Throttled,
         Err(error @ InvokeError::Platform(_)) => Performed::Broken { reason: error.to_string() },
         Err(error) => Performed::Impossible { reason: error.to_string() },
     }

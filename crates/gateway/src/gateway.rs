@@ -88,12 +88,13 @@ impl Gateway {
         std::fs::create_dir_all(folder).map_err(|source| OpenError::Folder { folder: folder.clone(), source })?;
         let code = runtime::codestore::CodeStore::open(&folder.join("code"), config.code.clone())?;
         let registry = Registry::open(&folder.join("registry.db"), code)?;
-        let ledger = Ledger::open(&folder.join("bills.db"), config.bills.clone())?;
+        let names = config.pus.all().iter().map(|pu| pu.name.clone()).collect();
+        let ledger = Ledger::open(&folder.join("bills.db"), config.bills.clone(), names)?;
         let logs = LogStore::open(&folder.join("logs"), config.logs.clone())?;
         let queue = Queue::open(&folder.join("queue.db"), config.queue.clone())?;
         let sources = Sources::open(&folder.join("sources.db"))?;
         let rules = Rules::open(&folder.join("rules.db"))?;
-        let dispatcher = Dispatcher::new(config.dispatch.clone(), logs.clone(), ledger.clone());
+        let dispatcher = Dispatcher::over(&config.pus, config.dispatch.clone(), logs.clone(), ledger.clone());
         let deployer = dispatcher.clone();
         registry.observe(move |change| match change {
             Change::Deployed(function) => deployer.deploy(function),

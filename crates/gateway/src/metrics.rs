@@ -8,7 +8,7 @@ use crate::route::{Answer, Exchange, Route, route};
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use runtime::dispatch::counters::{BOUNDS_US, Fault, Tally};
-use runtime::dispatch::snapshot::{FunctionState, NodeState};
+use runtime::dispatch::snapshot::{FunctionState, NodeState, PuState};
 use runtime::function::FunctionKey;
 use sources::State;
 use std::collections::BTreeMap;
@@ -37,13 +37,31 @@ fn node(page: &mut Page, gateway: &Gateway, state: &NodeState) {
     page.metric("lichen_concurrency_limit", "gauge", "The most invocations at once.");
     page.sample("lichen_concurrency_limit", "", state.concurrency);
     page.metric("lichen_worker_losses_total", "counter", "Workers that ended unasked.");
-    page.sample("lichen_worker_losses_total", "", state.worker.losses);
+    pus(page, state, "lichen_worker_losses_total", |pu| pu.losses as f64);
+    page.metric("lichen_pu_ready", "gauge", "Whether the PU's worker is there.");
+    pus(page, state, "lichen_pu_ready", |pu| f64::from(u8::from(pu.ready)));
+    page.metric("lichen_pu_instances", "gauge", "Instances on the PU, those included that wait or are ending.");
+    pus(page, state, "lichen_pu_instances", |pu| pu.instances.into());
+    page.metric("lichen_pu_starting", "gauge", "Instances that are being started on the PU.");
+    pus(page, state, "lichen_pu_starting", |pu| pu.starting.into());
+    page.metric("lichen_pu_reserved_bytes", "gauge", "Memory that the PU's instances may use.");
+    pus(page, state, "lichen_pu_reserved_bytes", |pu| (pu.reserved_mib << 20) as f64);
+    page.metric("lichen_pu_templates", "gauge", "Templates that are ready on the PU.");
+    pus(page, state, "lichen_pu_templates", |pu| pu.templates.into());
     page.metric("lichen_bills_lost_total", "counter", "Bills that could not be kept.");
     page.sample("lichen_bills_lost_total", "", gateway.ledger.lost());
     page.metric("lichen_http_responses_total", "counter", "Answers by the class of their status.");
     for (class, count) in (1..).zip(&gateway.tally.statuses) {
         let count = count.load(Ordering::Relaxed);
         page.sample("lichen_http_responses_total", &format!("{{status=\"{class}xx\"}}"), count);
+    }
+}
+
+/// One number of each PU.
+fn pus(page: &mut Page, state: &NodeState, name: &str, number: impl Fn(&PuState) -> f64) {
+    for pu in &state.pus {
+        // A name has letters, digits and hyphens: nothing to escape.
+        page.sample(name, &format!("{{pu=\"{}\",kind=\"{}\"}}", pu.spec.name, pu.spec.kind), number(pu));
     }
 }
 

@@ -28,6 +28,7 @@ fn text(report: &Report) -> String {
     };
     format!(
         "accepted={accepted},decided={decided},forked={forked},entered={entered},loaded={loaded},begun={begun},\
-         ended={ended},received={received},start={start}"
+         ended={ended},received={received},start={start},pu={}",
+        report.pu
     )
 }

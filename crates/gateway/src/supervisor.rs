@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use tokio::io::unix::AsyncFd;
 
-/// A message that brings a worker's connection.
+/// A message that brings a worker's connection; its second byte is the number of the worker's PU.
 const WORKER: u8 = b'w';
 
 /// A supervisor's socket: messages, with descriptors.
@@ -28,10 +28,12 @@ impl Supervisor {
         loop {
             let Ok(mut ready) = self.socket.readable().await else { return };
             match os::seqpacket::receive(self.socket.get_ref(), &mut buffer, &mut descriptors) {
-                Ok(0) => return,
-                Ok(_) => match (buffer[0], descriptors.pop()) {
-                    (WORKER, Some(worker)) => dispatcher.attach_worker(worker),
-                    (kind, _) => tracing::warn!(kind, "the supervisor said something that this gateway does not know"),
+                Ok(length) => match (&buffer[..length], descriptors.pop()) {
+                    ([WORKER, pu], Some(worker)) => dispatcher.attach_worker(*pu, worker),
+                    ([kind, ..], _) => {
+                        tracing::warn!(kind, "the supervisor said something that this gateway does not know")
+                    }
+                    ([], _) => return,
                 },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

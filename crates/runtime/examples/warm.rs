@@ -99,6 +99,7 @@ fn function() -> Arc<Function> {
         isolation: Isolation::Instance,
         network: Network::None,
         min_warm: 0,
+        profiles: Vec::new(),
         max_concurrency: None,
         log_group: "/aws/lambda/hello".into(),
         log_format: Default::default(),
@@ -125,7 +126,7 @@ async fn measure(clients: usize, invocations: usize) {
     let node = Dispatcher::new(DispatchConfig::default(), logs, NoBills);
     let (ours, theirs) = os::seqpacket::pair().expect("a pair of sockets");
     tokio::spawn(work(Server::new(theirs).expect("a worker's end")));
-    node.attach_worker(ours);
+    node.attach_worker(0, ours);
     let function = function();
     let run = async |each: usize| {
         let clients = (0..clients).map(|_| tokio::spawn(client(node.clone(), function.clone(), each)));

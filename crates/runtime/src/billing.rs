@@ -2,6 +2,7 @@
 
 use crate::dispatch::StartKind;
 use crate::function::FunctionKey;
+use api::pu::Price;
 use std::time::Duration;
 
 /// One invocation's bill.
@@ -16,6 +17,9 @@ pub struct Bill {
     pub duration: Duration,
     /// What is paid for: loading and running, rounded up.
     pub billed_ms: u64,
+    /// The number of the PU on which it ran, and what a GB-second costs there.
+    pub pu: u8,
+    pub price: Price,
     /// What was reserved.
     pub memory_mib: u32,
     /// Bytes used at most so far by the instance; 0 where unknown.
@@ -24,6 +28,15 @@ pub struct Bill {
     pub init: Option<Duration>,
     /// Whether it ended as an error of the function.
     pub failed: bool,
+}
+
+impl Bill {
+    /// What is to be paid, in millionths of the price's unit, rounded up: GB-seconds times the price of one.
+    pub fn cost_micros(&self) -> u64 {
+        let gb_s =
+            |micros: u128| (micros * u128::from(self.memory_mib) * u128::from(self.billed_ms)).div_ceil(1024 * 1000);
+        gb_s(self.price.micros().into()).min(u64::MAX.into()) as u64
+    }
 }
 
 /// Where bills go.

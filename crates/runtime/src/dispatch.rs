@@ -18,16 +18,17 @@
 //! | [`snapshot`] | what a node looks like at a moment |
 //! | `invoke` | one invocation, from its admission to its bill |
 //! | `node` | the state behind the lock, and all decisions on it |
+//! | `placing` | where instances are and can be |
 //! | `reception` | answers that come in parts |
 //! | `ticket` | what a request holds while it is served |
 //! | `start`, `spec` | starting an instance, and what the worker has to know for it |
 //! | `instance`, `shared`, `journal` | one instance: its channel, what others know of it, its log |
-//! | `link`, `events` | the worker: what it is told, what it says |
+//! | `pu`, `link`, `events` | one PU and its worker: what it is told, what it says |
 //! | `upkeep` | what is done in the background |
 //! | `clock`, `keep_going`, `latency` | deadlines; invocations nobody waits for; fast wake-ups |
 //! | `failure`, `lines`, `trace` | how errors, logs and traces are worded |
 //!
-//! The policies are elsewhere, and pure: [`crate::pool`], [`crate::scaling`], [`crate::keepalive`], [`crate::templates`].
+//! The policies are elsewhere, and pure: [`crate::placement`], [`crate::pool`], [`crate::scaling`], [`crate::keepalive`], [`crate::templates`].
 
 pub mod call;
 mod clock;
@@ -44,7 +45,9 @@ mod latency;
 mod lines;
 mod link;
 mod node;
+mod placing;
 mod posts;
+mod pu;
 mod reception;
 mod shared;
 pub mod snapshot;
@@ -65,6 +68,7 @@ use crate::logs::LogStore;
 use crate::scaling;
 use crate::templates::Seat;
 use clock::Clock;
+use daemon::pu::Pus;
 use farewell::Farewells;
 use instance::Instance;
 use interconnect::layout::INLINE_MAX;
@@ -89,7 +93,7 @@ use tokio::task::AbortHandle;
 /// Bytes that accompany an event beside the caller's own texts.
 const HEAD_OVERHEAD: usize = 64;
 
-/// Runs functions on this node: owns every instance, and speaks to the worker.
+/// Runs functions on this node: owns every instance, and speaks to the workers.
 pub struct Dispatcher {
     config: DispatchConfig,
     logs: Arc<LogStore>,
@@ -109,16 +113,20 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Must be called within a tokio runtime, on which all further work takes place.
+    /// On one PU, the host itself. Must be called within a tokio runtime, on which all further work takes place.
     pub fn new(config: DispatchConfig, logs: Arc<LogStore>, bills: impl BillSink) -> Arc<Self> {
+        Self::over(&Pus::default(), config, logs, bills)
+    }
+
+    /// The same, on these PUs.
+    pub fn over(pus: &Pus, config: DispatchConfig, logs: Arc<LogStore>, bills: impl BillSink) -> Arc<Self> {
         let runtime = Handle::current();
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         // Milliseconds with room for a million ids each: a gateway that is restarted never uses one again.
         let first_id = api::time::now_ms() << 20;
         let (clock, upkeep) = (Arc::new(Clock::default()), Arc::new(Notify::new()));
         let clock_task = runtime.spawn(clock.clone().run()).abort_handle();
         let node = Arc::new(Self {
-            state: Mutex::new(State::new(&config, cores, first_id)),
+            state: Mutex::new(State::new(&config, pus, first_id)),
             farewells: Farewells::new(runtime.clone()),
             wakefulness: Wakefulness::new(config.latency),
             bills: Box::new(bills),
@@ -135,25 +143,33 @@ impl Dispatcher {
         node
     }
 
-    /// Takes over the connection to a worker, at the start and whenever the supervisor has restarted it. What an earlier
-    /// worker ran is lost.
-    pub fn attach_worker(self: &Arc<Self>, socket: OwnedFd) {
+    /// Takes over the connection to a PU's worker, at the start and whenever the supervisor has restarted it. What an
+    /// earlier worker of that PU ran is lost.
+    pub fn attach_worker(self: &Arc<Self>, pu: u8, socket: OwnedFd) {
         let _context = self.runtime.enter();
+        if usize::from(pu) >= self.state().pus.len() {
+            return tracing::error!(pu, "there is a worker for a PU that this node does not have");
+        }
         match Link::new(socket) {
-            Ok(link) => self.attach(link),
+            Ok(link) => self.attach(pu, link),
             Err(error) => tracing::error!(%error, "the worker's connection is of no use"),
         }
     }
 
-    /// Whether a worker has said that it is there.
+    /// Whether the worker of the host itself has said that it is there.
     pub fn worker_ready(&self) -> bool {
-        self.state().link().is_some()
+        self.state().pu(0).ready().is_some()
     }
 
-    /// The versions of a language that this node runs, first the one for those who want no other. Empty as long as no worker
-    /// has said it.
+    /// Whether one of this function's PUs is up.
+    fn is_up_for(&self, function: &Function) -> bool {
+        self.state().is_up_for(function)
+    }
+
+    /// The versions of a language that the host itself runs, first the one for those who want no other. Empty as long as
+    /// its worker has not said it.
     pub fn versions(&self, kind: Kind) -> Vec<Version> {
-        self.state().worker.as_ref().map(|worker| worker.versions(kind)).unwrap_or_default()
+        self.state().pu(0).worker.as_ref().map(|worker| worker.versions(kind)).unwrap_or_default()
     }
 
     /// Announces a new or changed function: its template is prepared, its minimum of warm instances kept, and instances
@@ -170,10 +186,14 @@ impl Dispatcher {
             state.close(other);
         }
         let (kind, urgent) = (function.kind, function.min_warm > 0);
-        state.want_generic(&function, now);
+        let places = state.places(&function);
+        state.want_generic(&function, &places, now, false);
         // Where there is no room for more, a template is made when its function is used.
-        if urgent || state.templates.has_room(kind, self.config.memory_budget_mib) {
-            state.templates.want(Seat::Dedicated(id), kind, now, urgent);
+        if let Some(home) = state.home(id) {
+            let pu = state.pu(home);
+            if urgent || pu.templates.has_room(kind, pu.budget_mib(&self.config)) {
+                pu.templates.want(Seat::Dedicated(id), kind, now, urgent);
+            }
         }
         if let Some(post) = state.posts.get_mut(id) {
             (post.function, post.deployed, post.closed) = (function, true, false);
@@ -298,7 +318,7 @@ impl Dispatcher {
     }
 
     /// An instance is free.
-    fn put(self: &Arc<Self>, instance: Box<Instance>) {
+    fn put(self: &Arc<Self>, mut instance: Box<Instance>) {
         let now = os::monotonic_ns();
         let mut state = self.state();
         let keep = now + self.config.keep_alive().as_nanos() as u64;
@@ -311,6 +331,7 @@ impl Dispatcher {
             drop(instance);
             return self.upkeep_soon();
         }
+        post.learn(&mut instance);
         let handed = post.pool.put(instance, now);
         drop(state);
         if let Some((waiter, instance)) = handed {

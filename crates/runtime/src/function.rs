@@ -1,5 +1,6 @@
 //! A function as the control plane knows it: one immutable state of it, replaced as a whole when it changes.
 
+use api::pu::Profile;
 use sandbox::spec::{Kind, Network};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -68,6 +69,8 @@ pub struct Function {
     pub network: Network,
     /// Instances kept ready whatever the load.
     pub min_warm: u32,
+    /// Processing units on which it may run, the one that it likes best first; none for those of the node's own kind.
+    pub profiles: Vec<Profile>,
     /// Reserved concurrency: the most invocations at once; nothing for the node's limit.
     pub max_concurrency: Option<u32>,
     /// `/aws/lambda/NAME` unless configured otherwise.

@@ -3,7 +3,7 @@
 //! A thread of its own writes them in batches, to a database of its own: neither an invocation nor a change of a function
 //! ever waits for a bill. A bill that does not fit into the queue or onto the disk is lost, and counted.
 //!
-//! What a millisecond costs is not known here.
+//! What a GB-second costs is the PU's to say, and stands in each bill.
 
 mod schema;
 #[cfg(test)]
@@ -11,6 +11,7 @@ mod tests;
 mod writer;
 
 use crate::billing::{Bill, BillSink};
+use api::pu::Price;
 use rusqlite::{Connection, OpenFlags, Row, params};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,13 +68,14 @@ pub struct Ledger {
 
 impl Ledger {
     /// Opens the ledger at `path`, or makes a new one, and starts its thread.
-    pub fn open(path: &Path, config: LedgerConfig) -> Result<Self, OpenError> {
+    /// Bills name their PU by its number: `pus` are the names.
+    pub fn open(path: &Path, config: LedgerConfig, pus: Vec<String>) -> Result<Self, OpenError> {
         let failed = |source| OpenError { path: path.to_owned(), source };
         let connection = schema::open(path).map_err(failed)?;
         let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
         let (queue, bills) = sync_channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
-        let writer = writer::Writer::new(connection, config, lost.clone());
+        let writer = writer::Writer::new(connection, config, pus, lost.clone());
         std::thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || writer.run(&bills))
@@ -134,6 +136,9 @@ fn bill(row: &Row<'_>, name: &str) -> rusqlite::Result<api::node::Bill> {
         billed_ms: row.get::<_, i64>("billed_ms")? as u64,
         memory_mib: row.get("memory_mib")?,
         memory_peak: row.get::<_, i64>("memory_peak")? as u64,
+        pu: row.get("pu")?,
+        price: Price::from_micros(row.get::<_, i64>("price_micros")? as u64),
+        cost_micros: row.get::<_, i64>("cost_micros")? as u64,
         init_us: row.get::<_, Option<i64>>("init_us")?.map(|init| init as u64),
     })
 }
@@ -153,5 +158,6 @@ fn usage(row: &Row<'_>) -> rusqlite::Result<api::node::Usage> {
         duration_us: number("duration_us")?,
         billed_ms: number("billed_ms")?,
         mib_ms: number("mib_ms")?,
+        cost_micros: number("cost_micros")?,
     })
 }

@@ -8,6 +8,7 @@ pub mod function;
 pub mod keepalive;
 pub mod ledger;
 pub mod logs;
+pub mod placement;
 pub mod pool;
 pub mod queue;
 pub mod registry;

@@ -64,6 +64,31 @@ impl<I, W> Pool<I, W> {
         Some(taken)
     }
 
+    /// The same among those of which `is` holds: idle ones.
+    pub fn take_idle(&mut self, is: impl Fn(&I) -> bool) -> Option<(I, StartKind)> {
+        let at = self.idle.iter().rposition(|(instance, _)| is(instance))?;
+        let (instance, _) = self.idle.remove(at)?;
+        self.busy += 1;
+        Some((instance, StartKind::Warm))
+    }
+
+    /// The same among those of which `is` holds: stems.
+    pub fn take_stem(&mut self, is: impl Fn(&I) -> bool) -> Option<(I, StartKind)> {
+        let stem = self.stems.remove(self.stems.iter().position(is)?)?;
+        self.busy += 1;
+        Some((stem, StartKind::Stem))
+    }
+
+    /// Instances that have served and wait, the one that has waited for longest first.
+    pub fn idle_ones(&self) -> impl Iterator<Item = &I> {
+        self.idle.iter().map(|(instance, _)| instance)
+    }
+
+    /// Instances that have served nobody and wait.
+    pub fn stem_ones(&self) -> impl Iterator<Item = &I> {
+        self.stems.iter()
+    }
+
     /// Appends a request to the queue.
     pub fn enqueue(&mut self, request: W) {
         self.queue.push_back(request);
@@ -123,6 +148,25 @@ impl<I, W> Pool<I, W> {
         self.stems.remove(at)
     }
 
+    /// Takes out all waiting instances, idle ones and stems, of which `is` holds.
+    pub fn clear_where(&mut self, is: impl Fn(&I) -> bool) -> Vec<I> {
+        let mut cleared = Vec::new();
+        let (idle, stems) = (std::mem::take(&mut self.idle), std::mem::take(&mut self.stems));
+        for (instance, since) in idle {
+            match is(&instance) {
+                true => cleared.push(instance),
+                false => self.idle.push_back((instance, since)),
+            }
+        }
+        for instance in stems {
+            match is(&instance) {
+                true => cleared.push(instance),
+                false => self.stems.push_back(instance),
+            }
+        }
+        cleared
+    }
+
     /// Takes out all waiting instances, idle ones and stems.
     pub fn clear(&mut self) -> impl Iterator<Item = I> {
         self.idle.drain(..).map(|(instance, _)| instance).chain(self.stems.drain(..))
@@ -162,6 +206,21 @@ mod tests {
         pool.gone();
         assert!(pool.put(1, 0).is_none());
         assert_eq!((pool.busy(), pool.idle()), (0, 1));
+    }
+
+    #[test]
+    fn instances_can_be_chosen() {
+        let mut pool = TestPool::default();
+        for instance in 1..=4 {
+            pool.adopt();
+            pool.put(instance, instance.into());
+        }
+        (5..=6).for_each(|stem| assert!(pool.put_stem(stem).is_none()));
+        assert_eq!(pool.take_idle(|i| i % 2 == 1), Some((3, StartKind::Warm)), "the last in that suits");
+        assert_eq!((pool.take_idle(|i| *i > 4), pool.take_stem(|i| *i == 6)), (None, Some((6, StartKind::Stem))));
+        assert_eq!(pool.busy(), 2);
+        assert_eq!(pool.clear_where(|i| *i != 2), [1, 4, 5]);
+        assert_eq!((pool.oldest_idle(), pool.idle(), pool.stems()), (Some(2), 1, 0));
     }
 
     #[test]

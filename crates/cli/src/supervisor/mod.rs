@@ -187,7 +187,7 @@ impl Supervisor {
         let (for_gateway, for_worker) = os::seqpacket::pair().context("cannot make a socket")?;
         self.worker.start_with_lifeline(vec![for_worker])?;
         let Some(gateway) = &self.gateway_socket else { bail!("a worker was started without a gateway") };
-        match os::seqpacket::send(gateway, &[IoSlice::new(b"w")], &[for_gateway.as_fd()]) {
+        match os::seqpacket::send(gateway, &[IoSlice::new(&[b'w', 0])], &[for_gateway.as_fd()]) {
             // A gateway that has just ended is noticed by its process.
             Err(error) if !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
                 Err(error).context("cannot give the gateway its worker")

@@ -6,6 +6,7 @@ use crate::print::{self, Format, Output};
 use crate::progress::Step;
 use crate::verdict::{Exit, Verdict, wrong};
 use api::lambda::{FunctionConfiguration, Isolation, Network};
+use api::pu::Profile;
 use api::{Client, Manifest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -56,9 +57,10 @@ pub struct Arguments {
     name: String,
     #[command(flatten)]
     settings: Settings,
-    /// Kinds of processing units that may run it
-    #[arg(long, value_delimiter = ',', value_parser = parse_pu, value_name = "cpu,dpu")]
-    pu: Vec<String>,
+    /// Kinds of processing units that may run it, the best first; each with its own memory and price where it has some:
+    /// dpu:memory=256:price=0.4,cpu
+    #[arg(long, value_delimiter = ',', value_name = "KIND[:memory=MIB][:price=P],…")]
+    pu: Vec<Profile>,
     /// Instances kept ready whatever the load
     #[arg(long, value_name = "N")]
     min_warm: Option<u32>,
@@ -251,13 +253,6 @@ fn parse_network(text: &str) -> Result<Network, String> {
         "none" => Ok(Network::None),
         "egress" => Ok(Network::Egress),
         _ => Err("there is none and egress".to_owned()),
-    }
-}
-
-fn parse_pu(text: &str) -> Result<String, String> {
-    match text {
-        "cpu" | "dpu" | "gpu" | "fpga" => Ok(text.to_owned()),
-        _ => Err("there is cpu, dpu, gpu and fpga".to_owned()),
     }
 }
 

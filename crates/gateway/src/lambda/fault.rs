@@ -302,7 +302,9 @@ impl From<InvokeError> for Fault {
                 let reason = Some(reason.as_str());
                 Self { kind: Kind::TooManyRequests, message: error.to_string(), reason }
             }
-            InvokeError::Draining | InvokeError::NoWorker => Self::unavailable(error.to_string()),
+            InvokeError::Draining | InvokeError::NoWorker | InvokeError::NoPu { .. } => {
+                Self::unavailable(error.to_string())
+            }
             InvokeError::PayloadTooLarge { .. } | InvokeError::ContextTooLarge { .. } => {
                 Self::too_large(error.to_string())
             }

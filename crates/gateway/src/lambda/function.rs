@@ -71,6 +71,7 @@ async fn create(mut exchange: Exchange) -> Answer {
             let bounds = schema::bounds_for(&request, &gateway.config.functions);
             model::check("CreateFunction", &request, &bounds)?;
             schema::check_creation(&request, &bounds)?;
+            schema::check_profiles(&request, &gateway.config.pus, &bounds)?;
             logging_config::check(&Map::new(), &request)?;
             runtime_version::check(gateway, &request)?;
             let written = request.get("FunctionName").and_then(Value::as_str).unwrap_or_default().to_owned();

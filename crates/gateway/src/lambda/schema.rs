@@ -6,6 +6,8 @@ use super::constraint::find;
 use super::fault::Fault;
 use super::logging_config;
 use api::lambda::Options;
+use api::pu::Profile;
+use daemon::pu::Pus;
 use runtime::registry::kind_of;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -114,6 +116,26 @@ fn check_further(request: &Map<String, Value>, bounds: &Bounds) -> Result<(), Fa
         Some(Err(error)) => Err(Fault::invalid_parameter(format!("The member Lichen cannot be used: {error}"))),
         _ => Ok(()),
     }
+}
+
+/// Checks the profiles that a request names: that there are PUs for one of them, and that none asks for too much.
+pub fn check_profiles(request: &Map<String, Value>, pus: &Pus, bounds: &Bounds) -> Result<(), Fault> {
+    let options = find(request, "Lichen").map(Options::deserialize).and_then(Result::ok).unwrap_or_default();
+    if let Some(mib) = options.pu.iter().filter_map(|pu| pu.memory_mib).find(|mib| *mib > bounds.memory_max_mib) {
+        let limit = bounds.memory_max_mib;
+        return Err(Fault::invalid_parameter(format!(
+            "A profile asks for {mib} MiB of memory, and {limit} is the most."
+        )));
+    }
+    let is_here = |profile: &Profile| pus.all().iter().any(|pu| pu.kind == profile.kind);
+    if options.pu.is_empty() || options.pu.iter().any(is_here) {
+        return Ok(());
+    }
+    let asked: Vec<&str> = options.pu.iter().map(|profile| profile.kind.as_str()).collect();
+    Err(Fault::invalid_parameter(format!(
+        "The function is to run on {}, and this node has no such processing unit: `lichen pu ls` shows those that it has.",
+        asked.join(", ")
+    )))
 }
 
 fn check_runtime(runtime: &str) -> Result<(), Fault> {
@@ -284,6 +306,7 @@ mod tests {
             (json!({ "PackageType": "Image" }), "takes no images yet"),
             (json!({ "Lichen": { "Isolaton": "request" } }), "unknown field `Isolaton`"),
             (json!({ "Lichen": { "Network": "all" } }), "unknown variant `all`"),
+            (json!({ "Lichen": { "Pu": ["tpu"] } }), "there is cpu, dpu, gpu and fpga"),
         ];
         for (request, words) in refused {
             let message = creation(request).unwrap_err();
@@ -304,5 +327,16 @@ mod tests {
         change_settings(&mut settings, request);
         assert_eq!((settings.get("Environment"), &settings["Timeout"]), (None, &json!(9)));
         assert_eq!(settings["Lichen"], json!({ "MinWarm": 0, "Network": "egress" }));
+    }
+
+    #[test]
+    fn profiles_are_for_units_that_the_node_has() {
+        let check = |pu: Value| {
+            let request = object(json!({ "Lichen": { "Pu": pu } }));
+            check_profiles(&request, &Pus::default(), &Bounds::default()).map_err(|fault| fault.message().to_owned())
+        };
+        assert_eq!((check(json!([])), check(json!(["dpu", "cpu:memory=10240"]))), (Ok(()), Ok(())));
+        assert!(check(json!(["dpu", "gpu"])).unwrap_err().contains("is to run on dpu, gpu"));
+        assert!(check(json!(["cpu:memory=10241"])).unwrap_err().contains("10240 is the most"));
     }
 }

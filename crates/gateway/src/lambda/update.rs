@@ -66,6 +66,7 @@ async fn settings(mut exchange: Exchange) -> Answer {
             let bounds = schema::bounds_for(provided, &gateway.config.functions);
             model::check("UpdateFunctionConfiguration", &request, &bounds)?;
             schema::check_update(&request, &bounds)?;
+            schema::check_profiles(&request, &gateway.config.pus, &bounds)?;
             logging_config::check(settings, &request)?;
             runtime_version::check(gateway, &request)?;
             let revision = revision(&request);

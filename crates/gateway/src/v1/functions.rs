@@ -27,6 +27,7 @@ fn shown(entry: &Entry, states: &[FunctionState]) -> Function {
         version: LATEST.to_owned(),
         runtime: entry.function.runtime.clone(),
         memory_mib: entry.function.memory_mib,
+        pu: entry.function.profiles.clone(),
         modified: entry.modified_ms,
         code_bytes: entry.content.code_bytes,
         ..Function::default()

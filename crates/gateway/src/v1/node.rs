@@ -3,8 +3,10 @@
 use crate::http::answer;
 use crate::route::{Answer, Exchange};
 use api::node::{Concurrency, Node, Pu, Queue, Template};
+use daemon::pu::Tier;
 use hyper::StatusCode;
-use runtime::dispatch::snapshot::{TemplatePhase, TemplateState};
+use runtime::dispatch::NodeState;
+use runtime::dispatch::snapshot::{PuState, TemplatePhase, TemplateState};
 
 pub async fn node(exchange: Exchange) -> Answer {
     let gateway = &exchange.gateway;
@@ -15,7 +17,7 @@ pub async fn node(exchange: Exchange) -> Answer {
         region: gateway.config.node.region.to_string(),
         started: gateway.started,
         waiting_for: gateway.waiting_for().into_iter().map(str::to_owned).collect(),
-        missing: state.worker.missing,
+        missing: missing(&state),
         concurrency: Concurrency { busy: state.in_flight.into(), limit: state.concurrency.into() },
     };
     Ok(answer::json(StatusCode::OK, &node))
@@ -35,12 +37,48 @@ pub async fn queue(exchange: Exchange) -> Answer {
     Ok(answer::json(StatusCode::OK, &queue))
 }
 
-/// So far a node has one processing unit, the processor that it runs on itself.
+/// What is missing on the host itself, and elsewhere where something else is missing.
+fn missing(state: &NodeState) -> Vec<String> {
+    let mut missing: Vec<String> = Vec::new();
+    for pu in &state.pus {
+        let of_pu = |sentence: &String| match pu.spec.tier {
+            Tier::Host => sentence.clone(),
+            _ => format!("on {}: {sentence}", pu.spec.name),
+        };
+        let news: Vec<String> = pu.missing.iter().filter(|sentence| !missing.contains(sentence)).map(of_pu).collect();
+        missing.extend(news);
+    }
+    missing
+}
+
 pub async fn pus(exchange: Exchange) -> Answer {
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-    let ready = exchange.gateway.dispatcher.worker_ready();
-    let cpu = Pu { id: 0, kind: "cpu".to_owned(), name: processor(), cores, ready };
-    Ok(answer::json(StatusCode::OK, &[cpu]))
+    let state = exchange.gateway.dispatcher.snapshot();
+    let pus: Vec<Pu> = (0u32..).zip(state.pus).map(|(id, pu)| shown_pu(id, pu)).collect();
+    Ok(answer::json(StatusCode::OK, &pus))
+}
+
+fn shown_pu(id: u32, state: PuState) -> Pu {
+    let (spec, at_work) = (&state.spec, state.instances.saturating_sub(state.waiting));
+    Pu {
+        id,
+        kind: spec.kind.to_string(),
+        name: spec.name.clone(),
+        tier: spec.tier.as_str().to_owned(),
+        model: if spec.tier == Tier::Remote { String::new() } else { processor() },
+        cores: spec.cores(),
+        cpus: spec.cpus.as_ref().map(ToString::to_string),
+        ready: state.ready,
+        losses: state.losses,
+        memory_mib: spec.memory_mib,
+        reserved_mib: state.reserved_mib,
+        price: spec.price,
+        instances: state.instances.into(),
+        waiting: state.waiting.into(),
+        templates: state.templates.into(),
+        load: f64::from(at_work) / f64::from(spec.cores().max(1)),
+        runs: state.kinds.iter().map(|kind| format!("{kind:?}").to_ascii_lowercase()).collect(),
+        missing: state.missing,
+    }
 }
 
 /// What the processor calls itself.
@@ -52,21 +90,24 @@ fn processor() -> String {
 }
 
 pub async fn templates(exchange: Exchange) -> Answer {
-    let templates: Vec<Template> = exchange.gateway.dispatcher.snapshot().templates.into_iter().map(shown).collect();
+    let state = exchange.gateway.dispatcher.snapshot();
+    let name = |pu: u8| state.pus.get(usize::from(pu)).map(|pu| pu.spec.name.clone()).unwrap_or_default();
+    let templates: Vec<Template> = state.templates.iter().map(|one| shown(one, name(one.pu))).collect();
     Ok(answer::json(StatusCode::OK, &templates))
 }
 
-fn shown(state: TemplateState) -> Template {
-    let (phase, prepare_us, reason) = match state.phase {
+fn shown(state: &TemplateState, pu: String) -> Template {
+    let (phase, prepare_us, reason) = match &state.phase {
         TemplatePhase::Waiting => ("waiting", None, None),
         TemplatePhase::Preparing => ("preparing", None, None),
-        TemplatePhase::Ready { prepare_us } => ("ready", Some(prepare_us), None),
-        TemplatePhase::Refused { reason } => ("refused", None, Some(reason)),
+        TemplatePhase::Ready { prepare_us } => ("ready", Some(*prepare_us), None),
+        TemplatePhase::Refused { reason } => ("refused", None, Some(reason.clone())),
     };
     Template {
+        pu,
         kind: format!("{:?}", state.kind).to_ascii_lowercase(),
         network: format!("{:?}", state.network).to_ascii_lowercase(),
-        function: state.function.map(|key| key.name),
+        function: state.function.as_ref().map(|key| key.name.clone()),
         phase: phase.to_owned(),
         prepare_us,
         reason,

@@ -263,7 +263,7 @@ fn the_client_and_the_gateway_speak_the_same_language() {
         isolation: Some(api::lambda::Isolation::Request),
         network: Some(api::lambda::Network::Egress),
         min_warm: Some(1),
-        pu: vec!["cpu".into()],
+        pu: vec!["cpu:memory=256:price=0.5".parse().unwrap()],
         ..Manifest::default()
     };
     let refused = client.create_function(&manifest, b"not a zip file").unwrap_err();
@@ -274,10 +274,7 @@ fn the_client_and_the_gateway_speak_the_same_language() {
     client.update_code("f", &package("2")).unwrap();
     let updated = client.update_configuration(&Manifest { min_warm: Some(3), ..manifest.clone() }).unwrap();
     let options = client.function("f").unwrap().lichen.unwrap();
-    assert_eq!(
-        (options.min_warm, options.network, &options.pu[..]),
-        (Some(3), manifest.network, &["cpu".to_owned()][..])
-    );
+    assert_eq!((options.min_warm, options.network, &options.pu), (Some(3), manifest.network, &manifest.pu));
     assert_eq!((updated.memory_size, updated.timeout, updated.other["PackageType"].as_str()), (256, 9, Some("Zip")));
     client.reserve_concurrency("f", Some(7)).unwrap();
     client.reserve_concurrency("f", None).unwrap();

@@ -57,6 +57,8 @@ pub struct Report {
     pub start: StartKind,
     /// The instance that served it, as the worker knows it.
     pub instance: u64,
+    /// The number of the PU on which that was.
+    pub pu: u8,
     /// From the function's being loaded to its answer.
     pub duration: Duration,
     pub billed_ms: u64,
@@ -99,6 +101,8 @@ pub enum InvokeError {
     Draining,
     #[error("no worker runs on this node at present: it starts, or is being restarted. Try again")]
     NoWorker,
+    #[error("the function runs on {kinds}, and no such PU is up at present: `lichen pu ls` tells more. Try again")]
+    NoPu { kinds: String },
     #[error("the event of {len} bytes is longer than the limit of {limit}")]
     PayloadTooLarge { len: usize, limit: usize },
     #[error("client context, trace id and identity come to {len} bytes together: the limit is {limit}")]

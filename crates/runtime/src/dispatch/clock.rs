@@ -96,6 +96,7 @@ impl Clock {
 mod tests {
     use super::super::shared::Verdict;
     use super::*;
+    use crate::placement::Terms;
     use std::task::{Context, Waker};
 
     fn is_timed_out(shared: &Shared) -> bool {
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_thousand_deadlines_that_are_met_are_one_entry() {
-        let (clock, shared) = (Clock::default(), Arc::new(Shared::new(1, 1)));
+        let (clock, shared) = (Clock::default(), Arc::new(Shared::new(1, 1, Terms::default())));
         for now in 0..1000 {
             clock.set(&shared, now + 500);
             if now == 700 {
@@ -119,7 +120,7 @@ mod tests {
     #[test]
     fn those_that_are_due_time_out_and_the_others_do_not() {
         let clock = Clock::default();
-        let [a, b] = [1, 2].map(|id| Arc::new(Shared::new(id, 1)));
+        let [a, b] = [1, 2].map(|id| Arc::new(Shared::new(id, 1, Terms::default())));
         clock.set(&a, 10);
         clock.set(&b, 11);
         assert_eq!(clock.tick(10), Some(11));
@@ -130,7 +131,7 @@ mod tests {
 
     #[tokio::test]
     async fn time_passes() {
-        let (clock, shared) = (Arc::new(Clock::default()), Arc::new(Shared::new(1, 1)));
+        let (clock, shared) = (Arc::new(Clock::default()), Arc::new(Shared::new(1, 1, Terms::default())));
         let running = tokio::spawn(clock.clone().run());
         clock.set(&shared, os::monotonic_ns() + 2_000_000);
         let verdict = std::future::poll_fn(|cx| shared.poll(cx).map_or(std::task::Poll::Pending, Into::into)).await;

@@ -1,12 +1,13 @@
 //! What the worker says, and what follows.
 
 use super::link::Link;
-use super::node::{Purpose, Worker};
+use super::node::{Post, Purpose, State};
+use super::pu::Worker;
 use super::shared::Departure;
 use super::ticket::Grant;
 use super::{Dispatcher, link::Said};
 use crate::templates::Seat;
-use sandbox::spec::{Kind, Network};
+use sandbox::spec::{Kind, Network, Version};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use worker::protocol::{Command, Event};
@@ -36,12 +37,12 @@ impl TemplateReport {
     }
 }
 
-/// Hears a worker until it is gone.
-pub(super) async fn listen(node: Weak<Dispatcher>, link: Arc<Link>) {
+/// Hears a PU's worker until it is gone.
+pub(super) async fn listen(node: Weak<Dispatcher>, pu: u8, link: Arc<Link>) {
     let hearing = async {
         while let Some((event, descriptors)) = link.hear().await {
             let Some(node) = node.upgrade() else { return };
-            node.heard(&link, event, descriptors);
+            node.heard(pu, &link, event, descriptors);
         }
     };
     tokio::select! {
@@ -49,77 +50,102 @@ pub(super) async fn listen(node: Weak<Dispatcher>, link: Arc<Link>) {
         () = link.relieve() => {}
     }
     if let Some(node) = node.upgrade() {
-        node.lose(&link);
+        node.lose(pu, &link);
+    }
+}
+
+impl State {
+    /// A worker says what it runs, and what it cannot enforce.
+    fn greeted(&mut self, number: u8, languages: Vec<(Kind, Version)>, missing: Vec<String>, now: u64) {
+        let pu = self.pu(number);
+        let name = pu.spec.name.as_str();
+        let tell = |missing| tracing::warn!(pu = name, "the worker cannot enforce everything here: {missing}");
+        missing.iter().for_each(tell);
+        for kind in [Kind::Python, Kind::Node, Kind::Provided] {
+            if let Some((_, version)) = languages.iter().find(|(known, _)| *known == kind) {
+                pu.templates.want(Seat::Generic(kind, *version, Network::None), kind, now, false);
+            }
+        }
+        if let Some(worker) = &mut pu.worker {
+            (worker.ready, worker.languages, worker.missing) = (true, languages, missing);
+        }
+        // Functions that were there before the worker.
+        let here = |post: &&Post| post.deployed && post.places.iter().any(|place| place.terms.pu == number);
+        let functions: Vec<_> = self.posts.all().filter(here).map(|post| post.function.clone()).collect();
+        functions.iter().for_each(|function| self.pu(number).want_generic(function, now, false));
     }
 }
 
 impl Dispatcher {
-    /// Connects to a worker in place of the one before.
-    pub(super) fn attach(self: &Arc<Self>, link: Arc<Link>) {
+    /// Connects to a PU's worker in place of the one before.
+    pub(super) fn attach(self: &Arc<Self>, pu: u8, link: Arc<Link>) {
         let worker = Worker { link: link.clone(), ready: false, languages: Vec::new(), missing: Vec::new() };
         let lost = {
             let mut state = self.state();
-            let lost = state.lose_worker(os::monotonic_ns());
-            state.worker = Some(worker);
+            let lost = state.lose_worker(pu, os::monotonic_ns());
+            state.pu(pu).worker = Some(worker);
             lost
         };
         drop(lost);
-        self.runtime.spawn(listen(Arc::downgrade(self), link));
+        self.runtime.spawn(listen(Arc::downgrade(self), pu, link));
     }
 
-    fn lose(self: &Arc<Self>, link: &Arc<Link>) {
-        let lost = {
+    fn lose(self: &Arc<Self>, pu: u8, link: &Arc<Link>) {
+        let now = os::monotonic_ns();
+        let (lost, granted) = {
             let mut state = self.state();
-            if !state.worker.as_ref().is_some_and(|worker| Arc::ptr_eq(&worker.link, link)) {
+            if !state.pu(pu).worker.as_ref().is_some_and(|worker| Arc::ptr_eq(&worker.link, link)) {
                 return;
             }
-            tracing::error!("the worker is gone: its instances are lost");
-            state.lose_worker(os::monotonic_ns())
+            tracing::error!(pu = state.pu(pu).spec.name, "the worker is gone: its instances are lost");
+            // What waits may be served elsewhere.
+            (state.lose_worker(pu, now), state.pump(now))
         };
         drop(lost);
+        self.deliver(granted);
+        self.upkeep_soon();
     }
 
-    fn heard(self: &Arc<Self>, link: &Arc<Link>, event: Event, mut descriptors: Vec<OwnedFd>) {
+    fn heard(self: &Arc<Self>, number: u8, link: &Arc<Link>, event: Event, mut descriptors: Vec<OwnedFd>) {
         let now = os::monotonic_ns();
         let mut state = self.state();
-        let Some(worker) = state.worker.as_mut().filter(|worker| Arc::ptr_eq(&worker.link, link)) else { return };
+        let pu = state.pu(number);
+        if !pu.worker.as_ref().is_some_and(|worker| Arc::ptr_eq(&worker.link, link)) {
+            return;
+        }
+        // A worker has news of its own instances only.
+        let of_instance = match &event {
+            Event::Spawned { instance } | Event::NotSpawned { instance, .. } | Event::Ended { instance, .. } => {
+                *instance
+            }
+            _ => 0,
+        };
+        if state.instances.get(&of_instance).is_some_and(|shared| shared.terms.pu != number) {
+            tracing::warn!(pu = number, instance = of_instance, "a worker has news of another's instance");
+            return;
+        }
+        let pu = state.pu(number);
         let mut departed = None;
         match event {
-            Event::Hello { languages, missing } => {
-                missing
-                    .iter()
-                    .for_each(|missing| tracing::warn!("the worker cannot enforce everything here: {missing}"));
-                for kind in [Kind::Python, Kind::Node, Kind::Provided] {
-                    if let Some((_, version)) = languages.iter().find(|(known, _)| *known == kind) {
-                        state.templates.want(Seat::Generic(kind, *version, Network::None), kind, now, false);
-                    }
-                }
-                if let Some(worker) = &mut state.worker {
-                    (worker.ready, worker.languages, worker.missing) = (true, languages, missing);
-                }
-                // Functions that were there before the worker.
-                let functions: Vec<_> =
-                    state.posts.all().filter(|post| post.deployed).map(|post| post.function.clone()).collect();
-                functions.iter().for_each(|function| state.want_generic(function, now));
-            }
+            Event::Hello { languages, missing } => state.greeted(number, languages, missing, now),
             Event::Prepared { template, report, prepare_us } => match TemplateReport::objection(&report) {
-                None => drop(state.templates.prepared(template, prepare_us, now)),
+                None => drop(pu.templates.prepared(template, prepare_us, now)),
                 Some(reason) => {
                     tracing::info!(template, reason, "instances load their function themselves");
-                    worker.link.tell(Said::Command(Command::Discard { template }));
-                    state.templates.refused(template, reason);
+                    link.tell(Said::Command(Command::Discard { template }));
+                    pu.templates.refused(template, reason);
                 }
             },
             Event::NotPrepared { template, reason, lasting } => {
-                tracing::warn!(template, reason, lasting, "a template could not be prepared");
+                tracing::warn!(pu = number, template, reason, lasting, "a template could not be prepared");
                 match lasting {
-                    true => state.templates.refused(template, reason),
-                    false => state.templates.failed(template, reason, now),
+                    true => pu.templates.refused(template, reason),
+                    false => pu.templates.failed(template, reason, now),
                 };
             }
             Event::TemplateEnded { template } => {
-                tracing::warn!(template, "a template has ended");
-                state.templates.ended(template, now);
+                tracing::warn!(pu = number, template, "a template has ended");
+                pu.templates.ended(template, now);
             }
             Event::Spawned { instance } => {
                 let shared = state.instances.get(&instance);
@@ -136,7 +162,7 @@ impl Dispatcher {
                 departed = state.depart(instance, Departure::Ended { end, memory_peak });
             }
         }
-        let (granted, hopeless) = (state.pump(now), state.hopeless(now));
+        let (granted, hopeless) = (state.pump(now), state.hopeless());
         drop(state);
         drop(departed);
         self.deliver(granted);

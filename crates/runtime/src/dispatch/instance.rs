@@ -87,6 +87,9 @@ pub(super) struct Instance {
     /// When it passed the stations of its start, by its own account.
     pub started: Started,
     pub has_served: bool,
+    /// What its last invocation took, and its start where nobody has asked for that yet, in nanoseconds.
+    pub took: u64,
+    pub start_took: u64,
     link: Weak<Link>,
     clock: Arc<Clock>,
     farewells: Arc<Farewells>,
@@ -112,6 +115,8 @@ impl Instance {
             journal: parts.journal,
             started: Started::default(),
             has_served: false,
+            took: 0,
+            start_took: 0,
             link: parts.link,
             clock: parts.clock,
             farewells: parts.farewells,

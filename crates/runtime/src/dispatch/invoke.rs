@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::instance::{Event, Instance};
 use super::lines::{self, Figures};
 use super::node::Step;
+use super::placing::kinds_of;
 use super::reception::Reception;
 use super::shared::Departure;
 use super::start::FirstRequest;
@@ -19,6 +20,7 @@ use super::ticket::{Admission, Grant, Lease, Ticket};
 use super::{Dispatcher, trace};
 use crate::billing::{Bill, billed_ms};
 use crate::function::{Function, Isolation};
+use crate::placement::Terms;
 use bytes::Bytes;
 use cfork::invocation::Invocation;
 use sandbox::spec::End;
@@ -109,10 +111,18 @@ impl Course {
             match tokio::time::timeout(self.node.config.worker_wait(), &mut granted).await {
                 Ok(Ok(grant)) => return Ok(grant),
                 Ok(Err(_)) => return Err(InvokeError::NoWorker),
-                Err(_) if !self.node.worker_ready() => return Err(InvokeError::NoWorker),
+                Err(_) if !self.node.is_up_for(&self.function) => return Err(self.nowhere()),
                 Err(_) if began.elapsed() >= QUEUE_MAX => return Err(PlatformError::Overdue(QUEUE_MAX).into()),
                 Err(_) => {}
             }
+        }
+    }
+
+    /// That no PU is up on which the function may run.
+    fn nowhere(&self) -> InvokeError {
+        match self.function.profiles.is_empty() {
+            true => InvokeError::NoWorker,
+            false => InvokeError::NoPu { kinds: kinds_of(&self.function) },
         }
     }
 
@@ -168,6 +178,7 @@ impl Course {
         // Its own account of the time is believed as far as it is possible.
         answer.begun = instance.started.loaded.clamp(decided, seen);
         answer.init = Some(Duration::from_nanos(answer.begun - decided));
+        instance.start_took = answer.begun - decided;
         answer.limit = self.timeout();
         instance.set_deadline(answer.begun + answer.limit.as_nanos() as u64);
         let event = self.hear_out(instance).await;
@@ -296,7 +307,7 @@ impl Course {
         let figures = Figures {
             duration,
             billed_ms: billed_ms(duration + answer.init.unwrap_or_default()),
-            memory_mib: self.function.memory_mib,
+            memory_mib: instance.shared.terms.memory_mib,
             memory_peak: instance.shared.memory_peak(),
             init: answer.init,
             produced: match &answer.body {
@@ -319,17 +330,23 @@ impl Course {
         }
         instance.journal.note(lines::end(&self.function, &self.call.request_id, &figures, answer.body.as_ref().err()));
         let log_tail = instance.journal.end();
-        let id = instance.shared.id;
-        instance.has_served = true;
+        let (id, terms) = (instance.shared.id, instance.shared.terms);
+        (instance.has_served, instance.took) = (true, figures.duration.as_nanos() as u64);
         if sound && self.function.isolation == Isolation::Instance {
             lease.give_back();
         } else {
             drop(lease);
         }
-        Attempt::Done(Ok(self.outcome(id, &figures, answer, log_tail)))
+        Attempt::Done(Ok(self.outcome((id, terms), &figures, answer, log_tail)))
     }
 
-    fn outcome(&self, instance: u64, figures: &Figures, answer: Answer, log_tail: Option<Vec<u8>>) -> Outcome {
+    fn outcome(
+        &self,
+        (instance, terms): (u64, Terms),
+        figures: &Figures,
+        answer: Answer,
+        log_tail: Option<Vec<u8>>,
+    ) -> Outcome {
         let fault = answer.body.as_ref().err().map(|failure| failure.fault);
         self.admission.meter().counters.invocation(answer.start, figures.duration, fault);
         self.node.bills.record(Bill {
@@ -339,6 +356,8 @@ impl Course {
             at_unix_ms: api::time::now_ms(),
             duration: figures.duration,
             billed_ms: figures.billed_ms,
+            pu: terms.pu,
+            price: terms.price,
             memory_mib: figures.memory_mib,
             memory_peak: figures.memory_peak,
             init: figures.init,
@@ -348,6 +367,7 @@ impl Course {
         let report = Report {
             start: answer.start,
             instance,
+            pu: terms.pu,
             duration: figures.duration,
             billed_ms: figures.billed_ms,
             init: figures.init,

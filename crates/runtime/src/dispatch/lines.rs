@@ -107,6 +107,7 @@ mod tests {
             isolation: Isolation::Instance,
             network: Network::None,
             min_warm: 0,
+            profiles: Vec::new(),
             max_concurrency: None,
             log_group: "/aws/lambda/f".into(),
             log_format: LogFormat::Text,

@@ -6,15 +6,17 @@ use super::counters::Counters;
 use super::instance::Instance;
 use super::link::Link;
 use super::posts::Posts;
+use super::pu::{Pu, Source};
 use super::shared::{Departure, Shared};
 use super::ticket::Grant;
 use super::{PlatformError, StartKind, spec};
 use crate::function::{Function, FunctionKey};
+use crate::placement::{self, Candidate, Choice, Place, Terms};
 use crate::pool::Pool;
-use crate::registry::kind_of;
 use crate::scaling::Demand;
-use crate::templates::{Seat, Templates};
-use sandbox::spec::{End, Kind, Version};
+use crate::templates::Seat;
+use daemon::pu::Pus;
+use sandbox::spec::{End, Version};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
@@ -38,6 +40,8 @@ pub(super) struct Post {
     /// The log stream of all instances that come from its dedicated template.
     pub stream: Arc<str>,
     pub pool: Pool<Box<Instance>, Waiter>,
+    /// Where it may run, by its profiles, the place that it likes best first.
+    pub places: Vec<Place>,
     /// Instances being started for requests.
     pub starting: u32,
     /// Instances being started ahead of time.
@@ -64,6 +68,28 @@ impl Post {
     pub fn is_empty(&self) -> bool {
         self.live() == 0 && self.pool.queued() == 0
     }
+
+    /// What an invocation, and perhaps a start before it, has taken where it ran: of use where there is a choice.
+    pub fn learn(&mut self, instance: &mut Instance) {
+        if self.places.len() == 1 {
+            return;
+        }
+        let pu = instance.shared.terms.pu;
+        let Some(place) = self.places.iter_mut().find(|place| place.terms.pu == pu) else { return };
+        place.ran(instance.took);
+        match std::mem::take(&mut instance.start_took) {
+            0 => {}
+            took => place.started(took),
+        }
+    }
+
+    /// The function as it is on these terms.
+    pub fn function_on(&self, terms: Terms) -> Arc<Function> {
+        if terms.memory_mib == self.function.memory_mib {
+            return self.function.clone();
+        }
+        Arc::new(Function { memory_mib: terms.memory_mib, ..(*self.function).clone() })
+    }
 }
 
 /// A version of a function, whatever its revision.
@@ -71,42 +97,6 @@ pub(super) struct Entry {
     pub meter: Arc<Meter>,
     /// By revision, the newest last.
     pub posts: Vec<(String, u64)>,
-}
-
-/// The worker that is attached.
-pub(super) struct Worker {
-    pub link: Arc<Link>,
-    /// Whether it has said what it runs.
-    pub ready: bool,
-    /// Of each kind the versions, first the one for those who want no other.
-    pub languages: Vec<(Kind, Version)>,
-    pub missing: Vec<String>,
-}
-
-impl Worker {
-    /// What it runs.
-    pub fn kinds(&self) -> Vec<Kind> {
-        let mut kinds: Vec<Kind> = self.languages.iter().map(|(kind, _)| *kind).collect();
-        kinds.dedup();
-        kinds
-    }
-
-    /// The versions of a kind.
-    pub fn versions(&self, kind: Kind) -> Vec<Version> {
-        self.languages.iter().filter(|(known, _)| *known == kind).map(|(_, version)| *version).collect()
-    }
-
-    /// The version on which a function runs here; nothing where no version of its kind is here.
-    pub fn version_for(&self, function: &Function) -> Option<Version> {
-        Version::of(function.kind, &function.runtime).nearest(&self.versions(function.kind))
-    }
-
-    /// The version of its language on which a function runs here, whatever runs it: one whose start is wrapped has a
-    /// language too.
-    pub fn language_for(&self, function: &Function) -> Version {
-        let kind = kind_of(&function.runtime).unwrap_or(function.kind);
-        Version::of(kind, &function.runtime).nearest(&self.versions(kind)).unwrap_or_default()
-    }
 }
 
 /// What a start is for.
@@ -137,37 +127,20 @@ pub(super) enum Step {
     Wait(oneshot::Receiver<Grant>),
 }
 
-/// What instances can be started from.
-enum Source {
-    Template {
-        seat: Seat,
-        id: u64,
-    },
-    /// It is being made.
-    Later,
-    Never {
-        reason: String,
-    },
-}
-
 /// The state.
 pub(super) struct State {
     pub functions: HashMap<FunctionKey, Entry>,
     /// Invocations in flight of functions in whatever version, by account, region and name.
     running: HashMap<[String; 3], Weak<AtomicU32>>,
     pub posts: Posts,
-    /// Everything that the worker may have news of.
+    /// Everything that a worker may have news of.
     pub instances: HashMap<u64, Arc<Shared>>,
-    pub templates: Templates,
-    pub worker: Option<Worker>,
-    pub losses: u64,
+    /// By their numbers; there is one at least.
+    pub pus: Vec<Pu>,
     pub draining: bool,
     /// When the upkeep comes of its own accord.
     pub upkeep_at: u64,
-    /// Starts in flight.
-    pub starting: u32,
-    starts_max: u32,
-    /// Instances that the worker may have at once, those included that it is still ending.
+    /// Instances that workers may have at once, those included that they are still ending.
     present_max: usize,
     /// Posts with requests that wait for leave to start, each once.
     turn: VecDeque<u64>,
@@ -177,19 +150,15 @@ pub(super) struct State {
 
 impl State {
     /// Ids count from `first`: neither templates' nor instances' are used twice, even by a gateway that was restarted.
-    pub fn new(config: &DispatchConfig, cores: u32, first: u64) -> Self {
+    pub fn new(config: &DispatchConfig, pus: &Pus, first: u64) -> Self {
         Self {
+            pus: pus.all().iter().map(|pu| Pu::new(pu.clone(), config, first)).collect(),
             functions: HashMap::new(),
             running: HashMap::new(),
             posts: Posts::default(),
             instances: HashMap::new(),
-            templates: Templates::new(first),
-            worker: None,
-            losses: 0,
             draining: false,
             upkeep_at: u64::MAX,
-            starting: 0,
-            starts_max: (config.starts_per_core * cores).max(1),
             present_max: config.instances.saturating_mul(2).max(1) as usize,
             turn: VecDeque::new(),
             next_post: 1,
@@ -197,17 +166,14 @@ impl State {
         }
     }
 
-    /// The worker's connection, once the worker has spoken.
-    pub fn link(&self) -> Option<&Arc<Link>> {
-        self.worker.as_ref().filter(|worker| worker.ready).map(|worker| &worker.link)
+    /// The PU of this number, which one of this node's own instances or workers has.
+    pub fn pu(&mut self, number: u8) -> &mut Pu {
+        &mut self.pus[usize::from(number)]
     }
 
-    /// Asks for the generic template of this function, where it is known which that is.
-    pub fn want_generic(&mut self, function: &Function, now: u64) {
-        let worker = self.worker.as_ref().filter(|worker| worker.ready);
-        if let Some(version) = worker.and_then(|worker| worker.version_for(function)) {
-            self.templates.want(Seat::Generic(function.kind, version, function.network), function.kind, now, false);
-        }
+    /// Starts in flight.
+    pub fn starting(&self) -> u32 {
+        self.pus.iter().map(|pu| pu.starting).sum()
     }
 
     /// The post of this revision, made where it is missing.
@@ -226,9 +192,11 @@ impl State {
         let id = self.next_post;
         self.next_post += 1;
         entry.posts.push((function.revision.clone(), id));
+        let meter = entry.meter.clone();
         let post = Post {
+            places: self.places(function),
             function: function.clone(),
-            meter: entry.meter.clone(),
+            meter,
             stream: spec::log_stream(function).into(),
             pool: Pool::default(),
             starting: 0,
@@ -251,16 +219,22 @@ impl State {
             return Err(PlatformError::WorkerLost);
         };
         post.used = Some(now);
-        let taken = post.pool.take();
-        if !matches!(taken, Some((_, StartKind::Warm))) {
-            post.demand.note(now);
+        let taken = match post.places.len() {
+            1 => post.pool.take(),
+            _ => self.take_where_preferred(post_id),
+        };
+        if let Some((instance, StartKind::Warm)) = taken {
+            return Ok(Step::Take(instance));
         }
+        let is_first = self.posts.get_mut(post_id).is_some_and(|post| {
+            post.demand.note(now);
+            post.pool.queued() == 0
+        });
         if let Some((instance, _)) = taken {
             return Ok(Step::Take(instance));
         }
-        let (kind, is_first) = (post.function.kind, post.pool.queued() == 0);
-        self.templates.want(Seat::Dedicated(post_id), kind, now, true);
-        if let Source::Never { reason } = self.source(post_id, now) {
+        self.want_templates(post_id, now);
+        if let Some(reason) = self.why_never(post_id) {
             return Err(PlatformError::NoTemplate { reason });
         }
         if is_first && let Some(permit) = self.permit(post_id, Purpose::Request, now) {
@@ -282,54 +256,56 @@ impl State {
         }
     }
 
-    /// What this post's next instance is started from.
-    fn source(&mut self, post_id: u64, now: u64) -> Source {
-        let Some(post) = self.posts.get(post_id) else { return Source::Later };
-        let (dedicated, function) = (Seat::Dedicated(post_id), &post.function);
-        if let Some(id) = self.templates.ready(dedicated) {
-            return Source::Template { seat: dedicated, id };
-        }
-        let Some(worker) = self.worker.as_ref().filter(|worker| worker.ready) else { return Source::Later };
-        let Some(version) = worker.version_for(function) else {
-            let kind = format!("{:?}", function.kind).to_lowercase();
-            return Source::Never { reason: format!("this machine's worker does not run {kind} functions") };
-        };
-        let generic = Seat::Generic(function.kind, version, function.network);
-        self.templates.want(generic, function.kind, now, true);
-        if let Some(id) = self.templates.ready(generic) {
-            return Source::Template { seat: generic, id };
-        }
-        match self.templates.hopeless(generic) {
-            Some(reason) => Source::Never { reason: reason.to_owned() },
-            None => Source::Later,
-        }
-    }
-
-    /// Leave to start an instance now, if as few are being started as may be and there is a template.
+    /// Leave to start an instance now, if somewhere as few are being started as may be, there is a template, and room.
     pub fn permit(&mut self, post_id: u64, purpose: Purpose, now: u64) -> Option<Permit> {
-        if self.starting >= self.starts_max || self.instances.len() >= self.present_max {
+        if self.instances.len() >= self.present_max {
             return None;
         }
-        let Source::Template { seat, id: template } = self.source(post_id, now) else { return None };
-        let link = self.link()?.clone();
+        self.want_templates(post_id, now);
+        // What is made ahead of need is of use at home only, and nothing ends for its sake.
+        let home = (purpose == Purpose::Stem).then(|| self.home(post_id)).flatten();
+        let suits = |candidate: &Candidate| {
+            let terms = candidate.place.terms;
+            home.is_none_or(|home| terms.pu == home && self.pus[usize::from(home)].lacks_mib(terms.memory_mib) == 0)
+        };
+        let chosen = placement::choose(self.candidates(post_id, false).filter(suits));
+        let Some(Choice::Start(number)) = chosen else { return None };
         let post = self.posts.get_mut(post_id)?;
-        let version = self.worker.as_ref().map(|worker| worker.language_for(&post.function)).unwrap_or_default();
+        let terms = post.places.iter().find(|place| place.terms.pu == number)?.terms;
+        let pu = &mut self.pus[usize::from(number)];
+        let Source::Template { seat, id: template } = pu.source(post_id, &post.function) else { return None };
+        let worker = pu.ready()?;
+        let (link, version) = (worker.link.clone(), worker.language_for(&post.function));
         *post.starting_mut(purpose) += 1;
-        self.starting += 1;
-        self.templates.started(seat, now);
-        let shared = Arc::new(Shared::new(self.next_instance, post_id));
+        pu.starting += 1;
+        pu.present += 1;
+        pu.reserved_mib += u64::from(terms.memory_mib);
+        pu.templates.started(seat, now);
+        if purpose == Purpose::Request {
+            pu.templates.want(Seat::Dedicated(post_id), post.function.kind, now, true);
+        }
+        let shared = Arc::new(Shared::new(self.next_instance, post_id, terms));
         self.next_instance += 1;
         self.instances.insert(shared.id, shared.clone());
         let stream = matches!(seat, Seat::Dedicated(_)).then(|| post.stream.clone());
-        Some(Permit { shared, link, function: post.function.clone(), purpose, template, version, stream })
+        Some(Permit { shared, link, function: post.function_on(terms), purpose, template, version, stream })
     }
 
     /// A start is over, well or not.
-    pub fn start_is_over(&mut self, post_id: u64, purpose: Purpose) {
-        self.starting -= 1;
-        if let Some(post) = self.posts.get_mut(post_id) {
+    pub fn start_is_over(&mut self, shared: &Shared, purpose: Purpose) {
+        self.pu(shared.terms.pu).starting -= 1;
+        if let Some(post) = self.posts.get_mut(shared.post) {
             *post.starting_mut(purpose) -= 1;
         }
+    }
+
+    /// No worker has news of an instance any more.
+    pub fn forget(&mut self, instance: u64) -> Option<Arc<Shared>> {
+        let shared = self.instances.remove(&instance)?;
+        let pu = self.pu(shared.terms.pu);
+        pu.present -= 1;
+        pu.reserved_mib -= u64::from(shared.terms.memory_mib);
+        Some(shared)
     }
 
     /// Whether requests wait for leave to start.
@@ -341,7 +317,7 @@ impl State {
     pub fn pump(&mut self, now: u64) -> Vec<(Waiter, Permit)> {
         let mut granted = Vec::new();
         let mut in_vain = 0;
-        while in_vain < self.turn.len() && self.starting < self.starts_max {
+        while in_vain < self.turn.len() && self.pus.iter().any(Pu::may_start) {
             let Some(post_id) = self.turn.pop_front() else { break };
             let Some(post) = self.posts.get_mut(post_id) else { continue };
             post.listed = false;
@@ -364,12 +340,12 @@ impl State {
     }
 
     /// Takes everybody out of the queues who can never be served, with the reason.
-    pub fn hopeless(&mut self, now: u64) -> Vec<(Waiter, String)> {
+    pub fn hopeless(&mut self) -> Vec<(Waiter, String)> {
         let queued: Vec<u64> =
             self.posts.awake().filter(|(_, post)| post.pool.queued() > 0).map(|(id, _)| id).collect();
         let mut hopeless = Vec::new();
         for post_id in queued {
-            let Source::Never { reason } = self.source(post_id, now) else { continue };
+            let Some(reason) = self.why_never(post_id) else { continue };
             let Some(post) = self.posts.get_mut(post_id) else { continue };
             hopeless.extend(std::iter::from_fn(|| post.pool.dequeue()).map(|waiter| (waiter, reason.clone())));
         }
@@ -378,44 +354,44 @@ impl State {
 
     /// An instance has departed: it is told, and taken out of its pool if it waits there.
     pub fn depart(&mut self, instance: u64, departure: Departure) -> Option<Box<Instance>> {
-        let shared = self.instances.remove(&instance)?;
+        let shared = self.forget(instance)?;
         shared.depart(departure);
         let post = self.posts.get_mut(shared.post)?;
         post.pool.remove(|waiting| waiting.shared.id == instance)
     }
 
-    /// The worker is gone, and everything with it. Answers what waited in the pools.
-    pub fn lose_worker(&mut self, now: u64) -> Vec<Instance> {
-        if self.worker.take().is_none() {
+    /// A PU's worker is gone, and everything with it. Answers what waited in the pools.
+    pub fn lose_worker(&mut self, number: u8, now: u64) -> Vec<Instance> {
+        let pu = self.pu(number);
+        if pu.worker.take().is_none() {
             return Vec::new();
         }
-        self.losses += 1;
-        self.templates.reset(now);
-        for (_, shared) in self.instances.drain() {
-            shared.depart(Departure::Ended { end: End::Lost, memory_peak: 0 });
-        }
-        self.clear_pools()
+        pu.losses += 1;
+        pu.templates.reset(now);
+        (pu.present, pu.reserved_mib) = (0, 0);
+        self.instances.retain(|_, shared| {
+            let stays = shared.terms.pu != number;
+            if !stays {
+                shared.depart(Departure::Ended { end: End::Lost, memory_peak: 0 });
+            }
+            stays
+        });
+        self.clear_pools_where(|instance| instance.shared.terms.pu == number)
     }
 
     /// Takes all waiting instances out of all pools.
     pub fn clear_pools(&mut self) -> Vec<Instance> {
+        self.clear_pools_where(|_| true)
+    }
+
+    fn clear_pools_where(&mut self, is: impl Fn(&Instance) -> bool) -> Vec<Instance> {
         let mut cleared = Vec::new();
         for id in self.posts.awake_ids() {
             let post = self.posts.get_mut(id).into_iter();
-            cleared.extend(post.flat_map(|post| post.pool.clear()).map(|instance| *instance));
+            let these = post.flat_map(|post| post.pool.clear_where(|instance| is(instance)));
+            cleared.extend(these.map(|instance| *instance));
         }
         cleared
-    }
-
-    /// What has to go where there are more than `limit` instances: the one that has been idle for longest.
-    pub fn surplus(&mut self, limit: usize) -> Option<Box<Instance>> {
-        // What has been retired and has not ended yet does not count: its place is as good as free.
-        if self.posts.awake().map(|(_, post)| post.live()).sum::<usize>() <= limit {
-            return None;
-        }
-        let idle = self.posts.awake().filter(|(_, post)| post.pool.idle() > 0);
-        let (oldest, _) = idle.min_by_key(|(_, post)| post.pool.oldest_idle())?;
-        self.posts.get_mut(oldest)?.pool.retire_idle()
     }
 
     /// A post is to end with its last instance.
@@ -425,9 +401,9 @@ impl State {
         }
     }
 
-    /// Takes a post away that has nothing any more. Answers its template.
-    pub fn remove_post(&mut self, post_id: u64) -> Option<u64> {
-        let post = self.posts.remove(post_id)?;
+    /// Takes a post away that has nothing any more. Answers its templates, each with its PU.
+    pub fn remove_post(&mut self, post_id: u64) -> Vec<(u8, u64)> {
+        let Some(post) = self.posts.remove(post_id) else { return Vec::new() };
         if let Some(entry) = self.functions.get_mut(&post.function.key) {
             entry.posts.retain(|(_, id)| *id != post_id);
             if entry.posts.is_empty() {
@@ -439,7 +415,9 @@ impl State {
                 }
             }
         }
-        self.templates.forget(Seat::Dedicated(post_id))
+        let seat = Seat::Dedicated(post_id);
+        let templates = (0u8..).zip(&mut self.pus);
+        templates.filter_map(|(number, pu)| Some((number, pu.templates.forget(seat)?))).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The owner asks by [`Shared::poll`]; whoever has news sets it and wakes the owner.
 
+use crate::placement::Terms;
 use sandbox::spec::End;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub id: u64,
     /// Whose instance it is.
     pub post: u64,
+    /// Where it runs, and on which terms.
+    pub terms: Terms,
     control: Mutex<Control>,
 }
 
@@ -47,8 +50,8 @@ struct Control {
 }
 
 impl Shared {
-    pub fn new(id: u64, post: u64) -> Self {
-        Self { id, post, control: Mutex::default() }
+    pub fn new(id: u64, post: u64, terms: Terms) -> Self {
+        Self { id, post, terms, control: Mutex::default() }
     }
 
     fn control(&self) -> MutexGuard<'_, Control> {
@@ -173,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_deadline_is_moved_without_telling_the_clock() {
-        let shared = Shared::new(1, 1);
+        let shared = Shared::new(1, 1, Terms::default());
         assert!(shared.set_due(100), "nobody looks yet");
         shared.clear_due();
         assert!(!shared.set_due(150), "the clock looks at 100, and sees");
@@ -189,7 +192,7 @@ mod tests {
 
     #[test]
     fn the_first_departure_counts() {
-        let shared = Shared::new(1, 1);
+        let shared = Shared::new(1, 1, Terms::default());
         let ended = Departure::Ended { end: End::Exit(0), memory_peak: 7 };
         shared.depart(ended.clone());
         shared.depart(Departure::Ended { end: End::Lost, memory_peak: 0 });
@@ -199,7 +202,7 @@ mod tests {
 
     #[test]
     fn one_that_is_retired_while_it_is_made_is_ended_when_it_is_there() {
-        let [early, late, gone] = [1, 2, 3].map(|id| Shared::new(id, 1));
+        let [early, late, gone] = [1, 2, 3].map(|id| Shared::new(id, 1, Terms::default()));
         assert!(!early.retire());
         assert!(early.spawned(None));
         assert!(!late.spawned(None));
@@ -211,7 +214,7 @@ mod tests {
 
     #[test]
     fn memory_is_read_from_its_file() {
-        let shared = Shared::new(1, 1);
+        let shared = Shared::new(1, 1, Terms::default());
         assert_eq!(shared.memory_peak(), 0);
         let file = tempfile::tempfile().unwrap();
         rustix::io::pwrite(&file, b"12345\n", 0).unwrap();

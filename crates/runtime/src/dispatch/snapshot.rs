@@ -1,7 +1,8 @@
 //! What a node looks like at a moment: for `ls`, `top`, `/v1` and `/metrics`.
 
 use super::counters::Tally;
-use super::node::{Post, State, Worker};
+use super::node::{Post, State};
+use super::pu::{Pu, Worker};
 use crate::function::FunctionKey;
 use crate::templates::{Phase, Seat};
 use sandbox::spec::{Kind, Network};
@@ -9,7 +10,8 @@ use sandbox::spec::{Kind, Network};
 /// The whole node.
 #[derive(Clone, Debug)]
 pub struct NodeState {
-    pub worker: WorkerState,
+    /// By their numbers; the host itself is the first.
+    pub pus: Vec<PuState>,
     pub draining: bool,
     /// Invocations that are running or waiting for an instance.
     pub in_flight: u32,
@@ -22,16 +24,27 @@ pub struct NodeState {
     pub templates: Vec<TemplateState>,
 }
 
-/// The worker, as far as it has said.
-#[derive(Clone, Debug, Default)]
-pub struct WorkerState {
+/// One PU, and its worker as far as that has said.
+#[derive(Clone, Debug)]
+pub struct PuState {
+    pub spec: daemon::pu::Pu,
     pub ready: bool,
     /// What it runs.
     pub kinds: Vec<Kind>,
-    /// What it cannot enforce here, as sentences.
+    /// What it cannot enforce there, as sentences.
     pub missing: Vec<String>,
-    /// How often a worker has been lost.
+    /// How often its worker has been lost.
     pub losses: u64,
+    /// Instances being started.
+    pub starting: u32,
+    /// Instances that are there, those included that wait or are ending.
+    pub instances: u32,
+    /// Those that wait.
+    pub waiting: u32,
+    /// MiB that they may use, all together.
+    pub reserved_mib: u64,
+    /// Templates that are ready.
+    pub templates: u32,
 }
 
 /// One function in one of its revisions.
@@ -56,6 +69,8 @@ pub struct FunctionState {
 /// One template.
 #[derive(Clone, Debug)]
 pub struct TemplateState {
+    /// The number of its PU.
+    pub pu: u8,
     pub kind: Kind,
     pub network: Network,
     /// The function of a dedicated template.
@@ -81,22 +96,16 @@ pub enum TemplatePhase {
 
 /// Looks at everything.
 pub(super) fn take(state: &State, in_flight: u32, concurrency: u32) -> NodeState {
-    let worker = state.worker.as_ref();
     let mut functions: Vec<FunctionState> = state.posts.all().map(function).collect();
     functions.sort_by(|a, b| name(&a.key).cmp(&name(&b.key)).then_with(|| a.closed.cmp(&b.closed)));
     NodeState {
-        worker: WorkerState {
-            ready: worker.is_some_and(|worker| worker.ready),
-            kinds: worker.map(Worker::kinds).unwrap_or_default(),
-            missing: worker.map(|worker| worker.missing.clone()).unwrap_or_default(),
-            losses: state.losses,
-        },
+        pus: (0u8..).zip(&state.pus).map(|(number, one)| pu(state, number, one)).collect(),
         draining: state.draining,
         in_flight,
         concurrency,
-        starting: state.starting,
+        starting: state.starting(),
         functions,
-        templates: state.templates.iter().filter_map(|(seat, phase)| template(state, seat, phase)).collect(),
+        templates: templates(state),
     }
 }
 
@@ -118,7 +127,31 @@ fn function(post: &Post) -> FunctionState {
     }
 }
 
-fn template(state: &State, seat: Seat, phase: &Phase) -> Option<TemplateState> {
+fn pu(state: &State, number: u8, pu: &Pu) -> PuState {
+    let worker = pu.worker.as_ref();
+    let waits = |post: &Post| {
+        post.pool.idle_ones().chain(post.pool.stem_ones()).filter(|i| i.shared.terms.pu == number).count()
+    };
+    PuState {
+        spec: pu.spec.clone(),
+        ready: worker.is_some_and(|worker| worker.ready),
+        kinds: worker.map(Worker::kinds).unwrap_or_default(),
+        missing: worker.map(|worker| worker.missing.clone()).unwrap_or_default(),
+        losses: pu.losses,
+        starting: pu.starting,
+        instances: pu.present,
+        waiting: state.posts.awake().map(|(_, post)| waits(post) as u32).sum(),
+        reserved_mib: pu.reserved_mib,
+        templates: pu.templates.iter().filter(|(_, phase)| matches!(phase, Phase::Ready { .. })).count() as u32,
+    }
+}
+
+fn templates(state: &State) -> Vec<TemplateState> {
+    let all = (0u8..).zip(&state.pus).flat_map(|(number, pu)| pu.templates.iter().map(move |one| (number, one)));
+    all.filter_map(|(number, (seat, phase))| template(state, number, seat, phase)).collect()
+}
+
+fn template(state: &State, pu: u8, seat: Seat, phase: &Phase) -> Option<TemplateState> {
     let (kind, network, function) = match seat {
         Seat::Generic(kind, _, network) => (kind, network, None),
         Seat::Dedicated(post) => {
@@ -132,5 +165,5 @@ fn template(state: &State, seat: Seat, phase: &Phase) -> Option<TemplateState> {
         Phase::Ready { prepare_us, .. } => TemplatePhase::Ready { prepare_us: *prepare_us },
         Phase::Refused { reason } => TemplatePhase::Refused { reason: reason.clone() },
     };
-    Some(TemplateState { kind, network, function, phase })
+    Some(TemplateState { pu, kind, network, function, phase })
 }

@@ -76,7 +76,7 @@ impl Ticket {
         let post = self.permit.shared.post;
         let granted = {
             let mut state = self.node.state();
-            state.start_is_over(post, Purpose::Request);
+            state.start_is_over(&self.permit.shared, Purpose::Request);
             state.posts.get_mut(post).into_iter().for_each(|post| post.pool.adopt());
             state.pump(os::monotonic_ns())
         };
@@ -90,7 +90,7 @@ impl Ticket {
         let post = self.permit.shared.post;
         let (handed, granted) = {
             let mut state = self.node.state();
-            state.start_is_over(post, Purpose::Stem);
+            state.start_is_over(&self.permit.shared, Purpose::Stem);
             let pool = state.posts.get_mut(post).map(|post| &mut post.pool);
             (pool.and_then(|pool| pool.put_stem(instance)), state.pump(os::monotonic_ns()))
         };
@@ -107,12 +107,11 @@ impl Drop for Ticket {
         if !self.open {
             return;
         }
-        let (id, post) = (self.permit.shared.id, self.permit.shared.post);
         let granted = {
             let mut state = self.node.state();
-            state.start_is_over(post, self.permit.purpose);
+            state.start_is_over(&self.permit.shared, self.permit.purpose);
             if !self.told {
-                state.instances.remove(&id);
+                state.forget(self.permit.shared.id);
             }
             state.pump(os::monotonic_ns())
         };

@@ -27,9 +27,8 @@ pub(super) const STEM_PAUSE: u64 = 10_000_000_000;
 #[derive(Default)]
 pub(super) struct Chores {
     ended: Vec<Instance>,
-    commands: Vec<Command>,
+    commands: Vec<(Arc<Link>, Command)>,
     stems: Vec<Permit>,
-    link: Option<Arc<Link>>,
 }
 
 /// Runs for as long as the node.
@@ -56,8 +55,8 @@ impl Dispatcher {
             (chores, due)
         };
         drop(chores.ended);
-        if let Some(link) = chores.link {
-            link.tell_all(chores.commands.into_iter().map(Said::Command));
+        for (link, command) in chores.commands {
+            link.tell(Said::Command(command));
         }
         for permit in chores.stems {
             let mut ticket = Ticket::new(self.clone(), permit);
@@ -72,14 +71,16 @@ impl Dispatcher {
 
 impl State {
     fn chores(&mut self, config: &DispatchConfig, now: u64) -> Chores {
-        let mut chores = Chores { link: self.link().cloned(), ..Chores::default() };
+        let mut chores = Chores::default();
         self.end_the_unused(config, now, &mut chores);
-        if chores.link.is_some() {
-            self.prepare_templates(config, now, &mut chores);
-            self.start_stems(config, now, &mut chores);
-            let slots = self.templates.reserve(now).into_iter();
-            chores.commands.extend(slots.map(|(template, slots)| Command::Reserve { template, slots }));
+        for number in 0..self.pus.len() as u8 {
+            let Some(link) = self.pu(number).ready().map(|worker| worker.link.clone()) else { continue };
+            let mut commands = self.prepare_templates(number, config, now, &mut chores.ended);
+            let slots = self.pu(number).templates.reserve(now).into_iter();
+            commands.extend(slots.map(|(template, slots)| Command::Reserve { template, slots }));
+            chores.commands.extend(commands.into_iter().map(|command| (link.clone(), command)));
         }
+        self.start_stems(config, now, &mut chores);
         self.posts.rest(|post| post.has_nothing(config, now));
         chores
     }
@@ -104,22 +105,32 @@ impl State {
             }
         }
         for id in gone {
-            chores.commands.extend(self.remove_post(id).map(|template| Command::Discard { template }));
+            for (number, template) in self.remove_post(id) {
+                let link = self.pu(number).ready().map(|worker| worker.link.clone());
+                chores.commands.extend(link.map(|link| (link, Command::Discard { template })));
+            }
         }
-        chores.ended.extend(self.surplus(config.instances as usize).map(|instance| *instance));
+        chores.ended.extend(self.surplus(config.instances as usize));
     }
 
-    fn prepare_templates(&mut self, config: &DispatchConfig, now: u64, chores: &mut Chores) {
-        let budget = config.memory_budget_mib.saturating_sub(self.stems_mib());
-        let posts = &self.posts;
+    fn prepare_templates(
+        &mut self,
+        number: u8,
+        config: &DispatchConfig,
+        now: u64,
+        ended: &mut Vec<Instance>,
+    ) -> Vec<Command> {
+        let budget = self.pu(number).budget_mib(config).saturating_sub(self.stems_mib(number));
+        let (posts, pu) = (&self.posts, &mut self.pus[usize::from(number)]);
         let activity = |post: u64| posts.get(post).map_or_else(Activity::default, Post::activity);
-        let steps: Vec<Step> = std::iter::from_fn(|| self.templates.next(now, budget, activity)).collect();
+        let steps: Vec<Step> = std::iter::from_fn(|| pu.templates.next(now, budget, activity)).collect();
+        let mut commands = Vec::new();
         for step in steps {
-            let command = match step {
-                Step::Prepare { id: template, seat } => match self.template_spec(seat, config) {
+            commands.push(match step {
+                Step::Prepare { id: template, seat } => match self.template_spec(number, seat, config) {
                     Some(spec) => Command::Prepare { template, spec },
                     None => {
-                        self.templates.forget(seat);
+                        self.pu(number).templates.forget(seat);
                         continue;
                     }
                 },
@@ -128,54 +139,68 @@ impl State {
                     if let Seat::Dedicated(post) = seat
                         && let Some(post) = self.posts.get_mut(post)
                     {
-                        chores.ended.extend(post.pool.clear().map(|instance| *instance));
+                        let here = post.pool.clear_where(|instance| instance.shared.terms.pu == number);
+                        ended.extend(here.into_iter().map(|instance| *instance));
                     }
                     Command::Discard { template }
                 }
-            };
-            chores.commands.push(command);
+            });
         }
+        commands
     }
 
-    fn template_spec(&self, seat: Seat, config: &DispatchConfig) -> Option<sandbox::spec::TemplateSpec> {
+    fn template_spec(&self, number: u8, seat: Seat, config: &DispatchConfig) -> Option<sandbox::spec::TemplateSpec> {
         match seat {
             Seat::Generic(kind, version, network) => Some(spec::generic((kind, version), network, config)),
             Seat::Dedicated(post) => {
                 let post = self.posts.get(post)?;
-                let version = self.worker.as_ref()?.language_for(&post.function);
-                Some(spec::dedicated(&post.function, version, &post.stream, config))
+                let terms = post.places.iter().find(|place| place.terms.pu == number)?.terms;
+                let version = self.pus[usize::from(number)].worker.as_ref()?.language_for(&post.function);
+                Some(spec::dedicated(&post.function_on(terms), version, &post.stream, config))
             }
         }
     }
 
-    /// MiB that all stems together are taken to occupy.
-    fn stems_mib(&self) -> u64 {
-        let stems = |post: &Post| post.pool.stems() as u64 + u64::from(post.stemming);
-        self.posts.awake().map(|(_, post)| stems(post) * scaling::stem_mib(post.function.kind)).sum()
+    /// MiB that all stems on a PU together are taken to occupy; those that are being started count where they belong.
+    fn stems_mib(&self, number: u8) -> u64 {
+        let stems = |id: u64, post: &Post| {
+            let waiting = post.pool.stem_ones().filter(|stem| stem.shared.terms.pu == number).count() as u64;
+            waiting + if self.home(id) == Some(number) { u64::from(post.stemming) } else { 0 }
+        };
+        self.posts.awake().map(|(id, post)| stems(id, post) * scaling::stem_mib(post.function.kind)).sum()
     }
 
     fn start_stems(&mut self, config: &DispatchConfig, now: u64, chores: &mut Chores) {
-        let mut room = config.memory_budget_mib.saturating_sub(self.stems_mib() + self.templates.occupied_mib());
+        let numbers = 0..self.pus.len() as u8;
+        let room = |number: u8| {
+            let pu = &self.pus[usize::from(number)];
+            pu.budget_mib(config).saturating_sub(self.stems_mib(number) + pu.templates.occupied_mib())
+        };
+        let mut rooms: Vec<u64> = numbers.map(room).collect();
         for id in self.posts.awake_ids() {
+            let Some(home) = self.home(id).filter(|home| self.pus[usize::from(*home)].ready().is_some()) else {
+                continue;
+            };
             let Some(post) = self.posts.get(id).filter(|post| !post.closed && post.stems_after <= now) else {
                 continue;
             };
             let mib = scaling::stem_mib(post.function.kind);
             let present = post.pool.stems() as u32 + post.stemming;
             // Those that have to be there whatever the load wait for a template of their own, but not in vain.
-            let (wanted, required) = match self.templates.phase(Seat::Dedicated(id)) {
+            let (wanted, required) = match self.pus[usize::from(home)].templates.phase(Seat::Dedicated(id)) {
                 Some(Phase::Ready { .. }) => (post.stems_wanted(config, now).saturating_sub(present), post.missing()),
                 Some(Phase::Waiting { .. } | Phase::Preparing { .. }) => (0, 0),
                 Some(Phase::Refused { .. }) | None => (0, post.missing()),
             };
-            let affordable = (room / mib).min(u64::from(wanted)) as u32;
+            let affordable = (rooms[usize::from(home)] / mib).min(u64::from(wanted)) as u32;
             for _ in 0..affordable.max(required) {
                 // Requests that wait come first.
                 if self.is_behind() || self.draining {
                     return;
                 }
                 let Some(permit) = self.permit(id, Purpose::Stem, now) else { break };
-                room = room.saturating_sub(mib);
+                let room = &mut rooms[usize::from(permit.shared.terms.pu)];
+                *room = room.saturating_sub(mib);
                 chores.stems.push(permit);
             }
         }
@@ -193,7 +218,8 @@ impl State {
             [idle, stems, used, again].into_iter().flatten()
         });
         // What is overdue now waits for something else to happen: an instance that must stay, a request in the queue.
-        posts.chain(self.templates.due(now)).filter(|due| *due > now).min().unwrap_or(u64::MAX)
+        let templates = self.pus.iter().filter_map(|pu| pu.templates.due(now));
+        posts.chain(templates).filter(|due| *due > now).min().unwrap_or(u64::MAX)
     }
 }
 

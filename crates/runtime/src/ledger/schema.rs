@@ -1,9 +1,9 @@
 //! The ledger's tables and what is asked of them.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 use std::path::Path;
 
-const TABLES: &str = "
+pub const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS bills (
         id INTEGER PRIMARY KEY,
         at_ms INTEGER NOT NULL,
@@ -36,13 +36,23 @@ const TABLES: &str = "
         PRIMARY KEY (day, account, region, name, version)
     ) STRICT, WITHOUT ROWID;";
 
-pub const ADD_BILL: &str = "INSERT INTO bills (at_ms, account, region, name, version, request, start, failed,
-    duration_us, billed_ms, memory_mib, memory_peak, init_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+/// What a ledger of the form before has to be given to be of the next: a step for each. Never changed; a new one is added at
+/// the end.
+const STEPS: [&str; 1] = ["
+    ALTER TABLE bills ADD COLUMN pu TEXT NOT NULL DEFAULT '';
+    ALTER TABLE bills ADD COLUMN price_micros INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE bills ADD COLUMN cost_micros INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage ADD COLUMN cost_micros INTEGER NOT NULL DEFAULT 0;"];
 
-pub const ADD_USAGE: &str = "INSERT INTO usage VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+pub const ADD_BILL: &str = "INSERT INTO bills (at_ms, account, region, name, version, request, start, failed,
+    duration_us, billed_ms, memory_mib, memory_peak, init_us, pu, price_micros, cost_micros)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+
+pub const ADD_USAGE: &str = "INSERT INTO usage VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
     ON CONFLICT DO UPDATE SET invocations = invocations + excluded.invocations, failures = failures + excluded.failures,
     cold = cold + excluded.cold, stem = stem + excluded.stem, duration_us = duration_us + excluded.duration_us,
-    billed_ms = billed_ms + excluded.billed_ms, mib_ms = mib_ms + excluded.mib_ms";
+    billed_ms = billed_ms + excluded.billed_ms, mib_ms = mib_ms + excluded.mib_ms,
+    cost_micros = cost_micros + excluded.cost_micros";
 
 /// Ids grow with time: the oldest bills have the lowest.
 pub const PRUNE_ROWS: &str = "DELETE FROM bills WHERE id <= (SELECT max(id) FROM bills) - ?1";
@@ -57,10 +67,17 @@ pub const LATEST_BILLS: &str =
 pub const USAGE: &str = "SELECT * FROM usage ORDER BY day DESC, account, region, name, version LIMIT 10000";
 
 pub fn open(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
+    let mut connection = Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // A power cut may cost the last bills; it never breaks the ledger.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.execute_batch(TABLES)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(TABLES)?;
+    let form: usize = transaction.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))? as usize;
+    for (done, step) in STEPS.iter().enumerate().skip(form) {
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", done as u32 + 1)?;
+    }
+    transaction.commit()?;
     Ok(connection)
 }

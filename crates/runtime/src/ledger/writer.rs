@@ -30,11 +30,14 @@ struct Total {
     duration_us: i64,
     billed_ms: i64,
     mib_ms: i64,
+    cost_micros: i64,
 }
 
 pub struct Writer {
     connection: Connection,
     config: LedgerConfig,
+    /// The names of the PUs, by their numbers.
+    pus: Vec<String>,
     lost: Arc<AtomicU64>,
     batch: Vec<Bill>,
     pruned: Option<Instant>,
@@ -42,8 +45,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(connection: Connection, config: LedgerConfig, lost: Arc<AtomicU64>) -> Self {
-        Self { connection, config, lost, batch: Vec::with_capacity(BATCH), pruned: None, complained: None }
+    pub fn new(connection: Connection, config: LedgerConfig, pus: Vec<String>, lost: Arc<AtomicU64>) -> Self {
+        Self { connection, config, pus, lost, batch: Vec::with_capacity(BATCH), pruned: None, complained: None }
     }
 
     /// Runs until nobody can send a bill any more.
@@ -93,7 +96,8 @@ impl Writer {
         let transaction = self.connection.transaction()?;
         {
             let mut add = transaction.prepare_cached(schema::ADD_BILL)?;
-            self.batch.iter().try_for_each(|bill| add_bill(&mut add, bill))?;
+            let name = |pu: u8| self.pus.get(usize::from(pu)).map_or("", String::as_str);
+            self.batch.iter().try_for_each(|bill| add_bill(&mut add, bill, name(bill.pu)))?;
             let mut add = transaction.prepare_cached(schema::ADD_USAGE)?;
             for ((day, function), total) in totals(&self.batch) {
                 add_usage(&mut add, &api::time::rfc3339(day * DAY_MS)[..10], function, &total)?;
@@ -125,7 +129,7 @@ fn word(start: StartKind) -> &'static str {
     }
 }
 
-fn add_bill(add: &mut rusqlite::CachedStatement<'_>, bill: &Bill) -> rusqlite::Result<()> {
+fn add_bill(add: &mut rusqlite::CachedStatement<'_>, bill: &Bill, pu: &str) -> rusqlite::Result<()> {
     let FunctionKey { account, region, name, version } = &bill.function;
     add.execute(params![
         bill.at_unix_ms as i64,
@@ -141,6 +145,9 @@ fn add_bill(add: &mut rusqlite::CachedStatement<'_>, bill: &Bill) -> rusqlite::R
         bill.memory_mib,
         bill.memory_peak as i64,
         bill.init.map(|init| init.as_micros() as i64),
+        pu,
+        bill.price.micros() as i64,
+        bill.cost_micros() as i64,
     ])
     .map(drop)
 }
@@ -155,6 +162,7 @@ fn totals(bills: &[Bill]) -> HashMap<(u64, &FunctionKey), Total> {
         total.stem += i64::from(bill.start == StartKind::Stem);
         total.duration_us += bill.duration.as_micros() as i64;
         total.billed_ms += bill.billed_ms as i64;
+        total.cost_micros += bill.cost_micros() as i64;
         total.mib_ms += bill.billed_ms as i64 * i64::from(bill.memory_mib);
     }
     totals
@@ -167,8 +175,21 @@ fn add_usage(
     total: &Total,
 ) -> rusqlite::Result<()> {
     let FunctionKey { account, region, name, version } = function;
-    let Total { invocations, failures, cold, stem, duration_us, billed_ms, mib_ms } = total;
-    let row =
-        params![day, account, region, name, version, invocations, failures, cold, stem, duration_us, billed_ms, mib_ms];
+    let Total { invocations, failures, cold, stem, duration_us, billed_ms, mib_ms, cost_micros } = total;
+    let row = params![
+        day,
+        account,
+        region,
+        name,
+        version,
+        invocations,
+        failures,
+        cold,
+        stem,
+        duration_us,
+        billed_ms,
+        mib_ms,
+        cost_micros
+    ];
     add.execute(row).map(drop)
 }

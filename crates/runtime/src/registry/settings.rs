@@ -7,6 +7,7 @@ use super::entry::{Content, FunctionId};
 use crate::codestore::{CodeId, CodeStore};
 use crate::function::{Function, FunctionKey, Isolation, LogFormat, SystemLevel};
 use api::lambda::LATEST;
+use api::pu::Profile;
 use sandbox::spec::{Kind, Network};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -118,6 +119,7 @@ struct Options {
     isolation: Option<Isolation>,
     network: Option<Network>,
     min_warm: u32,
+    pu: Vec<Profile>,
 }
 
 /// An element of the setting `Layers`.
@@ -214,6 +216,7 @@ pub(super) fn function(
         isolation: if per_tenant { Isolation::Request } else { settings.lichen.isolation.unwrap_or_default() },
         network: settings.lichen.network.unwrap_or_default(),
         min_warm: if version.is_none() { settings.lichen.min_warm } else { 0 },
+        profiles: settings.lichen.pu,
         max_concurrency: content.reserved,
         log_format: settings.logging_config.format(),
         snap_start: version.is_some() && settings.snap_start.apply_on == "PublishedVersions",

@@ -85,9 +85,14 @@ pub struct FakeWorker {
 impl FakeWorker {
     /// Connects a new worker, which runs both kinds.
     pub fn attach(node: &Arc<Dispatcher>) -> Self {
+        Self::attach_to(node, 0)
+    }
+
+    /// The same, of this PU.
+    pub fn attach_to(node: &Arc<Dispatcher>, pu: u8) -> Self {
         let (ours, theirs) = os::seqpacket::pair().unwrap();
         let worker = Self::on(theirs, !node.worker_ready());
-        node.attach_worker(ours);
+        node.attach_worker(pu, ours);
         worker
     }
 

@@ -5,11 +5,13 @@ mod farewell;
 mod invocations;
 mod node;
 mod parts;
+mod pus;
 mod scaling;
 mod stress;
 mod templates;
 mod workers;
 
+use daemon::pu::Pus;
 use fake::FakeWorker;
 use runtime::billing::{Bill, BillSink};
 use runtime::dispatch::snapshot::FunctionState;
@@ -42,10 +44,15 @@ struct Fixture {
 
 impl Fixture {
     fn new(config: DispatchConfig) -> Self {
+        Self::over(&Pus::default(), config)
+    }
+
+    /// On these PUs, of which the host itself has its worker.
+    fn over(pus: &Pus, config: DispatchConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let logs = LogStore::open(folder.path(), LogConfig::default()).unwrap();
         let bills = Bills::default();
-        let node = Dispatcher::new(config, logs.clone(), bills.clone());
+        let node = Dispatcher::over(pus, config, logs.clone(), bills.clone());
         let worker = FakeWorker::attach(&node);
         Self { node, worker, logs, bills, _folder: folder }
     }
@@ -130,6 +137,7 @@ fn function(name: &str, handler: &str) -> Function {
         isolation: Isolation::Instance,
         network: Network::None,
         min_warm: 0,
+        profiles: Vec::new(),
         max_concurrency: None,
         log_group: format!("/aws/lambda/{name}"),
         log_format: Default::default(),

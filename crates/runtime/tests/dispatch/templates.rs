@@ -242,7 +242,7 @@ async fn a_kind_that_the_worker_lacks_is_an_error_and_not_a_wait() {
     let folder = tempfile::tempdir().unwrap();
     let logs = runtime::logs::LogStore::open(folder.path(), Default::default()).unwrap();
     let node = Dispatcher::new(DispatchConfig::default(), logs, crate::Bills::default());
-    node.attach_worker(ours);
+    node.attach_worker(0, ours);
     let worker = worker::client::Server::new(theirs).unwrap();
     let f = Arc::new(plain("f"));
     let waiting = tokio::spawn({

@@ -43,7 +43,7 @@ async fn when_one_dies_running_invocations_end_at_once() {
     let after = node.invoke(&f, "echo fine").await.unwrap();
     assert_eq!((&after.body[..], after.report.start), (&b"fine"[..], StartKind::Cold));
     assert_ne!(after.report.instance, idle, "what the old worker ran is gone");
-    assert_eq!(node.node.snapshot().worker.losses, 1);
+    assert_eq!(node.node.snapshot().pus[0].losses, 1);
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn after_a_restart_everything_is_prepared_anew() {
     node.until(&f, |f| f.stems == 2).await;
     let fresh = FakeWorker::attach(&node.node);
     std::mem::replace(&mut node.worker, fresh).die();
-    node.until_node(|node| node.worker.losses == 1 && node.worker.ready).await;
+    node.until_node(|node| node.pus[0].losses == 1 && node.pus[0].ready).await;
     node.until(&f, |f| f.stems == 2).await;
     assert_eq!(node.invoke(&f, "echo").await.unwrap().report.start, StartKind::Stem);
 }

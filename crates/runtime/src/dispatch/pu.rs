@@ -1,0 +1,153 @@
+//! One processing unit, as the dispatcher knows it: its worker, its templates, and how much is on it.
+//!
+//! What runs where is decided elsewhere ([`crate::placement`]); nothing here knows of other PUs.
+
+use super::config::DispatchConfig;
+use super::link::Link;
+use crate::function::Function;
+use crate::registry::kind_of;
+use crate::templates::{Seat, Templates};
+use daemon::pu::Tier;
+use sandbox::spec::{Kind, Version};
+use std::sync::Arc;
+
+/// The worker that is attached.
+pub(super) struct Worker {
+    pub link: Arc<Link>,
+    /// Whether it has said what it runs.
+    pub ready: bool,
+    /// Of each kind the versions, first the one for those who want no other.
+    pub languages: Vec<(Kind, Version)>,
+    pub missing: Vec<String>,
+}
+
+impl Worker {
+    /// What it runs.
+    pub fn kinds(&self) -> Vec<Kind> {
+        let mut kinds: Vec<Kind> = self.languages.iter().map(|(kind, _)| *kind).collect();
+        kinds.dedup();
+        kinds
+    }
+
+    /// The versions of a kind.
+    pub fn versions(&self, kind: Kind) -> Vec<Version> {
+        self.languages.iter().filter(|(known, _)| *known == kind).map(|(_, version)| *version).collect()
+    }
+
+    /// The version on which a function runs here; nothing where no version of its kind is here.
+    pub fn version_for(&self, function: &Function) -> Option<Version> {
+        Version::of(function.kind, &function.runtime).nearest(&self.versions(function.kind))
+    }
+
+    /// The version of its language on which a function runs here, whatever runs it: one whose start is wrapped has a
+    /// language too.
+    pub fn language_for(&self, function: &Function) -> Version {
+        let kind = kind_of(&function.runtime).unwrap_or(function.kind);
+        Version::of(kind, &function.runtime).nearest(&self.versions(kind)).unwrap_or_default()
+    }
+}
+
+/// What instances can be started from.
+pub(super) enum Source {
+    Template {
+        seat: Seat,
+        id: u64,
+    },
+    /// It is being made, or the worker is.
+    Later,
+    Never {
+        reason: String,
+    },
+}
+
+/// The PU.
+pub(super) struct Pu {
+    pub spec: daemon::pu::Pu,
+    pub worker: Option<Worker>,
+    pub templates: Templates,
+    /// How often its worker has been lost.
+    pub losses: u64,
+    /// Starts in flight.
+    pub starting: u32,
+    starts_max: u32,
+    /// Instances that its worker may have, those included that it is still making or ending, and their memory.
+    pub present: u32,
+    pub reserved_mib: u64,
+}
+
+impl Pu {
+    /// Template ids count from `first`.
+    pub fn new(spec: daemon::pu::Pu, config: &DispatchConfig, first: u64) -> Self {
+        let starts_max = (config.starts_per_core * spec.cores()).max(1);
+        Self {
+            spec,
+            worker: None,
+            templates: Templates::new(first),
+            losses: 0,
+            starting: 0,
+            starts_max,
+            present: 0,
+            reserved_mib: 0,
+        }
+    }
+
+    /// Its worker, once that has spoken.
+    pub fn ready(&self) -> Option<&Worker> {
+        self.worker.as_ref().filter(|worker| worker.ready)
+    }
+
+    /// Whether another start may be in flight.
+    pub fn may_start(&self) -> bool {
+        self.starting < self.starts_max
+    }
+
+    /// MiB that its memory lacks for one more instance; 0 where that fits.
+    pub fn lacks_mib(&self, more: u32) -> u64 {
+        let wanted = self.reserved_mib + u64::from(more);
+        self.spec.memory_mib.map_or(0, |memory| wanted.saturating_sub(memory))
+    }
+
+    /// MiB for templates and stems: what the node allows, and no more than half of what the PU has.
+    pub fn budget_mib(&self, config: &DispatchConfig) -> u64 {
+        let half = self.spec.memory_mib.map_or(u64::MAX, |memory| memory / 2);
+        config.memory_budget_mib.min(half)
+    }
+
+    /// Instances at work or being started, for each thousand cores.
+    pub fn load(&self) -> u32 {
+        self.present.saturating_mul(1000) / self.spec.cores().max(1)
+    }
+
+    /// What the next instance of this post's function is started from here.
+    pub fn source(&self, post: u64, function: &Function) -> Source {
+        let Some(worker) = self.ready() else { return Source::Later };
+        let dedicated = Seat::Dedicated(post);
+        if let Some(id) = self.templates.ready(dedicated) {
+            return Source::Template { seat: dedicated, id };
+        }
+        let Some(version) = worker.version_for(function) else {
+            let kind = format!("{:?}", function.kind).to_lowercase();
+            let whose = match self.spec.tier {
+                Tier::Host => "this machine's worker".to_owned(),
+                Tier::Namespace | Tier::Remote => format!("the worker of {}", self.spec.name),
+            };
+            return Source::Never { reason: format!("{whose} does not run {kind} functions") };
+        };
+        let generic = Seat::Generic(function.kind, version, function.network);
+        if let Some(id) = self.templates.ready(generic) {
+            return Source::Template { seat: generic, id };
+        }
+        match self.templates.hopeless(generic) {
+            Some(reason) => Source::Never { reason: reason.to_owned() },
+            None => Source::Later,
+        }
+    }
+
+    /// Asks for the generic template of this function, where it is known which that is.
+    pub fn want_generic(&mut self, function: &Function, now: u64, urgent: bool) {
+        if let Some(version) = self.ready().and_then(|worker| worker.version_for(function)) {
+            let seat = Seat::Generic(function.kind, version, function.network);
+            self.templates.want(seat, function.kind, now, urgent);
+        }
+    }
+}
