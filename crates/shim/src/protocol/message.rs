@@ -210,10 +210,12 @@ pub enum Body {
         writer: XpuPid,
         limits: FifoLimits,
     },
-    /// To both: end it, and say so when it has ended.
+    /// End that side of it, and say so when it has ended. `drain`: when its reader has what was written.
     Cut {
         lane: EndId,
+        side: Side,
         cause: Cause,
+        drain: bool,
     },
     /// To a reader's shim: it is connected no more.
     Dismiss {

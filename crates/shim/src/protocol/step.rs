@@ -8,7 +8,7 @@ use super::call::{Answer, AttachError, Call, CallId, Cause, EndId, FifoLimits, P
 use super::message::Message;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use xpucall::id::{FifoId, PuId, XpuPid};
+use xpucall::id::{PuId, XpuPid};
 
 /// Descriptors that the daemon has received and not yet placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,8 +33,8 @@ pub enum Input {
     Made { lane: EndId, made: bool },
     /// [`Action::Cut`] is done: nothing passes this side of the lane any more, whatever its process stores.
     Ended { lane: EndId, side: Side },
-    /// [`Action::Start`] is done.
-    Started { pid: XpuPid, result: Result<(), StartError> },
+    /// [`Action::Start`] is done; what the child may hold.
+    Started { pid: XpuPid, result: Result<Quota, StartError> },
     /// Out of a lane that [`Action::Relay`] named: the next bytes for its reader's shim, in order.
     Frame { lane: EndId, bytes: Vec<u8> },
     /// So much of what [`Action::Frame`] brought has been taken by the lane's reader.
@@ -87,7 +87,6 @@ pub enum Action {
     Make {
         lane: EndId,
         by: XpuPid,
-        fifo: FifoId,
         limits: FifoLimits,
     },
     /// A reader on this PU has one lane more: that of `writer`.
@@ -114,15 +113,16 @@ pub enum Action {
         lane: EndId,
         bytes: u32,
     },
-    /// End this side of a lane, tell its process why, and answer by [`Input::Ended`] when nothing passes it any more:
-    /// of a reader with a cause that is not abrupt, when it has taken what was written; of a relayed writer with such a
-    /// cause, when what it wrote has been brought. Comes again with an abrupt cause if it must not wait for that any more.
+    /// End this side of a lane, tell its process why, and answer by [`Input::Ended`] when nothing passes it any more. If
+    /// `drain`, first let the reader take what was written, or bring what was written to a relayed lane. Comes again
+    /// without `drain` if it must not wait for that any more. A side that the daemon does not know has ended.
     Cut {
         lane: EndId,
         side: Side,
         cause: Cause,
+        drain: bool,
     },
-    /// A reader on this PU is not connected any more. Its lanes are cut by actions of their own.
+    /// A reader on this PU is not connected any more. Its lanes are cut by actions of their own; its process still closes it.
     Dismiss {
         reader: EndId,
         by: XpuPid,
