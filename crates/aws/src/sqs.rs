@@ -57,14 +57,20 @@ impl Aws {
         Ok(answer.get_mut("Messages").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default())
     }
 
-    /// Deletes messages by their receipts.
+    /// Deletes messages by their receipts: all that can be, whatever becomes of the others.
     pub async fn delete_messages(&self, queue: &Arn<'_>, receipts: &[&str]) -> Result<(), CallError> {
+        let mut outcome = Ok(());
         for chunk in receipts.chunks(BATCH_MAX) {
             let entry = |(at, receipt): (usize, &&str)| json!({ "Id": at.to_string(), "ReceiptHandle": receipt });
             let entries: Vec<Value> = chunk.iter().enumerate().map(entry).collect();
-            self.sqs(queue, "DeleteMessageBatch", json!({ "Entries": entries }), 0).await?;
+            match self.sqs(queue, "DeleteMessageBatch", json!({ "Entries": entries }), 0).await {
+                Ok(answer) => outcome = failed_entry(&answer).map_or(outcome, Err),
+                // Nobody is there: the others would only take as long.
+                Err(error @ (CallError::Unreachable { .. } | CallError::Silent { .. })) => return Err(error),
+                Err(error) => outcome = Err(error),
+            }
         }
-        Ok(())
+        outcome
     }
 
     /// All attributes of a queue.
@@ -75,4 +81,12 @@ impl Aws {
             _ => Ok(Map::new()),
         }
     }
+}
+
+/// Why the first entry of a batch was refused, if one was: the call itself has gone well then.
+fn failed_entry(answer: &Value) -> Option<CallError> {
+    let failed = answer["Failed"].get(0)?;
+    let text = |member: &str| failed[member].as_str().unwrap_or_default().to_owned();
+    let status = if failed["SenderFault"] == true { 400 } else { 500 };
+    Some(CallError::Refused { status, code: text("Code"), message: text("Message") })
 }

@@ -97,6 +97,23 @@ async fn what_is_silent_cut_off_or_too_long_ends_the_call() {
 }
 
 #[tokio::test]
+async fn one_deletion_that_fails_does_not_keep_the_others() {
+    const FAILED: &str = concat!(
+        "HTTP/1.1 200 OK\r\nContent-Length: 94\r\n\r\n",
+        r#"{"Failed":[{"Id":"0","Code":"ReceiptHandleIsInvalid","Message":"expired","SenderFault":true}]}"#
+    );
+    const REFUSED: &str = "HTTP/1.1 400 No\r\nContent-Length: 14\r\n\r\n{\"__type\":\"x\"}";
+    let receipts: Vec<String> = (0..25).map(|number| format!("receipt-{number}")).collect();
+    let receipts: Vec<&str> = receipts.iter().map(String::as_str).collect();
+    let config = AwsConfig { retries: 0, ..AwsConfig::default() };
+    let (aws, asked) = service(&[FAILED, REFUSED, OK], config.clone()).await;
+    assert!(aws.delete_messages(&QUEUE, &receipts).await.is_err());
+    assert!(asked.await.unwrap()[2].contains("receipt-24"));
+    let (aws, _asked) = service(&[FAILED], config).await;
+    assert_eq!(aws.delete_messages(&QUEUE, &receipts[..1]).await.unwrap_err().code(), "ReceiptHandleIsInvalid");
+}
+
+#[tokio::test]
 async fn without_an_endpoint_one_is_told_what_to_configure() {
     let aws = Aws::default();
     assert!(aws.check(Service::Sqs).unwrap_err().to_string().contains("`sqs` in [aws.endpoints]"));

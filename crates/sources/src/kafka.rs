@@ -14,20 +14,20 @@ mod records;
 mod wire;
 
 use crate::invoker::Invoked;
-use crate::work::{BackOff, PassError, Stopped, Work, fitting};
+use crate::readers::{self, Divided, Readers};
+use crate::work::{BackOff, PositionsError, Stopped, Work, fitting, length};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use client::{Broker, BrokerError, Partition};
 use records::Record;
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
-use tokio::task::JoinSet;
 
-/// How often partitions are looked for that are new, or have moved.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// Before a reader that broke off is begun again.
+/// Before records are looked for anew that were gone.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Moments that stand for the first record of all, and for the next one.
+const FIRST: i64 = -2;
+const NEXT: i64 = -1;
 
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
@@ -36,11 +36,7 @@ enum Trouble {
     #[error(transparent)]
     Broker(#[from] BrokerError),
     #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
-    #[error(transparent)]
-    Task(#[from] tokio::task::JoinError),
-    #[error(transparent)]
-    Pass(#[from] PassError),
+    Positions(#[from] PositionsError),
 }
 
 impl From<Stopped> for Trouble {
@@ -51,64 +47,63 @@ impl From<Stopped> for Trouble {
 
 /// Reads a topic until it is time to stop; what is under way then ends first.
 pub async fn poll(work: Work) {
-    let mut readers = JoinSet::new();
-    let mut reading = HashSet::new();
-    let mut back_off = BackOff::new(PAUSE, Duration::from_secs(30));
-    loop {
-        let pause = match begin(&work, &mut readers, &mut reading).await {
-            Ok(()) => {
-                back_off.reset();
-                LOOK_EVERY
-            }
-            Err(error) => {
-                work.problem(&error);
-                back_off.pause()
-            }
-        };
-        work.ready();
-        let ended = async {
-            match readers.join_next().await {
-                Some(ended) => ended,
-                None => std::future::pending().await,
-            }
-        };
-        match work.unless_stopped(tokio::time::timeout(pause, ended)).await {
-            Err(_) => break,
-            Ok(Err(_)) => continue,
-            Ok(Ok(Ok(partition))) => drop(reading.remove(&partition)),
-            Ok(Ok(Err(error))) => {
-                tracing::error!(%error, "a reader of a partition panicked");
-                readers.abort_all();
-                reading.clear();
-            }
-        }
-        if work.pause(PAUSE).await.is_err() {
-            break;
-        }
-    }
-    while readers.join_next().await.is_some() {}
+    readers::keep(&work, Topic(work.clone())).await;
 }
+
+struct Topic(Work);
 
 fn topic(work: &Work) -> &str {
     work.mapping.settings.get("Topics").and_then(|topics| topics.get(0)?.as_str()).unwrap_or_default()
 }
 
-/// Begins to read the partitions that are not read.
-async fn begin(work: &Work, readers: &mut JoinSet<i32>, reading: &mut HashSet<i32>) -> Result<(), Trouble> {
-    let partitions = work.unless_stopped(partitions(work)).await??;
-    let (store, uuid) = (work.store.clone(), work.mapping.uuid.clone());
-    let positions = tokio::task::spawn_blocking(move || store.positions(&uuid)).await??;
-    let is_first = positions.is_empty();
-    for partition in partitions {
-        if reading.contains(&partition.index) {
-            continue;
+/// As events and positions name a partition.
+fn name(work: &Work, partition: i32) -> String {
+    format!("{}-{partition}", topic(work))
+}
+
+impl Divided for Topic {
+    type Part = i32;
+    type Error = Trouble;
+
+    async fn begin(&self, readers: &mut Readers<i32>) -> Result<(), Trouble> {
+        let Self(work) = self;
+        let (partitions, begin_at) = (partitions(work).await?, first(work));
+        // All that there are at first begin where the mapping says; one that comes later is read whole.
+        let names = partitions.iter().map(|partition| name(work, partition.index)).collect();
+        // Nothing is as new as what comes next; whoever begins later begins with what has come since.
+        let later = if begin_at == NEXT { api::time::now_ms() as i64 } else { begin_at };
+        let positions = work.positions(names, json!({ "moment": later })).await?;
+        let mut outcome = Ok(());
+        for partition in partitions {
+            if readers.is_reading(&partition.index) {
+                continue;
+            }
+            let position = match positions.of.get(&name(work, partition.index)) {
+                Some(_) if positions.are_new => json!({ "moment": begin_at }),
+                Some(position) => position.clone(),
+                None => json!({ "moment": FIRST }),
+            };
+            // Each has a broker of its own: the others are not held up by it.
+            let index = partition.index;
+            match Reader::open(work.clone(), partition, &position).await {
+                Ok(reader) => readers.add(index, reader.run()),
+                Err(error) => outcome = Err(error),
+            }
         }
-        let (index, mut reader) = (partition.index, Reader::new(work.clone(), partition).await?);
-        reader.place(&positions, is_first).await?;
-        reading.insert(index);
-        readers.spawn(reader.run());
+        outcome
     }
-    Ok(())
+}
+
+/// The moment at which a new mapping begins.
+fn first(work: &Work) -> i64 {
+    match work.mapping.starting_position() {
+        "LATEST" => NEXT,
+        "AT_TIMESTAMP" => {
+            let seconds = work.mapping.settings.get("StartingPositionTimestamp").and_then(Value::as_f64);
+            (seconds.unwrap_or_default() * 1000.0) as i64
+        }
+        _ => FIRST,
+    }
 }
 
 /// The topic's partitions, from whichever broker answers first.
@@ -136,60 +131,49 @@ struct Reader {
 }
 
 impl Reader {
-    async fn new(work: Work, partition: Partition) -> Result<Self, Trouble> {
-        let broker = Broker::connect(&partition.leader).await?;
-        Ok(Self { work, partition: partition.index, broker, next: 0 })
+    /// Takes its place: where it was left, or at a moment.
+    async fn open(work: Work, partition: Partition, position: &Value) -> Result<Self, Trouble> {
+        let (index, mut broker) = (partition.index, Broker::connect(&partition.leader).await?);
+        let next = match position["next"].as_i64() {
+            Some(next) => next,
+            None => {
+                let moment = position["moment"].as_i64().unwrap_or(FIRST);
+                let found = broker.offset(topic(&work), index, moment).await?;
+                // Nothing is that new: what comes next is.
+                let next = if found < 0 { broker.offset(topic(&work), index, NEXT).await? } else { found };
+                work.passed(&name(&work, index), &json!({ "next": next })).await?;
+                next
+            }
+        };
+        Ok(Self { work, partition: index, broker, next })
     }
 
     fn name(&self) -> String {
-        format!("{}-{}", topic(&self.work), self.partition)
+        name(&self.work, self.partition)
     }
 
-    /// Takes its place: where it was left, or where the mapping begins; a partition that came later is read whole.
-    async fn place(&mut self, positions: &HashMap<String, Value>, is_first: bool) -> Result<(), Trouble> {
-        if let Some(next) = positions.get(&self.name()).and_then(|position| position["next"].as_i64()) {
-            self.next = next;
-            return Ok(());
-        }
-        let settings = &self.work.mapping.settings;
-        let moment = match self.work.mapping.starting_position() {
-            "LATEST" if is_first => -1,
-            "AT_TIMESTAMP" if is_first => {
-                let seconds = settings.get("StartingPositionTimestamp").and_then(Value::as_f64);
-                (seconds.unwrap_or_default() * 1000.0) as i64
-            }
-            _ => -2,
-        };
-        let topic = topic(&self.work).to_owned();
-        let offset = self.broker.offset(&topic, self.partition, moment).await?;
-        // Nothing is that new: what comes next is.
-        self.next = if offset < 0 { self.broker.offset(&topic, self.partition, -1).await? } else { offset };
-        Ok(self.work.passed(&self.name(), json!({ "next": self.next })).await?)
-    }
-
-    /// Reads until something breaks, or it is time to stop: the partition.
-    async fn run(mut self) -> i32 {
+    /// Reads until something breaks, or it is time to stop.
+    async fn run(mut self) {
         loop {
-            match self.step().await {
+            let outcome = match self.step().await {
+                Err(Trouble::Broker(BrokerError::Gone)) => self.skip().await,
+                outcome => outcome,
+            };
+            match outcome {
                 Ok(()) => {}
-                Err(Trouble::Stopped) => return self.partition,
-                Err(Trouble::Broker(BrokerError::Gone)) => {
-                    tracing::warn!(
-                        partition = self.name(),
-                        "records of a topic were gone before the function could have them"
-                    );
-                    let topic = topic(&self.work).to_owned();
-                    match self.broker.offset(&topic, self.partition, -2).await {
-                        Ok(first) => self.next = first,
-                        Err(_) => return self.partition,
-                    }
-                }
-                Err(error) => {
-                    self.work.problem(&error);
-                    return self.partition;
-                }
+                Err(Trouble::Stopped) => return,
+                Err(error) => return self.work.problem(&error),
             }
         }
+    }
+
+    /// Goes on with the first record that is left.
+    async fn skip(&mut self) -> Result<(), Trouble> {
+        tracing::warn!(partition = self.name(), "records of a topic were gone before the function could have them");
+        self.work.pause(PAUSE).await?;
+        let topic = topic(&self.work).to_owned();
+        self.next = self.work.unless_stopped(self.broker.offset(&topic, self.partition, FIRST)).await??;
+        Ok(())
     }
 
     /// One batch.
@@ -208,31 +192,29 @@ impl Reader {
             whole
         };
         let wanted = records.into_iter().map(whole).filter(|record| self.work.wants(&seen(record))).collect();
-        for list in fitting(wanted, self.work.invoker.event_max() * 9 / 10) {
+        for list in fitting(wanted, self.work.invoker.event_max() * 9 / 10, length) {
             serve(&self.work, &name, list).await?;
         }
-        self.work.passed(&name, json!({ "next": next })).await?;
+        self.work.passed(&name, &json!({ "next": next })).await?;
         self.next = next;
         Ok(())
     }
 
-    /// Records until there are enough of them, or the window is over; and the offset behind them.
+    /// Records until there are enough of them, or as much as an event can hold, or the window is over; and the offset behind
+    /// them.
     async fn gather(&mut self) -> Result<(Vec<Record>, i64), Trouble> {
         let (size, window) = (self.work.mapping.batch_size(), self.work.mapping.window());
-        let (mut records, mut next, mut deadline) = (Vec::new(), self.next, None);
+        let (mut records, mut bytes, mut next, mut deadline) = (Vec::new(), 0, self.next, None);
         let topic = topic(&self.work).to_owned();
         loop {
-            let fetching = self.broker.fetch(&topic, self.partition, next);
+            let fetching = self.broker.fetch(&topic, self.partition, next, size - records.len());
             let (more, behind) = self.work.unless_stopped(fetching).await??;
+            bytes += more.iter().map(|record| record.length).sum::<usize>();
             records.extend(more);
             next = behind;
             let now = Instant::now();
-            if records.len() >= size {
-                records.truncate(size);
-                let behind = records.last().map_or(next, |record| record.offset + 1);
-                return Ok((records, behind));
-            }
-            if records.is_empty() || now >= *deadline.get_or_insert(now + window) {
+            let enough = records.len() >= size || bytes >= self.work.invoker.event_max();
+            if records.is_empty() || enough || now >= *deadline.get_or_insert(now + window) {
                 return Ok((records, next));
             }
         }

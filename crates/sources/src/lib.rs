@@ -15,6 +15,7 @@
 //! | [`filter`] | patterns of records that are wanted |
 //! | [`response`] | which records of a batch a function says have failed |
 //! | [`sqs`], [`stream`], [`kafka`] | the pollers |
+//! | [`readers`] | a task for each part of a source, for those that have parts |
 //! | [`schedule`] | rules that send events at times |
 //!
 //! Every record is delivered at least once: what was read is deleted, or passed, when the function has had it. What a
@@ -25,10 +26,13 @@ pub mod filter;
 pub mod invoker;
 mod kafka;
 pub mod mapping;
+mod readers;
 pub mod response;
 pub mod schedule;
 pub mod sources;
 mod sqs;
+#[cfg(test)]
+mod stage;
 pub mod store;
 mod stream;
 mod work;

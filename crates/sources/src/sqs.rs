@@ -6,7 +6,7 @@
 
 use crate::invoker::Invoked;
 use crate::response::{Failures, failures};
-use crate::work::{BackOff, Stopped, Work, fitting};
+use crate::work::{BackOff, Trouble, Work, fitting, length};
 use aws::{Arn, sqs::BATCH_MAX};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -37,7 +37,8 @@ pub async fn poll(work: Work) {
         let acquired = work.unless_stopped(permits.clone().acquire_owned()).await;
         let Ok(Ok(permit)) = acquired else { break };
         if patience.is_none() {
-            patience = visibility(&work).await.map(|visibility| visibility.max(VISIBILITY_MIN) / 2);
+            let Ok(visibility) = work.unless_stopped(visibility(&work)).await else { break };
+            patience = visibility.map(|visibility| visibility.max(VISIBILITY_MIN) / 2);
             // The first poll may wait for messages for long: the queue is there, or it is known that it is not.
             work.ready();
         }
@@ -61,23 +62,6 @@ pub async fn poll(work: Work) {
     while batches.join_next().await.is_some() {}
 }
 
-enum Trouble {
-    Stopped,
-    Service(aws::CallError),
-}
-
-impl From<Stopped> for Trouble {
-    fn from(_: Stopped) -> Self {
-        Self::Stopped
-    }
-}
-
-impl From<aws::CallError> for Trouble {
-    fn from(error: aws::CallError) -> Self {
-        Self::Service(error)
-    }
-}
-
 async fn visibility(work: &Work) -> Option<Duration> {
     let attributes = work.aws.queue_attributes(&Arn::parse(&work.mapping.source)?).await.ok()?;
     attributes.get("VisibilityTimeout")?.as_str()?.parse().ok().map(Duration::from_secs)
@@ -86,12 +70,12 @@ async fn visibility(work: &Work) -> Option<Duration> {
 /// A batch: what is there, and what comes within the mapping's window.
 async fn gather(work: &Work) -> Result<Vec<Value>, Trouble> {
     let (size, window) = (work.mapping.batch_size(), work.mapping.window());
-    let wait_s = if work.mapping.source.ends_with(".fifo") { FIFO_WAIT_S } else { WAIT_S };
+    let wait_s = if is_fifo(work) { FIFO_WAIT_S } else { WAIT_S };
     let mut messages = receive(work, size, wait_s).await?;
     if messages.is_empty() {
         return Ok(messages);
     }
-    let (deadline, mut bytes) = (Instant::now() + window, length(&messages));
+    let (deadline, mut bytes) = (Instant::now() + window, bodies(&messages));
     // What is received and not yet served must not outgrow what an event can hold by much.
     while messages.len() < size && bytes < work.invoker.event_max() {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -99,9 +83,13 @@ async fn gather(work: &Work) -> Result<Vec<Value>, Trouble> {
             break;
         }
         match receive(work, size - messages.len(), left.as_secs().min(WAIT_S)).await {
-            Ok(more) if more.is_empty() => work.pause(left.min(Duration::from_millis(100))).await?,
+            Ok(more) if more.is_empty() => {
+                if work.pause(left.min(Duration::from_millis(100))).await.is_err() {
+                    break;
+                }
+            }
             Ok(more) => {
-                bytes += length(&more);
+                bytes += bodies(&more);
                 messages.extend(more);
             }
             // What is here is served; what came then comes again.
@@ -111,7 +99,12 @@ async fn gather(work: &Work) -> Result<Vec<Value>, Trouble> {
     Ok(messages)
 }
 
-fn length(messages: &[Value]) -> usize {
+/// A queue that keeps an order.
+fn is_fifo(work: &Work) -> bool {
+    work.mapping.source.ends_with(".fifo")
+}
+
+fn bodies(messages: &[Value]) -> usize {
     messages.iter().map(|message| message["Body"].as_str().map_or(0, str::len)).sum()
 }
 
@@ -125,9 +118,13 @@ async fn serve(work: Work, messages: Vec<Value>, until: Instant, _permit: OwnedS
     let (wanted, unwanted): (Vec<_>, Vec<_>) =
         messages.into_iter().map(|message| record(&work, message)).partition(|record| work.wants(&seen(record)));
     delete(&work, &unwanted).await;
-    for list in fitting(wanted, work.invoker.event_max()) {
+    for list in fitting(wanted, work.invoker.event_max(), length) {
         let done = run(&work, &list, until).await;
         delete(&work, &done).await;
+        if is_fifo(&work) && done.len() < list.len() {
+            // What follows may be of the same group: it comes again behind what failed.
+            return;
+        }
     }
 }
 
@@ -229,6 +226,53 @@ fn seen(record: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::invoker::{Invoker, NotTaken, Promise};
+    use crate::stage::{Stage, service};
+    use bytes::Bytes;
+    use std::sync::Mutex;
+
+    /// Fails with whatever it is given, and has room for one record at a time.
+    #[derive(Default)]
+    struct Failing(Mutex<Vec<String>>);
+
+    impl Invoker for Failing {
+        fn invoke(&self, _: &str, _: String, event: Bytes) -> Promise<Invoked> {
+            let event: Value = serde_json::from_slice(&event).unwrap();
+            let ids = event["Records"].as_array().unwrap().iter().map(|record| record["messageId"].as_str().unwrap());
+            self.0.lock().unwrap().push(ids.collect());
+            Box::pin(async { Invoked::Answered { body: "{}".into(), failed: true, version: "1".into() } })
+        }
+
+        fn tell(&self, _: &str, _: Bytes) -> Promise<Result<(), NotTaken>> {
+            unreachable!()
+        }
+
+        fn role(&self, _: &str) -> String {
+            String::new()
+        }
+
+        fn event_max(&self) -> usize {
+            1
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_overtakes_what_failed_in_a_queue_that_keeps_an_order() {
+        let messages = ["a", "b"].map(|id| json!({ "MessageId": id, "ReceiptHandle": id, "Body": "" }));
+        for (queue, expected) in [("q.fifo", vec!["a"]), ("q", vec!["a", "b"])] {
+            let (aws, asked) = service(|_, _| (200, json!({}))).await;
+            let function = Arc::new(Failing::default());
+            let source = format!("arn:aws:sqs:us-east-1:000000000000:{queue}");
+            let stage = Stage::new(&source, json!({}), aws, function.clone());
+            let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+            serve(stage.work.clone(), messages.to_vec(), Instant::now(), permit).await;
+            assert_eq!(
+                (function.0.lock().unwrap().clone(), asked.lock().unwrap().len()),
+                (expected.into_iter().map(str::to_owned).collect(), 0),
+                "{queue}"
+            );
+        }
+    }
 
     #[test]
     fn attributes_have_lambdas_form() {

@@ -37,6 +37,8 @@ const WRITE: &str = "INSERT OR REPLACE INTO mappings
     (uuid, account, region, function, source, settings, tags, enabled, created_ms, modified_ms)
     VALUES (:uuid, :account, :region, :function, :source, :settings, :tags, :enabled, :created, :modified)";
 
+const SET: &str = "INSERT OR REPLACE INTO positions (uuid, shard, position) VALUES (?1, ?2, ?3)";
+
 /// Why the disk could not be used.
 #[derive(Debug, Error)]
 #[error("the event sources {path:?} cannot be read or written")]
@@ -116,8 +118,20 @@ impl Store {
         read().map_err(|error| self.failed(error))
     }
 
+    /// Notes the same position for parts of which there was none, all or nothing.
+    pub fn begin(&self, uuid: &str, parts: &[String], position: &Value) -> Result<(), StoreError> {
+        let connection = lock(&self.positions);
+        let begin = || {
+            let transaction = connection.unchecked_transaction()?;
+            for part in parts {
+                transaction.prepare_cached(SET)?.execute(params![uuid, part, position.to_string()])?;
+            }
+            transaction.commit()
+        };
+        begin().map_err(|error| self.failed(error))
+    }
+
     pub fn set_position(&self, uuid: &str, shard: &str, position: &Value) -> Result<(), StoreError> {
-        const SET: &str = "INSERT OR REPLACE INTO positions (uuid, shard, position) VALUES (?1, ?2, ?3)";
         let connection = lock(&self.positions);
         let set = || connection.prepare_cached(SET)?.execute(params![uuid, shard, position.to_string()]);
         set().map(drop).map_err(|error| self.failed(error))

@@ -14,15 +14,11 @@ mod origin;
 mod shard;
 mod window;
 
-use crate::work::{BackOff, Work};
+use crate::readers::{self, Divided, Readers};
+use crate::work::{Positions, PositionsError, Work};
 use origin::{Origin, Shard};
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
-use std::time::Duration;
-use tokio::task::JoinSet;
-
-/// How often new shards are looked for.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+use std::collections::HashMap;
 
 /// Where the reading of a shard begins, and how far it has come.
 mod position {
@@ -44,50 +40,12 @@ mod position {
 
 /// Reads a stream until it is time to stop; what is under way then ends first.
 pub async fn poll(work: Work) {
-    let origin = Origin::of(&work);
-    let mut readers = JoinSet::new();
-    let mut reading = HashSet::new();
-    let mut back_off = BackOff::new(Duration::from_secs(1), Duration::from_secs(30));
-    loop {
-        while let Some(ended) = readers.try_join_next() {
-            forget(&mut reading, ended);
-        }
-        let pause = match begin(&work, &origin, &mut readers, &mut reading).await {
-            Ok(()) => {
-                back_off.reset();
-                LOOK_EVERY
-            }
-            Err(error) => {
-                work.problem(&error);
-                back_off.pause()
-            }
-        };
-        work.ready();
-        // A shard that ends may have children.
-        let ended = async {
-            match readers.join_next().await {
-                Some(ended) => Some(ended),
-                None => std::future::pending().await,
-            }
-        };
-        match work.unless_stopped(tokio::time::timeout(pause, ended)).await {
-            Err(_) => break,
-            Ok(Ok(Some(ended))) => forget(&mut reading, ended),
-            Ok(_) => {}
-        }
-    }
-    while readers.join_next().await.is_some() {}
+    readers::keep(&work, Stream { origin: Origin::of(&work), work: work.clone() }).await;
 }
 
-/// A reader that ended for whatever reason but its shard's end is begun again.
-fn forget(reading: &mut HashSet<String>, ended: Result<String, tokio::task::JoinError>) {
-    match ended {
-        Ok(shard) => drop(reading.remove(&shard)),
-        Err(error) => {
-            tracing::error!(%error, "a reader of a shard panicked");
-            reading.clear();
-        }
-    }
+struct Stream {
+    work: Work,
+    origin: Origin,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -95,44 +53,35 @@ enum BeginError {
     #[error(transparent)]
     Service(#[from] aws::CallError),
     #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
-    #[error(transparent)]
-    Task(#[from] tokio::task::JoinError),
-    #[error(transparent)]
-    Pass(#[from] crate::work::PassError),
+    Positions(#[from] PositionsError),
 }
 
-/// Begins to read the shards that can be read and are not.
-async fn begin(
-    work: &Work,
-    origin: &Origin,
-    readers: &mut JoinSet<String>,
-    reading: &mut HashSet<String>,
-) -> Result<(), BeginError> {
-    let shards = origin.shards().await?;
-    let (store, uuid) = (work.store.clone(), work.mapping.uuid.clone());
-    let positions = tokio::task::spawn_blocking(move || store.positions(&uuid)).await??;
-    let (is_first, begin_at) = (positions.is_empty(), first(work));
-    for shard in &shards {
-        if reading.contains(&shard.id) || !is_its_turn(shard, &shards, &positions) {
-            continue;
+impl Divided for Stream {
+    type Part = String;
+    type Error = BeginError;
+
+    async fn begin(&self, readers: &mut Readers<String>) -> Result<(), BeginError> {
+        let Self { work, origin } = self;
+        let (shards, begin_at) = (origin.shards().await?, first(work));
+        // All that there are at first begin where the mapping says; what comes into being later is read whole.
+        let ids = shards.iter().map(|shard| shard.id.clone()).collect();
+        let Positions { of: positions, are_new } = work.positions(ids, later(&begin_at)).await?;
+        for shard in &shards {
+            if readers.is_reading(&shard.id) || !is_its_turn(shard, &shards, &positions) {
+                continue;
+            }
+            let position = match positions.get(&shard.id) {
+                Some(_) if are_new => begin_at.clone(),
+                Some(position) => position.clone(),
+                None => json!({ "from": "TRIM_HORIZON" }),
+            };
+            let mut reader = shard::Reader::new(work.clone(), origin.clone(), shard.id.clone(), position);
+            // It stands in its place before the mapping shows as enabled: what comes then is not missed.
+            reader.open().await?;
+            readers.add(shard.id.clone(), reader.run());
         }
-        let position = match positions.get(&shard.id) {
-            Some(position) => position.clone(),
-            // A mapping begins where it says; what came into being later is read whole.
-            None if is_first => begin_at.clone(),
-            None => json!({ "from": "TRIM_HORIZON" }),
-        };
-        let mut reader = shard::Reader::new(work.clone(), origin.clone(), shard.id.clone(), position.clone());
-        // It stands in its place before the mapping shows as enabled: what comes then is not missed.
-        reader.open().await?;
-        if !positions.contains_key(&shard.id) {
-            work.passed(&shard.id, later(&position)).await?;
-        }
-        reading.insert(shard.id.clone());
-        readers.spawn(reader.run());
+        Ok(())
     }
-    Ok(())
 }
 
 /// Whether a shard is to be read now: not when it has been, not before its parent.
@@ -161,23 +110,4 @@ fn later(first: &Value) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn children_wait_for_their_parents() {
-        let shard = |id: &str, parents: &[&str]| Shard {
-            id: id.to_owned(),
-            parents: parents.iter().map(|parent| (*parent).to_owned()).collect(),
-        };
-        let all = [shard("a", &["trimmed"]), shard("b", &[]), shard("c", &["a", "b"])];
-        let mut positions = HashMap::new();
-        let turns = |positions: &HashMap<_, _>| all.each_ref().map(|shard| is_its_turn(shard, &all, positions));
-        assert_eq!(turns(&positions), [true, true, false]);
-        positions.insert("a".to_owned(), position::end());
-        positions.insert("b".to_owned(), position::after("1"));
-        assert_eq!(turns(&positions), [false, true, false]);
-        positions.insert("b".to_owned(), position::end());
-        assert_eq!(turns(&positions), [false, false, true]);
-    }
-}
+mod tests;

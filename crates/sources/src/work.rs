@@ -4,9 +4,10 @@ use crate::filter::Pattern;
 use crate::invoker::{Invoked, Invoker};
 use crate::mapping::Mapping;
 use crate::store::{Store, StoreError};
-use aws::Aws;
+use aws::{Aws, CallError};
 use bytes::Bytes;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -103,20 +104,67 @@ impl Work {
         self.invoker.invoke(&self.mapping.function, request_id, event).await
     }
 
-    /// Notes how far a shard has been passed.
-    pub async fn passed(&self, shard: &str, position: Value) -> Result<(), PassError> {
-        let (store, uuid, shard) = (self.store.clone(), self.mapping.uuid.clone(), shard.to_owned());
-        Ok(tokio::task::spawn_blocking(move || store.set_position(&uuid, &shard, &position)).await??)
+    /// How far the mapping is in each part that it has begun. Where that is none it begins in all of these at once, at
+    /// `beginning`: a part that is not among them when this was cut off would be taken for one that came later.
+    pub async fn positions(&self, parts: Vec<String>, beginning: Value) -> Result<Positions, PositionsError> {
+        let (store, uuid) = (self.store.clone(), self.mapping.uuid.clone());
+        let read = move || {
+            let positions = store.positions(&uuid)?;
+            if !positions.is_empty() || parts.is_empty() {
+                return Ok(Positions { of: positions, are_new: false });
+            }
+            store.begin(&uuid, &parts, &beginning)?;
+            Ok(Positions { of: parts.into_iter().map(|part| (part, beginning.clone())).collect(), are_new: true })
+        };
+        tokio::task::spawn_blocking(read).await?
+    }
+
+    /// Notes how far a part has been passed, as soon as the disk takes it: until then nothing more of the part is read.
+    pub async fn passed(&self, part: &str, position: &Value) -> Result<(), Stopped> {
+        let mut back_off = BackOff::new(Duration::from_secs(1), Duration::from_secs(30));
+        loop {
+            let (store, uuid) = (self.store.clone(), self.mapping.uuid.clone());
+            let (own, value) = (part.to_owned(), position.clone());
+            let noted = tokio::task::spawn_blocking(move || store.set_position(&uuid, &own, &value)).await;
+            let Err(error) = noted.map_err(PositionsError::from).and_then(|noted| Ok(noted?)) else { return Ok(()) };
+            tracing::warn!(%error, part, "how far an event source has been read could not be written");
+            self.pause(back_off.pause()).await?;
+        }
     }
 }
 
-/// Why a position was not noted. The records will be delivered again.
+/// How far a mapping is.
+pub struct Positions {
+    pub of: HashMap<String, Value>,
+    /// It has just begun.
+    pub are_new: bool,
+}
+
+/// Why it is not known how far a mapping is.
 #[derive(Debug, thiserror::Error)]
-pub enum PassError {
+pub enum PositionsError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Task(#[from] JoinError),
+}
+
+/// Why nothing more was read.
+pub enum Trouble {
+    Stopped,
+    Service(CallError),
+}
+
+impl From<Stopped> for Trouble {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl From<CallError> for Trouble {
+    fn from(error: CallError) -> Self {
+        Self::Service(error)
+    }
 }
 
 /// Pauses that double, up to a limit.
@@ -142,23 +190,29 @@ impl BackOff {
     }
 }
 
-/// Splits records into lists whose texts fit into an event together. One that does not fit alone stands alone.
-pub fn fitting(records: Vec<Value>, most: usize) -> Vec<Vec<Value>> {
-    let (mut lists, mut length) = (Vec::<Vec<Value>>::new(), usize::MAX);
+/// Splits records into lists whose texts, of these lengths, fit into an event together. One that does not fit alone stands
+/// alone.
+pub fn fitting<T>(records: Vec<T>, most: usize, length: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let (mut lists, mut together) = (Vec::<Vec<T>>::new(), usize::MAX);
     for record in records {
-        let own = record.to_string().len() + 1;
+        let own = length(&record) + 1;
         match lists.last_mut() {
-            Some(list) if length.saturating_add(own) <= most => {
+            Some(list) if together.saturating_add(own) <= most => {
                 list.push(record);
-                length += own;
+                together += own;
             }
             _ => {
                 lists.push(vec![record]);
-                length = own + "{\"Records\":[]}".len();
+                together = own + "{\"Records\":[]}".len();
             }
         }
     }
     lists
+}
+
+/// The length of a record's text.
+pub fn length(record: &Value) -> usize {
+    record.to_string().len()
 }
 
 #[cfg(test)]
@@ -168,9 +222,9 @@ mod tests {
     #[test]
     fn records_are_split_where_they_do_not_fit() {
         let records: Vec<Value> = ["aaaa", "bbbb", "cccc", "a long one, too long alone"].map(Value::from).to_vec();
-        let lists = fitting(records, 14 + 14);
+        let lists = fitting(records, 14 + 14, length);
         assert_eq!(lists.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1]);
-        assert!(fitting(Vec::new(), 10).is_empty());
+        assert!(fitting(Vec::new(), 10, length).is_empty());
     }
 
     #[test]

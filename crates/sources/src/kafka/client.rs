@@ -122,8 +122,15 @@ impl Broker {
         }
     }
 
-    /// Records of a partition from an offset on, and the offset at which to go on. Waits a moment where there are none.
-    pub async fn fetch(&mut self, topic: &str, partition: i32, from: i64) -> Result<(Vec<Record>, i64), BrokerError> {
+    /// Up to `most` records of a partition from an offset on, and the offset at which to go on. Waits a moment where there
+    /// are none.
+    pub async fn fetch(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        from: i64,
+        most: usize,
+    ) -> Result<(Vec<Record>, i64), BrokerError> {
         let request = Writer::default().i32(-1).i32(FETCH_WAIT_MS).i32(1).i32(FETCH_MAX).i8(0);
         let request = request.i32(1).text(topic).i32(1).i32(partition).i64(from).i32(FETCH_MAX);
         let answer = self.ask(FETCH, 4, request).await?;
@@ -141,7 +148,7 @@ impl Broker {
             })
         })?;
         match found.into_iter().flatten().next() {
-            Some((0, bytes)) => Ok(records::read(bytes, from)?),
+            Some((0, bytes)) => Ok(records::read(bytes, from, most)?),
             Some((OFFSET_OUT_OF_RANGE, _)) => Err(BrokerError::Gone),
             Some((error, _)) => Err(BrokerError::Refused(error)),
             None => Err(Malformed.into()),

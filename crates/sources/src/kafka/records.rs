@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::io::{self, Read};
 use thiserror::Error;
 
-/// Bytes of a batch, unpacked.
+/// Bytes of a batch, unpacked. Those of several batches together are no more by one batch at most.
 const UNPACKED_MAX: u64 = 16 << 20;
 /// Of a batch's attributes.
 const PACKING: i16 = 0b111;
@@ -33,16 +33,30 @@ pub struct Record {
     pub offset: i64,
     /// As functions get it, but for its topic and partition.
     pub value: Value,
+    /// Bytes of it, as the broker keeps it.
+    pub length: usize,
 }
 
-/// What a broker sent of a partition: its records from `from` on, and the offset at which to go on.
-pub fn read(bytes: &[u8], from: i64) -> Result<(Vec<Record>, i64), RecordsError> {
-    let (mut reader, mut records, mut next) = (Reader(bytes), Vec::new(), from);
+/// What a broker sent of a partition: its records from `from` on, up to `most` of them, and the offset at which to go on.
+/// Few bytes may hold many when they are unpacked: what is too much for once is left for the next time.
+pub fn read(bytes: &[u8], from: i64, most: usize) -> Result<(Vec<Record>, i64), RecordsError> {
+    let (mut reader, mut next) = (Reader(bytes), from);
+    let mut found = Found { from, most, records: Vec::new(), unpacked: 0 };
     // The last batch may be cut off: it is read from its beginning the next time.
-    while let Some(batch) = batch(&mut reader) {
-        next = next.max(read_batch(batch, from, &mut records)?);
+    while found.has_room()
+        && let Some(batch) = batch(&mut reader)
+    {
+        next = next.max(found.read(batch)?);
     }
-    Ok((records, next))
+    Ok((found.records, next))
+}
+
+struct Found {
+    from: i64,
+    most: usize,
+    records: Vec<Record>,
+    /// Bytes of the batches so far.
+    unpacked: u64,
 }
 
 /// The next batch: its first offset, and what is behind its length.
@@ -52,37 +66,60 @@ fn batch<'a>(reader: &mut Reader<'a>) -> Option<(i64, Reader<'a>)> {
     Some((base, Reader(reader.take(length).ok()?)))
 }
 
-fn read_batch((base, mut batch): (i64, Reader<'_>), from: i64, records: &mut Vec<Record>) -> Result<i64, RecordsError> {
-    batch.i32()?;
-    if batch.i8()? != 2 {
-        return Err(RecordsError::Old);
+impl Found {
+    fn has_room(&self) -> bool {
+        self.records.len() < self.most && self.unpacked < UNPACKED_MAX
     }
-    batch.i32()?;
-    let attributes = batch.i16()?;
-    let last = base.checked_add(i64::from(batch.i32()?)).ok_or(Malformed)?;
-    let (first_time, last_time) = (batch.i64()?, batch.i64()?);
-    // Producer, its epoch, its sequence.
-    batch.take(8 + 2 + 4)?;
-    let count = batch.i32()?;
-    if attributes & CONTROL == 0 {
-        let unpacked = unpack(attributes & PACKING, batch.0)?;
-        let mut reader = Reader(&unpacked);
-        for _ in 0..count {
-            let length = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
-            let mut record = Reader(reader.take(length)?);
-            record.i8()?;
-            let time = first_time.wrapping_add(record.varint()?);
-            let offset = base.checked_add(record.varint()?).ok_or(Malformed)?;
-            let (time, kind) = match attributes & LOG_TIME {
-                0 => (time, "CREATE_TIME"),
-                _ => (last_time, "LOG_APPEND_TIME"),
-            };
-            if offset >= from {
-                records.push(Record { offset, value: shape(offset, time, kind, &mut record)? });
+
+    /// Reads a batch, as far as records are wanted: the offset at which to go on.
+    fn read(&mut self, (base, mut batch): (i64, Reader<'_>)) -> Result<i64, RecordsError> {
+        batch.i32()?;
+        if batch.i8()? != 2 {
+            return Err(RecordsError::Old);
+        }
+        batch.i32()?;
+        let attributes = batch.i16()?;
+        let last = base.checked_add(i64::from(batch.i32()?)).ok_or(Malformed)?;
+        let times = (batch.i64()?, batch.i64()?);
+        // Producer, its epoch, its sequence.
+        batch.take(8 + 2 + 4)?;
+        let count = batch.i32()?;
+        if attributes & CONTROL == 0 {
+            let unpacked = unpack(attributes & PACKING, batch.0)?;
+            self.unpacked += unpacked.len() as u64;
+            let mut reader = Reader(&unpacked);
+            for _ in 0..count {
+                if self.records.len() >= self.most {
+                    return Ok(self.records.last().map_or(self.from, |record| record.offset + 1));
+                }
+                let length = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
+                self.records.extend(record(base, (attributes, times), Reader(reader.take(length)?), self.from)?);
             }
         }
+        last.checked_add(1).ok_or(RecordsError::Malformed(Malformed))
     }
-    last.checked_add(1).ok_or(RecordsError::Malformed(Malformed))
+}
+
+/// One record of a batch, unless it is from before `from`.
+fn record(
+    base: i64,
+    (attributes, (first_time, last_time)): (i16, (i64, i64)),
+    mut record: Reader<'_>,
+    from: i64,
+) -> Result<Option<Record>, Malformed> {
+    let length = record.0.len();
+    record.i8()?;
+    let time = first_time.wrapping_add(record.varint()?);
+    // Behind it there is another offset, always.
+    let offset = base.checked_add(record.varint()?).filter(|offset| *offset < i64::MAX).ok_or(Malformed)?;
+    let (time, kind) = match attributes & LOG_TIME {
+        0 => (time, "CREATE_TIME"),
+        _ => (last_time, "LOG_APPEND_TIME"),
+    };
+    if offset < from {
+        return Ok(None);
+    }
+    Ok(Some(Record { offset, length, value: shape(offset, time, kind, &mut record)? }))
 }
 
 /// The rest of a record, as functions get it.
@@ -164,7 +201,7 @@ mod tests {
     }
 
     /// One record: key "k", this value, a header "h" of one byte.
-    fn record(delta: i64, value: &str) -> Vec<u8> {
+    fn packed(delta: i64, value: &str) -> Vec<u8> {
         let mut body = vec![0, varint(5), varint(delta), varint(1), b'k', varint(value.len() as i64)];
         body.extend(value.as_bytes());
         body.extend([varint(1), varint(1), b'h', varint(1), 7]);
@@ -187,18 +224,18 @@ mod tests {
 
     #[test]
     fn batches_are_read_from_an_offset_on() {
-        let two = [record(0, "a"), record(1, "b")].concat();
+        let two = [packed(0, "a"), packed(1, "b")].concat();
         let mut bytes = batch(10, 0, 2, &two);
         // A control batch has an offset and nothing for functions; what is cut off waits.
-        bytes.extend(batch(12, CONTROL, 1, &record(0, "x")));
-        bytes.extend(&batch(13, 0, 1, &record(0, "c"))[..40]);
-        let (records, next) = read(&bytes, 11).unwrap();
+        bytes.extend(batch(12, CONTROL, 1, &packed(0, "x")));
+        bytes.extend(&batch(13, 0, 1, &packed(0, "c"))[..40]);
+        let (records, next) = read(&bytes, 11, 9).unwrap();
         let expected = json!({
             "offset": 11, "timestamp": 1005, "timestampType": "CREATE_TIME", "key": "aw==", "value": "Yg==",
             "headers": [{ "h": [7] }],
         });
-        assert_eq!((records, next), (vec![Record { offset: 11, value: expected }], 13));
-        let (records, _) = read(&batch(0, LOG_TIME, 1, &record(0, "a")), 0).unwrap();
+        assert_eq!((records, next), (vec![Record { offset: 11, value: expected, length: 12 }], 13));
+        let (records, _) = read(&batch(0, LOG_TIME, 1, &packed(0, "a")), 0, 9).unwrap();
         assert_eq!(
             (&records[0].value["timestamp"], &records[0].value["timestampType"]),
             (&json!(2000), &json!("LOG_APPEND_TIME"))
@@ -206,9 +243,22 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_unpacked_than_is_wanted() {
+        let three = [packed(0, "a"), packed(1, "b"), packed(2, "c")].concat();
+        let (records, next) = read(&batch(5, 0, 3, &three), 5, 2).unwrap();
+        assert_eq!((records.len(), next), (2, 7));
+        // What packs well comes a batch at a time.
+        let mut padded = packed(0, "a");
+        padded.resize(UNPACKED_MAX as usize, 0);
+        let raw = snap::raw::Encoder::new().compress_vec(&padded).unwrap();
+        let (records, next) = read(&[batch(0, 2, 1, &raw), batch(1, 0, 1, &packed(0, "b"))].concat(), 0, 9).unwrap();
+        assert_eq!((records.len(), next), (1, 1));
+    }
+
+    #[test]
     fn every_packing_is_unpacked() {
         use std::io::Write;
-        let plain = record(0, "packed");
+        let plain = packed(0, "packed");
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(&plain).unwrap();
         let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
@@ -218,24 +268,24 @@ mod tests {
         let zstd = ruzstd::encoding::compress_to_vec(&plain[..], ruzstd::encoding::CompressionLevel::Fastest);
         let packed = [(1, gzip.finish().unwrap()), (2, raw), (2, framed), (3, lz4.finish().unwrap()), (4, zstd)];
         for (packing, bytes) in packed {
-            let (records, _) = read(&batch(0, packing, 1, &bytes), 0).unwrap();
+            let (records, _) = read(&batch(0, packing, 1, &bytes), 0, 9).unwrap();
             assert_eq!(records[0].value["value"], "cGFja2Vk", "{packing}");
         }
     }
 
     #[test]
     fn nonsense_is_an_error_and_nothing_worse() {
-        let whole = batch(0, 0, 1, &record(0, "a"));
+        let whole = batch(0, 0, 1, &packed(0, "a"));
         for at in 0..whole.len() {
             for byte in [0, 1, 0x7f, 0x80, 0xff] {
                 let mut wrong = whole.clone();
                 wrong[at] = byte;
-                let _ = read(&wrong, 0);
-                let _ = read(&wrong[..at], 0);
+                let _ = read(&wrong, 0, 9);
+                let _ = read(&wrong[..at], 0, 9);
             }
         }
         for packing in 1..8 {
-            assert!(read(&batch(0, packing, 1, b"\xff\xff\xff\xff\x0fnonsense"), 0).is_err(), "{packing}");
+            assert!(read(&batch(0, packing, 1, b"\xff\xff\xff\xff\x0fnonsense"), 0, 9).is_err(), "{packing}");
         }
     }
 }

@@ -10,14 +10,17 @@
 //! Records of one key stay in their order; with a parallelization factor, those of different keys run at once.
 
 use super::origin::{Origin, Read};
-use super::window::{Ending, Window};
+use super::window::{Ending, STATE_MAX, Window};
 use crate::invoker::Invoked;
 use crate::response::{Failures, failures};
-use crate::work::{BackOff, Stopped, Work};
+use crate::work::{BackOff, Stopped, Work, fitting};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+/// Bytes of what an event says of its window beside the state.
+const ENVELOPE: usize = 4096;
 
 /// What batches are delivered with.
 pub struct Batch<'a> {
@@ -41,6 +44,12 @@ impl Batch<'_> {
 
     fn window(&self) -> Option<Window> {
         self.window.map(|window| window.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Bytes that an event has for records. A window's state, which may grow from one to the next, is beside them.
+    fn room(&self) -> usize {
+        let most = self.work.invoker.event_max();
+        if self.window.is_some() { most.saturating_sub(STATE_MAX + ENVELOPE) } else { most }
     }
 
     fn learn(&self, answer: &[u8]) {
@@ -92,7 +101,8 @@ pub async fn deliver(batch: &Batch<'_>, reads: Vec<Read>) -> Result<(), Stopped>
 /// Delivers records in their order.
 async fn lane(batch: &Batch<'_>, reads: Vec<Read>) -> Result<(), Stopped> {
     let mut back_off = BackOff::new(Duration::from_millis(200), Duration::from_secs(30));
-    let mut portions: VecDeque<Portion> = split(batch.work, reads);
+    let lists = fitting(reads, batch.room(), |read| read.length);
+    let mut portions: VecDeque<Portion> = lists.into_iter().map(|reads| Portion { reads, failures: 0 }).collect();
     while let Some(mut portion) = portions.pop_front() {
         portion.reads = pass_old(batch, portion.reads).await?;
         if portion.reads.is_empty() {
@@ -129,7 +139,7 @@ async fn lane(batch: &Batch<'_>, reads: Vec<Read>) -> Result<(), Stopped> {
                     (portion.failures, back_off) =
                         (0, BackOff::new(Duration::from_millis(200), Duration::from_secs(30)));
                 }
-                again(batch, portion, &version, &mut portions).await?;
+                again(batch, portion, (&version, progressed), &mut portions).await?;
                 batch.work.pause(back_off.pause()).await?;
             }
         }
@@ -169,25 +179,6 @@ enum Verdict {
     },
 }
 
-fn split(work: &Work, reads: Vec<Read>) -> VecDeque<Portion> {
-    let most = work.invoker.event_max();
-    let (mut portions, mut length) = (VecDeque::<Portion>::new(), usize::MAX);
-    for read in reads {
-        let own = read.record.to_string().len() + 1;
-        match portions.back_mut() {
-            Some(portion) if length.saturating_add(own) <= most => {
-                portion.reads.push(read);
-                length += own;
-            }
-            _ => {
-                portions.push_back(Portion { reads: vec![read], failures: 0 });
-                length = own + "{\"Records\":[]}".len();
-            }
-        }
-    }
-    portions
-}
-
 fn answered(work: &Work, reads: &[Read], answer: &[u8]) -> Verdict {
     if !work.mapping.reports_failures() {
         return Verdict::Done;
@@ -204,15 +195,16 @@ fn answered(work: &Work, reads: &[Read], answer: &[u8]) -> Verdict {
     }
 }
 
-/// What is left of a portion is tried again, in halves where that is wanted, or given up.
+/// What is left of a portion is tried again, in halves where that is wanted, or given up. What the function said where to
+/// go on from is not halved: that was the cut.
 async fn again(
     batch: &Batch<'_>,
     mut portion: Portion,
-    version: &str,
+    (version, progressed): (&str, bool),
     portions: &mut VecDeque<Portion>,
 ) -> Result<(), Stopped> {
     let mapping = &batch.work.mapping;
-    if mapping.bisects() && portion.reads.len() > 1 {
+    if mapping.bisects() && !progressed && portion.reads.len() > 1 {
         let rest = portion.reads.split_off(portion.reads.len() / 2);
         portions.push_front(Portion { reads: rest, failures: portion.failures });
         portions.push_front(portion);

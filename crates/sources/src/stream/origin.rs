@@ -2,7 +2,7 @@
 
 use crate::invoker::Invoker;
 use crate::mapping::{Kind, Mapping};
-use crate::work::Work;
+use crate::work::{Work, length};
 use aws::{Arn, Aws, CallError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -34,8 +34,9 @@ pub struct Read {
     pub key: String,
     /// Milliseconds since 1970.
     pub arrived_ms: u64,
-    /// As functions get it.
+    /// As functions get it, and the length of its text.
     pub record: Value,
+    pub length: usize,
 }
 
 impl Origin {
@@ -133,7 +134,7 @@ impl Origin {
             "eventSourceARN": self.stream,
         });
         let arrived_ms = (arrived.as_f64().unwrap_or_default() * 1000.0) as u64;
-        Read { sequence: sequence_text, key: key_text, arrived_ms, record: own }
+        Read { sequence: sequence_text, key: key_text, arrived_ms, length: length(&own), record: own }
     }
 
     fn of_dynamodb(&self, mut record: Value) -> Read {
@@ -141,7 +142,7 @@ impl Origin {
         let change = &record["dynamodb"];
         let arrived_ms = (change["ApproximateCreationDateTime"].as_f64().unwrap_or_default() * 1000.0) as u64;
         let sequence = change["SequenceNumber"].as_str().unwrap_or_default().to_owned();
-        Read { sequence, key: change["Keys"].to_string(), arrived_ms, record }
+        Read { sequence, key: change["Keys"].to_string(), arrived_ms, length: length(&record), record }
     }
 
     /// A record as filters see it: data that is JSON is looked into.

@@ -4,7 +4,7 @@ use super::batch::{self, Batch};
 use super::origin::{Origin, Read};
 use super::position;
 use super::window::{Ending, Window};
-use crate::work::{BackOff, Stopped, Work};
+use crate::work::{BackOff, Trouble, Work};
 use aws::CallError;
 use serde_json::Value;
 use std::sync::{Mutex, PoisonError};
@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 
 /// A shard bears five reads a second, of all its readers.
 const POLL_EVERY: Duration = Duration::from_millis(250);
+
+/// What was to be read next is older than what the stream keeps.
+const TRIMMED: &str = "TrimmedDataAccessException";
 
 /// Who reads a shard.
 pub struct Reader {
@@ -24,23 +27,6 @@ pub struct Reader {
     window: Option<Window>,
 }
 
-enum Trouble {
-    Stopped,
-    Service(CallError),
-}
-
-impl From<Stopped> for Trouble {
-    fn from(_: Stopped) -> Self {
-        Self::Stopped
-    }
-}
-
-impl From<CallError> for Trouble {
-    fn from(error: CallError) -> Self {
-        Self::Service(error)
-    }
-}
-
 impl Reader {
     pub fn new(work: Work, origin: Origin, shard: String, position: Value) -> Self {
         let length = work.mapping.tumbling_ms();
@@ -50,22 +36,26 @@ impl Reader {
 
     /// Takes its place in the shard.
     pub async fn open(&mut self) -> Result<(), CallError> {
-        self.iterator = Some(self.origin.iterator(&self.shard, &self.position).await?);
+        match self.origin.iterator(&self.shard, &self.position).await {
+            Ok(iterator) => self.iterator = Some(iterator),
+            // Nobody waits for what is gone: the reader begins at what is left.
+            Err(error) if error.code() == TRIMMED => self.recover(&error),
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
-    /// Reads until the shard's end, or until it is time to stop: the shard's id.
-    pub async fn run(mut self) -> String {
+    /// Reads until the shard's end, or until it is time to stop.
+    pub async fn run(mut self) {
         let mut back_off = BackOff::new(Duration::from_secs(1), Duration::from_secs(30));
         loop {
             match self.step().await {
-                Ok(true) => return self.shard,
+                Ok(true) | Err(Trouble::Stopped) => return,
                 Ok(false) => back_off.reset(),
-                Err(Trouble::Stopped) => return self.shard,
                 Err(Trouble::Service(error)) => {
                     self.recover(&error);
                     if self.work.pause(back_off.pause()).await.is_err() {
-                        return self.shard;
+                        return;
                     }
                 }
             }
@@ -76,7 +66,7 @@ impl Reader {
     fn recover(&mut self, error: &CallError) {
         self.work.problem(error);
         self.iterator = None;
-        if error.code() == "TrimmedDataAccessException" {
+        if error.code() == TRIMMED {
             tracing::warn!(shard = self.shard, "records of a stream were gone before the function could have them");
             self.position = serde_json::json!({ "from": "TRIM_HORIZON" });
         }
@@ -153,20 +143,15 @@ impl Reader {
     }
 
     async fn pass(&mut self, position: Value) -> Result<(), Trouble> {
-        let mut back_off = BackOff::new(Duration::from_secs(1), Duration::from_secs(30));
-        while let Err(error) = self.work.passed(&self.shard, position.clone()).await {
-            tracing::warn!(%error, shard = self.shard, "how far a shard has been read could not be written");
-            self.work.pause(back_off.pause()).await?;
-        }
+        self.work.passed(&self.shard, &position).await?;
         self.position = position;
         Ok(())
     }
 
-    /// Records until there are enough of them, the window is over, or the shard.
+    /// Records until there are enough of them, or as much as an event can hold, or the window is over, or the shard.
     async fn gather(&mut self) -> Result<(Vec<Read>, bool), Trouble> {
         let (size, window) = (self.work.mapping.batch_size(), self.work.mapping.window());
-        let mut reads: Vec<Read> = Vec::new();
-        let mut deadline = None;
+        let (mut reads, mut bytes, mut deadline): (Vec<Read>, usize, _) = (Vec::new(), 0, None);
         loop {
             let iterator = match self.iterator.take() {
                 Some(iterator) => iterator,
@@ -178,13 +163,14 @@ impl Reader {
             };
             let reading = self.origin.read(&self.shard, &iterator, size - reads.len());
             let (more, next) = self.work.unless_stopped(reading).await??;
-            let (none, at_end) = (more.is_empty(), next.is_none());
+            let at_end = next.is_none();
             self.iterator = next;
+            bytes += more.iter().map(|read| read.length).sum::<usize>();
             reads.extend(more);
             let now = Instant::now();
             if !reads.is_empty() {
                 let deadline = *deadline.get_or_insert(now + window);
-                if reads.len() >= size || now >= deadline {
+                if reads.len() >= size || bytes >= self.work.invoker.event_max() || now >= deadline {
                     return Ok((reads, at_end));
                 }
             }
@@ -192,9 +178,7 @@ impl Reader {
             if at_end || (over && reads.is_empty()) {
                 return Ok((reads, at_end));
             }
-            if none || !reads.is_empty() {
-                self.work.pause(POLL_EVERY).await?;
-            }
+            self.work.pause(POLL_EVERY).await?;
         }
     }
 }

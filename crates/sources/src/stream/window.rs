@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 /// Bytes of a state; one that has grown larger ends its window.
-const STATE_MAX: usize = 1 << 20;
+pub const STATE_MAX: usize = 1 << 20;
 /// Milliseconds by which the last records of a window may be late.
 const LATE_MS: u64 = 1_000;
 

@@ -2,13 +2,10 @@
 
 use super::*;
 use crate::invoker::{Invoker, NotTaken, Promise};
-use crate::mapping::{Kind, Mapping};
-use crate::store::Store;
-use crate::work::Progress;
+use crate::stage::Stage;
 use aws::Aws;
 use bytes::Bytes;
 use std::sync::{Arc, Mutex};
-use tokio::sync::watch;
 
 /// Fails with every batch that has a record of these keys, and remembers what it was given and told.
 struct Function {
@@ -62,42 +59,18 @@ fn reads(keys: &[&str], arrived_ms: u64) -> Vec<Read> {
         key: (*key).to_owned(),
         arrived_ms,
         record: json!({ "key": key }),
+        length: 20,
     };
     keys.iter().map(read).collect()
 }
 
 /// Delivers records as a mapping with these settings does; `stop` is told to it before it begins.
 async fn run(function: &Arc<Function>, settings: Value, reads: Vec<Read>, stop: bool) -> Result<(), Stopped> {
-    let folder = tempfile::tempdir().unwrap();
-    let source = "arn:aws:kinesis:us-east-1:000000000000:stream/s".to_owned();
-    let text = String::new;
-    let mapping = Mapping {
-        uuid: "u".into(),
-        account: text(),
-        region: text(),
-        function: "arn:aws:lambda:us-east-1:000000000000:function:f".into(),
-        kind: Kind::Kinesis,
-        source,
-        settings: settings.as_object().unwrap().clone(),
-        tags: Map::new(),
-        enabled: true,
-        created_ms: 0,
-        modified_ms: 0,
-    };
-    let (stopper, stopped) = watch::channel(stop);
-    let work = Work {
-        filters: mapping.filters().into(),
-        mapping: Arc::new(mapping),
-        aws: Arc::new(Aws::default()),
-        invoker: function.clone(),
-        store: Arc::new(Store::open(&folder.path().join("s.db")).unwrap()),
-        progress: Arc::new(Progress::new()),
-        stop: stopped,
-    };
-    let origin = Origin::of(&work);
-    let outcome = deliver(&Batch { work: &work, origin: &origin, shard: "shard", window: None }, reads).await;
-    drop(stopper);
-    outcome
+    let stage =
+        Stage::new("arn:aws:kinesis:us-east-1:000000000000:stream/s", settings, Aws::default(), function.clone());
+    stage.stop.send_replace(stop);
+    let origin = Origin::of(&stage.work);
+    deliver(&Batch { work: &stage.work, origin: &origin, shard: "shard", window: None }, reads).await
 }
 
 fn given(function: &Function) -> Vec<String> {
@@ -143,6 +116,17 @@ async fn from_a_reported_failure_on_it_is_tried_again() {
     let settings = json!({ "MaximumRetryAttempts": 1, "FunctionResponseTypes": ["ReportBatchItemFailures"] });
     run(&confused, settings, reads(&["a", "b"], 0), false).await.unwrap();
     assert_eq!(given(&confused), ["ab", "ab"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_report_has_cut_is_not_halved() {
+    let function = function(&[], r#"{"batchItemFailures":[{"itemIdentifier":"sb"}]}"#);
+    let settings = json!({
+        "MaximumRetryAttempts": 1, "BisectBatchOnFunctionError": true,
+        "FunctionResponseTypes": ["ReportBatchItemFailures"],
+    });
+    run(&function, settings, reads(&["a", "b", "c", "d", "e"], 0), false).await.unwrap();
+    assert_eq!(given(&function)[..2], ["abcde", "bcde"]);
 }
 
 #[tokio::test(start_paused = true)]
