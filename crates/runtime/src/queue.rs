@@ -50,6 +50,10 @@ use writer::{Accepted, Command, Conclusion, Writer};
 /// Commands that the writer has not taken yet; whoever finds no room is told so, and nobody waits for it.
 const COMMANDS_MAX: usize = 16_384;
 
+/// Bytes that may be decided and not yet written. Beyond, as while the disk is full, nothing more is delivered: it could not
+/// be noted, and would run again.
+const OWED_MAX: u64 = 64 << 20;
+
 /// Why there is no queue.
 #[derive(Debug, Error)]
 #[error("the queue {path:?} cannot be opened")]
@@ -106,8 +110,10 @@ pub struct QueueState {
 struct Shared {
     machine: Mutex<Machine>,
     room: Room,
-    /// What was decided and the writer has not taken yet: no more than events ran.
+    /// What was decided and the writer has not taken yet.
     concluded: Mutex<Vec<Conclusion>>,
+    /// Bytes of that, and of what the writer has taken and not written.
+    owed: AtomicU64,
     changed: watch::Sender<()>,
     stopped: AtomicBool,
     dead: AtomicU64,
@@ -140,6 +146,7 @@ impl Queue {
             machine: Mutex::new(Machine::new(limits)),
             room: Room::new(config.events_max, config.bytes_max_mib << 20),
             concluded: Mutex::default(),
+            owed: AtomicU64::new(0),
             changed: watch::Sender::new(()),
             stopped: AtomicBool::new(false),
             dead: AtomicU64::new(dead),
@@ -281,6 +288,21 @@ impl Shared {
         self.concluded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn owe(&self, conclusion: Conclusion) {
+        self.owed.fetch_add(conclusion.weight(), Relaxed);
+        self.concluded().push(conclusion);
+    }
+
+    fn paid(&self, bytes: u64) {
+        if self.owed.fetch_sub(bytes, Relaxed) >= OWED_MAX {
+            self.changed();
+        }
+    }
+
+    fn owes_too_much(&self) -> bool {
+        self.owed.load(Relaxed) >= OWED_MAX
+    }
+
     fn changed(&self) {
         self.changed.send_replace(());
     }
@@ -296,6 +318,9 @@ impl Shared {
     }
 
     fn steps(&self, performer: &dyn Performer, most: usize) -> Vec<Step> {
+        if self.owes_too_much() {
+            return Vec::new();
+        }
         let now = api::time::now_ms();
         let mut machine = self.machine();
         std::iter::from_fn(|| machine.next(now, |target| performer.policy(target))).take(most).collect()
@@ -303,7 +328,7 @@ impl Shared {
 
     /// How long nothing is to be done.
     fn pause(&self, most: Duration) -> Duration {
-        let wake = self.machine().wake();
+        let wake = self.machine().wake().filter(|_| !self.owes_too_much());
         let left = wake.map(|at| Duration::from_millis(at.saturating_sub(api::time::now_ms())));
         left.unwrap_or(most).min(most)
     }

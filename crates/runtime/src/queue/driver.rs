@@ -14,6 +14,9 @@ const READ: usize = 32;
 /// The clock is looked at this often, in case somebody has set it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Bytes of an answer that a dead event keeps: a queue full of dead events is no larger for what functions have said.
+const ERROR_MAX: usize = 8 * 1024;
+
 /// Runs until the queue is stopped, or nobody has it any more.
 pub async fn run(queue: Weak<Queue>, performer: Arc<dyn Performer>) {
     let Some(mut changed) = queue.upgrade().map(|queue| queue.shared.changed.subscribe()) else { return };
@@ -109,8 +112,7 @@ impl Queue {
                 (fate, messages)
             }
         };
-        let conclusion = Conclusion { id, bytes: event.bytes(), fate, messages };
-        self.shared.concluded().push(conclusion);
+        self.shared.owe(Conclusion { id, bytes: event.bytes(), fate, messages });
         drop(machine);
         // A writer that has no room for another command is awake, and looks for itself.
         let _ = self.commands.try_send(Command::Look);
@@ -120,7 +122,7 @@ impl Queue {
 
 fn error(performed: &Performed) -> Vec<u8> {
     match performed {
-        Performed::Answered { body, .. } => body.to_vec(),
+        Performed::Answered { body, .. } => body[..body.len().min(ERROR_MAX)].to_vec(),
         Performed::Broken { reason } | Performed::Impossible { reason } => reason.clone().into_bytes(),
         Performed::Throttled => Vec::new(),
     }

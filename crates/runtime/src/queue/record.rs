@@ -95,9 +95,16 @@ fn attributes(event: &Event, performed: &Performed, reason: Reason) -> String {
         Performed::Broken { reason } | Performed::Impossible { reason } => (500, reason.clone()),
         Performed::Throttled => (429, reason.as_str().to_owned()),
     };
+    // Services take no control characters, of which errors are full that were meant for terminals.
+    let message = message.replace(|c: char| !is_taken(c), "\u{fffd}");
     let cut = message.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= ERROR_MAX).last();
     let message = &message[..cut.unwrap_or_default()];
     json!({ "RequestID": event.request_id, "ErrorCode": code, "ErrorMessage": message }).to_string()
+}
+
+/// Whether SQS and SNS take this in a text.
+fn is_taken(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r') || (c >= ' ' && !matches!(c, '\u{fffe}' | '\u{ffff}'))
 }
 
 fn error_message(body: &[u8]) -> String {
@@ -133,6 +140,13 @@ mod tests {
             r#"{"version":"1.0","timestamp":"1970-01-01T00:00:00.000Z","requestContext":{"requestId":"r","functionArn":"arn:aws:lambda:us-east-1:000000000000:function:f:$LATEST","condition":"RetriesExhausted","approximateInvokeCount":3},"requestPayload":{"a":1},"responseContext":{"statusCode":200,"executedVersion":"$LATEST","functionError":"Unhandled"},"responsePayload":{"errorMessage":"no","errorType":"E"}}"#
         );
         assert_eq!(to_dead.context, r#"{"RequestID":"r","ErrorCode":200,"ErrorMessage":"no"}"#);
+        let colours = Performed::Answered {
+            body: r#"{"errorMessage":"\u001b[31mno\u0000\n"}"#.into(),
+            failed: true,
+            version: String::new(),
+        };
+        let told: Value = serde_json::from_str(&attributes(&event, &colours, Reason::RetriesExhausted)).unwrap();
+        assert_eq!(told["ErrorMessage"], "\u{fffd}[31mno\u{fffd}\n");
         // Neither numbers nor depth nor spaces are lost.
         let exact = format!("{{\"n\": 12345678901234567890123, \"deep\": {}{}}}", "[".repeat(1000), "]".repeat(1000));
         let deep = Event { payload: exact.clone().into(), ..event.clone() };

@@ -146,6 +146,14 @@ struct Stage {
     failures: AtomicU32,
     on_success: &'static str,
     on_failure: &'static str,
+    /// Bytes of its answers.
+    says: usize,
+}
+
+impl Stage {
+    fn new(heard: mpsc::Sender<Event>) -> Self {
+        Self { heard, failures: AtomicU32::new(0), on_success: "", on_failure: "", says: 6 }
+    }
 }
 
 impl Performer for Stage {
@@ -161,7 +169,8 @@ impl Performer for Stage {
         let failed = &event.payload[..] == b"\"fail\"";
         self.failures.fetch_add(u32::from(failed), Relaxed);
         let _ = self.heard.try_send(event);
-        Box::pin(async move { Performed::Answered { body: "\"answer\"".into(), failed, version: "$LATEST".into() } })
+        let body = format!("\"{}\"", "a".repeat(self.says)).into();
+        Box::pin(async move { Performed::Answered { body, failed, version: "$LATEST".into() } })
     }
 }
 
@@ -205,7 +214,7 @@ async fn what_was_accepted_survives_and_is_delivered() {
     let queue = Queue::open(&path, config()).unwrap();
     assert_eq!((queue.state().depth, queue.state().bytes), (50, 50));
     let (heard, mut said) = channel(1024);
-    queue.start(Arc::new(Stage { heard, failures: AtomicU32::new(0), on_success: "", on_failure: "" }));
+    queue.start(Arc::new(Stage::new(heard)));
     empty(&queue).await;
     let mut ids: Vec<String> = std::iter::from_fn(|| said.try_recv().ok()).map(|event| event.request_id).collect();
     ids.sort();
@@ -219,7 +228,7 @@ async fn failures_are_retried_then_kept_and_can_be_redriven() {
     let path = folder.path().join("queue.db");
     let queue = Queue::open(&path, config()).unwrap();
     let (heard, mut said) = channel(1024);
-    let stage = Stage { heard, failures: AtomicU32::new(0), on_success: "done", on_failure: "" };
+    let stage = Stage { on_success: "done", ..Stage::new(heard) };
     queue.start(Arc::new(stage));
     queue.accept(event("bad", "\"fail\"")).await.unwrap();
     queue.accept(event("good", "1")).await.unwrap();
@@ -231,7 +240,7 @@ async fn failures_are_retried_then_kept_and_can_be_redriven() {
     let all = Which::default();
     let dead = queue.dead(&all, 10).unwrap();
     assert_eq!((dead.len(), dead[0].event.request_id.as_str(), dead[0].event.attempts), (1, "bad", 2));
-    assert_eq!((dead[0].reason.as_str(), &dead[0].error), ("RetriesExhausted", &Bytes::from("\"answer\"")));
+    assert_eq!((dead[0].reason.as_str(), &dead[0].error), ("RetriesExhausted", &Bytes::from("\"aaaaaa\"")));
     assert_eq!(queue.redrive(Which { request_id: "other".into(), ..Which::default() }).await.unwrap(), 0);
     assert_eq!(queue.redrive(all.clone()).await.unwrap(), 1);
     empty(&queue).await;
@@ -250,7 +259,7 @@ async fn an_event_that_is_taken_once_is_not_taken_again() {
     assert_eq!((queue.state().depth, queue.state().bytes), (1, 1));
     // Neither when it has run, nor after a restart.
     let (heard, mut said) = channel(16);
-    queue.start(Arc::new(Stage { heard, failures: AtomicU32::new(0), on_success: "", on_failure: "" }));
+    queue.start(Arc::new(Stage::new(heard)));
     empty(&queue).await;
     queue.stop();
     drop(queue);
@@ -271,4 +280,44 @@ async fn a_full_queue_refuses_and_forgets_nothing() {
     queue.accept(event("b", "1")).await.unwrap();
     assert!(matches!(queue.accept(event("c", "1")).await, Err(AcceptError::Full)));
     assert_eq!(queue.state().depth, 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_noted_is_not_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let queue = Queue::open(&path, config()).unwrap();
+    for number in 0..300 {
+        queue.accept(event(&format!("r{number}"), "1")).await.unwrap();
+    }
+    // Somebody holds the disk.
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (heard, mut said) = channel(1024);
+    queue.start(Arc::new(Stage { on_success: "done", says: 1 << 20, ..Stage::new(heard) }));
+    let mut changed = queue.shared.changed.subscribe();
+    let held_up = async {
+        while !queue.shared.owes_too_much() || queue.state().running > 0 {
+            changed.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, held_up).await.unwrap();
+    let before = said.len();
+    assert!((64..64 + 100).contains(&before), "{before} events ran");
+    other.execute_batch("ROLLBACK").unwrap();
+    empty(&queue).await;
+    let targets: Vec<String> = std::iter::from_fn(|| said.try_recv().ok()).map(|event| event.target).collect();
+    assert_eq!(targets.iter().filter(|target| *target == "f").count(), 300);
+    assert_eq!((targets.len(), queue.shared.owed.load(Relaxed), queue.state().bytes), (600, 0, 0));
+}
+
+#[tokio::test]
+async fn a_dead_event_keeps_little_of_what_was_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = Queue::open(&folder.path().join("queue.db"), config()).unwrap();
+    let (heard, _said) = channel(16);
+    queue.start(Arc::new(Stage { says: 1 << 20, ..Stage::new(heard) }));
+    queue.accept(event("bad", "\"fail\"")).await.unwrap();
+    empty(&queue).await;
+    assert_eq!(queue.dead(&Which::default(), 1).unwrap()[0].error.len(), 8 * 1024);
 }

@@ -19,6 +19,9 @@ const BATCH: usize = 512;
 /// How often what is owed is tried again.
 const OWED_EVERY: Duration = Duration::from_millis(500);
 
+/// Bytes of a conclusion, and of a message, beside what is in them.
+const CONCLUSION: u64 = 256;
+
 /// What an event's row becomes.
 pub enum Fate {
     Gone,
@@ -32,6 +35,14 @@ pub struct Conclusion {
     pub bytes: u64,
     pub fate: Fate,
     pub messages: Vec<Event>,
+}
+
+impl Conclusion {
+    /// Bytes that it takes of memory until it is written.
+    pub fn weight(&self) -> u64 {
+        let error = if let Fate::Dead { error, .. } = &self.fate { error.len() as u64 } else { 0 };
+        CONCLUSION + error + self.messages.iter().map(|message| CONCLUSION + message.bytes()).sum::<u64>()
+    }
 }
 
 pub enum Command {
@@ -153,6 +164,7 @@ impl Writer {
 
     /// What was owed is written: its room is free.
     fn settle(&mut self) {
+        self.shared.paid(self.owed.iter().map(Conclusion::weight).sum());
         for conclusion in self.owed.drain(..) {
             match conclusion.fate {
                 Fate::Gone => self.shared.room.give_back(1, conclusion.bytes),
