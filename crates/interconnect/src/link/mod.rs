@@ -23,6 +23,7 @@
 
 pub mod shm;
 pub mod sim;
+pub mod tcp;
 
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};

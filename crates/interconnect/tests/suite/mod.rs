@@ -1,10 +1,12 @@
 //! The suite: one generic function per promise of `interconnect::link::Link`, and a macro that makes them tests of one
 //! kind of link.
 
+use interconnect::link::tcp::listen::{Arrival, Listener};
 use interconnect::link::{DESCRIPTORS_MAX, End, Interest, Link, MESSAGE_MAX, SendError, Tier};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a machine that is busy.
@@ -41,6 +43,46 @@ macro_rules! conformance {
     };
 }
 pub(crate) use conformance;
+
+/// Messages that a peer sends before it is killed.
+pub const LAST_WORDS: usize = 10;
+
+/// Waits until a descriptor is readable.
+pub fn poll_one(descriptor: BorrowedFd<'_>) {
+    poll(&mut [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)], Some(&PATIENCE.try_into().unwrap())).unwrap();
+}
+
+/// Reads a peer's last words, kills it, and reads its end.
+pub fn a_killed_peer_is_noticed(mut link: Box<dyn Link>, mut peer: Child) {
+    let mut message = Vec::new();
+    let mut next = |link: &mut dyn Link| loop {
+        match link.receive(&mut message, &mut Vec::new()) {
+            Ok(true) => return Ok(message.clone()),
+            Ok(false) => wait(&mut [link], PATIENCE),
+            Err(end) => return Err(end),
+        };
+    };
+    for i in 0..LAST_WORDS {
+        assert_eq!(next(&mut *link), Ok(self::message(1000 * i, i)));
+    }
+    peer.kill().unwrap();
+    let killed = Instant::now();
+    assert_eq!(next(&mut *link), Err(End::Gone));
+    assert!(killed.elapsed() < Duration::from_secs(2), "noticed after {:?}", killed.elapsed());
+    peer.wait().unwrap();
+}
+
+/// The next link that a listener makes.
+pub fn arrival(listener: &mut Listener) -> Arrival {
+    let begun = Instant::now();
+    loop {
+        if let Some(arrival) = listener.take() {
+            return arrival;
+        }
+        assert!(begun.elapsed() < PATIENCE, "nobody arrives");
+        poll_one(listener.poll_fd());
+    }
+}
 
 fn flush(link: &mut dyn Link) {
     // That the peer is gone is told by the call that the check is about.
@@ -85,7 +127,8 @@ fn take(pair: &mut Pair, descriptors: &mut Vec<OwnedFd>) -> Result<Vec<u8>, End>
     panic!("nothing was received");
 }
 
-fn message(len: usize, seed: usize) -> Vec<u8> {
+/// Bytes that differ from one message to the next.
+pub fn message(len: usize, seed: usize) -> Vec<u8> {
     (0..len).map(|i| (i.wrapping_mul(31) + seed * 7 + (i >> 8)) as u8).collect()
 }
 
