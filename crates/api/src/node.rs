@@ -144,6 +144,32 @@ pub struct Template {
     pub reason: Option<String>,
 }
 
+/// `POST /v1/flows`: a chain of functions, each of which gets the result of the one before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowSpec {
+    pub name: String,
+    /// Names or ARNs of functions, with or without versions and aliases.
+    pub chain: Vec<String>,
+    /// Seconds for all stages together; the sum of theirs where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_s: Option<u32>,
+}
+
+/// `GET /v1/flows`: a list of these; `GET /v1/flows/NAME` and `POST /v1/flows`: one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    pub account: String,
+    pub region: String,
+    pub name: String,
+    pub arn: String,
+    /// ARNs, with the qualifiers that were given.
+    pub chain: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_s: Option<u32>,
+    pub modified: u64,
+}
+
 /// `GET /v1/pus`: a list of these.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pu {

@@ -12,6 +12,10 @@
 //! | up | [`PART`] | empty | its next part, up to [`PART_MAX`] bytes, as the first |
 //! | down | [`ROOM`] | empty | empty: every part that was sent has been taken |
 //! | down | [`FAREWELL`] | reason (UTF-8) | empty: the instance is about to be ended, and may prepare for it |
+//! | down | [`CHAIN`] | [`Order`](crate::chain::Order) | empty: a step of becoming a stage of a chain |
+//! | up | [`CHAINED`] | [`Place`](crate::chain::Place) | empty: that step is done |
+//! | up | [`UNCHAINED`] | reason (UTF-8) | empty: a step could not be done, or the next stage could not be reached |
+//! | up | [`PASSED`] | [`Served`] | empty: the handler's result went to the next stage; rings for nobody |
 //!
 //! An instance is sent one invocation at a time. It sends `READY` or `INIT_FAILED` once, before its first answer.
 //!
@@ -42,6 +46,14 @@ pub const ROOM: u32 = 9;
 
 /// Down: the end is near. For those who have asked for it only.
 pub const FAREWELL: u32 = 10;
+/// Down: a step of becoming a stage of a chain: see [`crate::chain`].
+pub const CHAIN: u32 = 11;
+/// Up: that step is done.
+pub const CHAINED: u32 = 12;
+/// Up: it cannot be a stage, or not any more.
+pub const UNCHAINED: u32 = 13;
+/// Up: the result went to the next stage.
+pub const PASSED: u32 = 14;
 
 /// Reasons for a [`FAREWELL`]: the instance is not needed any more; its invocation has taken too long.
 pub const NOT_NEEDED: &str = "spindown";

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`protocol`] | what the worker and a template say to each other |
 //! | [`invocation`] | what the gateway and an instance say to each other |
+//! | [`chain`] | the same for instances that hand their results on to each other |
 //! | [`forkpoint`] | the template's side |
 //! | [`descriptors`] | what a template holds open, and what its children do about it |
 //! | [`memory`] | what a template does with its memory so that forks are cheap |
@@ -17,6 +18,7 @@
 //!
 //! No language is known here: `lang/python` and `lang/node` are.
 
+pub mod chain;
 pub mod descriptors;
 mod enter;
 pub mod forkpoint;

@@ -36,6 +36,8 @@ pub enum Verb {
     Deploy(deploy::Arguments),
     /// Call a function and print its answer
     Invoke(invoke::Arguments),
+    /// Chain functions, so that each gets the result of the one before
+    Flow(flow::Arguments),
     /// List the functions of a node
     Ls(ls::Arguments),
     /// Show what a function has printed
@@ -75,6 +77,7 @@ impl Verb {
             Self::Run(arguments) => run::act(arguments),
             Self::Deploy(arguments) => deploy::act(arguments),
             Self::Invoke(arguments) => invoke::act(arguments),
+            Self::Flow(arguments) => flow::act(arguments),
             Self::Ls(arguments) => ls::act(arguments),
             Self::Logs(arguments) => logs::act(arguments),
             Self::Dlq(arguments) => dlq::act(arguments),

@@ -1,8 +1,10 @@
 //! Lichen's own API: what a node says of itself beyond Lambda's API. The shapes are `api::node`'s.
 //!
-//! Functions are deployed through Lambda's API, and not here; all that is changed here is what becomes of dead events.
+//! Functions are deployed through Lambda's API, and not here; all that is changed here are flows, and what becomes of dead
+//! events.
 
 mod dlq;
+mod flows;
 mod functions;
 mod logs;
 mod node;
@@ -28,6 +30,11 @@ pub const ROUTES: &[Route] = &[
     route!(POST "/v1/dlq/redrive" Redrive => dlq::redrive),
     route!(DELETE "/v1/dlq" Purge => dlq::purge),
     route!(GET "/v1/code/*" GetCode => package::download),
+    route!(POST "/v1/flows/*/invocations" InvokeFlow => flows::invoke),
+    route!(POST "/v1/flows" PutFlow => flows::put),
+    route!(GET "/v1/flows" ListFlows => flows::list),
+    route!(GET "/v1/flows/*" GetFlow => flows::get),
+    route!(DELETE "/v1/flows/*" DeleteFlow => flows::delete),
 ];
 
 /// Where packages are, by their hashes.

@@ -182,6 +182,13 @@ impl Sender {
 
     /// Sends one message and wakes the receiver if it sleeps.
     pub fn send(&mut self, kind: u32, head: &[u8], body: &[u8]) -> Result<(), SendError> {
+        self.send_asleep(kind, head, body)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Sends one message that a sleeping receiver finds when it is woken by something else.
+    pub fn send_asleep(&mut self, kind: u32, head: &[u8], body: &[u8]) -> Result<(), SendError> {
         let inline = head.len() + body.len() <= INLINE_MAX;
         if head.len() > INLINE_MAX {
             return Err(SendError::TooLong { len: head.len(), limit: INLINE_MAX });
@@ -200,7 +207,6 @@ impl Sender {
             PushError::Broken => SendError::Broken,
         })?;
         self.bulk_sent = self.bulk_sent.wrapping_add(u32::from(!inline));
-        self.wake();
         Ok(())
     }
 
@@ -272,6 +278,22 @@ impl Receiver {
             drop(Message { frame, receiver: self });
         }
         Ok(None)
+    }
+
+    /// The kind of the next message that is of one of these kinds, without taking it; those before it are dropped.
+    pub fn next_of(&mut self, kinds: &[u32]) -> Result<Option<u32>, ReceiveError> {
+        loop {
+            if self.ring.is_known_empty() {
+                self.ring.look();
+            }
+            let Some(frame) = self.ring.peek().map_err(|PopError::Broken| ReceiveError::Broken)? else {
+                return Ok(None);
+            };
+            if kinds.contains(&frame.kind) {
+                return Ok(Some(frame.kind));
+            }
+            self.receive()?;
+        }
     }
 
     /// Whether there were messages of this kind; all that wait are dropped. What the sender did before a nudge, one that

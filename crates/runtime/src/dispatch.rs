@@ -13,6 +13,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`call`] | what goes into an invocation and what comes out |
+//! | [`chain`] | requests through chains of functions |
 //! | [`config`] | limits and policies of a node |
 //! | [`counters`] | what is counted |
 //! | [`snapshot`] | what a node looks like at a moment |
@@ -31,6 +32,7 @@
 //! The policies are elsewhere, and pure: [`crate::placement`], [`crate::pool`], [`crate::scaling`], [`crate::keepalive`], [`crate::templates`].
 
 pub mod call;
+pub mod chain;
 mod clock;
 pub mod config;
 pub mod counters;
@@ -67,6 +69,7 @@ use crate::function::{Function, FunctionKey};
 use crate::logs::LogStore;
 use crate::scaling;
 use crate::templates::Seat;
+use chain::sets::Sets;
 use clock::Clock;
 use daemon::pu::Pus;
 use farewell::Farewells;
@@ -75,7 +78,7 @@ use interconnect::layout::INLINE_MAX;
 use keep_going::KeepGoing;
 use latency::Wakefulness;
 use link::Link;
-use node::{Permit, State, Step, Waiter};
+use node::{Meter, Permit, State, Step, Waiter};
 use reception::Reception;
 use sandbox::spec::{Kind, Version};
 use std::io;
@@ -102,6 +105,8 @@ pub struct Dispatcher {
     state: Mutex<State>,
     clock: Arc<Clock>,
     farewells: Arc<Farewells>,
+    /// Of chains.
+    sets: Sets,
     wakefulness: Arc<Wakefulness>,
     /// Something is to be done in the background.
     upkeep: Arc<Notify>,
@@ -128,6 +133,7 @@ impl Dispatcher {
         let node = Arc::new(Self {
             state: Mutex::new(State::new(&config, pus, first_id)),
             farewells: Farewells::new(runtime.clone()),
+            sets: Sets::default(),
             wakefulness: Wakefulness::new(config.latency),
             bills: Box::new(bills),
             in_flight: AtomicU32::new(0),
@@ -195,10 +201,12 @@ impl Dispatcher {
                 pu.templates.want(Seat::Dedicated(id), kind, now, urgent);
             }
         }
+        let (key, revision) = (function.key.clone(), function.revision.clone());
         if let Some(post) = state.posts.get_mut(id) {
             (post.function, post.deployed, post.closed) = (function, true, false);
         }
         drop(state);
+        self.forget_sets(&key, Some(&revision));
         self.upkeep_soon();
     }
 
@@ -210,6 +218,7 @@ impl Dispatcher {
             state.close(post);
         }
         drop(state);
+        self.forget_sets(key, None);
         self.upkeep_soon();
     }
 
@@ -248,6 +257,7 @@ impl Dispatcher {
             let left = self.in_flight.load(Relaxed);
             tracing::warn!(left, "invocations were still running at the end of the time for them");
         }
+        drop(self.sets.retire(|_| true));
         let ended = self.state().clear_pools();
         drop(ended);
         self.farewells.over().await;
@@ -267,6 +277,16 @@ impl Dispatcher {
         function: &Arc<Function>,
         call: &Call,
     ) -> Result<(Admission, Result<Step, PlatformError>), InvokeError> {
+        let now = os::monotonic_ns();
+        let mut state = self.open_for(function, call, now)?;
+        let post = state.post(function);
+        let meter = self.within_limits(&state, post, function)?;
+        let admission = Admission::new(self.clone(), meter);
+        Ok((admission, self.seek(state, post, now)))
+    }
+
+    /// The state, where an invocation like this may be let in at all.
+    fn open_for(&self, function: &Function, call: &Call, now: u64) -> Result<MutexGuard<'_, State>, InvokeError> {
         let (len, limit) = (call.payload.len(), self.config.payload_max);
         if len > limit {
             return Err(InvokeError::PayloadTooLarge { len, limit });
@@ -278,13 +298,13 @@ impl Dispatcher {
         if len > limit {
             return Err(InvokeError::ContextTooLarge { len, limit });
         }
-        let now = os::monotonic_ns();
         self.wakefulness.touch(&self.runtime, now);
-        let mut state = self.state();
-        if state.draining {
-            return Err(InvokeError::Draining);
-        }
-        let post = state.post(function);
+        let state = self.state();
+        if state.draining { Err(InvokeError::Draining) } else { Ok(state) }
+    }
+
+    /// What is counted of a function, where another invocation of it is within all limits.
+    fn within_limits(&self, state: &State, post: u64, function: &Function) -> Result<Arc<Meter>, InvokeError> {
         let Some(meter) = state.posts.get(post).map(|post| post.meter.clone()) else {
             return Err(InvokeError::NoWorker);
         };
@@ -293,8 +313,24 @@ impl Dispatcher {
             meter.counters.throttle();
             return Err(InvokeError::Throttled { reason });
         }
-        let admission = Admission::new(self.clone(), meter);
-        Ok((admission, self.seek(state, post, now)))
+        Ok(meter)
+    }
+
+    /// Lets a request for a chain in, or refuses it: its place on the node, and what is counted of each function.
+    fn admit_chain<'a>(
+        self: &Arc<Self>,
+        first: &Function,
+        call: &Call,
+        functions: impl Iterator<Item = &'a Arc<Function>>,
+    ) -> Result<(Admission, Vec<Arc<Meter>>), InvokeError> {
+        let mut state = self.open_for(first, call, os::monotonic_ns())?;
+        let mut meters: Vec<Arc<Meter>> = Vec::new();
+        for function in functions {
+            let post = state.post(function);
+            meters.push(self.within_limits(&state, post, function)?);
+        }
+        let Some(meter) = meters.first().cloned() else { return Err(InvokeError::NoWorker) };
+        Ok((Admission::new(self.clone(), meter), meters))
     }
 
     /// Another instance for an invocation that was let in.

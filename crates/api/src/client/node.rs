@@ -1,7 +1,10 @@
 //! Lichen's own API, as the command line calls it.
 
 use super::{Body, CallError, Client, Request, encode};
-use crate::node::{Bill, Count, DeadEvent, Function, LogRecord, Node, Pu, Queue, Revision, Template, Usage};
+use crate::lambda::Invoked;
+use crate::node::{
+    Bill, Count, DeadEvent, Flow, FlowSpec, Function, LogRecord, Node, Pu, Queue, Revision, Template, Usage,
+};
 use std::io::{BufRead, BufReader};
 
 impl Client {
@@ -34,6 +37,34 @@ impl Client {
 
     pub fn pus(&self) -> Result<Vec<Pu>, CallError> {
         self.json(&Request::new("GET", "/v1/pus"))
+    }
+
+    /// Puts a flow there, or a new state of it.
+    pub fn put_flow(&self, flow: &FlowSpec) -> Result<Flow, CallError> {
+        // Texts and a number cannot fail to be written.
+        let body = serde_json::to_vec(flow).unwrap_or_default();
+        self.json(&Request::new("POST", "/v1/flows").with_body(&body))
+    }
+
+    pub fn flows(&self) -> Result<Vec<Flow>, CallError> {
+        self.json(&Request::new("GET", "/v1/flows"))
+    }
+
+    pub fn delete_flow(&self, name: &str) -> Result<(), CallError> {
+        self.call(&Request::new("DELETE", &format!("/v1/flows/{}", encode(name)))).map(drop)
+    }
+
+    /// Runs a flow, waiting for its answer.
+    pub fn invoke_flow(&self, name: &str, payload: &[u8]) -> Result<Invoked, CallError> {
+        let path = format!("/v1/flows/{}/invocations", encode(name));
+        let (response, body) = self.call(&Request::new("POST", &path).with_body(payload))?;
+        let header = |name: &str| response.header(name).map(str::to_owned);
+        Ok(Invoked {
+            body,
+            error: header("x-amz-function-error"),
+            log_tail: None,
+            request_id: header("x-amzn-requestid").unwrap_or_default(),
+        })
     }
 
     pub fn queue(&self) -> Result<Queue, CallError> {

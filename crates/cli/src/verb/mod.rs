@@ -5,6 +5,7 @@ pub mod completions;
 pub mod deploy;
 pub mod dlq;
 pub mod doctor;
+pub mod flow;
 pub mod invoke;
 pub mod logs;
 pub mod ls;

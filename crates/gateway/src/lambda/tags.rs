@@ -104,6 +104,7 @@ fn missing(id: &ResourceId) -> Fault {
     Fault::not_found(match id.kind {
         ResourceKind::CapacityProvider => format!("Capacity provider not found: {}", id.arn()),
         ResourceKind::CodeSigning => format!("The Lambda code signing configuration {} can not be found.", id.arn()),
+        ResourceKind::Flow => format!("Flow not found: {}", id.arn()),
     })
 }
 

@@ -143,6 +143,8 @@ pub enum PlatformError {
     WorkerLost,
     #[error("no instance was free within {0:?}, and none could be started")]
     Overdue(Duration),
+    #[error("stage {stage} of the chain ({function}) could not be connected: {reason}")]
+    NotChained { stage: usize, function: String, reason: String },
     #[error("a channel to the instance could not be made")]
     Channel(#[source] OpenError),
     #[error("descriptors for the instance could not be had")]

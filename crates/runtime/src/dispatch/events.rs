@@ -102,6 +102,7 @@ impl Dispatcher {
             (state.lose_worker(pu, now), state.pump(now))
         };
         drop(lost);
+        drop(self.sets.remove_departed());
         self.deliver(granted);
         self.upkeep_soon();
     }
@@ -126,6 +127,7 @@ impl Dispatcher {
         }
         let pu = state.pu(number);
         let mut departed = None;
+        let mut buried = None;
         match event {
             Event::Hello { languages, missing } => state.greeted(number, languages, missing, now),
             Event::Prepared { template, report, prepare_us } => match TemplateReport::objection(&report) {
@@ -159,12 +161,14 @@ impl Dispatcher {
                 departed = state.depart(instance, Departure::NotSpawned { reason });
             }
             Event::Ended { instance, end, memory_peak } => {
+                buried = Some(instance);
                 departed = state.depart(instance, Departure::Ended { end, memory_peak });
             }
         }
         let (granted, hopeless) = (state.pump(now), state.hopeless());
         drop(state);
         drop(departed);
+        buried.into_iter().for_each(|instance| self.bury_set(instance));
         self.deliver(granted);
         for (waiter, reason) in hopeless {
             // Whoever waited may have given up meanwhile.

@@ -83,6 +83,11 @@ impl Failure {
         Self::exit(Fault::Broken, "Runtime.ExitError", request_id, why)
     }
 
+    /// The stage before it could not hand it the request.
+    pub fn unreachable(request_id: &str, reason: &str) -> Self {
+        Self::exit(Fault::Exited, "Runtime.ExitError", request_id, &format!("Runtime could not be reached: {reason}"))
+    }
+
     /// It has printed too much.
     pub fn log_limit(request_id: &str, mib: u64) -> Self {
         let why = format!(

@@ -8,6 +8,7 @@ use super::journal::{Journal, TooMuch};
 use super::link::{Link, Said};
 use super::shared::{Departure, Shared, Verdict};
 use bytes::Bytes;
+use cfork::chain::{Order, Place};
 use cfork::invocation::{self, CONTENT_TYPE_MAX, PART_MAX, Served, Started, WITH_FAREWELL};
 use interconnect::channel::{Channel, Message, SendError};
 use std::io;
@@ -58,6 +59,14 @@ pub(super) enum Event {
     },
     /// Another part.
     Part(Bytes),
+    /// A stage of a chain has done what it was ordered.
+    Chained(Place),
+    /// It cannot do that, or cannot reach the stage after it.
+    Unchained {
+        reason: String,
+    },
+    /// Its handler's result went to the stage after it.
+    Passed(Served),
     /// It has answered with more bytes than it may.
     TooLarge,
     /// It says what makes no sense: it must not be trusted with another request.
@@ -101,6 +110,8 @@ pub(super) struct Instance {
     open: bool,
     /// Whether it is to be told that there is room for more parts.
     owes_room: bool,
+    /// Whether it is a stage of a chain, or becomes one.
+    chained: bool,
     response_max: usize,
     /// Messages received, and times that it has rung for them.
     messages: u64,
@@ -125,6 +136,7 @@ impl Instance {
             ready: false,
             open: false,
             owes_room: false,
+            chained: false,
             response_max: parts.response_max,
             messages: 0,
             rings: 0,
@@ -135,6 +147,12 @@ impl Instance {
     pub fn send(&mut self, head: &[u8], event: &[u8]) -> Result<(), SendError> {
         self.open = false;
         self.wire.get_mut().0.sender.send(invocation::INVOKE, head, event)
+    }
+
+    /// Has it become a stage of a chain, step by step; it stays one.
+    pub fn order(&mut self, order: &Order<'_>) -> Result<(), SendError> {
+        self.chained = true;
+        self.wire.get_mut().0.sender.send(invocation::CHAIN, &order.encode(), &[])
     }
 
     /// Whether it has taken the request, as far as it says. One that has not has done nothing with it.
@@ -190,7 +208,8 @@ impl Instance {
         std::future::poll_fn(interrupted).await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    /// What happens next; if nothing, wakes when something does.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let departure = match self.shared.poll(cx) {
             // An answer may lie in the ring all the same, of one that cannot ring any more: it is late.
             Some(Verdict::TimedOut) => {
@@ -224,14 +243,18 @@ impl Instance {
         }
     }
 
-    fn hear(&mut self) -> Option<Event> {
+    /// What it has said, if anything.
+    pub fn hear(&mut self) -> Option<Event> {
         let message = match self.wire.get_mut().0.receiver.receive() {
             Ok(message) => message?,
             Err(_) => return Some(Event::Broken),
         };
         self.messages += 1;
         let wants_farewell = message.kind() == invocation::READY && message.body_len() == WITH_FAREWELL.len();
-        let (event, started) = understand(&message, self.ready, self.open, self.response_max);
+        let (event, started) = match stage_event(&message) {
+            Some(event) if self.chained => (event, None),
+            _ => understand(&message, self.ready, self.open, self.response_max),
+        };
         self.started = started.unwrap_or(self.started);
         self.ready |= matches!(event, Event::Ready);
         self.farewell = self.farewell.or(wants_farewell.then_some(invocation::NOT_NEEDED));
@@ -241,10 +264,23 @@ impl Instance {
     }
 }
 
+/// What only stages of a chain say.
+fn stage_event(message: &Message<'_>) -> Option<Event> {
+    match message.kind() {
+        invocation::CHAINED => Some(Place::decode(message.head()).map_or(Event::Broken, Event::Chained)),
+        invocation::UNCHAINED => Some(Event::Unchained { reason: text(message.head()) }),
+        invocation::PASSED => Some(Event::Passed(Served::decode(message.head()))),
+        _ => None,
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(REASON_MAX)]).into_owned()
+}
+
 fn understand(message: &Message<'_>, ready: bool, open: bool, body_max: usize) -> (Event, Option<Started>) {
     let is_part = message.body_len() <= PART_MAX && message.head().len() <= CONTENT_TYPE_MAX;
     let body = || Bytes::from(message.body());
-    let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(REASON_MAX)]).into_owned();
     match message.kind() {
         invocation::READY if !ready => (Event::Ready, Some(Started::decode(message.head()))),
         invocation::INIT_FAILED if !ready => (Event::InitFailed(body()), Some(Started::decode(message.head()))),

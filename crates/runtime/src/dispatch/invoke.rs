@@ -89,12 +89,38 @@ pub(super) async fn run(
     }
 }
 
+/// What a request for this function that waits is given.
+pub(super) async fn wait(
+    node: &Dispatcher,
+    function: &Function,
+    mut granted: oneshot::Receiver<Grant>,
+) -> Result<Grant, InvokeError> {
+    let began = Instant::now();
+    loop {
+        match tokio::time::timeout(node.config.worker_wait(), &mut granted).await {
+            Ok(Ok(grant)) => return Ok(grant),
+            Ok(Err(_)) => return Err(InvokeError::NoWorker),
+            Err(_) if !node.is_up_for(function) => return Err(nowhere(function)),
+            Err(_) if began.elapsed() >= QUEUE_MAX => return Err(PlatformError::Overdue(QUEUE_MAX).into()),
+            Err(_) => {}
+        }
+    }
+}
+
+/// That no PU is up on which the function may run.
+fn nowhere(function: &Function) -> InvokeError {
+    match function.profiles.is_empty() {
+        true => InvokeError::NoWorker,
+        false => InvokeError::NoPu { kinds: kinds_of(function) },
+    }
+}
+
 impl Course {
     async fn attempt(&mut self, step: Result<Step, PlatformError>) -> Attempt {
         let grant = match step {
             Ok(Step::Take(instance)) => Ok(Grant::Instance(Lease::new(self.node.clone(), instance))),
             Ok(Step::Start(permit)) => Ok(Grant::Start(Ticket::new(self.node.clone(), permit))),
-            Ok(Step::Wait(granted)) => self.wait(granted).await,
+            Ok(Step::Wait(granted)) => wait(&self.node, &self.function, granted).await,
             Err(error) => Err(error.into()),
         };
         match grant {
@@ -102,27 +128,6 @@ impl Course {
             Ok(Grant::Start(ticket)) => self.start(ticket).await,
             Ok(Grant::Never { reason }) => Attempt::Done(Err(PlatformError::NoTemplate { reason }.into())),
             Err(error) => Attempt::Done(Err(error)),
-        }
-    }
-
-    async fn wait(&self, mut granted: oneshot::Receiver<Grant>) -> Result<Grant, InvokeError> {
-        let began = Instant::now();
-        loop {
-            match tokio::time::timeout(self.node.config.worker_wait(), &mut granted).await {
-                Ok(Ok(grant)) => return Ok(grant),
-                Ok(Err(_)) => return Err(InvokeError::NoWorker),
-                Err(_) if !self.node.is_up_for(&self.function) => return Err(self.nowhere()),
-                Err(_) if began.elapsed() >= QUEUE_MAX => return Err(PlatformError::Overdue(QUEUE_MAX).into()),
-                Err(_) => {}
-            }
-        }
-    }
-
-    /// That no PU is up on which the function may run.
-    fn nowhere(&self) -> InvokeError {
-        match self.function.profiles.is_empty() {
-            true => InvokeError::NoWorker,
-            false => InvokeError::NoPu { kinds: kinds_of(&self.function) },
         }
     }
 
@@ -268,7 +273,8 @@ impl Course {
                 let reason = format!("it could not {step}: {error}");
                 return Attempt::Done(Err(PlatformError::NotStarted { reason }.into()));
             }
-            Event::Ready | Event::Opened { .. } | Event::Part(_) | Event::Broken => (Err(Failure::broken(id)), false),
+            // What is out of its turn, or stages' only.
+            _ => (Err(Failure::broken(id)), false),
         };
         answer.body = body;
         self.conclude(lease, sound, answer).await

@@ -33,6 +33,8 @@ pub(super) struct Journal {
     group: Arc<LogGroup>,
     stream: Arc<str>,
     request_id: Arc<str>,
+    /// Lines of the platform's own that come before whatever is printed next.
+    ahead: Vec<u8>,
     /// Read, and not yet appended: the beginning of a line.
     partial: Vec<u8>,
     /// By this invocation.
@@ -77,6 +79,7 @@ impl Journal {
             group,
             stream,
             request_id: "".into(),
+            ahead: Vec::new(),
             partial: Vec::new(),
             printed: 0,
             limit,
@@ -93,6 +96,7 @@ impl Journal {
             group: self.group.clone(),
             stream: self.stream.clone(),
             request_id: self.request_id.clone(),
+            ahead: Vec::new(),
             partial: std::mem::take(&mut self.partial),
             printed: 0,
             limit: self.limit,
@@ -110,6 +114,7 @@ impl Journal {
     pub fn begin(&mut self, request_id: &str, want_tail: bool) {
         self.request_id = request_id.into();
         self.printed = 0;
+        self.ahead.clear();
         self.tail = want_tail.then(Vec::new);
     }
 
@@ -117,6 +122,12 @@ impl Journal {
     pub fn note(&mut self, lines: Vec<u8>) {
         self.flush();
         self.append(lines);
+    }
+
+    /// Appends lines of the platform's own as soon as anything else is appended, and not at all where nothing is.
+    pub fn note_ahead(&mut self, lines: Vec<u8>) {
+        self.flush();
+        self.ahead = lines;
     }
 
     /// Reads what there is, and wakes when there is more. Ready when it was too much.
@@ -197,6 +208,8 @@ impl Journal {
         if text.is_empty() {
             return;
         }
+        let ahead = std::mem::take(&mut self.ahead);
+        self.append(ahead);
         if let Some(tail) = &mut self.tail {
             tail.extend_from_slice(&text[text.len().saturating_sub(TAIL)..]);
             tail.drain(..tail.len().saturating_sub(2 * TAIL));

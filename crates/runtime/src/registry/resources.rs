@@ -13,10 +13,14 @@ use thiserror::Error;
 pub enum ResourceKind {
     CapacityProvider,
     CodeSigning,
+    Flow,
 }
 
-const WORDS: [(ResourceKind, &str); 2] =
-    [(ResourceKind::CapacityProvider, "capacity-provider"), (ResourceKind::CodeSigning, "code-signing-config")];
+const WORDS: [(ResourceKind, &str); 3] = [
+    (ResourceKind::CapacityProvider, "capacity-provider"),
+    (ResourceKind::CodeSigning, "code-signing-config"),
+    (ResourceKind::Flow, "flow"),
+];
 
 impl ResourceKind {
     /// As the database, and ARNs, call it.
