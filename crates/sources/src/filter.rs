@@ -6,6 +6,8 @@
 //! A field's list says what its value may be, any of which suffices; all fields must match. Of a value that is a list, one
 //! element suffices. Not here: `wildcard` and `cidr`, which only rules of EventBridge have.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -58,6 +60,18 @@ impl Pattern {
     pub fn matches(&self, record: &Value) -> bool {
         self.0.matches(Some(record))
     }
+}
+
+/// A text as patterns see it: JSON that has parts is looked into.
+pub(crate) fn seen(text: &str) -> Value {
+    let json = serde_json::from_str::<Value>(text).ok().filter(|json| json.is_object() || json.is_array());
+    json.unwrap_or_else(|| text.into())
+}
+
+/// The same of a text in base 64; nothing of what is no text.
+pub(crate) fn seen_encoded(text: &str) -> Option<Value> {
+    let text = String::from_utf8(BASE64.decode(text).ok()?).ok()?;
+    Some(seen(&text))
 }
 
 fn fields_of(fields: &Map<String, Value>, depth: usize) -> Result<Node, InvalidPattern> {

@@ -13,11 +13,10 @@ mod client;
 mod records;
 mod wire;
 
+use crate::filter;
 use crate::invoker::Invoked;
 use crate::readers::{self, Divided, Readers};
 use crate::work::{BackOff, PositionsError, Stopped, Work, fitting, length};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use client::{Broker, BrokerError, Partition};
 use records::Record;
 use serde_json::{Value, json};
@@ -133,7 +132,8 @@ struct Reader {
 impl Reader {
     /// Takes its place: where it was left, or at a moment.
     async fn open(work: Work, partition: Partition, position: &Value) -> Result<Self, Trouble> {
-        let (index, mut broker) = (partition.index, Broker::connect(&partition.leader).await?);
+        let index = partition.index;
+        let mut broker = Broker::connect(&partition.leader.ok_or(BrokerError::NoLeader(index))?).await?;
         let next = match position["next"].as_i64() {
             Some(next) => next,
             None => {
@@ -247,10 +247,9 @@ async fn serve(work: &Work, name: &str, records: Vec<Value>) -> Result<(), Stopp
 fn seen(record: &Value) -> Value {
     let mut seen = record.clone();
     for member in ["key", "value"] {
-        let bytes = record[member].as_str().and_then(|text| BASE64.decode(text).ok());
-        let Some(text) = bytes.and_then(|bytes| String::from_utf8(bytes).ok()) else { continue };
-        let json = serde_json::from_str::<Value>(&text).ok().filter(|json| json.is_object() || json.is_array());
-        seen[member] = json.unwrap_or_else(|| text.into());
+        if let Some(text) = record[member].as_str().and_then(filter::seen_encoded) {
+            seen[member] = text;
+        }
     }
     seen
 }

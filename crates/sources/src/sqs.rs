@@ -4,6 +4,7 @@
 //! here: what fails, or is under way when the node is killed, comes back from the queue. A batch for which the function has
 //! no room waits as long as its messages are surely still ours, and counts as a failure only then.
 
+use crate::filter;
 use crate::invoker::Invoked;
 use crate::response::{Failures, failures};
 use crate::work::{BackOff, Trouble, Work, fitting, length};
@@ -216,9 +217,8 @@ fn attribute((name, mut value): (String, Value)) -> (String, Value) {
 /// A record as filters see it: a body that is JSON is looked into.
 fn seen(record: &Value) -> Value {
     let mut seen = record.clone();
-    let body = record["body"].as_str().and_then(|body| serde_json::from_str::<Value>(body).ok());
-    if let Some(body) = body.filter(|body| body.is_object() || body.is_array()) {
-        seen["body"] = body;
+    if let Some(body) = record["body"].as_str() {
+        seen["body"] = filter::seen(body);
     }
     seen
 }

@@ -43,15 +43,17 @@ pub enum BrokerError {
     Topic(i16),
     #[error("the broker refused the request (error {0})")]
     Refused(i16),
+    #[error("no broker leads partition {0}")]
+    NoLeader(i32),
     #[error("records were gone before they could be read")]
     Gone,
 }
 
-/// A partition, and the address of the broker that leads it.
+/// A partition, and the address of the broker that leads it, where one does at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
     pub index: i32,
-    pub leader: String,
+    pub leader: Option<String>,
 }
 
 /// A connection.
@@ -69,7 +71,7 @@ impl Broker {
         Ok(Self { stream, asked: 0 })
     }
 
-    /// The partitions of a topic that have a leader.
+    /// The partitions of a topic.
     pub async fn partitions(&mut self, topic: &str) -> Result<Vec<Partition>, BrokerError> {
         let answer = self.ask(METADATA, 1, Writer::default().i32(1).text(topic)).await?;
         let mut reader = Reader(&answer);
@@ -99,8 +101,7 @@ impl Broker {
             return Err(BrokerError::Topic(error));
         }
         let leader = |id: i32| brokers.iter().find(|(known, _)| *known == id).map(|(_, address)| address.clone());
-        let led = |(index, id): (i32, i32)| leader(id).map(|leader| Partition { index, leader });
-        Ok(partitions.into_iter().filter_map(led).collect())
+        Ok(partitions.into_iter().map(|(index, id)| Partition { index, leader: leader(id) }).collect())
     }
 
     /// The first offset at or after a moment; -2 stands for the first of all, -1 for the next.

@@ -1,11 +1,10 @@
 //! Kinesis and DynamoDB's streams, as far as they differ: calls, and what a record looks like.
 
+use crate::filter;
 use crate::invoker::Invoker;
 use crate::mapping::{Kind, Mapping};
 use crate::work::{Work, length};
 use aws::{Arn, Aws, CallError};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -153,13 +152,8 @@ impl Origin {
         }
         let (Value::Object(outer), Value::Object(inner)) = (&mut seen, &record["kinesis"]) else { return seen };
         outer.extend(inner.clone());
-        let data = inner.get("data").and_then(Value::as_str).and_then(|data| BASE64.decode(data).ok());
-        let text = data.and_then(|data| String::from_utf8(data).ok());
-        if let Some(text) = text {
-            let json = serde_json::from_str::<Value>(&text).ok();
-            let json = json.filter(|json| json.is_object() || json.is_array());
-            outer.insert("data".to_owned(), json.unwrap_or_else(|| text.into()));
-        }
+        let data = inner.get("data").and_then(Value::as_str).and_then(filter::seen_encoded);
+        outer.extend(data.map(|data| ("data".to_owned(), data)));
         seen
     }
 
