@@ -112,6 +112,11 @@ class Groups(Logs):
             "InvalidParameterException", "Value '2' at 'retentionInDays' failed to satisfy constraint",
             self.logs.put_retention_policy, logGroupName=self.group, retentionInDays=2,
         )
+        # What is a line of a file must not be made up by who names a stream.
+        self.refused(
+            "InvalidParameterException", "at 'logStreamName' failed to satisfy constraint: Member must satisfy regular",
+            self.logs.create_log_stream, logGroupName=self.group, logStreamName="a\n1\tb\tr\tforged",
+        )
         self.refused("UnknownOperationException", "StartQuery", self.logs.start_query, logGroupName=self.group)
 
 

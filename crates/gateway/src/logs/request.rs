@@ -13,7 +13,8 @@ use std::sync::Arc;
 const BODY_MAX: usize = 8 << 20;
 const NAME: Rule = Rule::Length { min: 1, max: 512 };
 const GROUP: Rule = Rule::Pattern("[\\.\\-_/#A-Za-z0-9]+", is_group_name);
-const STREAM: Rule = Rule::Pattern("[^:*]*", |name| !name.contains([':', '*']));
+/// Tabs and line breaks, which AWS's pattern lets pass, are what lines of a log are divided by.
+const STREAM: Rule = Rule::Pattern("[^:*]*", |name| !name.contains(|c: char| c == ':' || c == '*' || c.is_control()));
 const TIME: &[Rule] = &[Rule::AtLeast(0)];
 /// Days for which a group may be told to keep its events.
 pub const RETENTIONS: [u32; 22] =

@@ -125,20 +125,22 @@ impl Groups {
         Ok(())
     }
 
-    /// Removes what is older than its group's retention, and groups that are empty then and that nobody asked for.
+    /// Removes what is older than its group's retention, and groups that are empty then and that nobody asked for. A group
+    /// in which that fails holds up no other.
     pub fn expire(&self, default: Duration) -> io::Result<()> {
         let _lock = self.lock();
+        let mut outcome = Ok(());
         for account in subfolders(&self.root)? {
             for region in subfolders(&account)? {
                 for group in subfolders(&region)? {
-                    expire(&group, default)?;
+                    outcome = expire(&group, default).and(outcome);
                 }
                 // Refused unless it is empty.
                 let _ = fs::remove_dir(&region);
             }
             let _ = fs::remove_dir(&account);
         }
-        Ok(())
+        outcome
     }
 }
 
@@ -155,9 +157,10 @@ fn named(group: &LogGroup, created_ms: u64) -> Details {
     Details { name: group.name.clone(), created_ms, ..Details::default() }
 }
 
+/// A file that a power cut has spoilt is as good as none: with the group's next line there is another.
 fn read(folder: &Path) -> io::Result<Option<Details>> {
     match fs::read(folder.join(FILE)) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::from),
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -223,6 +226,25 @@ mod tests {
         let details = groups.get(&group("b")).unwrap();
         assert_eq!((details.created_ms, details.retention_days), (1, Some(3)));
         assert!(groups.list("1", "r").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_group_that_is_spoilt_is_made_anew_and_holds_up_no_other() {
+        let root = tempfile::tempdir().unwrap();
+        let groups = Groups::new(root.path().to_owned());
+        for name in ["a", "b", "c"] {
+            groups.note(&group(name), 1).unwrap();
+        }
+        fs::write(groups.folder(&group("a")).join(FILE), "").unwrap();
+        assert_eq!(names(&groups), ["b", "c"]);
+        groups.note(&group("a"), 2).unwrap();
+        assert_eq!(names(&groups), ["a", "b", "c"]);
+        // What is no file cannot be removed like one.
+        fs::create_dir_all(groups.folder(&group("a")).join("00000001.log/x")).unwrap();
+        let old = groups.folder(&group("a")).join("00000001.log");
+        fs::File::open(old).unwrap().set_modified(SystemTime::now() - 2 * DAY).unwrap();
+        assert!(groups.expire(DAY).is_err());
+        assert_eq!(names(&groups), ["a"], "the others were empty, and are gone");
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Writer {
         Self {
             groups,
             group_max: config.group_max_mib << 20,
-            retention: Duration::from_secs(config.retention_days * 86_400),
+            retention: Duration::from_secs(config.retention_days.saturating_mul(86_400)),
             queue,
             followers,
             open: HashMap::new(),
