@@ -44,10 +44,10 @@ pub async fn poll(work: Work) {
             work.ready();
         }
         match gather(&work).await {
-            Ok(messages) => {
+            Ok((messages, since)) => {
                 back_off.reset();
                 if !messages.is_empty() {
-                    let until = Instant::now() + patience.unwrap_or(VISIBILITY / 2);
+                    let until = since + patience.unwrap_or(VISIBILITY / 2);
                     batches.spawn(serve(work.clone(), messages, until, permit));
                 }
             }
@@ -68,15 +68,16 @@ async fn visibility(work: &Work) -> Option<Duration> {
     attributes.get("VisibilityTimeout")?.as_str()?.parse().ok().map(Duration::from_secs)
 }
 
-/// A batch: what is there, and what comes within the mapping's window.
-async fn gather(work: &Work) -> Result<Vec<Value>, Trouble> {
+/// A batch: what is there, and what comes within the mapping's window; and since when the first of it is ours.
+async fn gather(work: &Work) -> Result<(Vec<Value>, Instant), Trouble> {
     let (size, window) = (work.mapping.batch_size(), work.mapping.window());
     let wait_s = if is_fifo(work) { FIFO_WAIT_S } else { WAIT_S };
     let mut messages = receive(work, size, wait_s).await?;
+    let since = Instant::now();
     if messages.is_empty() {
-        return Ok(messages);
+        return Ok((messages, since));
     }
-    let (deadline, mut bytes) = (Instant::now() + window, bodies(&messages));
+    let (deadline, mut bytes) = (since + window, bodies(&messages));
     // What is received and not yet served must not outgrow what an event can hold by much.
     while messages.len() < size && bytes < work.invoker.event_max() {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -97,7 +98,7 @@ async fn gather(work: &Work) -> Result<Vec<Value>, Trouble> {
             Err(Trouble::Stopped | Trouble::Service(_)) => break,
         }
     }
-    Ok(messages)
+    Ok((messages, since))
 }
 
 /// A queue that keeps an order.
@@ -227,7 +228,7 @@ fn seen(record: &Value) -> Value {
 mod tests {
     use super::*;
     use crate::invoker::{Invoker, NotTaken, Promise};
-    use crate::stage::{Stage, service};
+    use crate::stage::{Asked, Stage, service};
     use bytes::Bytes;
     use std::sync::Mutex;
 
@@ -272,6 +273,42 @@ mod tests {
                 "{queue}"
             );
         }
+    }
+
+    /// A queue of one message.
+    async fn one_message() -> (Stage, Asked) {
+        let first = std::sync::atomic::AtomicBool::new(true);
+        let (aws, asked) = service(move |_, _| match first.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            true => (200, json!({ "Messages": [{ "MessageId": "a", "Body": "" }] })),
+            false => (200, json!({})),
+        })
+        .await;
+        let settings = json!({ "BatchSize": 100, "MaximumBatchingWindowInSeconds": 1 });
+        let source = "arn:aws:sqs:us-east-1:000000000000:q";
+        (Stage::new(source, settings, aws, Arc::new(Failing::default())), asked)
+    }
+
+    #[tokio::test]
+    async fn a_message_is_ours_since_it_was_received() {
+        let (stage, _) = one_message().await;
+        let Ok((messages, since)) = gather(&stage.work).await else { panic!("there is a message") };
+        assert_eq!(messages.len(), 1);
+        assert!(since.elapsed() >= Duration::from_secs(1), "the window counts");
+    }
+
+    #[tokio::test]
+    async fn what_was_received_when_it_is_time_to_stop_is_served() {
+        let (stage, asked) = one_message().await;
+        let stopping = async {
+            // It gathers.
+            while asked.lock().unwrap().len() < 3 {
+                tokio::task::yield_now().await;
+            }
+            stage.stop.send_replace(true);
+        };
+        let (gathered, ()) = tokio::join!(gather(&stage.work), stopping);
+        let Ok((messages, since)) = gathered else { panic!("the message is lost") };
+        assert!(messages.len() == 1 && since.elapsed() < Duration::from_secs(1));
     }
 
     #[test]
