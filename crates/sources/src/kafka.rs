@@ -253,3 +253,6 @@ fn seen(record: &Value) -> Value {
     }
     seen
 }
+
+#[cfg(test)]
+mod tests;

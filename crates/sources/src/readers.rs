@@ -86,30 +86,8 @@ pub async fn keep<D: Divided>(work: &Work, source: D) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::invoker::{Invoked, Invoker, NotTaken, Promise};
-    use crate::stage::Stage;
-    use bytes::Bytes;
+    use crate::stage::{Eater, Stage};
     use std::sync::{Arc, Mutex};
-
-    struct Nobody;
-
-    impl Invoker for Nobody {
-        fn invoke(&self, _: &str, _: String, _: Bytes) -> Promise<Invoked> {
-            unreachable!()
-        }
-
-        fn tell(&self, _: &str, _: Bytes) -> Promise<Result<(), NotTaken>> {
-            unreachable!()
-        }
-
-        fn role(&self, _: &str) -> String {
-            String::new()
-        }
-
-        fn event_max(&self) -> usize {
-            0
-        }
-    }
 
     /// Two parts, of which the first has a reader that panics.
     struct Two(Arc<Mutex<Vec<u8>>>);
@@ -134,7 +112,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_panics_is_begun_again_and_no_other_twice() {
-        let stage = Stage::new("localhost:1", serde_json::json!({}), aws::Aws::default(), Arc::new(Nobody));
+        let stage = Stage::new("localhost:1", serde_json::json!({}), aws::Aws::default(), Arc::new(Eater));
         let begun = Arc::new(Mutex::new(Vec::new()));
         let keeping = tokio::time::timeout(PAUSE * 7 / 2, keep(&stage.work, Two(begun.clone())));
         assert!(keeping.await.is_err());

@@ -1,9 +1,7 @@
 //! Where reading begins, against a stream of the test's own.
 
 use super::*;
-use crate::invoker::{Invoked, Invoker, NotTaken, Promise};
-use crate::stage::{Asked, Stage, service};
-use bytes::Bytes;
+use crate::stage::{Asked, Eater, Stage, service};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,27 +23,6 @@ fn children_wait_for_their_parents() {
     assert_eq!(turns(&positions), [false, true, false]);
     positions.insert("b".to_owned(), position::end());
     assert_eq!(turns(&positions), [false, false, true]);
-}
-
-/// Does well whatever it is given.
-struct Eater;
-
-impl Invoker for Eater {
-    fn invoke(&self, _: &str, _: String, _: Bytes) -> Promise<Invoked> {
-        Box::pin(async { Invoked::Answered { body: "null".into(), failed: false, version: "1".into() } })
-    }
-
-    fn tell(&self, _: &str, _: Bytes) -> Promise<Result<(), NotTaken>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn role(&self, _: &str) -> String {
-        String::new()
-    }
-
-    fn event_max(&self) -> usize {
-        6 << 20
-    }
 }
 
 /// Shards of a stream: `old` was closed, and `young` came of it. Records are never any.
