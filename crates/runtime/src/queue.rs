@@ -250,9 +250,14 @@ impl Queue {
         }
     }
 
-    /// Dead events, the latest first. Blocks on the disk.
+    /// Dead events without their payloads, the latest first. Blocks on the disk.
     pub fn dead(&self, which: &Which, limit: u32) -> Result<Vec<Dead>, DeadError> {
-        Ok(store::dead(&self.reader(), which, limit)?)
+        Ok(store::dead(&self.reader(), which, limit, false)?)
+    }
+
+    /// The latest of the dead events that are meant, whole. Blocks on the disk.
+    pub fn last_dead(&self, which: &Which) -> Result<Option<Dead>, DeadError> {
+        Ok(store::dead(&self.reader(), which, 1, true)?.pop())
     }
 
     /// Has dead events delivered again: how many.

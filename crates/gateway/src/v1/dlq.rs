@@ -11,7 +11,8 @@ use serde_json::Value;
 
 pub async fn list(exchange: Exchange) -> Answer {
     let limit = u32::try_from(number(&exchange, "limit", 100)?).unwrap_or(u32::MAX).min(1_000);
-    let dead = look(&exchange, which(&exchange)?, limit).await?;
+    let which = which(&exchange)?;
+    let dead = exchange.gateway.blocking(move |gateway| gateway.queue.dead(&which, limit)).await??;
     let shown: Vec<DeadEvent> = dead.iter().map(|dead| DeadEvent { payload: None, ..shown(dead) }).collect();
     Ok(answer::json(StatusCode::OK, &shown))
 }
@@ -19,9 +20,9 @@ pub async fn list(exchange: Exchange) -> Answer {
 pub async fn show(exchange: Exchange) -> Answer {
     let id = exchange.capture(0).into_owned();
     let which = Which { request_id: id.clone(), ..Which::default() };
-    let dead = look(&exchange, which, 1).await?;
-    let dead = dead.first().ok_or_else(|| absent(&id))?;
-    Ok(answer::json(StatusCode::OK, &shown(dead)))
+    let dead = exchange.gateway.blocking(move |gateway| gateway.queue.last_dead(&which)).await??;
+    let dead = dead.ok_or_else(|| absent(&id))?;
+    Ok(answer::json(StatusCode::OK, &shown(&dead)))
 }
 
 /// All, or those of the query's `request` or `target`.
@@ -52,10 +53,6 @@ fn absent(id: &str) -> Fault {
 fn which(exchange: &Exchange) -> Result<Which, Fault> {
     let text = |name: &str| exchange.query(name).map(|text| text.into_owned()).unwrap_or_default();
     Ok(Which { request_id: text("request"), target: text("target") })
-}
-
-async fn look(exchange: &Exchange, which: Which, limit: u32) -> Result<Vec<Dead>, Fault> {
-    Ok(exchange.gateway.blocking(move |gateway| gateway.queue.dead(&which, limit)).await??)
 }
 
 fn shown(dead: &Dead) -> DeadEvent {

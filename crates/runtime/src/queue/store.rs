@@ -6,24 +6,25 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use std::path::Path;
 
-/// A dead event has a reason.
+/// A dead event has a reason. What may be long stands last: whoever reads what is before it does not read all of that.
 const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS events (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         request TEXT NOT NULL,
         target TEXT NOT NULL,
-        payload BLOB NOT NULL,
-        context TEXT NOT NULL,
         trace TEXT NOT NULL,
         tenant TEXT NOT NULL,
         accepted_ms INTEGER NOT NULL,
         due_ms INTEGER NOT NULL,
         attempts INTEGER NOT NULL,
         reason TEXT,
+        died_ms INTEGER,
         error BLOB,
-        died_ms INTEGER
+        context TEXT NOT NULL,
+        payload BLOB NOT NULL
     ) STRICT;
-    CREATE INDEX IF NOT EXISTS dead ON events (id) WHERE reason IS NOT NULL;
+    DROP INDEX IF EXISTS dead;
+    CREATE INDEX IF NOT EXISTS died ON events (died_ms) WHERE reason IS NOT NULL;
     CREATE TABLE IF NOT EXISTS once (
         request TEXT PRIMARY KEY,
         at_ms INTEGER NOT NULL
@@ -129,9 +130,13 @@ pub fn load(connection: &Connection, id: Id) -> rusqlite::Result<Option<Event>> 
     connection.prepare_cached("SELECT * FROM events WHERE id = ?1")?.query_row([id], event).optional()
 }
 
-/// The dead that are meant, the latest first, and at most so many.
-pub fn dead(connection: &Connection, which: &Which, limit: u32) -> rusqlite::Result<Vec<Dead>> {
-    let query = format!("SELECT * FROM events WHERE {CHOSEN} ORDER BY died_ms DESC, id DESC LIMIT ?3");
+/// The dead that are meant, the latest first, and at most so many; whole, or with empty payloads.
+pub fn dead(connection: &Connection, which: &Which, limit: u32, whole: bool) -> rusqlite::Result<Vec<Dead>> {
+    let payload = if whole { "payload" } else { "x'' AS payload" };
+    let query = format!(
+        "SELECT request, target, trace, tenant, accepted_ms, attempts, reason, died_ms, error, context, {payload}
+        FROM events WHERE {CHOSEN} ORDER BY died_ms DESC, id DESC LIMIT ?3"
+    );
     let mut statement = connection.prepare_cached(&query)?;
     let dead = statement.query_map(params![which.request_id, which.target, limit], |row| {
         Ok(Dead {

@@ -241,6 +241,10 @@ async fn failures_are_retried_then_kept_and_can_be_redriven() {
     let dead = queue.dead(&all, 10).unwrap();
     assert_eq!((dead.len(), dead[0].event.request_id.as_str(), dead[0].event.attempts), (1, "bad", 2));
     assert_eq!((dead[0].reason.as_str(), &dead[0].error), ("RetriesExhausted", &Bytes::from("\"aaaaaa\"")));
+    assert_eq!(
+        (dead[0].event.payload.len(), &queue.last_dead(&all).unwrap().unwrap().event.payload[..]),
+        (0, &b"\"fail\""[..])
+    );
     assert_eq!(queue.redrive(Which { request_id: "other".into(), ..Which::default() }).await.unwrap(), 0);
     assert_eq!(queue.redrive(all.clone()).await.unwrap(), 1);
     empty(&queue).await;
