@@ -21,6 +21,7 @@
 //! known when it is made; what the messages mean is not known here. The peer is another machine's shim, and checked as
 //! if it were hostile: what it sends costs bounded memory, and what it may not send ends the link.
 
+pub mod fabric;
 pub mod shm;
 pub mod sim;
 pub mod tcp;

@@ -35,7 +35,7 @@ macro_rules! conformance {
             use super::*;
             suite::conformance!(@tests $fixture, messages_arrive_whole_and_in_order, sizes_to_the_limit_and_not_beyond,
                 a_full_link_refuses_and_takes_again, both_ways_at_once, descriptors_travel_or_are_refused,
-                what_was_sent_before_the_end_arrives, an_idle_link_uses_no_cpu, an_armed_end_is_woken);
+                what_was_sent_before_the_end_arrives, an_idle_link_comes_to_rest, an_armed_end_is_woken);
         }
     };
     (@tests $fixture:expr, $($check:ident),*) => {
@@ -284,10 +284,14 @@ fn take_alone(pair: &mut Pair) -> Result<Vec<u8>, End> {
     panic!("neither a message nor an end came");
 }
 
-pub fn an_idle_link_uses_no_cpu(fixture: &impl Fixture) {
-    let mut pair = fixture.pair();
+pub fn an_idle_link_comes_to_rest(fixture: &impl Fixture) {
+    rest(&mut fixture.pair());
+}
+
+/// Says something over a link, and waits until both of its ends sleep.
+fn rest(pair: &mut Pair) {
     pair.a.send(b"once").unwrap();
-    take(&mut pair, &mut Vec::new()).unwrap();
+    take(pair, &mut Vec::new()).unwrap();
     // What a conversation leaves behind has settled when both ends sleep through a wait.
     let begun = Instant::now();
     let quiet = Duration::from_millis(100);
@@ -301,6 +305,21 @@ pub fn an_idle_link_uses_no_cpu(fixture: &impl Fixture) {
         assert!(begun.elapsed() < PATIENCE, "a link without messages never comes to rest");
     }
     assert!(pair.a.arm() && pair.b.arm(), "both ends may sleep");
+}
+
+/// Two ends that have nothing to say, in a process that does nothing else.
+pub fn idle_cpu_is_nothing(fixture: &impl Fixture) {
+    const WATCHED: Duration = Duration::from_secs(1);
+    let mut pair = fixture.pair();
+    rest(&mut pair);
+    let used = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    };
+    let before = used();
+    assert!(wait(&mut [&mut *pair.a, &mut *pair.b], WATCHED));
+    let used = used() - before;
+    assert!(used < WATCHED / 500, "{used:?} of the processor in {WATCHED:?} of rest");
 }
 
 pub fn an_armed_end_is_woken(fixture: &impl Fixture) {
