@@ -7,7 +7,7 @@ use super::call::{
     Answer, AttachError, Call, CallId, Cause, CloseError, ConnectError, CreateError, FifoLimits, GrantError, Quota,
     ReleaseError, RevokeError, Side, SpawnError,
 };
-use super::message::{Lazy, Message, Order, Refusal};
+use super::message::{Body, Lazy, Message, Order, Refusal};
 use super::state::Fifo;
 use super::step::Action;
 use super::{EndId, Node, Place};
@@ -190,7 +190,7 @@ impl Node {
         }
     }
 
-    fn connect(&mut self, id: CallId, by: XpuPid, fifo: FifoId, side: Side) {
+    pub(super) fn connect(&mut self, id: CallId, by: XpuPid, fifo: FifoId, side: Side) {
         let room = self.processes.get(&by).is_some_and(|process| process.ends.len() < process.quota.ends as usize);
         let home = match self.open_fifo(fifo) {
             None => Err(ConnectError::NoSuchFifo),
@@ -233,6 +233,10 @@ impl Node {
             self.close_fifo(fifo, Cause::Died);
         }
         self.forget_spawns(pid);
+        if let Stage::Starting { by } = process.stage {
+            // It ran, and has ended before its start was reported.
+            self.tell(Place::of(by), Body::Started { child: pid, result: Ok(()) });
+        }
         // What is on its way is found out when it is applied.
         if self.state.concerns(pid) {
             self.put_off(Lazy::Gone(pid));

@@ -67,6 +67,7 @@ impl Lane {
 
 pub struct Writer {
     by: XpuPid,
+    fifo: FifoId,
     lane: Lane,
     /// The call that connects it, until it is answered.
     call: Option<CallId>,
@@ -156,7 +157,7 @@ impl Node {
             Side::Writer => {
                 let lane = Lane::new(home);
                 let (made, asking, reader, credit, left) = (false, true, None, None, None);
-                let writer = Writer { by, lane, call, made, asking, reader, credit, left };
+                let writer = Writer { by, fifo, lane, call, made, asking, reader, credit, left };
                 self.ends.writers.insert(end, writer);
             }
             Side::Reader => {
@@ -281,9 +282,8 @@ impl Node {
                 self.ends.writers.remove(&end);
                 self.tell(home, Body::Left { end, cause });
             } else {
-                writer.left = Some(cause);
-                let drain = writer.credit.is_some();
-                self.cut_writer(end, Ending { cause, drain });
+                (writer.left, writer.call) = (Some(cause), None);
+                self.cut_writer(end, Ending { cause, drain: true });
             }
         }
         if let Some(reader) = self.ends.readers.remove(&end) {
@@ -295,17 +295,18 @@ impl Node {
 
     fn cut_writer(&mut self, lane: EndId, ending: Ending) {
         let Some(writer) = self.ends.writers.get_mut(&lane) else { return };
+        // What is written to memory that the reader has too is there.
+        let ending = Ending { drain: ending.drain && writer.credit.is_some(), ..ending };
         if !writer.lane.course.turn(ending) {
             return;
         }
-        let (call, by) = (writer.call.take(), writer.by);
+        let (call, by, fifo) = (writer.call.take(), writer.by, writer.fifo);
         self.out.push(Action::Cut { lane, side: Side::Writer, cause: ending.cause, drain: ending.drain });
-        let error = match ending.cause {
-            Cause::Revoked => ConnectError::NotPermitted,
-            Cause::Lost => ConnectError::Lost,
-            Cause::Closed | Cause::Died => ConnectError::NoSuchFifo,
-        };
-        self.refuse(call, by, lane, error);
+        self.disown(by, lane);
+        if let Some(call) = call {
+            // Over before the process had it, by what happened to its reader: as if it had asked now.
+            self.connect(call, by, fifo, Side::Writer);
+        }
     }
 
     fn cut_incoming(&mut self, lane: EndId, ending: Ending) {
@@ -390,9 +391,11 @@ impl Node {
         let incoming: Vec<EndId> = of(&self.ends.incoming, |incoming| incoming.lane.home == lost);
         let mut holds = 0;
         for lane in writers {
-            if self.ends.writers.get(&lane).is_some_and(|writer| writer.asking) {
-                let Some(writer) = self.ends.writers.remove(&lane) else { continue };
-                self.refuse(writer.call, writer.by, lane, ConnectError::Lost);
+            let Some(writer) = self.ends.writers.get_mut(&lane) else { continue };
+            let (call, by, asking) = (writer.call.take(), writer.by, writer.asking);
+            self.refuse(call, by, lane, ConnectError::Lost);
+            if asking {
+                self.ends.writers.remove(&lane);
                 continue;
             }
             self.cut_writer(lane, Ending::now(Cause::Lost));

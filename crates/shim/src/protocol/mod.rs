@@ -164,8 +164,10 @@ impl Node {
         if self.head.is_some() && matches!(self.phase, Phase::Apart) {
             self.begin_term();
         }
-        // Before anything else: a lease that is over must not serve one more call.
-        self.timers();
+        // Before anything else: a lease that is over must not serve one more call. A link that is gone carries nothing.
+        if !matches!(input, Input::LinkDown { .. }) {
+            self.timers();
+        }
         self.input(input);
         self.timers();
         self.settle();

@@ -1,0 +1,589 @@
+//! Hosts, links and time: everything that is around the nodes, and goes wrong.
+//!
+//! A host is a PU: its shim's node, a clock of its own that drifts, and processes. A link delays what it carries, keeps its
+//! order, is held (a partition) or breaks; each side hears of its end in its own time, or never. What a daemon would do with
+//! an action is done here.
+
+use super::oracle::Oracle;
+use super::plane::{Course, Plane};
+use super::random::Random;
+use shim::protocol::message::FRAME_MAX;
+use shim::protocol::{
+    Action, Answer, Attachment, Call, Carried, Config, EndId, Former, Input, Limits, Message, Node, Quota, Side,
+    Source, Timing,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use xpucall::id::{PuId, XpuPid};
+
+pub const TIMING: Timing = Timing {
+    lease: Duration::from_millis(200),
+    margin: Duration::from_millis(50),
+    renewal: Duration::from_millis(50),
+    batch: Duration::from_millis(5),
+    patience: Duration::from_millis(150),
+};
+pub const QUOTA: Quota = Quota { fifos: 6, ends: 12 };
+
+#[derive(Debug)]
+pub enum Event {
+    Deliver {
+        link: usize,
+        up: bool,
+        life: u64,
+        bytes: Vec<u8>,
+        carried: Option<EndId>,
+    },
+    /// A side of a link hears that it has ended.
+    Hear {
+        link: usize,
+        side: usize,
+        life: u64,
+        dead: bool,
+    },
+    Reconnect {
+        link: usize,
+    },
+    Tick {
+        host: usize,
+        life: u64,
+        wake: u64,
+    },
+    Feed {
+        host: usize,
+        life: u64,
+        input: Input,
+    },
+    Attach {
+        host: usize,
+    },
+    Restart {
+        host: usize,
+    },
+    /// A shim looks at a lane that it relays.
+    Pump {
+        host: usize,
+        lane: EndId,
+    },
+    Act {
+        pid: XpuPid,
+    },
+    Chaos,
+}
+
+pub struct Host {
+    pub node: Option<Node>,
+    life: u64,
+    shares: bool,
+    drift: i64,
+    wake: u64,
+    pub pids: BTreeSet<XpuPid>,
+}
+
+struct Link {
+    life: u64,
+    stands: bool,
+    held_until: Duration,
+    last: [Duration; 2],
+    /// Whether the node of each side (0: the head's) thinks that it stands.
+    told: [bool; 2],
+}
+
+pub struct World {
+    pub random: Random,
+    pub now: Duration,
+    events: BTreeMap<(Duration, u64), Event>,
+    serial: u64,
+    pub hosts: Vec<Host>,
+    links: Vec<Link>,
+    former: Former,
+    carried: BTreeMap<Carried, EndId>,
+    next_carried: u64,
+    pub plane: Plane,
+    pub oracle: Oracle,
+    pub known: Vec<XpuPid>,
+    /// Nothing goes wrong any more, and nobody starts anything.
+    pub quiet: bool,
+    pub trace: bool,
+    pub steps: usize,
+}
+
+impl World {
+    pub fn new(seed: u64, trace: bool) -> Self {
+        let mut random = Random::new(seed);
+        let count = 2 + random.below(6);
+        let mixed = random.chance(40);
+        let host = |random: &mut Random, index: usize| Host {
+            node: None,
+            life: 0,
+            shares: index == 0 || !mixed || random.chance(50),
+            drift: random.below(20_001) as i64 - 10_000,
+            wake: 0,
+            pids: BTreeSet::new(),
+        };
+        let hosts = (0..count).map(|index| host(&mut random, index)).collect();
+        let link = |_| Link {
+            life: 0,
+            stands: false,
+            held_until: Duration::ZERO,
+            last: [Duration::ZERO; 2],
+            told: [false; 2],
+        };
+        let mut world = Self {
+            random,
+            now: Duration::ZERO,
+            events: BTreeMap::new(),
+            serial: 0,
+            hosts,
+            links: (0..count).map(link).collect(),
+            former: Former { incarnation: 1000, members: BTreeSet::new() },
+            carried: BTreeMap::new(),
+            next_carried: 0,
+            plane: Plane::default(),
+            oracle: Oracle::default(),
+            known: Vec::new(),
+            quiet: false,
+            trace,
+            steps: 0,
+        };
+        for host in 0..count {
+            world.after(0..20_000, Event::Restart { host });
+        }
+        world
+    }
+
+    pub fn say(&self, what: impl FnOnce() -> String) {
+        if self.trace {
+            println!("{:>10.3} ms  {}", self.now.as_secs_f64() * 1e3, what());
+        }
+    }
+
+    fn at(&mut self, when: Duration, event: Event) {
+        self.serial += 1;
+        self.events.insert((when, self.serial), event);
+    }
+
+    /// Some microseconds from now.
+    pub fn after(&mut self, micros: std::ops::Range<u64>, event: Event) {
+        let when = self.now + self.random.micros(micros);
+        self.at(when, event);
+    }
+
+    /// The next event that must happen before `until`.
+    pub fn next(&mut self, until: Duration) -> Option<Event> {
+        let (when, serial) = *self.events.first_key_value()?.0;
+        if when > until {
+            self.now = until;
+            return None;
+        }
+        self.now = self.now.max(when);
+        self.events.remove(&(when, serial))
+    }
+
+    /// What happens around the nodes; `Act` and `Chaos` are for others.
+    pub fn happen(&mut self, event: Event) {
+        match event {
+            Event::Deliver { link, up, life, bytes, carried } => self.deliver(link, up, life, &bytes, carried),
+            Event::Hear { link, side, life, dead } => {
+                if self.links[link].life == life && !self.links[link].stands {
+                    self.tell_down(link, side, dead);
+                }
+            }
+            Event::Reconnect { link } => self.reconnect(link),
+            Event::Tick { host, life, wake } => {
+                if self.hosts[host].life == life && self.hosts[host].wake == wake {
+                    self.step(host, Input::Tick);
+                }
+            }
+            Event::Feed { host, life, input } => self.feed(host, life, input),
+            Event::Attach { host } => self.step(host, Input::Attach { token: 0, quota: QUOTA }),
+            Event::Restart { host } => self.restart(host),
+            Event::Pump { host, lane } => self.pump(host, lane),
+            Event::Act { .. } | Event::Chaos => {}
+        }
+    }
+
+    fn feed(&mut self, host: usize, life: u64, input: Input) {
+        if self.hosts[host].life != life || self.hosts[host].node.is_none() {
+            return;
+        }
+        if let Input::Ended { lane, side } = &input {
+            if let Some(course) = self.plane.course(*lane, *side) {
+                *course = Course::Ended;
+            }
+        }
+        if input == Input::Fenced {
+            self.lose_processes(host);
+        }
+        self.step(host, input);
+    }
+
+    fn clock(&self, host: usize) -> Duration {
+        let now = self.now.as_nanos() as i128;
+        let local = now + now * i128::from(self.hosts[host].drift) / 1_000_000 + host as i128 * 7_000_000_000;
+        Duration::from_nanos(local as u64)
+    }
+
+    fn world_time(&self, host: usize, local: Duration) -> Duration {
+        let local = local.as_nanos() as i128 - host as i128 * 7_000_000_000;
+        let now = local * 1_000_000 / (1_000_000 + i128::from(self.hosts[host].drift));
+        Duration::from_nanos(now.max(0) as u64 + 2)
+    }
+
+    pub fn step(&mut self, host: usize, input: Input) {
+        let clock = self.clock(host);
+        self.say(|| format!("PU {host} ◀ {input:?}"));
+        let Some(node) = self.hosts[host].node.as_mut() else { return };
+        let mut actions = Vec::new();
+        node.step(clock, input, &mut actions);
+        self.steps += 1;
+        for action in actions {
+            self.act(host, action);
+        }
+    }
+
+    fn act(&mut self, host: usize, action: Action) {
+        self.say(|| format!("PU {host}   ▶ {action:?}"));
+        match action {
+            Action::Attached { result, .. } => {
+                if let Ok(pid) = result {
+                    self.attached(host, pid);
+                }
+            }
+            Action::Answer { id, by, answer } => self.answered(id, by, &answer),
+            Action::Send { to, message, with } => self.send(host, to, &message, with),
+            Action::Make { lane, by, .. } => {
+                self.plane.make(lane, by);
+                let made = !self.random.chance(2);
+                self.feed_soon(host, 1..50, Input::Made { lane, made });
+            }
+            Action::Open { lane, reader, by, writer, source, .. } => {
+                self.check_source(lane, source);
+                assert_eq!(self.plane.lanes[&lane].writer, writer);
+                self.plane.open(lane, reader, by, source == Source::Relayed);
+            }
+            Action::Relay { lane, credit: bytes } | Action::Credit { lane, bytes } => {
+                let held = self.plane.lanes.get_mut(&lane).expect("a lane that is relayed was made");
+                held.credit = Some(held.credit.unwrap_or(0) + bytes);
+                self.after(1..100, Event::Pump { host, lane });
+            }
+            Action::Frame { lane, bytes } => {
+                let written = bytes.first_chunk().map(|first| u64::from_le_bytes(*first));
+                self.plane.frame(lane, written.expect("a frame begins with its moment"), &self.oracle);
+            }
+            Action::Cut { lane, side, drain, .. } => self.cut(host, lane, side, drain),
+            Action::Start { pid, by, program } => {
+                self.oracle.attached(pid);
+                self.oracle.endowed(pid, by, &program.path);
+                let result =
+                    if self.random.chance(90) { Ok(QUOTA) } else { Err(shim::protocol::call::StartError::Os(2)) };
+                self.feed_soon(host, 10..2000, Input::Started { pid, result });
+                match result {
+                    Ok(_) => self.run(host, pid),
+                    Err(_) => self.oracle.gone(pid),
+                }
+            }
+            Action::Fence => self.feed_soon(host, 1..10_000, Input::Fenced),
+            Action::Drop { pu } => {
+                self.break_link(if host == 0 { pu.0 as usize } else { host }, Some(usize::from(host != 0)), false)
+            }
+            Action::Persist { incarnation, members } => self.former = Former { incarnation, members },
+            Action::Wake { at } => self.wake(host, at),
+            Action::Dismiss { .. } | Action::Serve { .. } | Action::Expel { .. } => {}
+        }
+    }
+
+    fn feed_soon(&mut self, host: usize, micros: std::ops::Range<u64>, input: Input) {
+        let life = self.hosts[host].life;
+        self.after(micros, Event::Feed { host, life, input });
+    }
+
+    fn wake(&mut self, host: usize, at: Option<Duration>) {
+        self.hosts[host].wake += 1;
+        let (life, wake) = (self.hosts[host].life, self.hosts[host].wake);
+        if let Some(at) = at {
+            let late = if self.quiet { Duration::ZERO } else { self.random.micros(0..3_000) };
+            let when = self.world_time(host, at).max(self.now) + late;
+            self.at(when, Event::Tick { host, life, wake });
+        }
+    }
+
+    // ── Processes ──
+
+    fn attached(&mut self, host: usize, pid: XpuPid) {
+        self.oracle.attached(pid);
+        self.run(host, pid);
+    }
+
+    fn run(&mut self, host: usize, pid: XpuPid) {
+        self.hosts[host].pids.insert(pid);
+        self.known.push(pid);
+        if !self.quiet {
+            self.after(1..5_000, Event::Act { pid });
+        }
+    }
+
+    pub fn host_of(&self, pid: XpuPid) -> Option<usize> {
+        let host = pid.pu().0 as usize;
+        self.hosts[host].pids.contains(&pid).then_some(host)
+    }
+
+    pub fn call(&mut self, host: usize, by: XpuPid, call: Call) {
+        let fifos = match &call {
+            Call::Grant { fifo, .. } | Call::Revoke { fifo, .. } => vec![*fifo],
+            Call::Connect { fifo, .. } | Call::Release { fifo } => vec![*fifo],
+            Call::Spawn { capabilities, .. } => capabilities.iter().map(|(fifo, _)| *fifo).collect(),
+            Call::Create { .. } | Call::Close { .. } => Vec::new(),
+        };
+        if fifos.into_iter().any(|fifo| self.oracle.is_creating(by, fifo)) {
+            return;
+        }
+        let id = self.oracle.call(by, &call, self.now);
+        self.step(host, Input::Call { id, by, call });
+    }
+
+    fn answered(&mut self, id: shim::protocol::CallId, by: XpuPid, answer: &Answer) {
+        if self.oracle.is_gone(by) {
+            return;
+        }
+        let waiting = self.oracle.answered(id, answer, self.now);
+        if let (Answer::Connected(Ok(end)), Call::Connect { side, .. }) = (answer, &waiting.call) {
+            let tie = self.oracle.tie(&waiting);
+            self.plane.ties.insert(*end, tie);
+            if *side == Side::Writer {
+                self.plane.lanes.get_mut(end).expect("a writer is connected to a lane that was made").tie = tie;
+            }
+        }
+    }
+
+    pub fn die(&mut self, host: usize, pid: XpuPid) {
+        if self.hosts[host].pids.remove(&pid) {
+            self.oracle.gone(pid);
+            self.step(host, Input::Gone { pid });
+        }
+    }
+
+    fn lose_processes(&mut self, host: usize) {
+        for pid in std::mem::take(&mut self.hosts[host].pids) {
+            self.oracle.gone(pid);
+        }
+        self.plane.lose(PuId(host as u8));
+    }
+
+    // ── Lanes ──
+
+    fn check_source(&self, lane: EndId, source: Source) {
+        if let Source::Carried(carried) = source {
+            assert_eq!(self.carried.get(&carried), Some(&lane), "a lane was opened with another's descriptors");
+        }
+    }
+
+    fn cut(&mut self, host: usize, lane: EndId, side: Side, drain: bool) {
+        if let Some(course) = self.plane.course(lane, side) {
+            if *course != Course::Ended {
+                *course = if drain { Course::Draining } else { Course::Cut };
+            }
+        }
+        let stuck = !self.quiet && self.random.below(300) == 0;
+        match (drain, side) {
+            (true, _) => self.drained(lane, side),
+            (false, _) if stuck => self.feed_soon(host, 100_000..1_000_000, Input::Ended { lane, side }),
+            (false, Side::Writer) => self.feed_soon(host, 1..10_000, Input::Ended { lane, side }),
+            (false, Side::Reader) => self.feed_soon(host, 1..300, Input::Ended { lane, side }),
+        }
+    }
+
+    /// Whether a side that drains has: then it has ended.
+    fn drained(&mut self, lane: EndId, side: Side) {
+        let host = match (side, self.plane.lanes.get(&lane)) {
+            (Side::Writer, _) => lane.pu,
+            (Side::Reader, Some(held)) => held.reading.as_ref().map_or(lane.pu, |reading| reading.pid.pu()),
+            (Side::Reader, None) => return,
+        };
+        let draining = self.plane.course(lane, side).is_some_and(|course| *course == Course::Draining);
+        if draining && self.plane.is_drained(lane, side) {
+            self.feed_soon(host.0 as usize, 1..300, Input::Ended { lane, side });
+        }
+    }
+
+    /// The writer's shim takes what its writer has written, a message a frame.
+    fn pump(&mut self, host: usize, lane: EndId) {
+        if let Some(written) = self.plane.take_frame(lane, FRAME_MAX as u32) {
+            let mut bytes = vec![0; FRAME_MAX];
+            bytes[..8].copy_from_slice(&written.to_le_bytes());
+            self.after(1..100, Event::Pump { host, lane });
+            self.step(host, Input::Frame { lane, bytes });
+        }
+        self.drained(lane, Side::Writer);
+    }
+
+    pub fn write(&mut self, host: usize, lane: EndId, hostile: bool) {
+        self.plane.write(lane, hostile, &mut self.oracle);
+        if self.plane.lanes.get(&lane).is_some_and(|held| held.credit.is_some()) {
+            self.after(1..100, Event::Pump { host, lane });
+        }
+    }
+
+    pub fn read(&mut self, host: usize, lane: EndId) -> bool {
+        let read = self.plane.read(lane, &mut self.oracle);
+        let relayed =
+            |held: &super::plane::Lane| held.reading.as_ref().is_some_and(|reading| reading.relayed.is_some());
+        if read && self.plane.lanes.get(&lane).is_some_and(relayed) {
+            self.step(host, Input::Taken { lane, bytes: FRAME_MAX as u32 });
+        }
+        self.drained(lane, Side::Reader);
+        read
+    }
+
+    // ── Links ──
+
+    fn send(&mut self, host: usize, to: PuId, message: &Message, with: Option<Attachment>) {
+        let up = host != 0;
+        let index = if up { host } else { to.0 as usize };
+        let bytes = message.encode().expect("every message fits");
+        assert_eq!(Message::decode(&bytes).as_ref(), Ok(message));
+        let carried = with.map(|with| match with {
+            Attachment::Lane(lane) => lane,
+            Attachment::Carried(carried) => self.carried[&carried],
+        });
+        let delay = self.delay();
+        let shares = self.hosts[index].shares;
+        let link = &mut self.links[index];
+        assert!(link.told[usize::from(up)], "PU {host} sends where it has no link");
+        assert!(carried.is_none() || shares, "descriptors cannot go over the link of PU {index}");
+        let way = usize::from(up);
+        let when = (self.now + delay).max(link.last[way]).max(link.held_until);
+        link.last[way] = when;
+        let life = link.life;
+        self.at(when, Event::Deliver { link: index, up, life, bytes, carried });
+    }
+
+    fn delay(&mut self) -> Duration {
+        if !self.quiet && self.random.chance(3) { self.random.micros(500..40_000) } else { self.random.micros(2..400) }
+    }
+
+    fn deliver(&mut self, index: usize, up: bool, life: u64, bytes: &[u8], carried: Option<EndId>) {
+        let link = &self.links[index];
+        if link.life != life || !link.stands || !link.told[usize::from(!up)] {
+            return;
+        }
+        let message = Message::decode(bytes).expect("what was sent can be read");
+        let (host, from) = if up { (0, PuId(index as u8)) } else { (index, PuId::HEAD) };
+        let carried = carried.map(|lane| {
+            self.next_carried += 1;
+            self.carried.insert(Carried(self.next_carried), lane);
+            Carried(self.next_carried)
+        });
+        self.step(host, Input::Message { from, message, carried });
+    }
+
+    /// `by`: the side that knows already.
+    fn break_link(&mut self, index: usize, by: Option<usize>, dead: bool) {
+        let link = &mut self.links[index];
+        if let Some(side) = by {
+            link.told[side] = false;
+        }
+        if !std::mem::take(&mut link.stands) {
+            return;
+        }
+        let (life, held) = (link.life, link.held_until);
+        for side in [0, 1] {
+            if by != Some(side) {
+                // Sometimes nobody says anything until the next link stands.
+                let soon = dead || self.quiet || !self.random.chance(15);
+                let delay = if soon { self.random.micros(1..5_000) } else { Duration::from_secs(60) };
+                let when = (self.now + delay).max(if dead { self.now } else { held });
+                self.at(when, Event::Hear { link: index, side, life, dead });
+            }
+        }
+        self.after(1_000..60_000, Event::Reconnect { link: index });
+    }
+
+    fn tell_down(&mut self, index: usize, side: usize, dead: bool) {
+        let host = if side == 0 { 0 } else { index };
+        if std::mem::take(&mut self.links[index].told[side]) {
+            let pu = if side == 0 { PuId(index as u8) } else { PuId::HEAD };
+            self.step(host, Input::LinkDown { pu, dead: dead && side == 0 });
+        }
+    }
+
+    fn reconnect(&mut self, index: usize) {
+        let link = &self.links[index];
+        let alive = self.hosts[0].node.is_some() && self.hosts[index].node.is_some();
+        if link.stands || index == 0 {
+            return;
+        }
+        if !alive || link.held_until > self.now {
+            return self.after(5_000..50_000, Event::Reconnect { link: index });
+        }
+        // Whoever has not heard of the end of the last one hears of it before.
+        self.tell_down(index, 0, false);
+        self.tell_down(index, 1, false);
+        let link = &mut self.links[index];
+        link.life += 1;
+        (link.stands, link.told, link.last) = (true, [true, true], [self.now; 2]);
+        let shares = self.hosts[index].shares;
+        self.step(0, Input::LinkUp { pu: PuId(index as u8), shares });
+        self.step(index, Input::LinkUp { pu: PuId::HEAD, shares });
+    }
+
+    // ── What goes wrong ──
+
+    pub fn break_some_link(&mut self) {
+        let index = 1 + self.random.below(self.hosts.len() - 1);
+        self.say(|| format!("── the link to PU {index} breaks"));
+        self.break_link(index, None, false);
+    }
+
+    pub fn hold_some_link(&mut self) {
+        let index = 1 + self.random.below(self.hosts.len() - 1);
+        let until = self.now + self.random.micros(1_000..600_000);
+        self.say(|| format!("── the link to PU {index} is held until {until:?}"));
+        self.links[index].held_until = until;
+    }
+
+    pub fn crash(&mut self, host: usize) {
+        if self.hosts[host].node.take().is_none() {
+            return;
+        }
+        self.say(|| format!("── PU {host} crashes"));
+        self.hosts[host].life += 1;
+        self.lose_processes(host);
+        if host == 0 {
+            self.oracle.term_over();
+        }
+        let dead = self.random.chance(50);
+        let links = if host == 0 { 1..self.hosts.len() } else { host..host + 1 };
+        for link in links {
+            self.links[link].told[usize::from(host != 0)] = false;
+            self.break_link(link, Some(usize::from(host != 0)), dead && host != 0);
+        }
+        self.after(1_000..500_000, Event::Restart { host });
+    }
+
+    fn restart(&mut self, host: usize) {
+        if self.hosts[host].node.is_some() {
+            return;
+        }
+        let config =
+            Config { pu: PuId(host as u8), timing: TIMING, limits: Limits { backlog: 200, ..Limits::default() } };
+        let node = if host == 0 { Node::head(config, self.former.clone()) } else { Node::member(config) };
+        self.hosts[host].node = Some(node);
+        self.step(host, Input::Tick);
+        let links = if host == 0 { 1..self.hosts.len() } else { host..host + 1 };
+        for link in links {
+            self.after(1..20_000, Event::Reconnect { link });
+        }
+        for _ in 0..2 {
+            self.after(20_000..100_000, Event::Attach { host });
+        }
+    }
+
+    /// Links carry everything again.
+    pub fn heal(&mut self) {
+        self.quiet = true;
+        for index in 1..self.links.len() {
+            self.links[index].held_until = self.now;
+        }
+    }
+}
