@@ -130,8 +130,8 @@ fn some_pid(world: &mut World) -> XpuPid {
     let recent = world.known.len().saturating_sub(12);
     match world.random.below(20) {
         0 => XpuPid::new(PuId(world.random.below(9) as u8), world.random.below(1010) as u32, 1),
-        1..4 => world.random.pick(&world.known.clone()).unwrap_or(XpuPid(1)),
-        _ => world.random.pick(&world.known[recent..].to_vec()).unwrap_or(XpuPid(1)),
+        1..4 => world.random.pick(&world.known).unwrap_or(XpuPid(1)),
+        _ => world.random.pick(&world.known[recent..]).unwrap_or(XpuPid(1)),
     }
 }
 

@@ -224,7 +224,7 @@ impl Oracle {
             || self.grants.iter().filter(of).any(|grant| {
                 let held = grant.returned.is_some_and(|(at, done)| done && at < by);
                 let taken = |revoke: &Change| revoke.returned.is_none_or(|(at, _)| at > grant.made);
-                held && !self.revokes.iter().filter(of).any(|revoke| taken(revoke))
+                held && !self.revokes.iter().filter(of).any(taken)
             })
     }
 
@@ -238,7 +238,7 @@ impl Oracle {
                 let taken = |revoke: &Change| {
                     revoke.made >= given && revoke.returned.is_some_and(|(at, done)| done && at <= now)
                 };
-                !self.revokes.iter().filter(of).any(|revoke| taken(revoke))
+                !self.revokes.iter().filter(of).any(taken)
             })
     }
 

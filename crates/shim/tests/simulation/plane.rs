@@ -121,11 +121,24 @@ impl Plane {
         }
     }
 
-    pub fn course(&mut self, id: EndId, side: Side) -> Option<&mut Course> {
-        let lane = self.lanes.get_mut(&id)?;
+    pub fn course(&self, id: EndId, side: Side) -> Option<Course> {
+        let lane = self.lanes.get(&id)?;
         match side {
-            Side::Writer => Some(&mut lane.course),
-            Side::Reader => lane.reading.as_mut().map(|reading| &mut reading.course),
+            Side::Writer => Some(lane.course),
+            Side::Reader => lane.reading.as_ref().map(|reading| reading.course),
+        }
+    }
+
+    /// A side gets nearer to its end; what has ended stays so.
+    pub fn turn(&mut self, id: EndId, side: Side, to: Course) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let course = match (side, &mut lane.reading) {
+            (Side::Writer, _) => &mut lane.course,
+            (Side::Reader, Some(reading)) => &mut reading.course,
+            (Side::Reader, None) => return,
+        };
+        if *course != Course::Ended {
+            *course = to;
         }
     }
 

@@ -208,9 +208,7 @@ impl World {
             return;
         }
         if let Input::Ended { lane, side } = &input {
-            if let Some(course) = self.plane.course(*lane, *side) {
-                *course = Course::Ended;
-            }
+            self.plane.turn(*lane, *side, Course::Ended);
         }
         if input == Input::Fenced {
             self.lose_processes(host);
@@ -379,11 +377,7 @@ impl World {
     }
 
     fn cut(&mut self, host: usize, lane: EndId, side: Side, drain: bool) {
-        if let Some(course) = self.plane.course(lane, side) {
-            if *course != Course::Ended {
-                *course = if drain { Course::Draining } else { Course::Cut };
-            }
-        }
+        self.plane.turn(lane, side, if drain { Course::Draining } else { Course::Cut });
         let stuck = !self.quiet && self.random.below(300) == 0;
         match (drain, side) {
             (true, _) => self.drained(lane, side),
@@ -400,7 +394,7 @@ impl World {
             (Side::Reader, Some(held)) => held.reading.as_ref().map_or(lane.pu, |reading| reading.pid.pu()),
             (Side::Reader, None) => return,
         };
-        let draining = self.plane.course(lane, side).is_some_and(|course| *course == Course::Draining);
+        let draining = self.plane.course(lane, side) == Some(Course::Draining);
         if draining && self.plane.is_drained(lane, side) {
             self.feed_soon(host.0 as usize, 1..300, Input::Ended { lane, side });
         }
