@@ -9,6 +9,7 @@ use super::{Groups, LogGroup, LogStore};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -109,10 +110,9 @@ impl LogStore {
     /// Appends events; they are in their file when this returns.
     pub async fn put(&self, put: Put) -> Result<(), GroupError> {
         std::future::poll_fn(|cx| self.poll_room(cx)).await;
-        let lost = self.lost_bytes();
-        self.queue.put(put);
-        self.flush().await;
-        if self.lost_bytes() == lost { Ok(()) } else { Err(io::Error::from(io::ErrorKind::StorageFull).into()) }
+        let (done, written) = oneshot::channel();
+        self.queue.put(put, done);
+        if written.await.unwrap_or(false) { Ok(()) } else { Err(io::Error::from(io::ErrorKind::StorageFull).into()) }
     }
 
     /// Whether a group has a stream.

@@ -47,7 +47,8 @@ pub(super) enum Removal {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub entries: Vec<Entry>,
-    pub puts: Vec<Put>,
+    /// With those who wait for them: whether they were written.
+    pub puts: Vec<(Put, oneshot::Sender<bool>)>,
     pub removals: Vec<Removal>,
     pub flushed: Vec<oneshot::Sender<()>>,
 }
@@ -70,7 +71,7 @@ struct Waiting {
 
 impl Waiting {
     fn is_urgent(&self) -> bool {
-        self.bytes >= URGENT || self.closed || !self.batch.flushed.is_empty()
+        self.bytes >= URGENT || self.closed || !self.batch.flushed.is_empty() || !self.batch.puts.is_empty()
     }
 }
 
@@ -115,10 +116,10 @@ impl Queue {
         });
     }
 
-    pub fn put(&self, put: Put) {
+    pub fn put(&self, put: Put, written: oneshot::Sender<bool>) {
         self.change(|waiting| {
             waiting.bytes += put.events.iter().map(|(_, text)| text.len()).sum::<usize>();
-            waiting.batch.puts.push(put);
+            waiting.batch.puts.push((put, written));
         });
     }
 

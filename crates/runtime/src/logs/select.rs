@@ -68,6 +68,13 @@ pub struct Event {
     pub text: String,
 }
 
+impl Event {
+    /// What it takes of a page.
+    fn bytes(&self) -> usize {
+        self.text.len() + EVENT_EXTRA
+    }
+}
+
 /// Events in the order of their times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
@@ -105,7 +112,7 @@ impl Selection {
 /// The page of the group in `folder`.
 pub(super) fn page(folder: &Path, selection: &Selection) -> io::Result<Page> {
     let mut seen: HashMap<u64, u32> = HashMap::new();
-    let mut found: BTreeMap<Place, Event> = BTreeMap::new();
+    let (mut found, mut bytes): (BTreeMap<Place, Event>, usize) = (BTreeMap::new(), 0);
     segments::visit(folder, selection.times.start, |line| {
         let nth = seen.entry(line.at_ms).or_insert(0);
         let place = Place { at_ms: line.at_ms, nth: *nth };
@@ -114,13 +121,23 @@ pub(super) fn page(folder: &Path, selection: &Selection) -> io::Result<Page> {
             return;
         }
         let (stream, text) = (line.stream.into(), line.message().into_owned());
-        found.insert(place, Event { place, ingested_ms: line.ingested_ms(), stream, text });
-        // One more than is wanted tells that there are more.
-        if found.len() > selection.limit + 1 {
-            match selection.from {
-                From::OnwardsFrom(_) => found.pop_last(),
-                From::BackwardsFrom(_) => found.pop_first(),
+        let event = Event { place, ingested_ms: line.ingested_ms(), stream, text };
+        bytes += event.bytes();
+        found.insert(place, event);
+        // One more than a page has tells that there are more; the others need not be kept.
+        loop {
+            let farthest = match selection.from {
+                From::OnwardsFrom(_) => found.last_entry(),
+                From::BackwardsFrom(_) => found.first_entry(),
             };
+            let Some(farthest) = farthest else { break };
+            let without = bytes - farthest.get().bytes();
+            let (place, surplus) = (*farthest.key(), without > PAGE_MAX);
+            if found.len() <= selection.limit + 1 && !(surplus && found.len() > 2) {
+                break;
+            }
+            found.remove(&place);
+            bytes = without;
         }
     })?;
     Ok(cut(found.into_values().collect(), selection))
@@ -134,7 +151,7 @@ fn cut(mut events: Vec<Event>, selection: &Selection) -> Page {
     }
     let mut bytes = 0;
     let fits = |event: &&Event| {
-        bytes += event.text.len() + EVENT_EXTRA;
+        bytes += event.bytes();
         bytes <= PAGE_MAX
     };
     let fitting = events.iter().take(selection.limit).take_while(fits).count().max(1).min(events.len());
@@ -237,6 +254,8 @@ mod tests {
         let folder = folder(&[(1, "a", &long), (2, "a", &long), (3, "a", "short")]);
         let first = page(folder.path(), &all(From::OnwardsFrom(Place::default()), 10)).unwrap();
         assert_eq!((first.events.len(), first.more), (1, true));
+        let next = page(folder.path(), &all(From::OnwardsFrom(first.events[0].place.next()), 10)).unwrap();
+        assert_eq!((next.events.len(), next.more), (2, false));
         let last = page(folder.path(), &all(From::BackwardsFrom(Place { at_ms: 9, nth: 0 }), 10)).unwrap();
         assert_eq!((last.events.len(), last.events[1].text.as_str(), last.more), (2, "short", true));
     }

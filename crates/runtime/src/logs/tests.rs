@@ -83,6 +83,20 @@ async fn a_folder_that_cannot_be_written_loses_and_counts() {
     assert!(store.lost_bytes() > 0);
 }
 
+#[tokio::test]
+async fn one_group_that_cannot_be_written_fails_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = LogStore::open(folder.path(), LogConfig::default()).unwrap();
+    std::fs::write(folder.path().join("1"), "a file where a folder is needed").unwrap();
+    let put = |account: &str| {
+        let group = LogGroup { account: account.into(), ..(*group("a")).clone() };
+        store.put(LogStore::put_into(group, "s", vec![(7, "text".into())]))
+    };
+    let (well, ill, again) = tokio::join!(put("0"), put("1"), put("0"));
+    assert!(well.is_ok() && ill.is_err() && again.is_ok());
+    assert_eq!(texts(&store, &group("a")).await, ["text", "text"]);
+}
+
 #[test]
 fn a_folder_that_cannot_be_had_is_an_error() {
     let file = tempfile::NamedTempFile::new().unwrap();

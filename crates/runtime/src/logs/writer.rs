@@ -5,7 +5,7 @@ use super::queue::{Batch, Entry, Put, Queue, Removal, Wake};
 use super::record::{self, Line, LogGroup, Record};
 use super::segments::{self, Segments};
 use super::{Followers, LogConfig};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,8 +27,8 @@ pub(super) struct Writer {
     followers: Arc<Followers>,
     open: HashMap<LogGroup, Segments>,
     swept: Instant,
-    /// Whether the last write failed: complaints are not repeated.
-    failing: bool,
+    /// Groups whose last write failed: complaints are not repeated.
+    failing: HashSet<LogGroup>,
 }
 
 impl Writer {
@@ -41,7 +41,7 @@ impl Writer {
             followers,
             open: HashMap::new(),
             swept: Instant::now(),
-            failing: false,
+            failing: HashSet::new(),
         }
     }
 
@@ -72,7 +72,7 @@ impl Writer {
                 publisher.publish(&entry.group, &line);
             }
         }
-        for put in &batch.puts {
+        for (put, _) in &batch.puts {
             let file = file_of(&mut lines, &put.group);
             for (at_ms, text) in &put.events {
                 let text = record::escape(text);
@@ -84,6 +84,10 @@ impl Writer {
         for (group, lines) in lines {
             let written = self.append(&group, &lines);
             self.note(&group, lines.len(), written);
+        }
+        for (put, written) in batch.puts {
+            // Whoever waited may have gone meanwhile.
+            let _ = written.send(!self.failing.contains(&*put.group));
         }
         for removal in batch.removals {
             self.remove(&removal);
@@ -111,13 +115,15 @@ impl Writer {
     }
 
     fn note(&mut self, group: &LogGroup, len: usize, written: io::Result<()>) {
-        if let Err(error) = &written {
-            self.queue.lose(len as u64);
-            if !self.failing {
-                tracing::error!(%error, group = group.name, "logs cannot be written, and are lost until they can");
+        match written {
+            Ok(()) => drop(self.failing.remove(group)),
+            Err(error) => {
+                self.queue.lose(len as u64);
+                if self.failing.insert(group.clone()) {
+                    tracing::error!(%error, group = group.name, "logs cannot be written, and are lost until they can");
+                }
             }
         }
-        self.failing = written.is_err();
     }
 
     fn remove(&mut self, removal: &Removal) {
@@ -140,6 +146,8 @@ impl Writer {
         self.swept = Instant::now();
         // Files that are about to be removed must not stay open.
         self.open.clear();
+        // What still fails then is complained of once more.
+        self.failing.clear();
         if let Err(error) = self.groups.expire(self.retention) {
             tracing::warn!(%error, "old logs could not be removed");
         }
