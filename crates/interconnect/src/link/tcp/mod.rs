@@ -18,12 +18,14 @@
 //! | [`identity`] | what a member has once it has joined |
 //! | [`listen`] | the head's side: a thread that makes links of connections |
 //! | [`dial`] | the member's side: joining, and connecting |
+//! | [`dialer`] | a thread that keeps a member connected |
 //!
 //! A message is its length in four bytes, little end first, and its bytes. A peer that vanishes without a word is noticed
 //! by the kernel: it asks after an idle peer, and gives up on one that does not acknowledge ([`SILENCE`]).
 
 pub mod authority;
 pub mod dial;
+pub mod dialer;
 mod guest;
 pub mod identity;
 mod inbox;

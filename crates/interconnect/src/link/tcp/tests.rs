@@ -2,6 +2,7 @@
 
 use super::authority::{Authority, AuthorityError, JoinRefused};
 use super::dial::{self, DialError};
+use super::dialer::{Dialer, Dialled};
 use super::identity::Identity;
 use super::listen::{Arrival, GUESTS_MAX, Listener};
 use super::token::Token;
@@ -228,6 +229,46 @@ fn a_member_that_breaks_the_framing_loses_its_link() {
         .write_all(&[0x17, 3, 3, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20])
         .unwrap();
     assert_eq!(next(&mut end), Err(End::Broken));
+}
+
+#[test]
+fn a_dialer_connects_again_until_it_is_refused() {
+    let mut head = Head::new();
+    let mut identity = head.joined(1);
+    // A machine that is not there yet.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    identity.addresses = vec![taken.local_addr().unwrap().to_string()];
+    drop(taken);
+    let address: SocketAddr = identity.addresses[0].parse().unwrap();
+    let mut dialer = Dialer::start(identity).unwrap();
+    let next_outcome = |dialer: &mut Dialer| {
+        let begun = Instant::now();
+        loop {
+            if let Some(outcome) = dialer.take() {
+                return outcome;
+            }
+            assert!(begun.elapsed() < PATIENCE, "nothing comes of it");
+            wait(dialer.poll_fd());
+        }
+    };
+    assert!(matches!(next_outcome(&mut dialer), Dialled::Failed(DialError::Unreachable { .. })));
+    head.listener = Listener::bind(address, Authority::open(head.folder.path()).unwrap()).unwrap();
+    for _ in 0..3 {
+        let mut link = loop {
+            match next_outcome(&mut dialer) {
+                Dialled::Link(link) => break link,
+                Dialled::Failed(_) => {}
+                Dialled::Refused(error) => panic!("{error}"),
+            }
+        };
+        drop(head.arrival());
+        assert_eq!(next(&mut link), Err(End::Gone));
+        dialer.again();
+    }
+    assert!(matches!(next_outcome(&mut dialer), Dialled::Link(_)));
+    assert!(head.authority.revoke(1).unwrap());
+    dialer.again();
+    assert!(matches!(next_outcome(&mut dialer), Dialled::Refused(DialError::NoMember)));
 }
 
 #[test]
