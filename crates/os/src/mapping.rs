@@ -37,6 +37,21 @@ impl Mapping {
         Ok(Self { base, len })
     }
 
+    /// Maps the first `len` bytes of `fd`, shared: to be read only. Writing through the addresses it gives is a fault.
+    pub fn read_only(fd: impl AsFd, len: usize) -> io::Result<Self> {
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing.
+        let base = unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED, fd, 0)? };
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(Self { base, len })
+    }
+
+    /// Children that the process forks will not have this mapping: an address within it is a fault there.
+    pub fn keep_from_children(&self) -> io::Result<()> {
+        // SAFETY: the range is this mapping; the advice changes nothing in this process.
+        unsafe { madvise(self.base.as_ptr().cast(), self.len, Advice::LinuxDontFork)? };
+        Ok(())
+    }
+
     /// The length in bytes.
     pub fn len(&self) -> usize {
         self.len
@@ -63,9 +78,65 @@ impl Mapping {
     }
 }
 
+/// Tells a process from the children that it forks, for the price of one load, however they are forked.
+#[derive(Debug)]
+pub struct ForkMark(Mapping);
+
+impl ForkMark {
+    pub fn new() -> io::Result<Self> {
+        let len = 4096;
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing.
+        let base = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, protection, flags)? };
+        let page = Mapping { base: NonNull::new(base.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?, len };
+        // SAFETY: the page is ours alone, and longer than one byte.
+        unsafe {
+            madvise(base, len, Advice::LinuxWipeOnFork)?;
+            page.at(0).write_volatile(1);
+        }
+        Ok(Self(page))
+    }
+
+    /// Whether this is still the process that made the mark.
+    pub fn is_here(&self) -> bool {
+        // SAFETY: the page is mapped until Drop; nobody writes it but `new`, and the kernel in a child.
+        unsafe { self.0.at(0).read_volatile() == 1 }
+    }
+}
+
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: base and len are those of the mapping made in `shared`, which nobody else unmaps.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_tells_of_a_fork() {
+        let mark = ForkMark::new().unwrap();
+        assert!(mark.is_here());
+        // SAFETY: the child makes two system calls and is gone.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            crate::process::exit_now(i32::from(mark.is_here()));
+        }
+        assert_eq!(crate::process::wait(child).unwrap(), crate::process::End::Exit(0));
+        assert!(mark.is_here());
+    }
+
+    #[test]
+    fn what_is_published_can_be_read_only() {
+        let (mine, fd) = crate::memfd::published("test", 8192).unwrap();
+        // SAFETY: in bounds; nobody else has the file yet.
+        unsafe { mine.at(4096).write_volatile(7) };
+        let theirs = Mapping::read_only(&fd, 8192).unwrap();
+        // SAFETY: in bounds.
+        assert_eq!(unsafe { theirs.at(4096).read_volatile() }, 7);
+        assert!(Mapping::shared(&fd, 8192).is_err());
+        assert!(rustix::io::pwrite(&fd, b"x", 0).is_err());
     }
 }

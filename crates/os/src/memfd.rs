@@ -1,5 +1,6 @@
 //! Anonymous memory files whose size is fixed for good.
 
+use crate::mapping::Mapping;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,6 +14,16 @@ pub fn sealed(name: &str, bytes: u64) -> io::Result<OwnedFd> {
     ftruncate(&fd, bytes)?;
     fcntl_add_seals(&fd, FIXED)?;
     Ok(fd)
+}
+
+/// Creates a memory file of `bytes` bytes that only this process can write, through the mapping: whoever else is given the
+/// descriptor can map and read it. Its size is fixed as for [`sealed`].
+pub fn published(name: &str, bytes: usize) -> io::Result<(Mapping, OwnedFd)> {
+    let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    ftruncate(&fd, bytes as u64)?;
+    let mapping = Mapping::shared(&fd, bytes)?;
+    fcntl_add_seals(&fd, FIXED | SealFlags::FUTURE_WRITE)?;
+    Ok((mapping, fd))
 }
 
 /// The size of a memory file received from elsewhere, provided that its size is sealed.
