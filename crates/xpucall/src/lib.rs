@@ -3,7 +3,19 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`id`] | names of PUs, processes and FIFOs, and the rights on a FIFO |
+//! | [`abi`], [`wire`] | the memory and the messages that process and shim share |
+//! | [`process`] | a process's attachment, and what it can ask its shim |
+//! | [`error`] | why an operation did not do what it was asked |
+//! | [`host`] | the shim's side of the memory |
 //!
 //! What a call means is decided by the shim; nothing here knows which calls are allowed.
 
+pub mod abi;
+mod calling;
+pub mod error;
+pub mod host;
 pub mod id;
+pub mod process;
+pub mod wire;
+
+pub use process::Process;
