@@ -45,13 +45,6 @@ impl Mapping {
         Ok(Self { base, len })
     }
 
-    /// Children that the process forks will not have this mapping: an address within it is a fault there.
-    pub fn keep_from_children(&self) -> io::Result<()> {
-        // SAFETY: the range is this mapping; the advice changes nothing in this process.
-        unsafe { madvise(self.base.as_ptr().cast(), self.len, Advice::LinuxDontFork)? };
-        Ok(())
-    }
-
     /// The length in bytes.
     pub fn len(&self) -> usize {
         self.len

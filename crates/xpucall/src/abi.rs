@@ -139,19 +139,6 @@ pub mod ended {
     pub const CLOSED: u32 = 4;
 }
 
-/// A slot's word that the process writes: `BUSY` while it is in the middle of a write, `DONE` with the slot's number of
-/// uses when it will not use this slot for that lane any more.
-pub mod hand {
-    pub const IDLE: u32 = 0;
-    pub const BUSY: u32 = 1;
-    const DONE: u32 = 1 << 31;
-
-    /// What says that the use number `uses` of a slot is over.
-    pub const fn done(uses: u32) -> u32 {
-        DONE | (uses & (DONE - 1))
-    }
-}
-
 impl Request {
     pub fn identify(fifo: FifoId, rights: Rights) -> Self {
         Self::of(call::IDENTIFY, [fifo.0, rights.bits().into(), 0, 0])

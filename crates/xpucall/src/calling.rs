@@ -7,17 +7,18 @@
 //! One call at a time per attachment: threads wait for each other. An answer that brings descriptors has them on the
 //! socket before it is published. What a call means is not known here.
 
-use crate::abi::{ASLEEP, ENDED, REPLY, REQUEST, Reply, Request, SHIM_SLEEPS};
+use crate::abi::{ASLEEP, ENDED, REPLY, REQUEST, Reply, Request, SHIM_SLEEPS, SLOTS, call};
 use crate::error::Broken;
 use crate::host::{double, word};
 use crate::wire::{self, Event, Program, Transport};
+use interconnect::lane::{Guard, Word};
 use os::mapping::{ForkMark, Mapping};
 use os::seqpacket;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// How long a caller looks for its answer before it sleeps.
 const SPIN_NS: u64 = 50_000;
@@ -34,8 +35,8 @@ const EVENT_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Calling {
     pub(crate) socket: OwnedFd,
-    pub(crate) calls: Mapping,
-    pub(crate) notices: Mapping,
+    pub(crate) calls: Arc<Mapping>,
+    pub(crate) notices: Arc<Mapping>,
     pub(crate) slots: u32,
     pub(crate) doorbell: OwnedFd,
     pub(crate) transport: Transport,
@@ -90,6 +91,28 @@ impl Calling {
         let mut polled = [PollFd::new(&self.socket, PollFlags::empty())];
         let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut polled, Some(&now)).is_ok_and(|n| n > 0)
+    }
+
+    /// The words that end what is in a slot, where its news is counted in slot `news`.
+    pub(crate) fn guard(&self, slot: u32, news: u32) -> Result<Guard, Broken> {
+        if slot >= self.slots || news >= self.slots {
+            return Err(Broken::Foreign);
+        }
+        let word = |index: u32| Word::new(&self.notices, SLOTS + 4 * index as usize);
+        Ok(Guard { cut: word(slot), news: word(self.slots + news) })
+    }
+
+    /// The word that this process writes for a slot.
+    pub(crate) fn hand(&self, slot: u32) -> Result<Word, Broken> {
+        if slot >= self.slots {
+            return Err(Broken::Foreign);
+        }
+        Ok(Word::new(&self.calls, SLOTS + 4 * slot as usize))
+    }
+
+    /// Tells the shim that a slot is used no more. There is nothing to be done where that fails: the attachment is over.
+    pub(crate) fn close(&self, slot: u32) {
+        let _ = self.call(Request::of(call::CLOSE, [slot.into(), 0, 0, 0]));
     }
 
     fn by_memory(&self, number: u32, request: Request) -> Result<Answer, Broken> {

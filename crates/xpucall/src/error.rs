@@ -2,6 +2,7 @@
 
 use crate::abi::{Reply, ended, quota, status};
 use crate::id::PuId;
+use interconnect::lane::{self, Cause};
 use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -218,7 +219,9 @@ pub enum ConnectError {
     #[error("the shim could not make the lane")]
     Resources(#[source] io::Error),
     #[error("the lane could not be opened in this process")]
-    Lane(#[source] io::Error),
+    Lane(#[source] lane::AttachError),
+    #[error("this process lacks descriptors or memory for it")]
+    Own(#[source] io::Error),
     #[error(transparent)]
     Broken(Broken),
 }
@@ -279,6 +282,21 @@ pub enum End {
     Lost,
     #[error("the right to it was revoked")]
     Revoked,
+    #[error("it has written what no lane carries")]
+    Broken,
+}
+
+impl End {
+    /// What a lane says of its end; none where it is this process's own attachment that has ended.
+    pub(crate) fn of(cause: Cause) -> Option<Self> {
+        Some(match cause {
+            Cause::Closed => Self::Closed,
+            Cause::Died => Self::Died,
+            Cause::Lost => Self::Lost,
+            Cause::Revoked => Self::Revoked,
+            Cause::Fenced => return None,
+        })
+    }
 }
 
 /// Why a message was not written.
@@ -301,6 +319,8 @@ pub enum WriteError {
 pub enum ReadError {
     #[error("no message has come in time")]
     TimedOut,
+    #[error("this process has no descriptor left to wait with (error {0})")]
+    NoDescriptor(i32),
     #[error("this FIFO can be read no more: {0}")]
     Ended(End),
     #[error(transparent)]

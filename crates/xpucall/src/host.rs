@@ -130,20 +130,20 @@ impl NoticePage {
         self.cut_word(slot).store(0, Ordering::Release);
     }
 
-    /// Ends a slot for good, and wakes whoever sleeps on that. After this and a look at [`CallRegion::hand`] that finds the
-    /// process not busy, nothing that it writes there is read.
-    pub fn cut(&self, slot: u32, cause: u32) {
-        let word = self.cut_word(slot);
-        word.store(cause, Ordering::SeqCst);
+    /// Ends a slot for good, and wakes whoever sleeps on its news, which are counted in slot `news`. After this and a look
+    /// at [`CallRegion::hand`] that finds 0, nothing that the process writes there is read.
+    pub fn cut(&self, slot: u32, news: u32, cause: u32) {
+        self.cut_word(slot).store(cause, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        interconnect::doorbell::wake(word);
+        self.tell(news);
     }
 
     /// Counts what happened to the FIFO that is read through this slot, and wakes whoever sleeps on that.
     pub fn tell(&self, slot: u32) {
         let word = self.news_word(slot);
-        word.fetch_add(1, Ordering::SeqCst);
-        interconnect::doorbell::wake(word);
+        // The shim alone writes it.
+        word.store(word.load(Ordering::Relaxed).wrapping_add(1), Ordering::SeqCst);
+        interconnect::doorbell::wake_all(word);
     }
 }
 

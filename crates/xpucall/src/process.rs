@@ -13,7 +13,7 @@ use os::mapping::{ForkMark, Mapping};
 use os::{memfd, seqpacket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -138,7 +138,14 @@ impl Process {
     }
 }
 
-fn done(reply: &abi::Reply) -> bool {
+impl AsFd for Process {
+    /// The connection to the shim: to be polled for its hang-up only, which is the end of the attachment.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.calling.socket.as_fd()
+    }
+}
+
+pub(crate) fn done(reply: &abi::Reply) -> bool {
     reply.status == status::DONE
 }
 
@@ -170,7 +177,7 @@ fn map(socket: OwnedFd, got: Vec<OwnedFd>, slots: u32, transport: Transport) -> 
     if header(&calls) != expected || header(&notices) != expected {
         return Err(AttachError::Foreign);
     }
-    calls.keep_from_children().map_err(AttachError::Memory)?;
     let mark = ForkMark::new().map_err(AttachError::Memory)?;
+    let (calls, notices) = (Arc::new(calls), Arc::new(notices));
     Ok(Calling { socket, calls, notices, slots, doorbell, transport, mark, last: Mutex::new(0) })
 }

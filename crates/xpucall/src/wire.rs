@@ -85,8 +85,6 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lane {
     pub slot: u32,
-    /// How often that slot was used before: see [`hand::done`](crate::abi::hand::done).
-    pub uses: u32,
     pub from: XpuPid,
 }
 
