@@ -32,6 +32,12 @@ pub fn end_with_parent(command: &mut Command) {
     unsafe { command.pre_exec(|| crate::process::die_with_parent(libc::SIGTERM)) };
 }
 
+/// The program, and whatever it runs, can gain no privilege.
+pub fn gain_nothing(command: &mut Command) {
+    // SAFETY: the closure runs between fork and exec, and is one system call.
+    unsafe { command.pre_exec(crate::process::no_new_privileges) };
+}
+
 /// A copy of a descriptor whose number is at least `least`, closed on exec.
 fn duplicate_from(descriptor: impl AsFd, least: i32) -> io::Result<OwnedFd> {
     // SAFETY: integers only.

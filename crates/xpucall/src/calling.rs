@@ -125,10 +125,10 @@ impl Calling {
         if word(&self.notices, SHIM_SLEEPS).load(Ordering::Relaxed) != 0 {
             interconnect::doorbell::ring(&self.doorbell);
         }
-        if !self.spin(number)? {
-            if let Some(answer) = self.sleep(number)? {
-                return Ok(answer);
-            }
+        if !self.spin(number)?
+            && let Some(answer) = self.sleep(number)?
+        {
+            return Ok(answer);
         }
         let value = |i: usize| double(&self.calls, REPLY + 16 + 8 * i).load(Ordering::Relaxed);
         let reply = Reply {

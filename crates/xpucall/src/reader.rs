@@ -101,21 +101,21 @@ impl Reader {
     }
 
     /// The next message or the end of a writer; waits as long as it takes.
-    pub fn next(&mut self) -> Result<Event, ReadError> {
+    pub fn event(&mut self) -> Result<Event, ReadError> {
         let mut bytes = Vec::new();
         let found = self.find(&mut bytes, None)?;
         Ok(found.event(bytes))
     }
 
     /// The same, waiting until `deadline`.
-    pub fn next_by(&mut self, deadline: Instant) -> Result<Event, ReadError> {
+    pub fn event_by(&mut self, deadline: Instant) -> Result<Event, ReadError> {
         let mut bytes = Vec::new();
         let found = self.find(&mut bytes, Some(deadline))?;
         Ok(found.event(bytes))
     }
 
     /// The next message or end, if there is one now.
-    pub fn try_next(&mut self) -> Result<Option<Event>, ReadError> {
+    pub fn try_event(&mut self) -> Result<Option<Event>, ReadError> {
         let mut bytes = Vec::new();
         let found = self.look(&mut bytes)?;
         Ok(found.map(|found| found.event(bytes)))
@@ -271,7 +271,8 @@ impl Reader {
         if ready && let Some(epoll) = &self.epoll {
             let left = until.saturating_duration_since(Instant::now());
             let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-            let _ = epoll::wait(epoll, &mut Vec::with_capacity(8), Some(&timeout));
+            let mut events = Vec::with_capacity(1);
+            let _ = epoll::wait(epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout));
         }
         self.disarm()
     }
