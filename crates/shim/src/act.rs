@@ -24,7 +24,7 @@ impl Shim {
                 self.inputs.push_back(Input::Made { lane, made });
             }
             Action::Open { lane, reader, writer, limits, source, .. } => {
-                self.open(lane, reader, writer, &limits, source);
+                self.add_lane(lane, reader, writer, &limits, source);
             }
             Action::Relay { lane, credit } => self.relay_out(lane, credit),
             Action::Frame { lane, bytes } => self.relay_frame(lane, bytes),

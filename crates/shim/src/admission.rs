@@ -142,7 +142,6 @@ impl Admission {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -43,14 +43,7 @@ impl Shim {
     }
 
     /// Does what a process asks, or has the node do it.
-    pub(crate) fn call(
-        &mut self,
-        key: u64,
-        number: u32,
-        way: Way,
-        request: Request,
-        program: Option<wire::Program>,
-    ) {
+    pub(crate) fn call(&mut self, key: u64, number: u32, way: Way, request: Request, program: Option<wire::Program>) {
         let Some(process) = self.processes.get(&key) else { return };
         let (pid, quota, class) = (process.pid, process.identity.quota(&self.config.quotas), process.identity.class);
         let [first, second, third, _] = request.arguments;

@@ -104,14 +104,14 @@ impl Shim {
     }
 
     /// A reader here has a lane more.
-    pub(crate) fn open(&mut self, lane: EndId, reader: EndId, writer: XpuPid, limits: &FifoLimits, source: Source) {
-        if let Err(error) = self.open_or_fail(lane, reader, writer, limits, source) {
+    pub(crate) fn add_lane(&mut self, lane: EndId, reader: EndId, writer: XpuPid, limits: &FifoLimits, source: Source) {
+        if let Err(error) = self.try_add_lane(lane, reader, writer, limits, source) {
             // Its writer waits for a reader, like one that came before its reader.
             tracing::warn!(%lane, %error, "a reader was not told of a lane");
         }
     }
 
-    fn open_or_fail(
+    fn try_add_lane(
         &mut self,
         lane: EndId,
         reader: EndId,
@@ -134,7 +134,9 @@ impl Shim {
                 self.relay_in(lane)?;
             }
         }
-        let (&(key, news), Some(here)) = (self.readers.get(&reader).ok_or(io::ErrorKind::NotFound)?, self.lanes.all.get_mut(&lane)) else {
+        let (&(key, news), Some(here)) =
+            (self.readers.get(&reader).ok_or(io::ErrorKind::NotFound)?, self.lanes.all.get_mut(&lane))
+        else {
             return Err(io::ErrorKind::NotFound.into());
         };
         let (region, bell) = here.for_reader()?;
@@ -302,7 +304,7 @@ impl Shim {
                 notices.cut(slot, slot, interconnect::lane::Cause::Fenced as u32);
                 self.leave_side(lane, Side::Writer);
             }
-            Slot::Free | Slot::Over => {}
+            Slot::Free | Slot::Over { .. } => {}
         }
     }
 

@@ -129,4 +129,3 @@ impl Lane {
 pub fn bytes(spec: lane::LaneSpec) -> u64 {
     4096 + spec.ring as u64 + spec.message_max.next_multiple_of(4096) as u64
 }
-

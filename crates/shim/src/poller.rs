@@ -74,7 +74,6 @@ pub const WRITE: epoll::EventFlags = epoll::EventFlags::OUT;
 pub const RINGS: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ET);
 
 /// The epoll.
-#[derive(Debug)]
 pub struct Poller {
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
@@ -102,7 +101,8 @@ impl Poller {
     pub fn wait(&mut self, limit: Option<Duration>, ready: &mut Vec<Name>) {
         ready.clear();
         self.events.clear();
-        let limit = limit.map(|limit| Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() });
+        let limit =
+            limit.map(|limit| Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() });
         // Interrupted or not: whoever asks looks at the clock by itself.
         let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), limit.as_ref());
         ready.extend(self.events.iter().filter_map(|event| Name::unpack(event.data.u64())));

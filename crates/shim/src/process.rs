@@ -98,13 +98,7 @@ impl Process {
     }
 
     /// Answers a call.
-    pub fn answer(
-        &self,
-        number: u32,
-        way: Way,
-        mut reply: Reply,
-        descriptors: &[BorrowedFd<'_>],
-    ) -> Result<(), Deaf> {
+    pub fn answer(&self, number: u32, way: Way, mut reply: Reply, descriptors: &[BorrowedFd<'_>]) -> Result<(), Deaf> {
         reply.descriptors = descriptors.len() as u32;
         let by_packet = way == Way::Socket || !descriptors.is_empty();
         if by_packet {

@@ -197,7 +197,11 @@ impl Shim {
 
     /// Does what is due.
     fn keep_time(&mut self) {
-        while self.strangers.front().is_some_and(|stranger| stranger.child.is_none() && stranger.since.elapsed() >= HELLO) {
+        while self
+            .strangers
+            .front()
+            .is_some_and(|stranger| stranger.child.is_none() && stranger.since.elapsed() >= HELLO)
+        {
             if let Some(stranger) = self.strangers.pop_front() {
                 self.poller.remove(&stranger.socket);
             }
@@ -349,7 +353,7 @@ fn node(config: &Config) -> Result<Node, OpenError> {
         Some(path) => recall(path).map_err(|source| OpenError::Memory { path: path.clone(), source })?,
         None => recall(std::path::Path::new("")).unwrap_or_default(),
     };
-    Ok(Node::head(own, &former))
+    Ok(Node::head(own, former))
 }
 
 /// A descriptor that is kept for when there is no other.
