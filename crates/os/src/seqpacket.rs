@@ -135,17 +135,16 @@ mod tests {
 
     #[test]
     fn the_kernel_says_who_connects() {
-        let folder = std::env::temp_dir().join(format!("lichen-seqpacket-{}", std::process::id()));
-        let _ = std::fs::remove_file(&folder);
-        let listener = listen(&folder).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = listen(&path).unwrap();
         assert!(accept(&listener).unwrap().is_none());
-        let client = connect(&folder).unwrap();
+        let client = connect(&path).unwrap();
         let server = accept(&listener).unwrap().unwrap();
         assert_eq!(peer(&server).unwrap().pid, std::process::id() as i32);
         assert!(!crate::pidfd::has_ended(peer_process(&server).unwrap()));
         let nothing = receive(&client, &mut [0; 1], &mut Vec::new()).unwrap_err();
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
-        std::fs::remove_file(&folder).unwrap();
     }
 
     #[test]

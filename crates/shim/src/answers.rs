@@ -41,9 +41,11 @@ impl Shim {
 
     fn closed(&mut self, key: u64, about: About, result: Result<(), CloseError>) -> Result<Reply, Reply> {
         if let (About::Close(slot), Some(process)) = (about, self.processes.get_mut(&key)) {
-            let what = process.slots.take(slot);
-            if let Slot::Reader(reader) = what {
-                self.forget_reader(&reader);
+            match process.slots.take(slot) {
+                Slot::Reader(reader) => self.forget_reader(&reader),
+                // Its lane may go on until its reader has what was written.
+                Slot::Writer { lane } => self.leave_side(lane, crate::protocol::Side::Writer),
+                _ => {}
             }
         }
         match result {

@@ -85,7 +85,7 @@ impl Shim {
         let name = self.number();
         self.poller.add(&ours, Name::News(name), rustix::event::epoll::EventFlags::empty())?;
         let process = self.processes.get_mut(&key).ok_or(io::ErrorKind::NotFound)?;
-        let reader = ReaderEnd { end, news: ours, name, waiting: VecDeque::new(), crowded: false };
+        let reader = ReaderEnd { end, news: ours, name, waiting: VecDeque::new(), crowded: false, lanes: 0 };
         let Some(slot) = process.slots.put(Slot::Reader(reader)) else {
             return Err(rustix::io::Errno::MFILE.into());
         };
@@ -141,6 +141,9 @@ impl Shim {
         };
         let (region, bell) = here.for_reader()?;
         let process = self.processes.get_mut(&key).ok_or(io::ErrorKind::NotFound)?;
+        let most = process.identity.quota(&self.config.quotas).writers.saturating_mul(2);
+        let end = process.slots.reader(news).filter(|end| end.lanes < most).ok_or(rustix::io::Errno::DQUOT)?;
+        end.lanes += 1;
         let slot = process.slots.put(Slot::Lane { lane, reader: news }).ok_or(rustix::io::Errno::MFILE)?;
         process.notices.open(slot);
         here.reader = Occupant::Here(Seat { process: key, slot, news });
@@ -197,10 +200,9 @@ impl Shim {
 
     /// Ends one side of a lane.
     pub(crate) fn cut(&mut self, lane: EndId, side: Side, cause: Cause, drain: bool) {
-        let Some(here) = self.lanes.all.get_mut(&lane) else {
+        if !self.lanes.all.contains_key(&lane) {
             return self.inputs.push_back(Input::Ended { lane, side });
-        };
-        here.abrupt |= cause.abrupt();
+        }
         if drain && self.drain_relay(lane, side, cause) {
             return;
         }
@@ -223,6 +225,7 @@ impl Shim {
             Side::Reader if drain => {}
             Side::Reader => {
                 process.slots.end(seat.slot);
+                process.slots.lane_left(seat.news);
                 self.side_over(lane, side);
             }
             Side::Writer => {
@@ -256,26 +259,25 @@ impl Shim {
     pub(crate) fn side_over(&mut self, lane: EndId, side: Side) {
         self.inputs.push_back(Input::Ended { lane, side });
         let Some(here) = self.lanes.all.get_mut(&lane) else { return };
-        if let (Side::Writer, Occupant::Here(seat)) = (side, here.writer)
-            && let Some(process) = self.processes.get_mut(&seat.process)
-        {
-            self.admission.give(&process.identity, &mut process.usage, Kind::Memory, here.memory);
-        }
         *here.occupant(side) = Occupant::Over;
-        if side == Side::Reader || here.abrupt {
-            // Nobody may read it any more; both its ends may still have it mapped.
-            here.hang_up();
+        // Both ends have been told: whoever still has it mapped keeps no memory by it. One whose other end is on another PU
+        // may not have been told yet, and would take it for broken.
+        if here.writer == Occupant::Over && here.reader == Occupant::Over {
             here.clear();
         }
-        if here.is_over() {
-            self.lanes.all.remove(&lane);
+        if here.is_over()
+            && let Some(over) = self.lanes.all.remove(&lane)
+            && let Some(payer) = self.processes.get_mut(&over.payer)
+        {
+            self.admission.give(&payer.identity, &mut payer.usage, Kind::Memory, over.memory);
         }
     }
 
     /// A process has done with a lane of a FIFO that it reads.
     pub(crate) fn leave_lane(&mut self, key: u64, slot: u32) {
         let Some(process) = self.processes.get_mut(&key) else { return };
-        let Slot::Lane { lane, .. } = process.slots.take(slot) else { return };
+        let Slot::Lane { lane, reader } = process.slots.take(slot) else { return };
+        process.slots.lane_left(reader);
         let was_cut = process.notices.is_cut(slot);
         if was_cut {
             self.side_over(lane, Side::Reader);
@@ -308,7 +310,7 @@ impl Shim {
         }
     }
 
-    fn leave_side(&mut self, lane: EndId, side: Side) {
+    pub(crate) fn leave_side(&mut self, lane: EndId, side: Side) {
         if let Some(here) = self.lanes.all.get_mut(&lane) {
             *here.occupant(side) = Occupant::Over;
         }

@@ -38,10 +38,9 @@ pub struct Lane {
     pub reader_bell: Option<OwnedFd>,
     pub writer: Occupant,
     pub reader: Occupant,
-    /// Bytes that were taken from its writer's quota.
+    /// Bytes that were taken from a process's quota until this lane is no more, and whose that is.
     pub memory: u64,
-    /// Whether it was ended with a cause after which nothing is read any more.
-    pub abrupt: bool,
+    pub payer: u64,
 }
 
 /// A writer's end that was cut while its process was in the middle of a message.
@@ -112,8 +111,9 @@ impl Lane {
         })?;
         let (writer_bell, reader_bell) = interconnect::doorbell::bells()?;
         let memory = bytes(spec);
+        let payer = if let Occupant::Here(seat) = writer { seat.process } else { 0 };
         let (writer_bell, reader_bell) = (Some(writer_bell), Some(reader_bell));
-        Ok(Self { region, writer_bell, reader_bell, writer, reader: Occupant::Away, memory, abrupt: false })
+        Ok(Self { region, writer_bell, reader_bell, writer, reader: Occupant::Away, memory, payer })
     }
 }
 
@@ -121,7 +121,7 @@ impl Lane {
     /// A lane that another shim has made, for a reader here.
     pub fn carried(region: OwnedFd, bell: OwnedFd) -> Self {
         let (writer, reader) = (Occupant::Away, Occupant::Away);
-        Self { region, writer_bell: None, reader_bell: Some(bell), writer, reader, memory: 0, abrupt: false }
+        Self { region, writer_bell: None, reader_bell: Some(bell), writer, reader, memory: 0, payer: 0 }
     }
 }
 

@@ -91,6 +91,7 @@ impl Shim {
             control: None,
             inputs: VecDeque::new(),
             actions: Vec::new(),
+            settling: false,
             wake: None,
             over: false,
             buffer: vec![0; MESSAGE_MAX],

@@ -58,6 +58,7 @@ pub struct Shim {
     pub(crate) control: Option<OwnedFd>,
     pub(crate) inputs: VecDeque<Input>,
     pub(crate) actions: Vec<Action>,
+    pub(crate) settling: bool,
     /// When the node wants to be told of the time.
     pub(crate) wake: Option<Duration>,
     pub(crate) over: bool,
@@ -103,8 +104,11 @@ impl Shim {
         self.settle();
     }
 
-    /// Tells the node everything that waits to be told.
+    /// Tells the node everything that waits to be told. What happens while its actions are carried out waits for their end.
     pub(crate) fn settle(&mut self) {
+        if std::mem::replace(&mut self.settling, true) {
+            return;
+        }
         while let Some(input) = self.inputs.pop_front() {
             let mut actions = std::mem::take(&mut self.actions);
             self.node.step(self.begun.elapsed(), input, &mut actions);
@@ -114,6 +118,7 @@ impl Shim {
             self.actions = actions;
             self.links.forget_carried();
         }
+        self.settling = false;
     }
 
     /// Answers a process's call.

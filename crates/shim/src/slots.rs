@@ -40,6 +40,8 @@ pub struct ReaderEnd {
     pub waiting: VecDeque<News>,
     /// Whether something did not.
     pub crowded: bool,
+    /// Lanes that lead here and that its process has not done with.
+    pub lanes: u32,
 }
 
 /// A lane that a reader is yet to be told of.
@@ -80,6 +82,13 @@ impl Slots {
         match self.slots.get_mut(slot as usize) {
             Some(Slot::Reader(reader)) => Some(reader),
             _ => None,
+        }
+    }
+
+    /// A lane to the reader in this slot is no more.
+    pub fn lane_left(&mut self, slot: u32) {
+        if let Some(reader) = self.reader(slot) {
+            reader.lanes = reader.lanes.saturating_sub(1);
         }
     }
 

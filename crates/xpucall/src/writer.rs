@@ -77,7 +77,8 @@ impl Writer {
             lane::WriteError::Full => WriteError::Full,
             lane::WriteError::TooLong { len, limit } => WriteError::TooLong { len, limit },
             lane::WriteError::Cut(cause) => self.why(cause),
-            lane::WriteError::Broken => WriteError::Ended(End::Broken),
+            // One that was cut may have been cleared as well, which its reader has no part in.
+            lane::WriteError::Broken => self.ended().unwrap_or(WriteError::Ended(End::Broken)),
         })
     }
 

@@ -89,7 +89,11 @@ impl Reader {
                 },
                 Err(PopError::Broken) => None,
             };
-            let Some(complete) = step else { return Err(self.end(ReadError::Broken)) };
+            let Some(complete) = step else {
+                // A lane that was cut may have been cleared as well, which its writer has no part in.
+                self.judge()?;
+                return Err(self.end(ReadError::Broken));
+            };
             self.judge()?;
             self.give_back();
             if complete {

@@ -281,6 +281,10 @@ impl Node {
                 let home = writer.lane.home;
                 self.ends.writers.remove(&end);
                 self.tell(home, Body::Left { end, cause });
+            } else if writer.reader.is_none() && matches!(writer.lane.course, Course::Open) {
+                // Word of a reader may be on its way: its home ends the lane, after that.
+                let home = writer.lane.home;
+                self.tell(home, Body::Leaving { end, cause });
             } else {
                 (writer.left, writer.call) = (Some(cause), None);
                 self.cut_writer(end, Ending { cause, drain: true });

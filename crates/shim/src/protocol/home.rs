@@ -179,6 +179,13 @@ impl Node {
         }
     }
 
+    /// A writer has left a lane that nobody has been handed yet: it ends in order, writer first.
+    pub(super) fn leaving(&mut self, from: Place, end: EndId, cause: Cause) {
+        if Place::of_end(end) == from && self.home.lanes.get(&end).is_some_and(|lane| lane.ending.is_none()) {
+            self.end_lane(end, Ending { cause, drain: !cause.abrupt() });
+        }
+    }
+
     fn reader_left(&mut self, end: EndId, cause: Cause) {
         let fifo = self.home.readers.remove(&end);
         if let Some(hall) = fifo.and_then(|fifo| self.home.halls.get_mut(&fifo)) {

@@ -188,6 +188,11 @@ pub enum Body {
         end: EndId,
         cause: Cause,
     },
+    /// A writer has done with a lane whose reader, if there is one, has yet to be handed what was written.
+    Leaving {
+        end: EndId,
+        cause: Cause,
+    },
     /// As told by `Cut`.
     Ended {
         lane: EndId,

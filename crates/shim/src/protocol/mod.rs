@@ -244,6 +244,7 @@ impl Node {
         match body {
             Body::Connect { end, by, fifo, side } => self.connect_at_home(from, end, by, fifo, side),
             Body::Left { end, cause } => self.left(from, end, cause),
+            Body::Leaving { end, cause } => self.leaving(from, end, cause),
             Body::Ended { lane, side } => self.ended_elsewhere(from, lane, side),
             Body::Connected { end, result } => self.connected(from, end, result),
             Body::Meet { lane, reader } => self.meet(from, lane, reader),
