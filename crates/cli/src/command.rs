@@ -64,6 +64,9 @@ pub enum Verb {
     /// The daemon that runs sandboxes; started by serve
     #[command(hide = true)]
     Worker(roles::WorkerArguments),
+    /// What processes of a PU attach to, to speak to those of others; started by serve
+    #[command(hide = true)]
+    Shim(shim::Arguments),
     /// The other end of a way between processes; started by bench
     #[command(hide = true)]
     BenchPeer(roles::BenchPeerArguments),
@@ -90,6 +93,7 @@ impl Verb {
             Self::Completions(arguments) => completions::act(arguments),
             Self::Gateway(arguments) => roles::gateway(arguments),
             Self::Worker(arguments) => roles::worker(arguments),
+            Self::Shim(arguments) => shim::act(arguments),
             Self::BenchPeer(arguments) => roles::bench_peer(arguments),
         }
     }

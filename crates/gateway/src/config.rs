@@ -14,6 +14,7 @@ use runtime::logs::LogConfig;
 use runtime::queue::QueueConfig;
 use sandbox::config::RuntimeConfig;
 use serde::Deserialize;
+use shim::config::Quotas;
 
 /// `[http]`: what the gateway bears from its clients.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -66,6 +67,7 @@ pub struct Config {
     pub runtime: RuntimeConfig,
     pub aws: AwsConfig,
     pub pus: Pus,
+    pub shim: Quotas,
 }
 
 impl Config {
@@ -86,6 +88,7 @@ impl Config {
             runtime: sections.take("runtime")?,
             aws: sections.take("aws")?,
             pus: sections.take("pu")?,
+            shim: sections.take("shim")?,
         };
         sections.finish()?;
         Ok(config)
@@ -106,7 +109,7 @@ mod tests {
         let own = Config::default();
         assert_eq!(Node { data_dir: own.node.data_dir.clone(), ..read.node }, own.node);
         assert_eq!((read.log, read.http, read.functions), (own.log, own.http, own.functions));
-        assert_eq!(read.auth, own.auth);
+        assert_eq!((read.auth, read.shim), (own.auth, own.shim));
         assert_eq!((read.code, read.bills, read.logs), (own.code, own.bills, own.logs));
         assert_eq!((read.dispatch, read.queue), (own.dispatch, own.queue));
         assert_eq!((read.aws, read.pus), (own.aws, own.pus));
@@ -129,6 +132,7 @@ mod tests {
             ("queue", keys_of::<QueueConfig>()),
             ("runtime", keys_of::<RuntimeConfig>()),
             ("aws", keys_of::<AwsConfig>()),
+            ("shim", keys_of::<Quotas>()),
         ];
         for (section, key) in keys.into_iter().flat_map(|(section, keys)| keys.iter().map(move |key| (section, key))) {
             assert!(has(section, key), "docs/lichen.toml lacks `{key}` in [{section}]");
@@ -141,6 +145,8 @@ mod tests {
         let config = read("[dispatch]\nkeep_alive_s = 5\nlatency = \"low\"\n[http]\nconnections = 7\n").unwrap();
         assert_eq!((config.dispatch.keep_alive_s, config.http.connections, config.http.idle_s), (5, 7, 60));
         assert!(read("[dispatch]\nkeepalive = 5\n").unwrap_err().to_string().contains("did you mean `keep_alive_s`?"));
+        let shim = read("[shim.guest]\nfifos = 3\n").unwrap().shim;
+        assert_eq!((shim.guest.fifos, shim.guest.ends), (3, Quotas::default().guest.ends));
         assert!(read("[htpp]\n").unwrap_err().to_string().contains("did you mean `http`?"));
     }
 }

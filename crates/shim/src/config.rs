@@ -1,7 +1,7 @@
 //! What a shim is told once: who it is, where it listens, and how much a process may have.
 
 use crate::protocol::{Limits, Timing};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 use xpucall::id::PuId;
@@ -26,16 +26,17 @@ pub struct Config {
 #[serde(default, deny_unknown_fields)]
 pub struct Quotas {
     /// Of processes of the shim's own user, and of root.
+    #[serde(deserialize_with = "platform")]
     pub platform: Quota,
     /// Of everybody else.
+    #[serde(deserialize_with = "guest")]
     pub guest: Quota,
     /// All guests of one user, and all of one pid namespace, have this many times together what one may have.
     pub together: u32,
 }
 
 /// How much one process may have at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Quota {
     /// FIFOs that it has created.
     pub fifos: u32,
@@ -53,27 +54,57 @@ pub struct Quota {
     pub children: u32,
 }
 
+/// A quota as a file has it: what it leaves out is as it is for that class.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Partial {
+    fifos: Option<u32>,
+    ends: Option<u32>,
+    writers: Option<u32>,
+    capabilities: Option<u32>,
+    memory: Option<u64>,
+    message_max: Option<u32>,
+    children: Option<u32>,
+}
+
+impl Partial {
+    fn over(self, base: Quota) -> Quota {
+        Quota {
+            fifos: self.fifos.unwrap_or(base.fifos),
+            ends: self.ends.unwrap_or(base.ends),
+            writers: self.writers.unwrap_or(base.writers),
+            capabilities: self.capabilities.unwrap_or(base.capabilities),
+            memory: self.memory.unwrap_or(base.memory),
+            message_max: self.message_max.unwrap_or(base.message_max),
+            children: self.children.unwrap_or(base.children),
+        }
+    }
+}
+
+fn platform<'de, D: Deserializer<'de>>(from: D) -> Result<Quota, D::Error> {
+    Ok(Partial::deserialize(from)?.over(Quotas::default().platform))
+}
+
+fn guest<'de, D: Deserializer<'de>>(from: D) -> Result<Quota, D::Error> {
+    Ok(Partial::deserialize(from)?.over(Quotas::default().guest))
+}
+
 /// Messages as long as Lambda's, with a header.
 pub const MESSAGE_MAX: u32 = 6 * 1024 * 1024 + 1024;
 /// Bytes of a lane's ring where its creator does not say.
 pub const RING: u32 = 128 * 1024;
 
-impl Default for Quota {
+impl Default for Quotas {
     fn default() -> Self {
-        Self {
+        let platform = Quota {
             fifos: 16_384,
             ends: 32_768,
             writers: 4_096,
             capabilities: 16_384,
             memory: 1 << 40,
-            message_max: 64 * 1024 * 1024,
+            message_max: 64 << 20,
             children: 256,
-        }
-    }
-}
-
-impl Default for Quotas {
-    fn default() -> Self {
+        };
         let guest = Quota {
             fifos: 256,
             ends: 512,
@@ -83,7 +114,7 @@ impl Default for Quotas {
             message_max: MESSAGE_MAX,
             children: 0,
         };
-        Self { platform: Quota::default(), guest, together: 8 }
+        Self { platform, guest, together: 8 }
     }
 }
 

@@ -16,4 +16,5 @@ pub mod run;
 pub mod sdk;
 pub mod serve;
 mod settings;
+pub mod shim;
 pub mod top;
