@@ -46,6 +46,8 @@ pub enum Verb {
     Dlq(dlq::Arguments),
     /// Remove functions from a node
     Rm(rm::Arguments),
+    /// Look at the processing units of a node
+    Pu(pu::Arguments),
     /// Watch a node at work
     Top(top::Arguments),
     /// Install AWS's SDKs for functions that bring none
@@ -67,6 +69,9 @@ pub enum Verb {
     /// What processes of a PU attach to, to speak to those of others; started by serve
     #[command(hide = true)]
     Shim(shim::Arguments),
+    /// A processing unit that is a part of this machine; started by serve
+    #[command(hide = true)]
+    Unit(roles::WorkerArguments),
     /// The other end of a way between processes; started by bench
     #[command(hide = true)]
     BenchPeer(roles::BenchPeerArguments),
@@ -85,6 +90,7 @@ impl Verb {
             Self::Logs(arguments) => logs::act(arguments),
             Self::Dlq(arguments) => dlq::act(arguments),
             Self::Rm(arguments) => rm::act(arguments),
+            Self::Pu(arguments) => pu::act(arguments),
             Self::Top(arguments) => top::act(arguments),
             Self::Sdk(arguments) => sdk::act(arguments),
             Self::Bench(arguments) => bench::act(arguments),
@@ -94,6 +100,7 @@ impl Verb {
             Self::Gateway(arguments) => roles::gateway(arguments),
             Self::Worker(arguments) => roles::worker(arguments),
             Self::Shim(arguments) => shim::act(arguments),
+            Self::Unit(arguments) => roles::unit(arguments),
             Self::BenchPeer(arguments) => roles::bench_peer(arguments),
         }
     }

@@ -8,6 +8,7 @@ mod node;
 mod package;
 mod print;
 mod progress;
+mod pu;
 mod supervisor;
 mod verb;
 mod verdict;

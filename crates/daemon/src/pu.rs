@@ -10,7 +10,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 /// The most processing units of one node.
-const PUS_MAX: usize = 64;
+const PUS_MAX: usize = 32;
 /// Bytes of a name: it is a host name's first part too.
 const NAME_MAX: usize = 32;
 /// MiB without which no worker starts.

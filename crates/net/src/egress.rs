@@ -109,6 +109,9 @@ pub fn rehearse() -> Result<(), OpenError> {
     Router::open(&nowhere).map(Router::close)
 }
 
+/// Told whether it is open.
+type Opened = oneshot::Receiver<Result<(), OpenError>>;
+
 enum Order {
     Attach { process: OwnedFd, tell: oneshot::Sender<Result<Ipv4Addr, AttachError>> },
     Close { tell: oneshot::Sender<()> },
@@ -123,6 +126,17 @@ pub struct Egress {
 impl Egress {
     /// Opens it from the network namespace in which the caller stands.
     pub async fn open(settings: Settings) -> Result<Self, OpenError> {
+        let (egress, opened) = Self::start(settings)?;
+        opened.await.map_err(|_| OpenError::Ended)?.map(|()| egress)
+    }
+
+    /// The same, for those who have no event loop.
+    pub fn open_and_wait(settings: Settings) -> Result<Self, OpenError> {
+        let (egress, opened) = Self::start(settings)?;
+        opened.blocking_recv().map_err(|_| OpenError::Ended)?.map(|()| egress)
+    }
+
+    fn start(settings: Settings) -> Result<(Self, Opened), OpenError> {
         if settings.resolver.servers.is_empty() {
             tracing::warn!("sandboxes can resolve no names: this host has no IPv4 name server but on its loopback");
         }
@@ -130,8 +144,7 @@ impl Egress {
         let (tell, told) = oneshot::channel();
         let thread = std::thread::Builder::new().name("lichen-egress".to_owned());
         thread.spawn(move || serve(&settings, tell, ordered)).map_err(OpenError::Thread)?;
-        told.await.map_err(|_| OpenError::Ended)??;
-        Ok(Self { orders })
+        Ok((Self { orders }, told))
     }
 
     /// Gives the network namespace of a process (by its pidfd) a way out: its address there. To be done once.
@@ -139,6 +152,13 @@ impl Egress {
         let (tell, told) = oneshot::channel();
         self.orders.send(Order::Attach { process, tell }).await.map_err(|_| AttachError::Ended)?;
         told.await.map_err(|_| AttachError::Ended)?
+    }
+
+    /// The same, for those who have no event loop.
+    pub fn attach_and_wait(&self, process: OwnedFd) -> Result<Ipv4Addr, AttachError> {
+        let (tell, told) = oneshot::channel();
+        self.orders.blocking_send(Order::Attach { process, tell }).map_err(|_| AttachError::Ended)?;
+        told.blocking_recv().map_err(|_| AttachError::Ended)?
     }
 
     /// Whether sandboxes can be attached.
@@ -151,6 +171,14 @@ impl Egress {
         let (tell, told) = oneshot::channel();
         if self.orders.send(Order::Close { tell }).await.is_ok() {
             let _ = told.await;
+        }
+    }
+
+    /// The same, for those who have no event loop.
+    pub fn close_and_wait(&self) {
+        let (tell, told) = oneshot::channel();
+        if self.orders.blocking_send(Order::Close { tell }).is_ok() {
+            let _ = told.blocking_recv();
         }
     }
 }

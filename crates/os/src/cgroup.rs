@@ -12,6 +12,8 @@ use thiserror::Error;
 
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 const PREFIX: &str = "lichen-";
+/// The group, of a bounded place in version 2, in which its owner stands: there processes are in leaves only.
+const LEAF: &str = "daemons";
 const ROOT: &str = "/sys/fs/cgroup";
 /// Microseconds after which a processor quota is renewed.
 const PERIOD_US: u64 = 100_000;
@@ -36,12 +38,23 @@ pub struct Limits {
     pub pids: u32,
 }
 
+/// What everything in a place may use together; nothing for no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes.
+    pub memory: Option<u64>,
+    /// Numbers of processors, as `0-3,6`.
+    pub cpus: Option<String>,
+}
+
 /// The place where this process makes groups. Removed, with what is empty below, when dropped.
 #[derive(Debug)]
 pub struct Tree {
     unified: bool,
     /// One folder per hierarchy: three, or one.
     folders: Vec<PathBuf>,
+    /// The same in the hierarchy of processor sets, where there is one and the place is bounded.
+    cpuset: Option<PathBuf>,
 }
 
 /// One group in every hierarchy.
@@ -63,7 +76,10 @@ fn own_groups() -> Result<(bool, Vec<PathBuf>), TreeError> {
     };
     if CONTROLLERS.iter().all(|c| find(c).is_none()) {
         let own = find("").ok_or(TreeError::Absent("memory"))?;
-        return Ok((true, vec![Path::new(ROOT).join(own)]));
+        let own = Path::new(ROOT).join(own);
+        // Beside the leaf of a bounded place, not below it.
+        let place = if own.ends_with(LEAF) { own.parent().map(Path::to_owned) } else { None };
+        return Ok((true, vec![place.unwrap_or(own)]));
     }
     let folder = |c: &'static str| {
         let own = find(c).ok_or(TreeError::Absent(c))?;
@@ -88,7 +104,7 @@ impl Tree {
         let (unified, parents) = own_groups()?;
         sweep(&parents);
         let name = owner_name(std::process::id()).ok_or(TreeError::Absent("memory"))?;
-        let tree = Self { unified, folders: parents.iter().map(|parent| parent.join(&name)).collect() };
+        let tree = Self { unified, folders: parents.iter().map(|parent| parent.join(&name)).collect(), cpuset: None };
         for (folder, parent) in tree.folders.iter().zip(&parents) {
             if unified {
                 enable(parent).map_err(|error| TreeError::Denied(parent.clone(), error))?;
@@ -114,17 +130,65 @@ impl Tree {
 }
 
 impl Tree {
+    /// Bounds the place, and so whatever enters it.
+    pub fn bound(&mut self, bounds: &Bounds) -> io::Result<()> {
+        if let Some(memory) = bounds.memory {
+            let files = match self.unified {
+                true => ["memory.max", "memory.swap.max"],
+                false => ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"],
+            };
+            fs::write(self.folders[0].join(files[0]), memory.to_string())?;
+            let swap = if self.unified { 0 } else { memory };
+            absent_is_fine(fs::write(self.folders[0].join(files[1]), swap.to_string()))?;
+        }
+        bounds.cpus.as_ref().map_or(Ok(()), |cpus| self.confine(cpus))
+    }
+
+    /// Moves the calling process, which has one thread, into the place: what it starts from then on is in it too.
+    pub fn enter(&self) -> io::Result<()> {
+        if self.unified {
+            let leaf = self.folders[0].join(LEAF);
+            make(&leaf)?;
+            return fs::write(leaf.join("cgroup.procs"), "0");
+        }
+        self.folders.iter().chain(&self.cpuset).try_for_each(|folder| fs::write(folder.join("tasks"), "0"))
+    }
+
+    /// Confines the place to some processors. In version 1 these have a hierarchy of their own, which may be missing.
+    fn confine(&mut self, cpus: &str) -> io::Result<()> {
+        if self.unified {
+            let parent = self.folders[0].parent().map(|parent| parent.join("cgroup.subtree_control"));
+            parent.map_or(Ok(()), |file| fs::write(file, "+cpuset"))?;
+            return fs::write(self.folders[0].join("cpuset.cpus"), cpus);
+        }
+        let table = fs::read_to_string("/proc/self/cgroup")?;
+        let own =
+            table.lines().find_map(|line| line.split_once(":cpuset:").map(|(_, own)| own.trim_start_matches('/')));
+        let Some(parent) = own.map(|own| Path::new(ROOT).join("cpuset").join(own)).filter(|parent| parent.is_dir())
+        else {
+            return Ok(());
+        };
+        sweep(std::slice::from_ref(&parent));
+        let Some(folder) = self.folders[0].file_name().map(|name| parent.join(name)) else { return Ok(()) };
+        make(&folder)?;
+        self.cpuset = Some(folder.clone());
+        fs::write(folder.join("cpuset.mems"), fs::read(parent.join("cpuset.mems"))?)?;
+        fs::write(folder.join("cpuset.cpus"), cpus)
+    }
+
     /// Removes what owners that have ended left beside this place, as far as it is empty; whether all of it is gone. Their
     /// processes may take a while to end.
     pub fn sweep(&self) -> bool {
-        let parents: Vec<PathBuf> = self.folders.iter().filter_map(|f| Some(f.parent()?.to_owned())).collect();
+        let parents: Vec<PathBuf> =
+            self.folders.iter().chain(&self.cpuset).filter_map(|f| Some(f.parent()?.to_owned())).collect();
         sweep(&parents)
     }
 
     /// Removes the place with what is empty below; whether it is gone.
     pub fn remove(&self) -> bool {
-        self.folders.iter().for_each(|folder| remove_tree(folder));
-        self.folders.iter().all(|folder| !folder.exists())
+        let folders = self.folders.iter().chain(&self.cpuset);
+        folders.clone().for_each(|folder| remove_tree(folder));
+        folders.clone().all(|folder| !folder.exists())
     }
 }
 
@@ -244,7 +308,13 @@ mod tests {
 
     const LIMITS: Limits = Limits { memory: 64 << 20, cpu_millis: 500, pids: 10 };
 
+    /// One after the other: a process has one place.
     #[test]
+    fn a_place_has_groups_and_bounds() {
+        a_group_limits_and_goes_away();
+        a_place_bounds_whoever_enters_it();
+    }
+
     fn a_group_limits_and_goes_away() {
         let Ok(tree) = Tree::create() else {
             println!("skip: this machine lets us make no cgroups");
@@ -258,6 +328,36 @@ mod tests {
         let folders = group.folders.clone();
         assert!(group.remove() && group.remove());
         assert!(folders.iter().all(|folder| !folder.exists()));
+    }
+
+    fn a_place_bounds_whoever_enters_it() {
+        let Ok(mut tree) = Tree::create() else {
+            println!("skip: this machine lets us make no cgroups");
+            return;
+        };
+        let bounds = Bounds { memory: Some(256 << 20), cpus: Some("0".to_owned()) };
+        if tree.unified {
+            println!("skip: version 2 moves processes as a whole, and this one has other tests");
+            return;
+        }
+        tree.bound(&bounds).unwrap();
+        let limit = fs::read_to_string(tree.folders[0].join("memory.limit_in_bytes")).unwrap();
+        assert_eq!(limit.trim(), (256 << 20).to_string());
+        if let Some(cpuset) = &tree.cpuset {
+            assert_eq!(fs::read_to_string(cpuset.join("cpuset.cpus")).unwrap().trim(), "0");
+        }
+        let place = tree.folders[0].file_name().unwrap().to_string_lossy().into_owned();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // This thread alone, which ends.
+                tree.enter().unwrap();
+                let group = fs::read_to_string("/proc/thread-self/cgroup").unwrap();
+                assert!(group.lines().any(|line| line.contains(":memory:") && line.ends_with(&place)), "{group}");
+            });
+        });
+        while !tree.remove() {
+            std::thread::yield_now();
+        }
     }
 
     #[test]

@@ -20,6 +20,10 @@ impl Kinds {
             | libc::CLONE_NEWUTS
             | libc::CLONE_NEWIPC,
     );
+    /// What a part of a machine has of its own: processes, network, mounts, host name, IPC. Users and control groups are
+    /// the machine's.
+    pub const UNIT: Self =
+        Self(libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC);
     /// Cgroup.
     pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP);
     /// Mount.

@@ -3,7 +3,7 @@
 use crate::ns::Kinds;
 use crate::{check, last_error};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,26 @@ pub unsafe fn fork_into(kinds: Option<Kinds>) -> io::Result<Fork> {
     // SAFETY: a fork: the child gets a copy of everything, on the same stack address. One thread, by the contract.
     let pid = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })?;
     Ok(if pid == 0 { Fork::Child } else { Fork::Parent(pid as i32) })
+}
+
+/// Forks into new namespaces of these kinds, of which the child is process 1 where they hold processes: it leads this `life`,
+/// whose answer is its exit status, and is ended when the calling process is. Refused to a process with several threads.
+/// Answers the child's id and a descriptor of it.
+pub fn fork_unit(kinds: Kinds, life: impl FnOnce() -> i32) -> io::Result<(i32, OwnedFd)> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("a process with several threads cannot be forked"));
+    }
+    // SAFETY: one thread, as seen above, and only this one could start another.
+    match unsafe { fork_into(Some(kinds)) }? {
+        Fork::Parent(pid) => Ok((pid, crate::pidfd::open(pid)?)),
+        Fork::Child => {
+            let status = match die_with_parent(libc::SIGKILL) {
+                Ok(()) => std::panic::catch_unwind(std::panic::AssertUnwindSafe(life)).unwrap_or(101),
+                Err(_) => 1,
+            };
+            exit_now(status)
+        }
+    }
 }
 
 /// Reaps one ended child, if there is one.

@@ -92,6 +92,8 @@ pub enum PrepareError {
     Cgroup(#[source] std::io::Error),
     #[error("network = \"egress\" needs root: run `lichen serve` as root, or the function without a network")]
     EgressNeedsRoot,
+    #[error("network = \"egress\" cannot be had on this processing unit: {0}")]
+    EgressClosed(Box<str>),
     #[error("network = \"egress\" cannot be had here")]
     Egress(#[source] net::egress::OpenError),
     #[error("the sandbox could not be given its way out")]
@@ -109,7 +111,7 @@ pub enum PrepareError {
 impl PrepareError {
     /// Whether another attempt would end in the same way.
     pub fn is_lasting(&self) -> bool {
-        matches!(self, Self::Unsupported(..) | Self::EgressNeedsRoot | Self::NotForkable(_))
+        matches!(self, Self::Unsupported(..) | Self::EgressNeedsRoot | Self::EgressClosed(_) | Self::NotForkable(_))
     }
 }
 

@@ -4,11 +4,13 @@
 //!             ┌── listening socket (3), supervisor socket (4) ──► gateway
 //!  supervisor ┤        `w` + descriptor: a worker's connection       ▲
 //!             │                                                      │ the connection
-//!             └── connection (3), lifeline (4) ────────────────► worker
+//!             ├── connection (3), lifeline (4) ────────────────► worker
+//!             └── connection (3), lifeline (4) ──► pu ── the same ──► its worker       (one for each further PU)
 //! ```
-//! A worker that ends is started again, and the gateway given the new connection. A gateway that ends takes its worker
-//! with it, since the instances answer on the old gateway's channels; then both are started again. When the supervisor
-//! itself is killed, its ends of the sockets and of the lifeline close, and both daemons tear down what is theirs.
+//! A unit, which is the host's worker or another PU as a whole, that ends is started again, and the gateway given the new
+//! connection. A gateway that ends takes the units with it, since the instances answer on the old gateway's channels; then
+//! all are started again. When the supervisor itself is killed, its ends of the sockets and of the lifelines close, and
+//! all daemons tear down what is theirs. A node lives without any unit but the host's.
 //!
 //! One thread, one poll: nothing here serves a request, and nothing here may fail while others do.
 
@@ -16,13 +18,14 @@ mod backoff;
 pub mod folder;
 pub mod listen;
 mod ready;
-mod role;
+pub mod role;
 
 use crate::verdict::wrong;
 use anyhow::{Context, bail};
 use backoff::Next;
 use folder::DataFolder;
 use ready::Probe;
+pub use ready::until;
 use role::Role;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
@@ -49,9 +52,20 @@ pub struct Plan {
     pub listen: SocketAddr,
     pub folder: DataFolder,
     pub gateway: Vec<String>,
-    pub worker: Vec<String>,
+    /// The host's worker is the first.
+    pub units: Vec<UnitPlan>,
     /// How long running invocations have when the node ends.
     pub drain: Duration,
+}
+
+/// A worker, or what starts and ends with one.
+pub struct UnitPlan {
+    /// The number of its PU.
+    pub pu: u8,
+    /// For people.
+    pub name: String,
+    pub verb: &'static str,
+    pub arguments: Vec<String>,
 }
 
 /// What the supervisor tells its caller.
@@ -71,6 +85,12 @@ pub enum Cause {
     Stop,
 }
 
+/// What runs a PU's worker.
+struct Unit {
+    pu: u8,
+    role: Role,
+}
+
 /// A node's daemons.
 pub struct Supervisor {
     plan: Plan,
@@ -80,7 +100,7 @@ pub struct Supervisor {
     gateway: Role,
     /// The end of the supervisor socket that is not the gateway's.
     gateway_socket: Option<OwnedFd>,
-    worker: Role,
+    units: Vec<Unit>,
     probe: Option<Probe>,
     was_ready: bool,
     /// Since when the node has been ending.
@@ -98,9 +118,9 @@ impl Supervisor {
             address,
             listener,
             signals: signals.context("cannot receive signals")?,
-            gateway: Role::new("gateway", plan.gateway.clone()),
+            gateway: Role::new("gateway", "gateway", plan.gateway.clone()),
             gateway_socket: None,
-            worker: Role::new("worker", plan.worker.clone()),
+            units: plan.units.iter().map(Unit::new).collect(),
             probe: Some(Probe::new(address)),
             was_ready: false,
             draining: None,
@@ -121,7 +141,7 @@ impl Supervisor {
             // Whatever went wrong, what has been started is ended in order.
             self.draining = Some(Instant::now());
             self.gateway.end(TEAR_DOWN_NOW);
-            self.worker.end(TEAR_DOWN);
+            self.end_units(TEAR_DOWN);
             self.supervise(None, &mut tell)?;
         }
         result.map(|()| self.cause)
@@ -131,7 +151,7 @@ impl Supervisor {
         loop {
             let now = Instant::now();
             self.act(now)?;
-            if self.draining.is_some() && !self.gateway.runs() && !self.worker.runs() {
+            if self.draining.is_some() && !self.gateway.runs() && !self.units_run() {
                 return Ok(());
             }
             let woken = self.wait(now, stop)?;
@@ -151,23 +171,25 @@ impl Supervisor {
                 tell(Notice::Ready);
             }
             self.look_after_gateway()?;
-            self.look_after_worker()?;
+            self.look_after_units()?;
         }
     }
 
     /// Starts what is due and ends what is overdue.
     fn act(&mut self, now: Instant) -> anyhow::Result<()> {
         self.gateway.enforce(now);
-        self.worker.enforce(now);
+        self.units.iter_mut().for_each(|unit| unit.role.enforce(now));
         if self.draining.is_some() {
             return Ok(());
         }
         // A new gateway waits until the old one's instances are gone.
-        if self.gateway.is_due(now) && !self.worker.runs() {
+        if self.gateway.is_due(now) && !self.units_run() {
             self.start_gateway()?;
         }
-        if self.worker.is_due(now) && self.gateway.runs() {
-            self.start_worker()?;
+        for at in 0..self.units.len() {
+            if self.units[at].role.is_due(now) && self.gateway.runs() {
+                self.start_unit(at)?;
+            }
         }
         if let Some(probe) = &mut self.probe {
             probe.ask(now);
@@ -183,11 +205,12 @@ impl Supervisor {
         Ok(())
     }
 
-    fn start_worker(&mut self) -> anyhow::Result<()> {
+    fn start_unit(&mut self, at: usize) -> anyhow::Result<()> {
         let (for_gateway, for_worker) = os::seqpacket::pair().context("cannot make a socket")?;
-        self.worker.start_with_lifeline(vec![for_worker])?;
+        let Unit { pu, role } = &mut self.units[at];
+        role.start_with_lifeline(vec![for_worker])?;
         let Some(gateway) = &self.gateway_socket else { bail!("a worker was started without a gateway") };
-        match os::seqpacket::send(gateway, &[IoSlice::new(&[b'w', 0])], &[for_gateway.as_fd()]) {
+        match os::seqpacket::send(gateway, &[IoSlice::new(&[b'w', *pu])], &[for_gateway.as_fd()]) {
             // A gateway that has just ended is noticed by its process.
             Err(error) if !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
                 Err(error).context("cannot give the gateway its worker")
@@ -198,26 +221,19 @@ impl Supervisor {
 
     fn wait(&self, now: Instant, stop: Option<BorrowedFd<'_>>) -> anyhow::Result<Woken> {
         let probe = self.probe.as_ref();
-        let watched = [
-            Some(self.signals.as_fd()),
-            stop,
-            probe.and_then(Probe::socket),
-            self.gateway.process(),
-            self.worker.process(),
-        ];
-        // Each descriptor keeps its place: one that is not there is stood in for by one that is and asks for nothing.
-        let mut fds = watched.map(|fd| match fd {
-            Some(fd) => PollFd::from_borrowed_fd(fd, PollFlags::IN),
-            None => PollFd::new(&self.listener, PollFlags::empty()),
-        });
-        let deadlines = [probe.and_then(Probe::deadline), self.gateway.deadline(), self.worker.deadline()];
+        let watched = [Some(self.signals.as_fd()), stop, probe.and_then(Probe::socket), self.gateway.process()];
+        let units = self.units.iter().map(|unit| unit.role.process());
+        let all = watched.into_iter().chain(units);
+        let mut fds: Vec<PollFd<'_>> = all.map(|fd| polled(fd, &self.listener)).collect();
+        let units = self.units.iter().map(|unit| unit.role.deadline());
+        let deadlines = [probe.and_then(Probe::deadline), self.gateway.deadline()].into_iter().chain(units);
         // What was due at `now` has been done, or waits for another daemon, whose end wakes us.
-        let ahead = deadlines.map(|deadline| deadline.filter(|&at| at > now));
-        match poll(&mut fds, ready::until(now, ahead).as_ref()) {
+        let ahead: Vec<_> = deadlines.map(|deadline| deadline.filter(|&at| at > now)).collect();
+        match poll(&mut fds, until(now, ahead).as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("cannot wait for the daemons"),
         }
-        let [signal, stop, probe, ..] = fds.map(|fd| !fd.revents().is_empty());
+        let [signal, stop, probe] = [0, 1, 2].map(|at: usize| !fds[at].revents().is_empty());
         Ok(Woken { signal, stop: stop && watched[1].is_some(), probe })
     }
 
@@ -227,21 +243,29 @@ impl Supervisor {
         match draining {
             // Who signals a process and its group means it once.
             Some(since) if now - since < SAME_REQUEST => return,
-            Some(_) => self.worker.end(TEAR_DOWN_NOW),
+            Some(_) => self.end_units(TEAR_DOWN_NOW),
             None => tell(Notice::Draining),
         }
         self.draining = draining.or(Some(now));
         self.probe = None;
         self.gateway.end(if draining.is_some() { Duration::ZERO } else { self.plan.drain });
         if !self.gateway.runs() {
-            self.worker.end(TEAR_DOWN);
+            self.end_units(TEAR_DOWN);
         }
+    }
+
+    fn units_run(&self) -> bool {
+        self.units.iter().any(|unit| unit.role.runs())
+    }
+
+    fn end_units(&mut self, patience: Duration) {
+        self.units.iter_mut().for_each(|unit| unit.role.end(patience));
     }
 
     fn look_after_gateway(&mut self) -> anyhow::Result<()> {
         let Some((status, lived)) = self.gateway.reap()? else { return Ok(()) };
         self.gateway_socket = None;
-        self.worker.end(TEAR_DOWN);
+        self.end_units(TEAR_DOWN);
         if self.draining.is_some() {
             info!(%status, "the gateway has ended");
             return Ok(());
@@ -249,22 +273,30 @@ impl Supervisor {
         revive(&mut self.gateway, status, lived, self.was_ready)
     }
 
-    fn look_after_worker(&mut self) -> anyhow::Result<()> {
-        let Some((status, lived)) = self.worker.reap()? else { return Ok(()) };
-        if self.draining.is_some() {
-            info!(%status, "the worker has ended");
-            return Ok(());
+    fn look_after_units(&mut self) -> anyhow::Result<()> {
+        let (draining, gateway_runs) = (self.draining.is_some(), self.gateway.runs());
+        for Unit { pu, role } in &mut self.units {
+            let Some((status, lived)) = role.reap()? else { continue };
+            match (draining, gateway_runs) {
+                (true, _) => info!(%status, "the {} has ended", role.name()),
+                (false, false) => role.start_soon(),
+                // The node lives without it, as long as that takes.
+                (false, true) => revive(role, status, lived, self.was_ready || *pu > 0)?,
+            }
         }
-        if !self.gateway.runs() {
-            self.worker.start_soon();
-            return Ok(());
-        }
-        revive(&mut self.worker, status, lived, self.was_ready)
+        Ok(())
     }
 
     /// The folder of this node.
     pub fn folder(&self) -> &DataFolder {
         &self.plan.folder
+    }
+}
+
+impl Unit {
+    fn new(plan: &UnitPlan) -> Self {
+        let role = Role::new(plan.name.clone(), plan.verb, plan.arguments.clone());
+        Self { pu: plan.pu, role: if plan.pu > 0 { role.never_given_up() } else { role } }
     }
 }
 
@@ -275,14 +307,22 @@ struct Woken {
     probe: bool,
 }
 
+/// Each descriptor keeps its place: one that is not there is stood in for by one that is, and asks for nothing.
+fn polled<'a>(descriptor: Option<BorrowedFd<'a>>, stand_in: &'a TcpListener) -> PollFd<'a> {
+    match descriptor {
+        Some(descriptor) => PollFd::from_borrowed_fd(descriptor, PollFlags::IN),
+        None => PollFd::new(stand_in, PollFlags::empty()),
+    }
+}
+
 fn revive(role: &mut Role, status: ExitStatus, lived: Duration, was_ready: bool) -> anyhow::Result<()> {
-    let name = role.name();
+    let name = role.name().to_owned();
     if status.code() == Some(STATUS_WRONG_USAGE) && !was_ready {
         return Err(wrong(format!("the {name} cannot start as asked: what it said is above")));
     }
     match role.restart(lived, was_ready) {
         Next::StartAfter(pause) => {
-            warn!(role = name, %status, pause_ms = pause.as_millis() as u64, "ended: starting it again");
+            warn!(role = name.as_str(), %status, pause_ms = pause.as_millis() as u64, "ended: starting it again");
             Ok(())
         }
         Next::GiveUp => {

@@ -12,7 +12,9 @@ use tracing::{info, warn};
 
 /// A daemon that should be running.
 pub struct Role {
-    name: &'static str,
+    /// For people.
+    name: String,
+    /// The verb, and what follows it.
     arguments: Vec<String>,
     running: Option<Running>,
     backoff: Backoff,
@@ -32,13 +34,20 @@ struct Running {
 
 impl Role {
     /// A daemon that is due now.
-    pub fn new(name: &'static str, arguments: Vec<String>) -> Self {
-        let due = Some(Instant::now());
+    pub fn new(name: impl Into<String>, verb: &str, arguments: Vec<String>) -> Self {
+        let (name, due) = (name.into(), Some(Instant::now()));
+        let arguments = [verb.to_owned()].into_iter().chain(arguments).collect();
         Self { name, arguments, running: None, backoff: Backoff::default(), due, kill_at: None }
     }
 
-    pub fn name(&self) -> &'static str {
-        self.name
+    /// One whose end concerns nobody else, and which is tried again for as long as it takes.
+    pub fn never_given_up(mut self) -> Self {
+        self.backoff = Backoff::patient();
+        self
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub fn runs(&self) -> bool {
@@ -75,11 +84,11 @@ impl Role {
         // The file may have been replaced since: the roles must be of one version.
         let mut command = Command::new("/proc/self/exe");
         // A process group of its own: Ctrl-C is for the supervisor, who ends the daemons in order.
-        command.arg0("lichen").arg(self.name).args(&self.arguments).process_group(0);
+        command.arg0("lichen").args(&self.arguments).process_group(0);
         os::child::hand_over(&mut command, descriptors);
         let child = command.spawn().with_context(|| format!("cannot start the {}", self.name))?;
         let process = os::pidfd::open(child.id() as i32).with_context(|| format!("cannot watch the {}", self.name))?;
-        info!(role = self.name, pid = child.id(), "started");
+        info!(role = self.name.as_str(), pid = child.id(), "started");
         self.running = Some(Running { child, process, lifeline, since: Instant::now() });
         (self.due, self.kill_at) = (None, None);
         Ok(())
@@ -89,12 +98,12 @@ impl Role {
     pub fn end(&mut self, patience: Duration) {
         let Some(running) = &mut self.running else { return };
         if patience.is_zero() {
-            signal(&running.process, Signal::KILL, self.name);
+            signal(&running.process, Signal::KILL, &self.name);
             return;
         }
         let at = Instant::now() + patience;
         if self.kill_at.is_none() && running.lifeline.take().is_none() {
-            signal(&running.process, Signal::TERM, self.name);
+            signal(&running.process, Signal::TERM, &self.name);
         }
         self.kill_at = Some(self.kill_at.map_or(at, |before| before.min(at)));
     }
@@ -102,8 +111,8 @@ impl Role {
     /// Ends it if its time is over.
     pub fn enforce(&mut self, now: Instant) {
         if let (Some(running), true) = (&self.running, self.kill_at.is_some_and(|at| at <= now)) {
-            warn!(role = self.name, "did not end in time: killed");
-            signal(&running.process, Signal::KILL, self.name);
+            warn!(role = self.name.as_str(), "did not end in time: killed");
+            signal(&running.process, Signal::KILL, &self.name);
             self.kill_at = None;
         }
     }
@@ -137,7 +146,7 @@ impl Drop for Role {
     /// Whatever goes wrong up here, no daemon stays behind.
     fn drop(&mut self) {
         if let Some(running) = &mut self.running {
-            signal(&running.process, Signal::KILL, self.name);
+            signal(&running.process, Signal::KILL, &self.name);
             // Its status no longer matters.
             let _ = running.child.wait();
         }

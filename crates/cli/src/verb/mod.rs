@@ -10,6 +10,7 @@ pub mod invoke;
 pub mod logs;
 pub mod ls;
 pub mod man;
+pub mod pu;
 pub mod rm;
 pub mod roles;
 pub mod run;

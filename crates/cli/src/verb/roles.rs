@@ -2,6 +2,7 @@
 //! the other end of what `lichen bench` measures.
 
 use super::settings::Settings;
+use crate::pu::Found;
 use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
 use bench::nipc::PeerMedium;
@@ -17,16 +18,55 @@ pub struct GatewayArguments {
     settings: Settings,
 }
 
-#[derive(Debug, Args)]
+/// What a worker has to know, wherever it runs.
+#[derive(Clone, Debug, Args)]
 pub struct WorkerArguments {
+    /// The number of its PU
+    #[arg(long, default_value_t = 0)]
+    pu: u8,
     /// An empty folder, to stage the sandboxes' root on
     #[arg(long)]
     stage: PathBuf,
     /// The folder of the language runtimes' libraries
     #[arg(long)]
     libraries: PathBuf,
+    /// Why there is no way out of its PU; nothing where there is one
+    #[arg(long)]
+    no_egress: Option<String>,
+    /// What else cannot be enforced there
+    #[arg(long)]
+    missing: Vec<String>,
     #[command(flatten)]
     settings: Settings,
+}
+
+impl WorkerArguments {
+    /// As they are typed, with what was found out of the PU.
+    fn typed(&self, found: &Found) -> Vec<String> {
+        let own = [
+            ("--pu", self.pu.to_string()),
+            ("--stage", self.stage.display().to_string()),
+            ("--libraries", self.libraries.display().to_string()),
+        ];
+        let no_egress = found.no_egress.iter().map(|why| ("--no-egress", why.clone()));
+        let missing = found.missing.iter().map(|sentence| ("--missing", sentence.clone()));
+        let options = own.into_iter().chain(no_egress).chain(missing);
+        options.map(|(name, value)| format!("{name}={value}")).chain(self.settings.arguments()).collect()
+    }
+}
+
+/// A PU that is a part of this machine: makes it, and is there as long as it is.
+pub fn unit(arguments: WorkerArguments) -> Verdict {
+    os::process::set_name(c"lichen-pu");
+    let socket = handed_over(child::FIRST_DESCRIPTOR, "connection")?;
+    let lifeline = handed_over(child::FIRST_DESCRIPTOR + 1, "lifeline")?;
+    let config = arguments.settings.config(None)?;
+    telemetry::start(&config.log).map_err(|error| wrong(error.to_string()))?;
+    let Some(spec) = config.pus.all().get(usize::from(arguments.pu)) else {
+        return Err(wrong(format!("the configuration has no PU {}", arguments.pu)));
+    };
+    crate::pu::run(spec, &|found| arguments.typed(found), socket, &lifeline)?;
+    Ok(Exit::Done)
 }
 
 #[derive(Debug, Args)]
@@ -61,6 +101,11 @@ pub fn worker(arguments: WorkerArguments) -> Verdict {
         libraries: arguments.libraries,
         sdk,
         interpreters: config.runtime.interpreters,
+        unit: sandbox::container::Unit {
+            number: arguments.pu,
+            no_egress: arguments.no_egress,
+            missing: arguments.missing,
+        },
     };
     worker::role::run(&settings, socket, lifeline)?;
     Ok(Exit::Done)

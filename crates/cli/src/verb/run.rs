@@ -12,6 +12,7 @@ use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
 use api::Client;
 use clap::Args;
+use daemon::pu::Pus;
 use daemon::telemetry;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
@@ -46,7 +47,7 @@ pub fn act(arguments: Arguments) -> Verdict {
     let log = settings.config(None)?.log;
     telemetry::start(&log).map_err(|error| wrong(error.to_string()))?;
     let folder = DataFolder::take(temporary.path())?;
-    let mut supervisor = Supervisor::new(plan(listen, folder, settings, DRAIN)?)?;
+    let mut supervisor = Supervisor::new(plan(listen, &Pus::default(), folder, settings, DRAIN)?)?;
     let endpoint = supervisor.endpoint();
     let (stop, done) = std::io::pipe().context("cannot make a pipe")?;
     let (tell_ready, ready) = sync_channel(1);

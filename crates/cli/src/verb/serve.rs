@@ -2,11 +2,12 @@
 
 use super::settings::Settings;
 use crate::supervisor::folder::DataFolder;
-use crate::supervisor::{Notice, Plan, Supervisor};
+use crate::supervisor::{Notice, Plan, Supervisor, UnitPlan};
 use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
 use api::Client;
 use clap::Args;
+use daemon::pu::{Pus, Tier};
 use daemon::telemetry;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -31,7 +32,7 @@ pub fn act(arguments: Arguments) -> Verdict {
     telemetry::start(&config.log).map_err(|error| wrong(error.to_string()))?;
     let folder = DataFolder::take(&config.node.data_dir)?;
     let drain = Duration::from_secs(config.http.drain_s) + LAST_WORDS;
-    let mut supervisor = Supervisor::new(plan(config.node.listen, folder, settings, drain)?)?;
+    let mut supervisor = Supervisor::new(plan(config.node.listen, &config.pus, folder, settings, drain)?)?;
     let endpoint = supervisor.endpoint();
     let place = supervisor.folder().path().to_owned();
     supervisor.run(None, |notice| match notice {
@@ -46,14 +47,29 @@ pub fn act(arguments: Arguments) -> Verdict {
 }
 
 /// What to start for a node like this.
-pub fn plan(listen: SocketAddr, folder: DataFolder, settings: Settings, drain: Duration) -> anyhow::Result<Plan> {
-    let stage = folder.path().join("stage");
-    std::fs::create_dir_all(&stage).with_context(|| format!("cannot make {}", stage.display()))?;
+pub fn plan(
+    listen: SocketAddr,
+    pus: &Pus,
+    folder: DataFolder,
+    settings: Settings,
+    drain: Duration,
+) -> anyhow::Result<Plan> {
     let settings = Settings { data_dir: Some(folder.path().to_owned()), ..settings };
-    let mut worker = vec!["--stage".to_owned(), stage.display().to_string()];
-    worker.extend(["--libraries".to_owned(), libraries()?.display().to_string()]);
-    worker.extend(settings.arguments());
-    Ok(Plan { listen, folder, gateway: settings.arguments(), worker, drain })
+    let libraries = libraries()?.display().to_string();
+    let mut units = Vec::new();
+    // Remote ones are started where they are.
+    for (number, pu) in pus.iter().filter(|(_, pu)| pu.tier != Tier::Remote) {
+        let (name, verb, stage) = match pu.tier {
+            Tier::Host => ("worker".to_owned(), "worker", folder.path().join("stage")),
+            _ => (format!("PU {}", pu.name), "unit", folder.path().join("stages").join(&pu.name)),
+        };
+        std::fs::create_dir_all(&stage).with_context(|| format!("cannot make {}", stage.display()))?;
+        let number_text = number.to_string();
+        let own = ["--pu", &number_text, "--stage", &stage.display().to_string(), "--libraries", &libraries];
+        let arguments = own.map(str::to_owned).into_iter().chain(settings.arguments()).collect();
+        units.push(UnitPlan { pu: number, name, verb, arguments });
+    }
+    Ok(Plan { listen, folder, gateway: settings.arguments(), units, drain })
 }
 
 /// The folder of the language runtimes' libraries: beside this program, or where packages put them.

@@ -4,7 +4,7 @@ use crate::node::{Endpoint, explain, pause};
 use crate::print::{self, Format, Output, Table};
 use crate::verdict::{Exit, Verdict};
 use api::Client;
-use api::node::{Function, Node};
+use api::node::{Function, Node, Pu};
 use clap::Args;
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -32,20 +32,22 @@ pub struct Arguments {
 struct Look {
     node: Node,
     functions: Vec<Function>,
+    pus: Vec<Pu>,
     at: Instant,
 }
 
 fn look(client: &Client) -> anyhow::Result<Look> {
     let node = client.node().map_err(explain)?;
     let functions = client.node_functions().map_err(explain)?;
-    Ok(Look { node, functions, at: Instant::now() })
+    let pus = client.pus().map_err(explain)?;
+    Ok(Look { node, functions, pus, at: Instant::now() })
 }
 
 pub fn act(arguments: Arguments) -> Verdict {
     let client = arguments.node.client()?;
     let mut now = look(&client)?;
     if arguments.output.format == Format::Json {
-        print::json(&serde_json::json!({ "node": now.node, "functions": now.functions }))?;
+        print::json(&serde_json::json!({ "node": now.node, "functions": now.functions, "pus": now.pus }))?;
         return Ok(Exit::Done);
     }
     if arguments.once || !std::io::stdout().is_terminal() {
@@ -79,6 +81,11 @@ fn render(now: &Look, before: Option<&Look>) -> String {
         node.concurrency.busy,
         node.concurrency.limit
     );
+    // The host alone is no news.
+    if now.pus.len() > 1 {
+        text.push_str(&super::pu::render(&now.pus));
+        text.push('\n');
+    }
     let rate_heading = if before.is_some() { "CALLS/S" } else { "CALLS" };
     let mut table = Table::new(&[
         "NAME",
@@ -148,7 +155,7 @@ mod tests {
         let mut function = Function { name: "f".into(), runtime: "python3.11".into(), ..Function::default() };
         function.counters.invocations = invocations;
         function.instances.busy = 2;
-        Look { node: Node::default(), functions: vec![function], at }
+        Look { node: Node::default(), functions: vec![function], pus: Vec::new(), at }
     }
 
     #[test]

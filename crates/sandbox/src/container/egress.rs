@@ -11,22 +11,27 @@ use tokio::sync::Mutex;
 /// The worker's way out, for all its sandboxes.
 pub(super) struct WayOut {
     /// Without root there is none.
-    refused: bool,
+    needs_root: bool,
+    /// Why there is none although there is root; nothing where there is one.
+    closed: Option<String>,
     resolver: Resolver,
     egress: Mutex<Option<Arc<Egress>>>,
 }
 
 impl WayOut {
-    pub fn new(refused: bool, resolver: Resolver) -> Self {
-        Self { refused, resolver, egress: Mutex::default() }
+    pub fn new(needs_root: bool, closed: Option<String>, resolver: Resolver) -> Self {
+        Self { needs_root, closed, resolver, egress: Mutex::default() }
     }
 
     /// What a sandbox with this network is to be attached to.
     pub async fn of(&self, network: Network) -> Result<Option<Arc<Egress>>, PrepareError> {
         match network {
             Network::None => Ok(None),
-            Network::Egress if self.refused => Err(PrepareError::EgressNeedsRoot),
-            Network::Egress => self.open().await.map(Some),
+            Network::Egress if self.needs_root => Err(PrepareError::EgressNeedsRoot),
+            Network::Egress => match &self.closed {
+                Some(why) => Err(PrepareError::EgressClosed(why.as_str().into())),
+                None => self.open().await.map(Some),
+            },
         }
     }
 

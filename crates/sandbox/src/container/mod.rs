@@ -56,8 +56,9 @@ use tokio::sync::{Notify, oneshot};
 
 /// The first user id of the first sandbox, where the worker is root: far above those of people and packages.
 const FIRST_ID: u32 = 1 << 28;
-/// Sandboxes that have ids of their own at the same time.
-const ID_RANGES: u64 = 32_768;
+/// Sandboxes that have ids of their own at the same time: on the first unit, and on each further one.
+const ID_RANGES: u64 = 16_384;
+const ID_RANGES_OF_OTHERS: u64 = 512;
 
 /// How often, and after which pauses, the control groups of a worker that was killed are looked for.
 const SWEEPS: u32 = 200;
@@ -74,6 +75,18 @@ pub struct Settings {
     pub sdk: Sdk,
     /// Interpreters that are not on the PATH.
     pub interpreters: Vec<PathBuf>,
+    pub unit: Unit,
+}
+
+/// The processing unit for which containers are made, where that is a part of this machine.
+#[derive(Clone, Debug, Default)]
+pub struct Unit {
+    /// Units of one machine have numbers of their own, and so user ids of their own for their sandboxes.
+    pub number: u8,
+    /// Why there is no way out of it; nothing where there is one.
+    pub no_egress: Option<String>,
+    /// What else cannot be enforced there, in sentences for people.
+    pub missing: Vec<String>,
 }
 
 /// Why containers cannot be made here.
@@ -99,6 +112,7 @@ pub struct Ground {
     tree: Result<Tree, TreeError>,
     single_user: bool,
     resolver: Resolver,
+    unit: Unit,
 }
 
 impl Ground {
@@ -122,7 +136,7 @@ impl Ground {
         root::build(&settings.stage, &interpreters, settings, &resolver.text)?;
         // SAFETY: one thread, as seen above; none is started here.
         let nursery = unsafe { nursery::start(settings.stage.clone()) }?;
-        Ok(Self { nursery, interpreters, tree, single_user, resolver })
+        Ok(Self { nursery, interpreters, tree, single_user, resolver, unit: settings.unit.clone() })
     }
 }
 
@@ -154,6 +168,7 @@ pub struct Containers {
     tree: Option<Arc<Tree>>,
     missing: Vec<String>,
     single_user: bool,
+    unit: u8,
     way_out: WayOut,
     next: AtomicU64,
     /// The inits of all sandboxes ever made that may still live.
@@ -167,7 +182,7 @@ type Made = Result<OwnedFd, String>;
 impl Containers {
     /// The backend on its ground. Needs a tokio runtime.
     pub fn open(ground: Ground) -> io::Result<Arc<Self>> {
-        let mut missing = Vec::new();
+        let Unit { number, no_egress, mut missing } = ground.unit;
         let tree = match ground.tree {
             Ok(tree) => Some(Arc::new(tree)),
             Err(error) => {
@@ -177,6 +192,8 @@ impl Containers {
         };
         if ground.single_user {
             missing.push("network = \"egress\" needs root: instances have no network".to_owned());
+        } else if let Some(why) = &no_egress {
+            missing.push(format!("network = \"egress\" cannot be had: {why}"));
         }
         let containers = Arc::new(Self {
             nursery: Conversation::new(ground.nursery)?,
@@ -186,7 +203,8 @@ impl Containers {
             tree,
             missing,
             single_user: ground.single_user,
-            way_out: WayOut::new(ground.single_user, ground.resolver),
+            unit: number,
+            way_out: WayOut::new(ground.single_user, no_egress, ground.resolver),
             next: AtomicU64::new(0),
             inits: Mutex::default(),
             lost: Notify::new(),
@@ -255,7 +273,14 @@ impl Containers {
     }
 
     fn ids(&self, id: u64) -> Ids {
-        if self.single_user { Ids::Single } else { Ids::Range(FIRST_ID + (id % ID_RANGES) as u32 * nursery::IDS) }
+        if self.single_user {
+            return Ids::Single;
+        }
+        let range = match u64::from(self.unit) {
+            0 => id % ID_RANGES,
+            unit => ID_RANGES + (unit - 1) * ID_RANGES_OF_OTHERS + id % ID_RANGES_OF_OTHERS,
+        };
+        Ids::Range(FIRST_ID + range as u32 * nursery::IDS)
     }
 
     async fn prepare(&self, spec: TemplateSpec) -> Result<Arc<dyn Template>, PrepareError> {

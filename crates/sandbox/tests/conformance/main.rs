@@ -53,7 +53,13 @@ fn main() -> ExitCode {
     }
     let stage = tempfile::tempdir().expect("a temporary folder");
     let sdk = sandbox::config::RuntimeConfig::default().sdk(stage.path());
-    let settings = Settings { stage: stage.path().to_owned(), libraries: libraries(), sdk, interpreters: Vec::new() };
+    let settings = Settings {
+        stage: stage.path().to_owned(),
+        libraries: libraries(),
+        sdk,
+        interpreters: Vec::new(),
+        unit: Default::default(),
+    };
     egress::become_host();
     let ground = Ground::prepare(&settings).expect("containers can be prepared here");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
