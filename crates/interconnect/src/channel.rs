@@ -232,7 +232,7 @@ impl Sender {
 
     fn wake(&self) {
         match doorbell::sleeper(self.sleeping) {
-            doorbell::FUTEX => doorbell::wake(self.ring.head()),
+            doorbell::FUTEX => _ = doorbell::wake(self.ring.head()),
             doorbell::EVENT => doorbell::ring(&self.bell),
             _ => {}
         }

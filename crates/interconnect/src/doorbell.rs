@@ -44,6 +44,45 @@ pub fn awake(word: &AtomicU32) {
     word.store(AWAKE, Ordering::Relaxed);
 }
 
+/// The owner of a sleeping word, for those who are to be woken once per sleep: each has a value of its own, its number
+/// above the two bits that say how.
+#[derive(Debug, Default)]
+pub struct Sleeps {
+    value: u32,
+}
+
+impl Sleeps {
+    /// Says how this end will sleep, to be followed by one more look.
+    pub fn begin(&mut self, word: &AtomicU32, how: u32) {
+        self.value = ((self.value >> 2) + 1) << 2 | how;
+        announce(word, self.value);
+    }
+
+    /// Says that this end is awake.
+    pub fn end(&mut self, word: &AtomicU32) {
+        self.value &= !3;
+        word.store(self.value, Ordering::Relaxed);
+    }
+}
+
+/// Who wakes the owner of such a word.
+#[derive(Debug, Default)]
+pub struct Wakes {
+    done: u32,
+}
+
+impl Wakes {
+    /// Asked after something was published. If the owner sleeps and has not been woken from this sleep, `wake` is to do it,
+    /// given how; it says whether that has reached a sleeper. A bell always does: it stays rung. A futex does not, if
+    /// the owner is only about to sleep: then what it sleeps on may have moved before it looked, not after.
+    pub fn after(&mut self, word: &AtomicU32, wake: impl FnOnce(u32) -> bool) {
+        let value = sleeper(word);
+        if value & 3 != AWAKE && value != self.done && wake(value & 3) {
+            self.done = value;
+        }
+    }
+}
+
 /// An eventfd that neither end can make the other block on.
 pub fn event() -> io::Result<OwnedFd> {
     use rustix::event::{EventfdFlags, eventfd};
@@ -91,11 +130,11 @@ pub fn heard(bell: impl AsFd) -> bool {
     true
 }
 
-/// Wakes the process that sleeps on the ring's `head`.
+/// Wakes the process that sleeps on the ring's `head`. Whether there was one.
 #[cfg(not(loom))]
-pub fn wake(head: &AtomicU32) {
+pub fn wake(head: &AtomicU32) -> bool {
     use rustix::thread::futex;
-    let _ = futex::wake(head, futex::Flags::empty(), 1);
+    futex::wake(head, futex::Flags::empty(), 1).is_ok_and(|woken| woken > 0)
 }
 
 /// Wakes whoever sleeps on a word that several may sleep on.

@@ -31,4 +31,6 @@ pub use word::Word;
 pub use writer::{WriteError, Writer};
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -1,18 +1,17 @@
 //! Where everything lies in a lane's region, version 1.
 //!
 //! ```text
-//! 0       128       256       384        4096         +ring                   +bulk
-//! ├───────┼─────────┼─────────┼─ … ──────┼────────────┼───────────────────────┤
-//! │header │producer │consumer │ unused   │ ring       │ bulk (may be none)    │
-//! └───────┴─────────┴─────────┴──────────┴────────────┴───────────────────────┘
-//!          head      tail
-//!          sleeping  sleeping
-//!                    released
+//! 0       128       256       384              512             4096         +ring                   +bulk
+//! ├───────┼─────────┼─────────┼────────────────┼───────────────┼────────────┼───────────────────────┤
+//! │header │ head    │ tail    │reader_sleeping │writer_sleeping│ ring       │ bulk (may be none)    │
+//! │       │         │         │released        │               │            │                       │
+//! └───────┴─────────┴─────────┴────────────────┴───────────────┴────────────┴───────────────────────┘
 //! ```
 //!
-//! The producer's words are written by the writer alone, the consumer's by the reader alone; each pair of cache lines, as
-//! processors fetch them, belongs to one of them. Pages are allocated when first touched: an idle lane that was never
-//! written to has one.
+//! `head` and `writer_sleeping` are written by the writer alone, the others by the reader alone. What changes with every
+//! message lies apart from what changes rarely, by a pair of cache lines, as processors fetch them: each end keeps the
+//! other's sleeping word in its cache while both are busy. Pages are allocated when first touched: an idle lane that was
+//! never written to has one.
 
 use crate::layout::{FRAME, PAGE};
 use crate::region::Header;
@@ -24,10 +23,10 @@ pub const VERSION: u32 = 1;
 
 /// Byte offsets of the words.
 pub const HEAD: usize = 128;
-pub const WRITER_SLEEPING: usize = 132;
 pub const TAIL: usize = 256;
-pub const READER_SLEEPING: usize = 260;
-pub const RELEASED: usize = 264;
+pub const READER_SLEEPING: usize = 384;
+pub const RELEASED: usize = 388;
+pub const WRITER_SLEEPING: usize = 512;
 /// Where the ring begins.
 pub const RING: usize = PAGE;
 
@@ -37,8 +36,10 @@ pub const RING_MAX: usize = 1 << 20;
 /// The longest message that any lane can be made for.
 pub const MESSAGE_LIMIT: usize = 1 << 30;
 
-/// The longest piece of a message in one frame: what is copied before the reader can begin to.
-pub const PIECE: usize = 16 * 1024;
+/// The longest piece of a message in one frame, in a ring of `ring` bytes: what is copied before the reader can begin to.
+pub const fn piece(ring: usize) -> usize {
+    ring / 8
+}
 
 /// Kinds of frames: a message whole, the first piece of one (`bulk` says the whole length), a further piece, a message in
 /// the bulk area (`bulk` says its length).
@@ -52,9 +53,9 @@ pub const fn ring_max(ring: usize) -> usize {
     ring / 2
 }
 
-/// Bytes that a message of `len` bytes takes in the ring.
-pub const fn ring_bytes(len: usize) -> usize {
-    let pieces = if len == 0 { 1 } else { len.div_ceil(PIECE) };
+/// Bytes that a message of `len` bytes takes in a ring of `ring` bytes.
+pub const fn ring_bytes(ring: usize, len: usize) -> usize {
+    let pieces = if len == 0 { 1 } else { len.div_ceil(piece(ring)) };
     len.next_multiple_of(FRAME) + pieces * FRAME
 }
 
@@ -70,5 +71,6 @@ pub fn whole(header: &Header) -> Option<usize> {
     (ring_fits && message_max <= MESSAGE_LIMIT).then(|| RING + ring + bulk_bytes(ring, message_max))
 }
 
-const _: () = assert!(PIECE.is_multiple_of(FRAME) && ring_bytes(ring_max(RING_MIN)) <= RING_MIN);
-const _: () = assert!(ring_bytes(ring_max(RING_MAX)) <= RING_MAX);
+const _: () = assert!(piece(RING_MIN).is_multiple_of(FRAME));
+const _: () = assert!(ring_bytes(RING_MIN, ring_max(RING_MIN)) <= RING_MIN);
+const _: () = assert!(ring_bytes(RING_MAX, ring_max(RING_MAX)) <= RING_MAX);

@@ -1,9 +1,9 @@
 //! The reading end of a lane.
 
 use super::end::{AttachError, Guard, Region};
-use super::sleep::{Patience, park};
+use super::sleep::{Patience, park, wake};
 use super::{Cause, Word, layout};
-use crate::doorbell;
+use crate::doorbell::{self, Sleeps, Wakes};
 use crate::guard;
 use crate::layout::Frame;
 use crate::ring::{Consumer, PopError};
@@ -31,7 +31,9 @@ pub struct Reader {
     // Declared before the region that its references point into, so it is dropped first.
     ring: Consumer<'static>,
     sleeping: Word,
+    sleeps: Sleeps,
     writer_sleeping: Word,
+    wakes: Wakes,
     released: Word,
     /// What there is of a message whose other pieces are still to come, and its whole length.
     partial: Vec<u8>,
@@ -58,7 +60,9 @@ impl Reader {
         Ok(Self {
             ring,
             sleeping: region.word(layout::READER_SLEEPING),
+            sleeps: Sleeps::default(),
             writer_sleeping: region.word(layout::WRITER_SLEEPING),
+            wakes: Wakes::default(),
             released: region.word(layout::RELEASED),
             partial: Vec::new(),
             whole: 0,
@@ -189,9 +193,10 @@ impl Reader {
         error
     }
 
-    /// Tells the writer of room: when there is much of it, or nothing else to do.
+    /// Tells the writer of room when there is much of it. What is less is told when there is nothing else to do: not
+    /// between a question and its answer.
     fn give_back(&mut self) {
-        if self.ring.is_known_empty() || self.ring.taken() >= self.region.ring / 4 {
+        if self.ring.taken() >= self.region.ring / 4 {
             self.publish();
         }
     }
@@ -201,11 +206,8 @@ impl Reader {
             return;
         }
         self.ring.publish();
-        match doorbell::sleeper(&self.writer_sleeping) {
-            doorbell::FUTEX => doorbell::wake(self.ring.tail()),
-            doorbell::EVENT => doorbell::knock(&self.bell),
-            _ => {}
-        }
+        let (tail, bell) = (self.ring.tail(), &self.bell);
+        self.wakes.after(&self.writer_sleeping, |how| wake(how, tail, bell));
     }
 
     /// How often there was news, to be asked before looking at whatever [`Guard::news`] is rung for, and given to
@@ -228,24 +230,25 @@ impl Reader {
         if come {
             return;
         }
-        doorbell::announce(&self.sleeping, doorbell::FUTEX);
+        self.sleeps.begin(&self.sleeping, doorbell::FUTEX);
         if !self.is_ready() {
             let (head, seen) = self.ring.head();
             park(head, seen, &self.guard.news, news, deadline);
         }
-        doorbell::awake(&self.sleeping);
+        self.sleeps.end(&self.sleeping);
     }
 
-    /// From now on the writer rings the bell for every message, until [`Reader::disarm`]: for readers that wait for many
-    /// things. True: there is nothing yet, so one may wait for the bell. The shim's news come by other ways.
+    /// The writer is to ring the bell for the next message, unless [`Reader::disarm`] comes first: for readers
+    /// that wait for many things. True: there is nothing yet, so one may wait for the bell. The shim's news come by other
+    /// ways.
     pub fn arm(&mut self) -> bool {
-        doorbell::announce(&self.sleeping, doorbell::EVENT);
+        self.sleeps.begin(&self.sleeping, doorbell::EVENT);
         !self.is_ready()
     }
 
     /// Takes what has rung, and asks for no more of it. False: the other end of the bell is gone.
     pub fn disarm(&mut self) -> bool {
-        doorbell::awake(&self.sleeping);
+        self.sleeps.end(&self.sleeping);
         doorbell::heard(&self.bell)
     }
 

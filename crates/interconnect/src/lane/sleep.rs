@@ -1,6 +1,7 @@
 //! How an end waits for the other: a short while by looking, then in the kernel.
 
 use crate::doorbell;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,8 @@ use rustix::thread::futex;
 
 /// Every so many waits the whole budget is tried, however badly looking has done.
 const PROBE: u32 = 64;
+/// Looks between two at the clock, which costs as much as several.
+const LOOKS: u32 = 32;
 /// The shortest while that is spent looking, in nanoseconds.
 const FLOOR: u64 = 500;
 /// How long a sleep lasts at most where the kernel cannot wait for two words (before 5.16).
@@ -32,15 +35,21 @@ impl Patience {
         }
         self.waits = self.waits.wrapping_add(1);
         let budget = if self.waits.is_multiple_of(PROBE) { most } else { self.budget.min(most) };
-        let budget = deadline.map_or(budget, |deadline| budget.min(left(deadline).as_nanos() as u64));
-        let end = os::monotonic_ns().saturating_add(budget);
-        while os::monotonic_ns() < end {
-            for _ in 0..16 {
+        let mut end = None;
+        loop {
+            for _ in 0..LOOKS {
                 if ready() {
                     self.budget = most;
                     return true;
                 }
                 std::hint::spin_loop();
+            }
+            let now = os::monotonic_ns();
+            let end = *end.get_or_insert_with(|| {
+                now.saturating_add(deadline.map_or(budget, |deadline| budget.min(left(deadline).as_nanos() as u64)))
+            });
+            if now >= end {
+                break;
             }
         }
         self.budget = (self.budget.min(most) / 2).max(FLOOR);
@@ -50,6 +59,15 @@ impl Patience {
 
 fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
+}
+
+/// Wakes an end that sleeps in this way: on `word`, or until its bell rings. Whether that has reached it.
+pub(super) fn wake(how: u32, word: &AtomicU32, bell: &OwnedFd) -> bool {
+    if how == doorbell::FUTEX {
+        return doorbell::wake(word);
+    }
+    doorbell::knock(bell);
+    true
 }
 
 /// Sleeps while `word` is `seen` and `news` is `known`, until `deadline` at most; returns early at will.

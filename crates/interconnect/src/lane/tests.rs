@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What the shim has of a lane.
-struct Shim {
-    region: OwnedFd,
+pub struct Shim {
+    pub region: OwnedFd,
     reader: Guard,
     writer: Guard,
     hand: Word,
@@ -23,7 +23,7 @@ impl Shim {
     }
 }
 
-fn open(spec: LaneSpec) -> (Writer, Reader, Shim) {
+pub fn open(spec: LaneSpec) -> (Writer, Reader, Shim) {
     let region = create(spec).unwrap();
     let (writer_bell, reader_bell) = bells().unwrap();
     let page = Arc::new(Mapping::shared(os::memfd::sealed("notice", 4096).unwrap(), 4096).unwrap());
@@ -66,7 +66,7 @@ fn read(reader: &mut Reader, message: &mut Vec<u8>) -> Result<(), ReadError> {
 fn messages_of_every_length_arrive() {
     let (mut writer, mut reader, _shim) = open(LaneSpec { message_max: 1 << 20, ..LaneSpec::default() });
     let half = layout::ring_max(128 * 1024);
-    let piece = layout::PIECE;
+    let piece = layout::piece(128 * 1024);
     let mut message = Vec::new();
     for len in [0, 1, 15, 16, piece - 1, piece, piece + 1, 3 * piece, half - 1, half, half + 1, 1 << 20] {
         let sent = text(len, len);
@@ -96,7 +96,7 @@ fn a_full_lane_refuses_whole_messages_and_recovers() {
     while writer.try_write(&[&text(500, sent)]).is_ok() {
         sent += 1;
     }
-    assert_eq!(sent, 4096 / layout::ring_bytes(500));
+    assert_eq!(sent, 4096 / layout::ring_bytes(4096, 500));
     let mut message = Vec::new();
     for number in 0..sent {
         assert!(reader.try_read(&mut message).unwrap());

@@ -1,9 +1,9 @@
 //! The writing end of a lane.
 
 use super::end::{AttachError, Guard, Region};
-use super::sleep::{Patience, park};
+use super::sleep::{Patience, park, wake};
 use super::{Cause, Word, layout};
-use crate::doorbell;
+use crate::doorbell::{self, Sleeps, Wakes};
 use crate::guard;
 use crate::layout::Frame;
 use crate::ring::{Producer, PushError};
@@ -46,7 +46,9 @@ pub struct Writer {
     // Declared before the region that its references point into, so it is dropped first.
     ring: Producer<'static>,
     sleeping: Word,
+    sleeps: Sleeps,
     reader_sleeping: Word,
+    wakes: Wakes,
     released: Word,
     bulk_sent: u32,
     wanted: Wanted,
@@ -70,7 +72,9 @@ impl Writer {
         Ok(Self {
             ring,
             sleeping: region.word(layout::WRITER_SLEEPING),
+            sleeps: Sleeps::default(),
             reader_sleeping: region.word(layout::READER_SLEEPING),
+            wakes: Wakes::default(),
             released: region.word(layout::RELEASED),
             bulk_sent: 0,
             wanted: Wanted::Ring(0),
@@ -110,14 +114,33 @@ impl Writer {
     }
 
     /// Writes one message, waiting for room: looking for up to `spin`, then sleeping, until `deadline` at most, when it
-    /// fails with [`WriteError::Full`].
+    /// fails with [`WriteError::Full`]. One of several pieces begins when there is room for the first, and goes through
+    /// the ring however long it is: while the reader reads this is many times faster than the bulk area, whose pages the
+    /// kernel takes and gives. What was given up in the middle is never delivered.
     pub fn write(&mut self, parts: &[&[u8]], spin: Duration, deadline: Option<Instant>) -> Result<(), WriteError> {
+        let (len, piece) = (self.length(parts)?, self.piece());
+        let mut from = 0;
         loop {
-            match self.try_write(parts) {
+            let result = self.with_hand(|writer| {
+                if len <= piece {
+                    writer.put_ring(parts, len)?;
+                } else {
+                    writer.put_piece(parts, len, from)?;
+                }
+                writer.ring.publish();
+                Ok(())
+            });
+            match result {
+                Ok(()) => from += piece,
                 Err(WriteError::Full) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {
                     self.wait(spin, deadline);
+                    continue;
                 }
-                result => return result,
+                Err(error) => return Err(error),
+            }
+            self.wake();
+            if from >= len {
+                return Ok(());
             }
         }
     }
@@ -129,32 +152,45 @@ impl Writer {
         result
     }
 
+    fn length(&self, parts: &[&[u8]]) -> Result<usize, WriteError> {
+        let (len, limit) = (parts.iter().map(|part| part.len()).sum(), self.region.message_max);
+        if len > limit { Err(WriteError::TooLong { len, limit }) } else { Ok(len) }
+    }
+
+    fn piece(&self) -> usize {
+        layout::piece(self.region.ring)
+    }
+
     fn put(&mut self, parts: &[&[u8]]) -> Result<(), WriteError> {
-        let len = parts.iter().map(|part| part.len()).sum();
-        if len > self.region.message_max {
-            return Err(WriteError::TooLong { len, limit: self.region.message_max });
-        }
+        let len = self.length(parts)?;
         if len > layout::ring_max(self.region.ring) { self.put_bulk(parts, len) } else { self.put_ring(parts, len) }
     }
 
     fn put_ring(&mut self, parts: &[&[u8]], len: usize) -> Result<(), WriteError> {
-        let need = layout::ring_bytes(len);
-        self.wanted = Wanted::Ring(need);
-        if self.ring.room(need)? < need {
-            return Err(WriteError::Full);
-        }
-        if len <= layout::PIECE {
+        self.want(layout::ring_bytes(self.region.ring, len))?;
+        if len <= self.piece() {
             let frame = Frame { len: len as u32, head: 0, bulk: 0, kind: layout::WHOLE };
             return Ok(self.ring.stage(frame, parts.iter().copied())?);
         }
-        for from in (0..len).step_by(layout::PIECE) {
-            let piece = layout::PIECE.min(len - from);
-            let kind = if from == 0 { layout::FIRST } else { layout::FURTHER };
-            let frame = Frame { len: piece as u32, head: 0, bulk: len as u32, kind };
-            self.ring.stage(frame, range(parts, from, piece))?;
+        for from in (0..len).step_by(self.piece()) {
+            self.put_piece(parts, len, from)?;
             self.ring.publish();
         }
         Ok(())
+    }
+
+    /// One piece of a message of `len` bytes: that from its byte `from` on.
+    fn put_piece(&mut self, parts: &[&[u8]], len: usize, from: usize) -> Result<(), WriteError> {
+        let piece = self.piece().min(len - from);
+        self.want(layout::ring_bytes(self.region.ring, piece))?;
+        let kind = if from == 0 { layout::FIRST } else { layout::FURTHER };
+        let frame = Frame { len: piece as u32, head: 0, bulk: len as u32, kind };
+        Ok(self.ring.stage(frame, range(parts, from, piece))?)
+    }
+
+    fn want(&mut self, need: usize) -> Result<(), WriteError> {
+        self.wanted = Wanted::Ring(need);
+        if self.ring.room(need)? < need { Err(WriteError::Full) } else { Ok(()) }
     }
 
     fn put_bulk(&mut self, parts: &[&[u8]], len: usize) -> Result<(), WriteError> {
@@ -162,11 +198,7 @@ impl Writer {
         if !self.is_bulk_free() {
             return Err(WriteError::Full);
         }
-        let need = layout::ring_bytes(0);
-        if self.ring.room(need)? < need {
-            self.wanted = Wanted::Ring(need);
-            return Err(WriteError::Full);
-        }
+        self.want(layout::ring_bytes(self.region.ring, 0))?;
         self.region.write_bulk(parts, len);
         self.ring.stage(Frame { len: 0, head: 0, bulk: len as u32, kind: layout::BULK }, std::iter::empty())?;
         self.bulk_sent = self.bulk_sent.wrapping_add(1);
@@ -177,12 +209,9 @@ impl Writer {
         self.released.load(Ordering::Acquire) == self.bulk_sent
     }
 
-    fn wake(&self) {
-        match doorbell::sleeper(&self.reader_sleeping) {
-            doorbell::FUTEX => doorbell::wake(self.ring.head()),
-            doorbell::EVENT => doorbell::knock(&self.bell),
-            _ => {}
-        }
+    fn wake(&mut self) {
+        let (head, bell) = (self.ring.head(), &self.bell);
+        self.wakes.after(&self.reader_sleeping, |how| wake(how, head, bell));
     }
 
     /// Whether the message that did not fit would, or there is an error to tell.
@@ -203,25 +232,25 @@ impl Writer {
         if come {
             return;
         }
-        doorbell::announce(&self.sleeping, doorbell::FUTEX);
+        self.sleeps.begin(&self.sleeping, doorbell::FUTEX);
         let (tail, news) = (self.ring.tail(), self.guard.news.load(Ordering::Acquire));
         let seen = tail.load(Ordering::Acquire);
         if !self.is_ready() {
             park(tail, seen, &self.guard.news, news, deadline);
         }
-        doorbell::awake(&self.sleeping);
+        self.sleeps.end(&self.sleeping);
     }
 
-    /// After [`WriteError::Full`]: from now on the reader rings the bell for all room it gives back, until
-    /// [`Writer::disarm`]. True: there is none yet, so one may wait for the bell.
+    /// After [`WriteError::Full`]: the reader is to ring the bell when it gives room back, unless [`Writer::disarm`] comes
+    /// first. True: there is none yet, so one may wait for the bell.
     pub fn arm(&mut self) -> bool {
-        doorbell::announce(&self.sleeping, doorbell::EVENT);
+        self.sleeps.begin(&self.sleeping, doorbell::EVENT);
         !self.is_ready()
     }
 
     /// Takes what has rung, and asks for no more of it. False: the other end of the bell is gone.
     pub fn disarm(&mut self) -> bool {
-        doorbell::awake(&self.sleeping);
+        self.sleeps.end(&self.sleeping);
         doorbell::heard(&self.bell)
     }
 

@@ -1,6 +1,9 @@
 //! The ring as it is, under every interleaving of its two ends.
 
 use super::*;
+use crate::doorbell::{EVENT, FUTEX, Sleeps, Wakes};
+use crate::sync::Futex;
+use loom::sync::{Arc, Mutex};
 
 const SIZE: usize = 64;
 
@@ -64,5 +67,95 @@ fn a_batch_is_seen_at_once() {
             assert_eq!(payload, [2; 4]);
         }
         writer.join().unwrap();
+    });
+}
+
+/// A reader that sleeps on the head, a first time with a message taken and then again, and a writer that publishes twice and
+/// wakes once for each sleep.
+#[test]
+fn no_message_is_slept_through() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = ends();
+        let (sleeping, futex) = (&*Box::leak(Box::new(AtomicU32::new(0))), Arc::new(Futex::new()));
+        let writer = {
+            let futex = futex.clone();
+            loom::thread::spawn(move || {
+                let mut wakes = Wakes::default();
+                for _ in 0..2 {
+                    producer.push(frame(0), &[]).unwrap();
+                    wakes.after(sleeping, |_| futex.wake());
+                }
+            })
+        };
+        let mut sleeps = Sleeps::default();
+        sleeps.begin(sleeping, FUTEX);
+        sleeps.end(sleeping);
+        consumer.pop(&mut Vec::new()).unwrap();
+        sleeps.begin(sleeping, FUTEX);
+        if consumer.is_empty() {
+            let (head, seen) = consumer.head();
+            futex.sleep(head, seen);
+        }
+        writer.join().unwrap();
+        assert!(!futex.sleeps_for_ever(), "a message was slept through");
+    });
+}
+
+/// The same the other way: a writer that sleeps on the tail of a full ring.
+#[test]
+fn no_room_is_slept_through() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = ends();
+        let (sleeping, futex) = (&*Box::leak(Box::new(AtomicU32::new(0))), Arc::new(Futex::new()));
+        while producer.push(frame(0), &[]).is_ok() {}
+        let reader = {
+            let futex = futex.clone();
+            loom::thread::spawn(move || {
+                let mut wakes = Wakes::default();
+                for _ in 0..2 {
+                    consumer.pop(&mut Vec::new()).unwrap().unwrap();
+                    wakes.after(sleeping, |_| futex.wake());
+                }
+            })
+        };
+        let mut sleeps = Sleeps::default();
+        sleeps.begin(sleeping, FUTEX);
+        let (tail, seen) = (producer.tail(), producer.tail().load(Ordering::Acquire));
+        if producer.room(16).unwrap() < 16 {
+            futex.sleep(tail, seen);
+        }
+        reader.join().unwrap();
+        assert!(!futex.sleeps_for_ever(), "room was slept through");
+    });
+}
+
+/// A reader that waits for its bell, which stays rung, whose writer rings once for each wait.
+#[test]
+fn a_bell_is_rung_for_every_wait() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = ends();
+        let (sleeping, bell) = (&*Box::leak(Box::new(AtomicU32::new(0))), Arc::new(Mutex::new(false)));
+        let writer = {
+            let bell = bell.clone();
+            loom::thread::spawn(move || {
+                let mut wakes = Wakes::default();
+                for _ in 0..2 {
+                    producer.push(frame(0), &[]).unwrap();
+                    wakes.after(sleeping, |_| {
+                        *bell.lock().unwrap() = true;
+                        true
+                    });
+                }
+            })
+        };
+        let mut sleeps = Sleeps::default();
+        sleeps.begin(sleeping, EVENT);
+        sleeps.end(sleeping);
+        *bell.lock().unwrap() = false;
+        consumer.pop(&mut Vec::new()).unwrap();
+        sleeps.begin(sleeping, EVENT);
+        let waits = consumer.is_empty();
+        writer.join().unwrap();
+        assert!(!waits || consumer.is_empty() || *bell.lock().unwrap(), "a message nobody is told of");
     });
 }
