@@ -4,8 +4,13 @@
 //! poll ─► begin ─┬─► reply | fail
 //!                ╰─► open ─► part … ─► reply | fail        Busy: wait_for_room, or for the bell, and once more
 //! ```
+//!
+//! An instance that has become a stage of a chain does the same: then requests come from the stage before, and answers go to
+//! the one after, and who serves them need not know.
 
+use crate::chain::Order;
 use crate::invocation::{self, Invocation, Served, Started};
+use crate::stage::{Parcel, Stage, StageError};
 use interconnect::channel::{Channel, Message, ReceiveError, SendError};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -15,6 +20,8 @@ pub struct Instance {
     channel: Channel,
     started: Started,
     begun: u64,
+    /// What it is beside, where it is a stage of a chain.
+    stage: Option<Box<Stage>>,
 }
 
 /// What the gateway has to say.
@@ -28,13 +35,20 @@ pub enum Heard<'a> {
 
 /// An invocation to serve.
 pub struct Request<'a> {
-    message: Message<'a>,
+    source: Source<'a>,
+}
+
+enum Source<'a> {
+    Gateway(Message<'a>),
+    /// The gateway, to the first stage of a chain: with this head in the place of what came.
+    First(&'a [u8], Message<'a>),
+    Stage(Parcel<'a>),
 }
 
 impl Instance {
     /// An instance that has just entered its slot.
     pub fn new(channel: Channel, started: Started) -> Self {
-        Self { channel, started, begun: 0 }
+        Self { channel, started, begun: 0, stage: None }
     }
 
     /// Tells that the function is loaded.
@@ -55,17 +69,79 @@ impl Instance {
         self.channel.sender.send(invocation::INIT_FAILED, &self.started.encode(), error)
     }
 
-    /// Whether an invocation waits. Never blocks.
+    /// Whether an invocation waits. Never blocks, but for some calls to the shim while it becomes a stage of a chain.
     pub fn poll(&mut self) -> Result<Option<Request<'_>>, ReceiveError> {
         // What comes late of room for an earlier answer's parts is of no use any more.
-        Ok(self.channel.receiver.receive_only(invocation::INVOKE)?.map(|message| Request { message }))
+        while self.channel.receiver.next_of(&[invocation::INVOKE, invocation::CHAIN])? == Some(invocation::CHAIN) {
+            self.follow()?;
+        }
+        if self.stage.as_ref().is_some_and(|stage| stage.has_input()) {
+            return Ok(self.take_parcel());
+        }
+        let Some(message) = self.channel.receiver.receive()? else { return Ok(None) };
+        let source = match &mut self.stage {
+            None => Source::Gateway(message),
+            Some(stage) => {
+                stage.accept(message.head()).map_err(|_| ReceiveError::Broken)?;
+                Source::First(stage.head(), message)
+            }
+        };
+        Ok(Some(Request { source }))
+    }
+
+    /// Follows an order that waits.
+    fn follow(&mut self) -> Result<(), ReceiveError> {
+        let Some(message) = self.channel.receiver.receive()? else { return Ok(()) };
+        let order = Order::decode(message.head()).ok_or(ReceiveError::Broken)?;
+        let followed = match &mut self.stage {
+            None => Stage::attach(&order).map(|stage| self.stage = Some(Box::new(stage))),
+            Some(stage) => stage.follow(&order),
+        };
+        drop(message);
+        match (followed, &self.stage) {
+            (Ok(()), Some(stage)) => self.tell(invocation::CHAINED, &stage.place().encode()),
+            (Ok(()), None) => self.unchain(&StageError::OutOfTurn),
+            (Err(error), _) => self.unchain(&error),
+        }
+        Ok(())
+    }
+
+    /// Says that this cannot be a stage, or not any more.
+    fn unchain(&mut self, error: &StageError) {
+        self.tell(invocation::UNCHAINED, error.to_string().as_bytes());
+    }
+
+    fn tell(&mut self, kind: u32, head: &[u8]) {
+        // A gateway that does not read is about to end this instance.
+        let _ = self.channel.sender.send(kind, head, &[]);
+    }
+
+    /// What has come from the stage before, if it is not too late for it.
+    fn take_parcel(&mut self) -> Option<Request<'_>> {
+        loop {
+            match self.stage.as_mut()?.take() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => {
+                    self.unchain(&error);
+                    return None;
+                }
+            }
+            self.begun = 0;
+            match self.stage.as_ref()?.overdue() {
+                None => break,
+                // It is no matter who tells it: the gateway has a clock of its own.
+                Some(error) => drop(self.fail(&error)),
+            }
+        }
+        Some(Request { source: Source::Stage(self.stage.as_ref()?.parcel()) })
     }
 
     /// Whatever the gateway has to say; nothing where it says nothing, or what is not known. Never blocks.
     pub fn hear(&mut self) -> Result<Option<Heard<'_>>, ReceiveError> {
         let message = self.channel.receiver.receive()?;
         Ok(message.and_then(|message| match message.kind() {
-            invocation::INVOKE => Some(Heard::Invoke(Request { message })),
+            invocation::INVOKE => Some(Heard::Invoke(Request { source: Source::Gateway(message) })),
             invocation::ROOM => Some(Heard::Room),
             invocation::FAREWELL => Some(Heard::Farewell(String::from_utf8_lossy(message.head()).into_owned())),
             _ => None,
@@ -75,17 +151,34 @@ impl Instance {
     /// Sleeps until there may be an invocation, after looking for one during `spin`. Call [`Instance::poll`] before and
     /// after. Holds no lock: a runtime with a global lock gives it up around this.
     pub fn wait(&mut self, spin: Duration) {
-        self.channel.receiver.wait(spin, None);
+        match self.stage.as_mut().filter(|stage| stage.has_input()) {
+            Some(stage) => stage.wait(),
+            None => self.channel.receiver.wait(spin, None),
+        }
     }
 
     /// For event loops: from now on [`Instance::bell`] polls readable when an invocation arrives. Poll once after this.
-    pub fn sleep_by_event(&mut self) {
-        self.channel.receiver.sleep_by_event();
+    /// Where it [rings once](Instance::rings_once), do not poll: false says that something has come already.
+    pub fn sleep_by_event(&mut self) -> bool {
+        match self.stage.as_mut().filter(|stage| stage.has_input()) {
+            Some(stage) => stage.arm(),
+            None => {
+                self.channel.receiver.sleep_by_event();
+                true
+            }
+        }
     }
 
-    /// The descriptor that rings. Level-triggered loops empty it by [`interconnect::doorbell::hush`].
+    /// Whether the bell has to be asked to ring, each time anew.
+    pub fn rings_once(&self) -> bool {
+        self.stage.as_ref().is_some_and(|stage| stage.has_input())
+    }
+
+    /// The descriptor that rings: another one, once this is a stage of a chain. Level-triggered loops empty it by
+    /// [`interconnect::doorbell::hush`].
     pub fn bell(&self) -> BorrowedFd<'_> {
-        self.channel.receiver.bell()
+        let stage = self.stage.as_ref().filter(|stage| stage.has_input());
+        stage.and_then(|stage| stage.bell()).unwrap_or_else(|| self.channel.receiver.bell())
     }
 
     /// Notes that the handler's first line comes next.
@@ -114,12 +207,16 @@ impl Instance {
 
     fn send_part(&mut self, kind: u32, head: &[u8], bytes: &[u8]) -> Result<usize, SendError> {
         let bytes = &bytes[..bytes.len().min(invocation::PART_MAX).min(self.channel.sender.body_max())];
+        if let Some(stage) = self.handing_on() {
+            stage.keep(bytes);
+            return Ok(bytes.len());
+        }
         self.channel.sender.send(kind, head, bytes).map(|()| bytes.len())
     }
 
     /// Whether the gateway has taken all that was sent, so that an answer's end is not refused as busy.
     pub fn is_idle(&self) -> bool {
-        self.channel.sender.is_idle()
+        self.stage.as_ref().is_some_and(|stage| stage.has_output()) || self.channel.sender.is_idle()
     }
 
     /// Takes what the gateway says of room for parts; whether it has said anything since this was last called. Only while
@@ -128,8 +225,18 @@ impl Instance {
         self.channel.receiver.nudged(invocation::ROOM)
     }
 
+    /// For event loops: the descriptor that rings when the gateway has taken parts of the answer, once it was asked to by
+    /// [`Instance::wait_for_room_by_event`].
+    pub fn room_bell(&self) -> BorrowedFd<'_> {
+        self.channel.receiver.bell()
+    }
+
+    pub fn wait_for_room_by_event(&mut self) {
+        self.channel.receiver.sleep_by_event();
+    }
+
     /// Sleeps until the gateway may have taken parts of the answer, for `timeout` at most. For runtimes without an event
-    /// loop; others wait for the [`Instance::bell`], and call [`Instance::hear_of_room`].
+    /// loop; others wait for the [`Instance::room_bell`], and call [`Instance::hear_of_room`].
     pub fn wait_for_room(&mut self, timeout: Option<Duration>) -> Result<(), ReceiveError> {
         if !self.hear_of_room()? {
             self.channel.receiver.wait(Duration::ZERO, timeout);
@@ -140,7 +247,31 @@ impl Instance {
 
     /// Answers the invocation.
     pub fn reply(&mut self, body: &[u8]) -> Result<(), SendError> {
+        if self.stage.as_ref().is_some_and(|stage| stage.has_output()) {
+            return self.hand_on(body);
+        }
         self.answer(invocation::REPLY, body)
+    }
+
+    fn handing_on(&mut self) -> Option<&mut Stage> {
+        self.stage.as_deref_mut().filter(|stage| stage.has_output())
+    }
+
+    /// Hands the answer to the next stage. The gateway reads of it later, and is told at once where that fails.
+    fn hand_on(&mut self, body: &[u8]) -> Result<(), SendError> {
+        let served = Served { begun: self.begun, ended: os::monotonic_ns() };
+        let Some(stage) = self.handing_on() else { return Err(SendError::Broken) };
+        let (len, limit) = (stage.result_len(body), stage.result_max());
+        if len > limit {
+            return Err(SendError::TooLong { len, limit });
+        }
+        // Before the next stage can have answered. Where there is no room for it, its bill goes to that one.
+        let _ = self.channel.sender.send_asleep(invocation::PASSED, &served.encode(), &[]);
+        let passed = self.handing_on().map_or(Err(StageError::OutOfTurn), |stage| stage.pass(body));
+        if let Err(error) = passed {
+            self.unchain(&error);
+        }
+        Ok(())
     }
 
     /// Answers the invocation with Lambda's error object.
@@ -157,21 +288,31 @@ impl Instance {
 impl Request<'_> {
     /// What accompanies the event, encoded: see [`Invocation::decode`].
     pub fn head(&self) -> &[u8] {
-        self.message.head()
+        match &self.source {
+            Source::Gateway(message) => message.head(),
+            Source::First(head, _) => head,
+            Source::Stage(parcel) => parcel.head,
+        }
     }
 
     /// What accompanies the event; nothing where the gateway sent nonsense.
     pub fn invocation(&self) -> Option<Invocation<'_>> {
-        Invocation::decode(self.message.head())
+        Invocation::decode(self.head())
     }
 
     /// Bytes of the event.
     pub fn event_len(&self) -> usize {
-        self.message.body_len()
+        match &self.source {
+            Source::Gateway(message) | Source::First(_, message) => message.body_len(),
+            Source::Stage(parcel) => parcel.event.len(),
+        }
     }
 
     /// Copies the event to `to`, which has just that length.
     pub fn copy_event(&self, to: &mut [u8]) {
-        self.message.copy_body(to);
+        match &self.source {
+            Source::Gateway(message) | Source::First(_, message) => message.copy_body(to),
+            Source::Stage(parcel) => to.copy_from_slice(parcel.event),
+        }
     }
 }

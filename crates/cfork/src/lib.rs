@@ -15,6 +15,7 @@
 //! | `enter` | how a child gets into its slot |
 //! | `turn`, `resume` | what processes need that share their memory: a lock, and a way from one stack to another |
 //! | [`instance`] | the instance's side |
+//! | [`stage`] | the same where it is a stage of a chain |
 //!
 //! No language is known here: `lang/python` and `lang/node` are.
 
@@ -27,6 +28,7 @@ pub mod invocation;
 pub mod memory;
 pub mod protocol;
 mod resume;
+pub mod stage;
 mod turn;
 
 pub use forkpoint::{Child, ForkPoint, Newborn};

@@ -35,13 +35,14 @@ pub unsafe extern "C" fn listen(env: RawEnv, info: Info) -> RawValue {
     unsafe { call(env, info, body) }
 }
 
-/// Whether the loop waits for the bell.
-pub fn hangs() -> bool {
-    HANDLE.get().is_some()
+/// Whether the loop waits for this descriptor.
+pub fn hangs_on(descriptor: RawFd) -> bool {
+    HANDLE.get().is_some_and(|(_, hangs)| hangs == descriptor)
 }
 
-/// Lets the loop wait for this descriptor, which must stay open.
+/// Lets the loop wait for this descriptor, which must stay open, and for no other any more.
 pub fn hang(descriptor: RawFd) -> Result<(), Thrown> {
+    take_down();
     let bell = BELL.get().ok_or_else(|| Thrown::Because("nobody listens".into()))?;
     // SAFETY: libuv says how large a handle is; it is never freed, and this is the loop's thread.
     let failed = unsafe {

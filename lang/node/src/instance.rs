@@ -120,22 +120,26 @@ fn send(env: Env, body: Value, how: impl Fn(&mut Instance, &[u8]) -> Result<(), 
 pub unsafe extern "C" fn take(env: RawEnv, info: Info) -> RawValue {
     let body = |env: Env, []: [Value; 0]| {
         with_instance(|instance| {
-            if let Some(request) = instance.poll().map_err(|e| because("the channel")(&e))? {
-                bell::keeps_loop(false);
-                return unpack(env, &request);
-            }
-            if bell::hangs() {
-                return env.undefined();
-            }
-            // Not before the first invocation was served, which has come along with the start of most.
-            bell::hang(instance.bell().as_raw_fd())?;
-            instance.sleep_by_event();
-            match instance.poll().map_err(|e| because("the channel")(&e))? {
-                Some(request) => {
+            let mut asked = None;
+            loop {
+                if let Some(request) = instance.poll().map_err(|e| because("the channel")(&e))? {
                     bell::keeps_loop(false);
-                    unpack(env, &request)
+                    return unpack(env, &request);
                 }
-                None => env.undefined(),
+                let descriptor = instance.bell().as_raw_fd();
+                let hangs = bell::hangs_on(descriptor);
+                if asked == Some(descriptor) || (hangs && !instance.rings_once()) {
+                    return env.undefined();
+                }
+                if !hangs {
+                    // Not before the first invocation was served, which has come along with the start of most.
+                    bell::hang(descriptor)?;
+                }
+                let rests = instance.sleep_by_event();
+                if rests && instance.rings_once() {
+                    return env.undefined();
+                }
+                asked = (!instance.rings_once()).then_some(descriptor);
             }
         })
     };

@@ -63,9 +63,10 @@ fn when_there_is_room<T>(
     };
     let mut done = attempt(instance)?;
     if done.is_none() {
-        if !bell::hangs() {
-            bell::hang(instance.bell().as_raw_fd())?;
-            instance.sleep_by_event();
+        let descriptor = instance.room_bell().as_raw_fd();
+        if !bell::hangs_on(descriptor) {
+            bell::hang(descriptor)?;
+            instance.wait_for_room_by_event();
         }
         instance.hear_of_room().map_err(|e| because("the channel")(&e))?;
         // What was made room for before this rings no more.

@@ -34,6 +34,9 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Bytes of the ids that go along a chain: with them, the longest answer is no longer a message than shims carry.
+const CONTEXT_MAX: usize = 512;
+
 /// A chain, as one request finds it.
 #[derive(Clone, Debug)]
 pub struct Flow {

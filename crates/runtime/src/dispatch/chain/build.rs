@@ -6,12 +6,11 @@ use super::super::instance::Event;
 use super::super::node::Step;
 use super::super::shared::Departure;
 use super::super::ticket::{Grant, Lease, Ticket};
-use super::super::{Dispatcher, InvokeError, failure::Failure, invoke};
+use super::super::{Dispatcher, HEAD_OVERHEAD, InvokeError, failure::Failure, invoke};
 use super::set::Set;
-use super::{Flow, Refusal};
+use super::{CONTEXT_MAX, Flow, Refusal};
 use crate::function::Function;
 use cfork::chain::{Order, PARCEL_OVERHEAD, Place};
-use interconnect::layout::INLINE_MAX;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -107,7 +106,7 @@ async fn start(node: &Arc<Dispatcher>, mut ticket: Ticket, function: &Function) 
 /// Has the instances attach to their shims and find each other.
 async fn connect(node: &Dispatcher, set: &mut Set) -> Result<(), Refusal> {
     let flow = set.flow.clone();
-    let parcel_max = (PARCEL_OVERHEAD + INLINE_MAX + node.config.response_max) as u64;
+    let parcel_max = (PARCEL_OVERHEAD + HEAD_OVERHEAD + CONTEXT_MAX + node.config.response_max) as u64;
     let attach = |at: usize| Order::Attach { function_arn: &flow.stages[at].arn, has_input: at > 0, parcel_max };
     let places = step(node, set, 0, attach).await?;
     step(node, set, 1, |at| Order::Admit { writer: places[at - 1].process }).await?;

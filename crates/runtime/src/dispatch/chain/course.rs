@@ -19,7 +19,7 @@ use super::super::{Dispatcher, trace};
 use super::account;
 use super::set::Set;
 use super::sets::{self, Held, Step};
-use super::{Flow, FlowOutcome, FlowSpans, Refusal, StageReport};
+use super::{CONTEXT_MAX, Flow, FlowOutcome, FlowSpans, Refusal, StageReport};
 use crate::billing::{Bill, billed_ms};
 use crate::dispatch::call::Spans;
 use bytes::Bytes;
@@ -109,6 +109,10 @@ pub(super) async fn run(node: Arc<Dispatcher>, flow: Arc<Flow>, call: Call) -> R
 }
 
 fn admit(node: &Arc<Dispatcher>, flow: &Flow, call: &Call) -> Result<Admitted, InvokeError> {
+    let len = call.request_id.len() + call.trace_id.len();
+    if len > CONTEXT_MAX {
+        return Err(InvokeError::ContextTooLarge { len, limit: CONTEXT_MAX });
+    }
     let Some(first) = flow.stages.first() else { return Err(InvokeError::NoWorker) };
     // The request counts on the node as one of the first function's.
     let (admission, meters) =
