@@ -11,6 +11,8 @@
 //!
 //! Each target has a lane: its events run in the order of their numbers, as many at once as the target turns out to bear.
 //! A throttled event holds its lane, so that nothing overtakes it; one that failed waits for its retry beside the lane.
+//! A lane with events that are due is in turn, or held until a time, or as full as its target bears: then the end of one of
+//! its own brings it into turn. So what waits for ten thousand targets without room costs as little as for one.
 
 use super::event::{Id, Policy, Reason};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -21,6 +23,8 @@ const FIRST_CAP: u32 = 8;
 /// How long a lane is held whose target has no room and runs nothing of ours; doubled each time.
 const HOLD_MIN_MS: u64 = 100;
 const HOLD_MAX_MS: u64 = 5_000;
+/// How often a lane is looked at that is as full as its target is known to bear: that may have been changed.
+const KNOWN_MS: u64 = 1_000;
 /// How long an event waits that the platform could not run; doubled each time. Lambda's.
 const BROKEN_MIN_MS: u64 = 1_000;
 const BROKEN_MAX_MS: u64 = 300_000;
@@ -92,7 +96,9 @@ struct Lane {
     known: u32,
     held_until: u64,
     holds: u32,
+    /// Where it is: in turn, or among those that are held, until then.
     in_turn: bool,
+    held_at: Option<u64>,
 }
 
 /// All events of a node that are neither done nor dead.
@@ -101,15 +107,17 @@ pub struct Machine {
     items: BTreeMap<Id, Item>,
     later: BTreeSet<(u64, Id)>,
     lanes: HashMap<Arc<str>, Lane>,
-    /// Lanes with events that are due, the next one first.
+    /// Lanes that may run something, the next one first.
     turn: VecDeque<Arc<str>>,
+    /// Lanes that may not before a time.
+    held: BTreeSet<(u64, Arc<str>)>,
     running: u32,
 }
 
 impl Machine {
     pub fn new(limits: Limits) -> Self {
-        let (items, later, lanes, turn) = Default::default();
-        Self { limits, items, later, lanes, turn, running: 0 }
+        let (items, later, lanes, turn, held) = Default::default();
+        Self { limits, items, later, lanes, turn, held, running: 0 }
     }
 
     /// An event was accepted, or found on disk.
@@ -135,39 +143,58 @@ impl Machine {
             self.later.pop_first();
             self.make_ready(id);
         }
+        while self.held.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, name)) = self.held.pop_first() else { break };
+            if let Some(lane) = self.lanes.get_mut(&name) {
+                lane.held_at = None;
+            }
+            self.offer(&name);
+        }
         if self.running >= self.limits.concurrency {
             return None;
         }
-        for _ in 0..self.turn.len() {
-            let name = self.turn.pop_front()?;
-            let Some(lane) = self.lanes.get_mut(&name) else { continue };
-            let Some(id) = lane.ready.first().copied() else {
-                lane.in_turn = false;
-                continue;
-            };
-            self.turn.push_back(name.clone());
-            let policy = policy(&name);
-            // Even one that bears nothing is asked now and then, by what is first in the lane.
-            lane.known = policy.concurrency.unwrap_or(u32::MAX).max(1);
-            if lane.is_full() || lane.held_until > now {
-                continue;
+        while let Some(name) = self.turn.pop_front() {
+            if let Some(step) = self.step(&name, now, &policy) {
+                return Some(step);
             }
-            lane.ready.pop_first();
-            lane.running += 1;
-            self.running += 1;
-            let accepted = self.items.get(&id).map_or(0, |item| item.accepted_ms);
-            let expired = now.saturating_sub(accepted) > policy.age_max_ms;
-            return Some(if expired { Step::Expire(id) } else { Step::Run(id) });
         }
         None
     }
 
-    /// When [`Machine::next`] may find something that it does not find at `now`, if nothing else happens.
+    /// The next event of a lane whose turn it is, if it may run.
+    fn step(&mut self, name: &Arc<str>, now: u64, policy: impl Fn(&str) -> Policy) -> Option<Step> {
+        let lane = self.lanes.get_mut(name)?;
+        lane.in_turn = false;
+        let id = lane.ready.first().copied()?;
+        if lane.held_until > now {
+            let until = lane.held_until;
+            self.hold(name, until);
+            return None;
+        }
+        if lane.running >= lane.cap {
+            return None;
+        }
+        let policy = policy(name);
+        // Even one that bears nothing is asked now and then, by what is first in the lane.
+        lane.known = policy.concurrency.unwrap_or(u32::MAX).max(1);
+        if lane.running >= lane.known {
+            self.hold(name, now + KNOWN_MS);
+            return None;
+        }
+        lane.ready.pop_first();
+        lane.running += 1;
+        self.running += 1;
+        self.offer(name);
+        let accepted = self.items.get(&id).map_or(0, |item| item.accepted_ms);
+        let expired = now.saturating_sub(accepted) > policy.age_max_ms;
+        Some(if expired { Step::Expire(id) } else { Step::Run(id) })
+    }
+
+    /// When [`Machine::next`] may find something that it has not found now, if nothing else happens.
     pub fn wake(&self) -> Option<u64> {
-        let held = self.turn.iter().filter_map(|name| self.lanes.get(name));
-        let held = held.filter(|lane| !lane.ready.is_empty() && !lane.is_full()).map(|lane| lane.held_until);
         let full = self.running >= self.limits.concurrency;
-        let held = held.min().filter(|_| !full);
+        let turn = (!self.turn.is_empty()).then_some(0);
+        let held = turn.or_else(|| self.held.first().map(|(at, _)| *at)).filter(|_| !full);
         self.later.first().map(|(due, _)| *due).into_iter().chain(held).min()
     }
 
@@ -178,7 +205,7 @@ impl Machine {
         lane.running = lane.running.saturating_sub(1);
         self.running = self.running.saturating_sub(1);
         lane.learn(ending, now, self.limits.concurrency);
-        let gone_at = item.accepted_ms + policy.age_max_ms;
+        let (name, gone_at) = (item.lane.clone(), item.accepted_ms + policy.age_max_ms);
         let verdict = match ending {
             Ending::Succeeded => Verdict::Done,
             Ending::Expired => Verdict::Dead(Reason::EventAgeExceeded),
@@ -188,6 +215,7 @@ impl Machine {
                 item.breaks += 1;
                 let due = now + doubled(BROKEN_MIN_MS, item.breaks - 1, BROKEN_MAX_MS);
                 self.later.insert((due.min(gone_at + 1), id));
+                self.release(&name, now);
                 return Verdict::Again;
             }
             Ending::Failed if item.attempts >= policy.retries => Verdict::Dead(Reason::RetriesExhausted),
@@ -209,6 +237,7 @@ impl Machine {
             Verdict::Done | Verdict::Dead(_) => self.forget(id),
             Verdict::RetryAt { .. } => {}
         }
+        self.release(&name, now);
         verdict
     }
 
@@ -240,28 +269,54 @@ impl Machine {
         let Some(item) = self.items.get(&id) else { return };
         let Some(lane) = self.lanes.get_mut(&item.lane) else { return };
         lane.ready.insert(id);
-        if !lane.in_turn {
+        let name = item.lane.clone();
+        self.offer(&name);
+    }
+
+    /// Brings a lane into turn that has events that are due, unless it is, or is held.
+    fn offer(&mut self, name: &Arc<str>) {
+        let Some(lane) = self.lanes.get_mut(name) else { return };
+        if !lane.ready.is_empty() && !lane.in_turn && lane.held_at.is_none() {
             lane.in_turn = true;
-            self.turn.push_back(item.lane.clone());
+            self.turn.push_back(name.clone());
         }
+    }
+
+    fn hold(&mut self, name: &Arc<str>, until: u64) {
+        let Some(lane) = self.lanes.get_mut(name) else { return };
+        lane.held_at = Some(until);
+        self.held.insert((until, name.clone()));
+    }
+
+    /// Something of a lane has ended: it may have room again.
+    fn release(&mut self, name: &Arc<str>, now: u64) {
+        let Some(lane) = self.lanes.get_mut(name) else { return };
+        if lane.held_until <= now
+            && let Some(at) = lane.held_at.take()
+        {
+            self.held.remove(&(at, name.clone()));
+        }
+        self.offer(name);
     }
 
     fn forget(&mut self, id: Id) {
         let Some(item) = self.items.remove(&id) else { return };
         let Some(lane) = self.lanes.get_mut(&item.lane) else { return };
         lane.items -= 1;
-        if lane.items == 0 {
-            self.lanes.remove(&item.lane);
+        if lane.items > 0 {
+            return;
+        }
+        if lane.in_turn {
             self.turn.retain(|name| *name != item.lane);
         }
+        if let Some(at) = lane.held_at {
+            self.held.remove(&(at, item.lane.clone()));
+        }
+        self.lanes.remove(&item.lane);
     }
 }
 
 impl Lane {
-    fn is_full(&self) -> bool {
-        self.running >= self.cap.min(self.known)
-    }
-
     /// How much the target bears: one more for each event that went well, what runs now when it had no room, and half when
     /// it could not be reached, so that what waits for a target that is gone takes no room from others.
     fn learn(&mut self, ending: Ending, now: u64, most: u32) {

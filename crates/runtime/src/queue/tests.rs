@@ -325,3 +325,27 @@ async fn a_dead_event_keeps_little_of_what_was_said() {
     empty(&queue).await;
     assert_eq!(queue.dead(&Which::default(), 1).unwrap()[0].error.len(), 8 * 1024);
 }
+
+#[test]
+fn many_targets_that_have_no_room_cost_little() {
+    const TARGETS: i64 = 2_000;
+    let mut machine = Machine::new(Limits { concurrency: 100, retry_ms: vec![] });
+    let asked = std::cell::Cell::new(0u64);
+    for id in 1..=TARGETS {
+        machine.enter(&format!("target-{id}"), Arrival { id, accepted_ms: 0, due_ms: id as u64, attempts: 0 });
+    }
+    let policy = |_: &str| {
+        asked.set(asked.get() + 1);
+        Policy { age_max_ms: 3_600_000, ..Policy::nowhere() }
+    };
+    let (mut now, mut tried) = (0, 0_i64);
+    while now < 20_000 {
+        while let Some(Step::Run(id)) = machine.next(now, policy) {
+            machine.conclude(id, Ending::Throttled, now, &policy(""));
+            tried += 1;
+        }
+        now = machine.wake().unwrap_or(now).max(now + 1);
+    }
+    assert!(tried >= 6 * TARGETS, "each is asked again and again: {tried}");
+    assert!(asked.get() <= 3 * tried as u64, "and nobody else meanwhile: {}", asked.get());
+}
