@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod protocol;
+pub mod remote;
 pub mod role;
 mod serve;
 
