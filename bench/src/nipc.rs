@@ -2,7 +2,9 @@
 //!
 //! Each arm is two processes: this one sends, and a peer of its own echoes. Arms take turns, block by block.
 
+mod calls;
 mod peer;
+mod shims;
 mod wire;
 
 use crate::Plan;
@@ -10,13 +12,15 @@ use crate::error::{BenchError, io};
 use crate::figure::{Arm, Figure, Unit};
 use crate::machine::Machine;
 use peer::{COUNT, ECHO, Peer, SWALLOW};
+use shims::{Fifos, Shims};
 use std::io;
 use std::time::Instant;
 use tempfile::TempDir;
 use wire::{Medium, Waiting, Wire};
+use xpucall::id::PuId;
+use xpucall::wire::Transport;
 
 pub use peer::run as run_peer;
-pub use wire::Medium as PeerMedium;
 
 /// Lengths of messages for latencies, and for rates.
 const SHORT: [usize; 3] = [64, 1024, 4096];
@@ -47,8 +51,8 @@ impl Seats {
 struct Way {
     name: String,
     wire: Box<dyn Wire>,
-    _peer: Peer,
-    _folder: TempDir,
+    /// Of ways that no shim has made.
+    _peer: Option<(Peer, TempDir)>,
 }
 
 impl Way {
@@ -59,7 +63,15 @@ impl Way {
         let peer = Peer::start(&plan.program, medium, &address, usize::from(seats == Seats::TwoCores))?;
         let name = format!("{}, {}", medium.name(), seats.name());
         let wire = waiting.meet().map_err(io("the peer of a way did not come"))?;
-        Ok(Self { name, wire, _peer: peer, _folder: folder })
+        Ok(Self { name, wire, _peer: Some((peer, folder)) })
+    }
+
+    /// Through FIFOs of shims: with a peer on the same PU, or on the other.
+    fn xpu(plan: &Plan<'_>, shims: &Shims, pu: PuId, seats: Seats) -> Result<Self, BenchError> {
+        let process = shims.attach(Transport::Adaptive)?;
+        let fifos = Fifos::with_peer(&plan.program, process, pu, usize::from(seats == Seats::TwoCores))?;
+        let place = if pu == PuId(0) { "one PU" } else { "across PUs" };
+        Ok(Self { name: format!("XPU-FIFO, {place}, {}", seats.name()), wire: Box::new(fifos), _peer: None })
     }
 
     fn silent(&self) -> impl FnOnce(io::Error) -> BenchError + use<> {
@@ -108,13 +120,21 @@ fn message(what: u8, length: usize) -> Vec<u8> {
 pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError> {
     peer::stay_on(0).map_err(io("the first processor cannot be had"))?;
     let both = if machine.cores > 1 { &[Seats::OneCore, Seats::TwoCores][..] } else { &[Seats::OneCore] };
+    let shims = Shims::start(&plan.program, 2)?;
     let mut ways = Vec::new();
     for &seats in both {
+        for pu in [PuId(0), PuId(1)] {
+            ways.push(Way::xpu(plan, &shims, pu, seats)?);
+        }
         for medium in Medium::ALL {
             ways.push(Way::new(plan, medium, seats)?);
         }
     }
-    Ok(vec![latencies(plan, machine, &mut ways)?, rates(plan, machine, &mut ways)?])
+    Ok(vec![
+        calls::measure(plan, machine, &shims)?,
+        latencies(plan, machine, &mut ways)?,
+        rates(plan, machine, &mut ways)?,
+    ])
 }
 
 fn latencies(plan: &Plan<'_>, machine: &Machine, ways: &mut [Way]) -> Result<Figure, BenchError> {
@@ -153,7 +173,7 @@ fn rates(plan: &Plan<'_>, machine: &Machine, ways: &mut [Way]) -> Result<Figure,
         arms.extend(ways.iter().zip(&samples).filter_map(arm));
     }
     let notes = ["One direction: from the first message sent to the last one read by the peer."];
-    Ok(Figure::new("nipc-rate", "none: messages in one direction", machine, arms).with_notes(notes))
+    Ok(Figure::new("nipc-rate", "Molecule (ASPLOS '22), section 6.3: messages in one direction", machine, arms).with_notes(notes))
 }
 
 fn bytes(length: usize) -> String {

@@ -1,5 +1,6 @@
 //! The process at the other end: it echoes, or swallows, as each message's first byte says.
 
+use super::shims::{Fifos, XPU};
 use super::wire::{Medium, Wire, join};
 use crate::error::{BenchError, io};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -36,9 +37,14 @@ impl Drop for Peer {
 }
 
 /// What the peer's process does until its other end is gone.
-pub fn run(medium: Medium, address: &str, cpu: usize) -> Result<(), BenchError> {
+pub fn run(medium: &str, address: &str, cpu: usize) -> Result<(), BenchError> {
     stay_on(cpu).map_err(io("the processor that was asked for cannot be had"))?;
-    let mut wire = join(medium, address).map_err(io("the way to the measuring process cannot be joined"))?;
+    let joined = match Medium::of(medium) {
+        Some(medium) => join(medium, address),
+        None if medium == XPU => Fifos::join(address).map(|fifos| Box::new(fifos) as Box<dyn Wire>),
+        None => return Err(BenchError::Broken(format!("there is no way called {medium}"))),
+    };
+    let mut wire = joined.map_err(io("the way to the measuring process cannot be joined"))?;
     match serve(&mut *wire) {
         Err(error) if !is_end(&error) => Err(io("the way to the measuring process broke")(error)),
         _ => Ok(()),

@@ -5,7 +5,6 @@ use super::settings::Settings;
 use crate::pu::Found;
 use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
-use bench::nipc::PeerMedium;
 use clap::Args;
 use daemon::telemetry;
 use os::child;
@@ -112,9 +111,7 @@ pub fn worker(arguments: WorkerArguments) -> Verdict {
 }
 
 pub fn bench_peer(arguments: BenchPeerArguments) -> Verdict {
-    let medium = PeerMedium::of(&arguments.medium);
-    let medium = medium.ok_or_else(|| wrong(format!("there is no way called {}", arguments.medium)))?;
-    bench::nipc::run_peer(medium, &arguments.address, arguments.cpu)?;
+    bench::nipc::run_peer(&arguments.medium, &arguments.address, arguments.cpu)?;
     Ok(Exit::Done)
 }
 
