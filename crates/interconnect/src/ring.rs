@@ -138,6 +138,11 @@ impl<'a> Producer<'a> {
         Ok(())
     }
 
+    /// Gets ready for the next frame, when there is nothing better to do.
+    pub fn prepare(&self) {
+        self.bytes.prepare(self.head);
+    }
+
     /// Lets the reader see what was staged.
     pub fn publish(&mut self) {
         self.shared_head.store(self.head, Ordering::Release);

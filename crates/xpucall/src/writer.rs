@@ -73,30 +73,33 @@ impl Writer {
     /// The same with a message in several parts.
     pub fn try_write_parts(&mut self, parts: &[&[u8]]) -> Result<(), WriteError> {
         self.calling.check()?;
-        self.lane.try_write(parts).map_err(|error| match error {
+        self.lane.try_write(parts).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: lane::WriteError) -> WriteError {
+        match error {
             lane::WriteError::Full => WriteError::Full,
             lane::WriteError::TooLong { len, limit } => WriteError::TooLong { len, limit },
             lane::WriteError::Cut(cause) => self.why(cause),
             // One that was cut may have been cleared as well, which its reader has no part in.
             lane::WriteError::Broken => self.ended().unwrap_or(WriteError::Ended(End::Broken)),
-        })
+        }
     }
 
     /// Writes a message in several parts; waits for room until `deadline`, if there is one.
     pub fn write_parts(&mut self, parts: &[&[u8]], deadline: Option<Instant>) -> Result<(), WriteError> {
+        let mut done = 0;
         loop {
-            match self.try_write_parts(parts) {
-                Err(WriteError::Full) => {}
-                result => return result,
-            }
+            self.calling.check()?;
             let now = Instant::now();
-            if deadline.is_some_and(|deadline| deadline <= now) {
-                return Err(WriteError::TimedOut);
-            }
             let slice = deadline.map_or(now + LIVENESS, |deadline| deadline.min(now + LIVENESS));
-            self.lane.wait(SPIN, Some(slice));
-            if Instant::now() >= slice && self.calling.is_over() {
-                return Err(self.calling.why().into());
+            match self.lane.resume(parts, &mut done, SPIN, Some(slice)) {
+                Err(lane::WriteError::Full) if deadline.is_some_and(|deadline| deadline <= slice) => {
+                    return Err(WriteError::TimedOut);
+                }
+                Err(lane::WriteError::Full) if self.calling.is_over() => return Err(self.calling.why().into()),
+                Err(lane::WriteError::Full) => {}
+                result => return result.map_err(|error| self.failed(error)),
             }
         }
     }

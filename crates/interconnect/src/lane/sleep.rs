@@ -11,8 +11,8 @@ use rustix::thread::futex;
 const PROBE: u32 = 64;
 /// Looks between two at the clock, which costs as much as several.
 const LOOKS: u32 = 32;
-/// The shortest while that is spent looking, in nanoseconds.
-const FLOOR: u64 = 500;
+/// What is shorter than this, in nanoseconds, is not worth looking.
+const FLOOR: u64 = 1000;
 /// How long a sleep lasts at most where the kernel cannot wait for two words (before 5.16).
 const SLICE: Duration = Duration::from_millis(10);
 
@@ -35,6 +35,9 @@ impl Patience {
         }
         self.waits = self.waits.wrapping_add(1);
         let budget = if self.waits.is_multiple_of(PROBE) { most } else { self.budget.min(most) };
+        if budget == 0 {
+            return false;
+        }
         let mut end = None;
         loop {
             for _ in 0..LOOKS {
@@ -52,7 +55,8 @@ impl Patience {
                 break;
             }
         }
-        self.budget = (self.budget.min(most) / 2).max(FLOOR);
+        let half = self.budget.min(most) / 2;
+        self.budget = if half < FLOOR { 0 } else { half };
         false
     }
 }

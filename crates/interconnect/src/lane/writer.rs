@@ -114,24 +114,37 @@ impl Writer {
     }
 
     /// Writes one message, waiting for room: looking for up to `spin`, then sleeping, until `deadline` at most, when it
-    /// fails with [`WriteError::Full`]. One of several pieces begins when there is room for the first, and goes through
-    /// the ring however long it is: while the reader reads this is many times faster than the bulk area, whose pages the
-    /// kernel takes and gives. What was given up in the middle is never delivered.
+    /// fails with [`WriteError::Full`].
     pub fn write(&mut self, parts: &[&[u8]], spin: Duration, deadline: Option<Instant>) -> Result<(), WriteError> {
+        self.resume(parts, &mut 0, spin, deadline)
+    }
+
+    /// Writes what is missing of a message of which the first `done` bytes are written, 0 at first. After
+    /// [`WriteError::Full`] it goes on where it was, if it is asked again with the same message; if another message is
+    /// written instead, this one is never delivered. A message of several pieces begins when there is room for the first,
+    /// and goes through the ring however long it is: while the reader reads that is many times faster than the bulk area,
+    /// whose pages the kernel takes and gives.
+    pub fn resume(
+        &mut self,
+        parts: &[&[u8]],
+        done: &mut usize,
+        spin: Duration,
+        deadline: Option<Instant>,
+    ) -> Result<(), WriteError> {
         let (len, piece) = (self.length(parts)?, self.piece());
-        let mut from = 0;
-        loop {
+        while *done == 0 || *done < len {
+            let from = *done;
             let result = self.with_hand(|writer| {
                 if len <= piece {
-                    writer.put_ring(parts, len)?;
+                    writer.put_ring(parts, len)?
                 } else {
-                    writer.put_piece(parts, len, from)?;
+                    writer.put_piece(parts, len, from)?
                 }
                 writer.ring.publish();
                 Ok(())
             });
             match result {
-                Ok(()) => from += piece,
+                Ok(()) => *done = len.min(from + piece),
                 Err(WriteError::Full) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {
                     self.wait(spin, deadline);
                     continue;
@@ -139,10 +152,11 @@ impl Writer {
                 Err(error) => return Err(error),
             }
             self.wake();
-            if from >= len {
-                return Ok(());
+            if len == 0 {
+                break;
             }
         }
+        Ok(())
     }
 
     fn with_hand(&mut self, write: impl FnOnce(&mut Self) -> Result<(), WriteError>) -> Result<(), WriteError> {
@@ -212,6 +226,7 @@ impl Writer {
     fn wake(&mut self) {
         let (head, bell) = (self.ring.head(), &self.bell);
         self.wakes.after(&self.reader_sleeping, |how| wake(how, head, bell));
+        self.ring.prepare();
     }
 
     /// Whether the message that did not fit would, or there is an error to tell.

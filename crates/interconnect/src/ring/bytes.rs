@@ -54,6 +54,18 @@ mod mapped {
             }
         }
 
+        /// Asks for the lines from `position` on, to be written soon: while the other side reads what was published, not
+        /// while it waits for what is being written.
+        pub fn prepare(self, position: u32) {
+            let (at, _) = self.split(position, 0);
+            // SAFETY: a hint, which touches nothing; `at` is within the ring, and the line after it need not even exist.
+            #[cfg(target_arch = "x86_64")]
+            unsafe {
+                let line = self.base.add(at);
+                std::arch::asm!("prefetchw [{0}]", "prefetchw [{0} + 64]", in(reg) line, options(nostack, preserves_flags));
+            }
+        }
+
         /// # Safety
         /// `to` must be valid for writes of `len` bytes outside the ring.
         unsafe fn copy(self, position: u32, to: *mut u8, len: usize) {
@@ -106,6 +118,8 @@ mod modelled {
                 self.cell(position, offset).with_mut(|cell| unsafe { *cell = *byte });
             }
         }
+
+        pub fn prepare(&self, _position: u32) {}
 
         pub fn read(&self, position: u32, to: &mut [u8]) {
             for (offset, byte) in to.iter_mut().enumerate() {
