@@ -88,18 +88,21 @@ impl Writer {
 
     /// Writes a message in several parts; waits for room until `deadline`, if there is one.
     pub fn write_parts(&mut self, parts: &[&[u8]], deadline: Option<Instant>) -> Result<(), WriteError> {
+        self.calling.check()?;
         let mut done = 0;
         loop {
-            self.calling.check()?;
-            let now = Instant::now();
-            let slice = deadline.map_or(now + LIVENESS, |deadline| deadline.min(now + LIVENESS));
-            match self.lane.resume(parts, &mut done, SPIN, Some(slice)) {
-                Err(lane::WriteError::Full) if deadline.is_some_and(|deadline| deadline <= slice) => {
-                    return Err(WriteError::TimedOut);
-                }
-                Err(lane::WriteError::Full) if self.calling.is_over() => return Err(self.calling.why().into()),
+            match self.lane.resume(parts, &mut done) {
                 Err(lane::WriteError::Full) => {}
                 result => return result.map_err(|error| self.failed(error)),
+            }
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Err(WriteError::TimedOut);
+            }
+            let slice = deadline.map_or(now + LIVENESS, |deadline| deadline.min(now + LIVENESS));
+            self.lane.wait(SPIN, Some(slice));
+            if Instant::now() >= slice && self.calling.is_over() {
+                return Err(self.calling.why().into());
             }
         }
     }

@@ -116,25 +116,27 @@ impl Writer {
     /// Writes one message, waiting for room: looking for up to `spin`, then sleeping, until `deadline` at most, when it
     /// fails with [`WriteError::Full`].
     pub fn write(&mut self, parts: &[&[u8]], spin: Duration, deadline: Option<Instant>) -> Result<(), WriteError> {
-        self.resume(parts, &mut 0, spin, deadline)
+        let mut done = 0;
+        loop {
+            match self.resume(parts, &mut done) {
+                Err(WriteError::Full) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {
+                    self.wait(spin, deadline);
+                }
+                result => return result,
+            }
+        }
     }
 
-    /// Writes what is missing of a message of which the first `done` bytes are written, 0 at first. After
+    /// Writes what there is room for of a message of which the first `done` bytes are written, 0 at first. After
     /// [`WriteError::Full`] it goes on where it was, if it is asked again with the same message; if another message is
     /// written instead, this one is never delivered. A message of several pieces begins when there is room for the first,
     /// and goes through the ring however long it is: while the reader reads that is many times faster than the bulk area,
     /// whose pages the kernel takes and gives.
-    pub fn resume(
-        &mut self,
-        parts: &[&[u8]],
-        done: &mut usize,
-        spin: Duration,
-        deadline: Option<Instant>,
-    ) -> Result<(), WriteError> {
+    pub fn resume(&mut self, parts: &[&[u8]], done: &mut usize) -> Result<(), WriteError> {
         let (len, piece) = (self.length(parts)?, self.piece());
-        while *done == 0 || *done < len {
+        loop {
             let from = *done;
-            let result = self.with_hand(|writer| {
+            self.with_hand(|writer| {
                 if len <= piece {
                     writer.put_ring(parts, len)?
                 } else {
@@ -142,21 +144,13 @@ impl Writer {
                 }
                 writer.ring.publish();
                 Ok(())
-            });
-            match result {
-                Ok(()) => *done = len.min(from + piece),
-                Err(WriteError::Full) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {
-                    self.wait(spin, deadline);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            }
+            })?;
             self.wake();
-            if len == 0 {
-                break;
+            *done = len.min(from + piece);
+            if *done == len {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     fn with_hand(&mut self, write: impl FnOnce(&mut Self) -> Result<(), WriteError>) -> Result<(), WriteError> {
@@ -195,6 +189,7 @@ impl Writer {
 
     /// One piece of a message of `len` bytes: that from its byte `from` on.
     fn put_piece(&mut self, parts: &[&[u8]], len: usize, from: usize) -> Result<(), WriteError> {
+        assert!(from < len, "a message that is not yet written");
         let piece = self.piece().min(len - from);
         self.want(layout::ring_bytes(self.region.ring, piece))?;
         let kind = if from == 0 { layout::FIRST } else { layout::FURTHER };
