@@ -157,15 +157,21 @@ fn signature(key: &Key, authority: &str, prefix: &str, request: &Request<'_>) ->
     let path = format!("{prefix}{}", request.path);
     let (path, query) = path.split_once('?').unwrap_or((&path, ""));
     let payload = sigv4::hash(request.body);
-    let headers = [("host", authority), ("x-amz-date", &moment)];
+    let meant = request.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), *value));
+    let meant: Vec<(String, &str)> = meant.filter(|(name, _)| name.starts_with("x-amz-")).collect();
+    let own = [("host", authority), ("x-amz-date", moment.as_str())];
+    let mut headers: Vec<(&str, &str)> = meant.iter().map(|(name, value)| (name.as_str(), *value)).chain(own).collect();
+    headers.sort_unstable();
+    let names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
     let signed = Signed { method: request.method, path, query, headers: &headers, payload: &payload };
     let signature = sigv4::sign(&key.secret, &moment, scope, &signed);
     let Scope { day, region, service } = scope;
     let authorization = format!(
-        "{} Credential={}/{day}/{region}/{service}/{}, SignedHeaders=host;x-amz-date, Signature={signature}",
+        "{} Credential={}/{day}/{region}/{service}/{}, SignedHeaders={}, Signature={signature}",
         sigv4::ALGORITHM,
         key.id,
-        sigv4::TERMINATOR
+        sigv4::TERMINATOR,
+        names.join(";")
     );
     [("X-Amz-Date", moment), ("Authorization", authorization)]
 }

@@ -25,7 +25,8 @@ use api::lambda::LATEST;
 use api::sigv4::{self, Signed};
 use bytes::Bytes;
 use claim::Claim;
-use hyper::header::HOST;
+use hyper::HeaderMap;
+use hyper::header::{HOST, HeaderName};
 use hyper::http::request::Parts;
 use policy::{Principal, Question, Said};
 use runtime::registry::{Facet, Record};
@@ -93,7 +94,7 @@ const INVOKE_URL: &str = "lambda:InvokeFunctionUrl";
 
 /// Lets a request pass whose signature is right and whose key may do this, or which a function's policy permits. Its body
 /// has been read then, and its account is the key's.
-pub async fn admit(exchange: &mut Exchange, action: &str) -> Result<(), Fault> {
+pub async fn admit(exchange: &mut Exchange, route: &Route, action: &str) -> Result<(), Fault> {
     let gateway = exchange.gateway.clone();
     let key = signed(exchange).await?;
     let account = key.account(&gateway.config.node).to_owned();
@@ -104,7 +105,7 @@ pub async fn admit(exchange: &mut Exchange, action: &str) -> Result<(), Fault> {
         return Ok(());
     }
     exchange.head.extensions.insert(Caller { account: account.clone(), reaches: None });
-    let (function, resource) = match function(exchange)? {
+    let (function, resource) = match function(exchange, route)? {
         Some((name, arn)) => (Some(name), arn),
         None => (None, "*".to_owned()),
     };
@@ -236,14 +237,12 @@ fn verify(exchange: &Exchange, claim: &Claim, key: &KeyConfig, body: &[u8]) -> R
     if exchange.header("x-amz-content-sha256").is_some_and(|said| said != payload) {
         return Err(Fault::invalid_signature());
     }
+    check_coverage(&exchange.head.headers, &claim.headers)?;
     let mut headers: Vec<(&str, String)> = Vec::with_capacity(claim.headers.len());
     for name in &claim.headers {
         let values = exchange.head.headers.get_all(name.as_str()).iter().map(|value| value.to_str());
         let values = values.collect::<Result<Vec<_>, _>>().map_err(|_| Fault::invalid_signature())?;
         headers.push((name, values.join(",")));
-    }
-    if !headers.iter().any(|(name, _)| *name == HOST.as_str()) {
-        return Err(Fault::invalid_signature());
     }
     let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let request = Signed {
@@ -259,14 +258,28 @@ fn verify(exchange: &Exchange, claim: &Claim, key: &KeyConfig, body: &[u8]) -> R
     }
 }
 
-/// The name and the ARN of the function that the path names, if it names one.
-fn function(exchange: &Exchange) -> Result<Option<(String, String)>, Fault> {
-    if !exchange.head.uri.path().contains("/functions/") {
+/// Whether all is signed that says what is asked, and of whom: who sees a request on its way could change the rest.
+fn check_coverage(headers: &HeaderMap, signed: &[String]) -> Result<(), Fault> {
+    let meant = headers.keys().map(HeaderName::as_str).filter(|name| name.starts_with("x-amz-"));
+    match meant.chain([HOST.as_str()]).find(|name| !signed.iter().any(|signed| signed == name)) {
+        Some(unsigned) => Err(Fault::unsigned_header(unsigned)),
+        None => Ok(()),
+    }
+}
+
+/// The name and the ARN of the function that the path names, if it is of those that name one.
+fn function(exchange: &Exchange, route: &Route) -> Result<Option<(String, String)>, Fault> {
+    if !names_function(route) {
         return Ok(None);
     }
     let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
     let target = name::resolve(exchange.capture(0), None, scope)?;
     Ok(Some((target.name.to_string(), target.arn())))
+}
+
+/// By the pattern, not by the path: a client may put a slash behind `/functions`, and call a layer `functions`.
+fn names_function(route: &Route) -> bool {
+    route.pattern.contains("/functions/*")
 }
 
 /// The function that is to be called, whoever's it is.
@@ -298,6 +311,26 @@ mod tests {
         let (closed, open) = (auth(KEYS), auth(&format!("\"open_metrics\": true, {KEYS}")));
         assert!(closed.guards(functions) && closed.guards(metrics) && !closed.guards(&health::ROUTES[0]));
         assert!(open.guards(functions) && !open.guards(metrics));
+    }
+
+    #[test]
+    fn what_a_signature_has_to_cover() {
+        let headers = HeaderMap::from_iter(
+            ["host", "x-amz-tenant-id", "x-amzn-trace-id", "accept"]
+                .map(|name| (HeaderName::from_static(name), hyper::header::HeaderValue::from_static("v"))),
+        );
+        let covers = |signed: &[&str]| {
+            check_coverage(&headers, &signed.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).is_ok()
+        };
+        assert!(covers(&["host", "x-amz-tenant-id"]));
+        assert!(!covers(&["host"]) && !covers(&["x-amz-tenant-id"]));
+    }
+
+    #[test]
+    fn paths_that_name_a_function() {
+        let named = lambda::function::ROUTES.iter().filter(|route| names_function(route)).map(|route| route.name);
+        assert_eq!(named.collect::<Vec<_>>(), ["GetFunction", "GetFunctionConfiguration", "DeleteFunction"]);
+        assert!(!lambda::layers::ROUTES.iter().any(names_function));
     }
 
     #[test]

@@ -183,7 +183,7 @@ async fn act(gateway: &Gateway, mut exchange: Exchange) -> (&'static str, Answer
                 let path = exchange.head.uri.path();
                 let by_target = path == "/";
                 let action = if by_target { target::action(&exchange) } else { auth::action(route.name, path) };
-                if let Err(refusal) = auth::admit(&mut exchange, &action).await {
+                if let Err(refusal) = auth::admit(&mut exchange, route, &action).await {
                     return (route.name, if by_target { Ok(target::refuse(&refusal)) } else { Err(refusal) });
                 }
             }

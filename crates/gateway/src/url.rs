@@ -74,7 +74,9 @@ fn id_of(host: &str) -> Option<&str> {
 async fn by_name(mut exchange: Exchange) -> Answer {
     let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
     let target = name::resolve(exchange.capture(0), None, scope)?;
-    let entry = target.find_anywhere(&exchange.gateway)?;
+    // Where there are keys, only who may call a function learns that there is one.
+    let hidden = |fault| if exchange.gateway.auth.is_on() { Fault::access_denied(FORBIDDEN) } else { fault };
+    let entry = target.find_anywhere(&exchange.gateway).map_err(hidden)?;
     let qualifier = target.qualifier.as_ref().map(|qualifier| format!(":{qualifier}")).unwrap_or_default();
     let arn = entry.id.arn() + &qualifier;
     let path = exchange.raw_capture(1).to_owned();

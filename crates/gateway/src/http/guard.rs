@@ -70,8 +70,15 @@ impl Guard {
         name.is_empty()
             || is_localhost(last)
             || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
-            || self.hosts.iter().any(|host| name.eq_ignore_ascii_case(host))
+            || self.hosts.iter().any(|host| is_below(name, host))
     }
+}
+
+/// Whether a name is this host's, or of one below it: function URLs have names there.
+fn is_below(name: &str, host: &str) -> bool {
+    let Some(at) = name.len().checked_sub(host.len()) else { return false };
+    let same = name.get(at..).is_some_and(|end| end.eq_ignore_ascii_case(host));
+    same && (at == 0 || name[..at].ends_with('.'))
 }
 
 /// A host without its port.
@@ -102,11 +109,12 @@ mod tests {
     #[test]
     fn names_that_mean_another_machine_are_refused_where_only_this_one_can_call() {
         let guard = Guard::new(true, &["Build.Example".to_owned()]);
-        for host in ["127.0.0.1:9000", "localhost", "LOCALHOST:1", "f.localhost:9000", "[::1]:9000", "build.example:80"]
-        {
+        let known =
+            ["127.0.0.1:9000", "localhost", "LOCALHOST:1", "f.localhost:9000", "[::1]:9000", "build.example:80"];
+        for host in known.into_iter().chain(["id.lambda-url.us-east-1.build.example"]) {
             assert!(check(&guard, host, None, Callers::Programs), "{host}");
         }
-        for host in ["evil.example:9000", "localhost.evil.example", "127.0.0.1.evil.example"] {
+        for host in ["evil.example:9000", "localhost.evil.example", "127.0.0.1.evil.example", "rebuild.example"] {
             assert!(!check(&guard, host, None, Callers::Programs), "{host}");
             assert!(!check(&guard, host, None, Callers::Pages), "{host}");
             assert!(check(&guard, host, None, Callers::Anybody), "{host}");

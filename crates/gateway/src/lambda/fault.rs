@@ -169,6 +169,11 @@ impl Fault {
         Self { kind: Kind::InvalidSignature, message: message.into(), reason: None }
     }
 
+    pub fn unsigned_header(name: &str) -> Self {
+        let message = format!("'{name}' must be a 'SignedHeader' in the AWS Authorization.");
+        Self { kind: Kind::InvalidSignature, message, reason: None }
+    }
+
     pub fn signature_expired(made: &str, now: &str) -> Self {
         let message = format!("Signature expired: {made} is too early: it is {now}.");
         Self { kind: Kind::InvalidSignature, message, reason: None }
