@@ -4,6 +4,7 @@ pub mod amz_json;
 pub mod answer;
 pub mod body;
 pub mod guard;
+pub mod json;
 pub mod path;
 pub mod request_id;
 pub mod serve;

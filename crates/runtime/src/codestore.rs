@@ -165,7 +165,8 @@ impl CodeStore {
             return Err(AdmitError::ZippedTooBig { limit: self.config.zip_max });
         }
         let held = self.hold(CodeId::of(zip), zip_bytes);
-        if !self.folder(held.id).is_dir() {
+        // One of the two alone is what an end in the middle of a sweep leaves.
+        if !self.folder(held.id).is_dir() || !self.zip(held.id).is_file() {
             self.store(zip, held.id)?;
         }
         Ok(held)

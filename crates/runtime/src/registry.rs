@@ -150,11 +150,15 @@ pub struct Registry {
     code: Arc<CodeStore>,
 }
 
+/// Functions that this Lichen cannot read, whole or some versions, and their code: another Lichen may.
+type Unread = HashMap<FunctionId, Vec<CodeId>>;
+
 struct Writer {
     connection: Connection,
     observer: Observer,
     /// Functions that were replaced or deleted; instances of them may still run from their code.
     retired: Vec<(CodeId, Weak<Function>)>,
+    unread: Unread,
 }
 
 impl Registry {
@@ -167,10 +171,10 @@ impl Registry {
             return Err(OpenError::Newer { path: path.to_owned(), found, known: schema::LATEST });
         }
         schema::migrate(&mut connection).map_err(failed)?;
-        let index = load(&connection, &code).map_err(failed)?;
+        let (index, unread) = load(&connection, &code).map_err(failed)?;
         let layers = rows::read_layers(&connection).map_err(failed)?;
         let resources = rows::read_resources(&connection).map_err(failed)?;
-        let writer = Writer { connection, observer: Box::new(|_| ()), retired: Vec::new() };
+        let writer = Writer { connection, observer: Box::new(|_| ()), retired: Vec::new(), unread };
         Ok(Self {
             writer: Mutex::new(writer),
             index: RwLock::new(index),
@@ -242,6 +246,10 @@ impl Registry {
         if self.find(&id.account, &id.region, &id.name).is_some() {
             return Err(CreateError::Exists(id.name));
         }
+        if writer.unread.remove(&id).is_some() {
+            // Nothing of the one that could not be read is the new one's.
+            rows::delete(&writer.connection, &id).map_err(StoreError::from)?;
+        }
         let revision = Uuid::new_v4().to_string();
         let (generation, modified_ms) = (revision.clone(), api::time::now_ms());
         let row = Row { id, content, version: None, generation, revision, modified_ms };
@@ -289,7 +297,8 @@ impl Registry {
         let mut writer = self.writer();
         writer.retired.retain(|(_, function)| function.strong_count() > 0);
         let records = self.records();
-        let mut keep: HashSet<CodeId> = writer.retired.iter().map(|(code, _)| *code).collect();
+        let retired = writer.retired.iter().map(|(code, _)| *code);
+        let mut keep: HashSet<CodeId> = retired.chain(writer.unread.values().flatten().copied()).collect();
         keep.extend(records.iter().flat_map(|record| record.entries()).flat_map(|entry| entry.shown()));
         keep.extend(self.layers().code());
         // With the right to change held: a function that was created meanwhile would lose its code.
@@ -370,14 +379,19 @@ fn is_told(entry: &Entry) -> bool {
 }
 
 /// Reads all functions with what belongs to them. A function that cannot be read is left out, with an error in the log:
-/// the others must not suffer from it.
-fn load(connection: &Connection, code: &CodeStore) -> rusqlite::Result<Index> {
+/// the others must not suffer from it. Its code is told, so that it stays.
+fn load(connection: &Connection, code: &CodeStore) -> rusqlite::Result<(Index, Unread)> {
     let mut records: HashMap<FunctionId, Record> = HashMap::new();
-    let entry = |row: Row| {
-        let arn = row.id.arn();
-        let version = row.version;
+    let mut unread = Unread::new();
+    let mut entry = |row: Row| {
+        let (id, version) = (row.id.clone(), row.version);
+        let shown: Vec<CodeId> = row.code().collect();
         let entry = row.into_entry(code);
-        entry.inspect_err(|error| tracing::error!(function = arn, ?version, %error, "this function cannot be run")).ok()
+        if let Err(error) = &entry {
+            tracing::error!(function = id.arn(), ?version, %error, "this function cannot be run");
+            unread.entry(id).or_default().extend(shown);
+        }
+        entry.ok()
     };
     for (row, last_version) in rows::read_all(connection)? {
         if let Some(entry) = entry(row) {
@@ -385,13 +399,15 @@ fn load(connection: &Connection, code: &CodeStore) -> rusqlite::Result<Index> {
             records.insert(record.latest.id.clone(), record);
         }
     }
+    let mut orphans: Vec<Entry> = Vec::new();
     for row in rows::read_versions(connection)? {
-        if let Some((number, entry)) = row.version.zip(entry(row))
-            && let Some(record) = records.get_mut(&entry.id)
-        {
-            record.versions.insert(number, Arc::new(entry));
+        let Some((number, entry)) = row.version.zip(entry(row)) else { continue };
+        match records.get_mut(&entry.id) {
+            Some(record) => drop(record.versions.insert(number, Arc::new(entry))),
+            None => orphans.push(entry),
         }
     }
+    orphans.iter().for_each(|entry| unread.entry(entry.id.clone()).or_default().extend(entry.shown()));
     for (id, place, attached) in rows::read_facets(connection)? {
         if let Some(record) = records.get_mut(&id) {
             record.attached.insert(place, Arc::new(attached));
@@ -402,5 +418,5 @@ fn load(connection: &Connection, code: &CodeStore) -> rusqlite::Result<Index> {
         record.settle();
         index.insert(Arc::new(record));
     }
-    Ok(index)
+    Ok((index, unread))
 }

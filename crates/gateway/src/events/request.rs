@@ -2,6 +2,7 @@
 
 use super::fault::Fault;
 use crate::gateway::Gateway;
+use crate::http::json;
 use crate::lambda::constraint::{self, Member, Rule as Demand, Shape, member};
 use crate::lambda::scope::{self, Scope};
 use crate::route::Exchange;
@@ -63,8 +64,8 @@ impl Request {
             }
             None => bytes::Bytes::new(),
         };
-        let body = serde_json::from_slice::<Map<String, Value>>(if bytes.is_empty() { b"{}" } else { &bytes });
-        let body = body.map_err(|error| Fault::serialization(format!("the request is no JSON object: {error}")))?;
+        let body = json::object(&bytes);
+        let body = body.map_err(|error| Fault::serialization(format!("the request cannot be read: {error}")))?;
         constraint::check(&body, MEMBERS, &[])?;
         let Scope { account, region, .. } = scope::of(&exchange.head, &gateway.config.node);
         let (account, region) = (account.into_owned(), region.into_owned());

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use runtime::dispatch::{Call, Outcome, StartKind};
 use runtime::registry::Entry;
+use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
 use std::sync::Arc;
 
 /// Events from this length on are parsed where nobody else waits.
@@ -143,6 +143,16 @@ fn client_context(exchange: &Exchange) -> Result<String, Fault> {
     context.ok_or_else(|| Fault::invalid_content(CLIENT_CONTEXT))
 }
 
+/// What a function's error says of itself.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Failed {
+    #[serde(rename = "errorType")]
+    kind: String,
+    #[serde(rename = "errorMessage")]
+    message: String,
+}
+
 /// An error where a function was not invoked because it could not be restored: AWS tells that as an error of the
 /// operation. Whatever else a function fails with is its answer.
 pub fn restored(entry: &Entry, outcome: Outcome) -> Result<Outcome, Fault> {
@@ -150,11 +160,10 @@ pub fn restored(entry: &Entry, outcome: Outcome) -> Result<Outcome, Fault> {
     if !entry.function.snap_start || !outcome.failed || was_restored {
         return Ok(outcome);
     }
-    let error: Value = serde_json::from_slice(&outcome.body).unwrap_or_default();
-    let message = error["errorMessage"].as_str().unwrap_or_default();
-    match error["errorType"].as_str() {
-        Some("Runtime.AfterRestoreError") => Err(Fault::snap_start(format!("{AFTER_RESTORE} {message}"))),
-        Some("Sandbox.Timedout") => Err(Fault::snap_start_timeout(RESTORE_TIME)),
+    let Failed { kind, message } = serde_json::from_slice(&outcome.body).unwrap_or_default();
+    match kind.as_str() {
+        "Runtime.AfterRestoreError" => Err(Fault::snap_start(format!("{AFTER_RESTORE} {message}"))),
+        "Sandbox.Timedout" => Err(Fault::snap_start_timeout(RESTORE_TIME)),
         _ => Ok(outcome),
     }
 }

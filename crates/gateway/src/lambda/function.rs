@@ -8,6 +8,7 @@ use super::shape::{Moment, configuration, listed};
 use super::versions::is_wanted;
 use super::{layer_use, logging_config, model, package, runtime_version, schema, signing};
 use crate::gateway::Gateway;
+use crate::http::json::{self, ObjectError};
 use crate::http::{BodyError, answer};
 use crate::route::{Answer, Exchange, Route, route};
 use api::lambda::LATEST;
@@ -27,10 +28,16 @@ pub const ROUTES: &[Route] = &[
 
 /// A request that brings code is in memory as it came, as JSON, and as a zip file.
 const COPIES: usize = 3;
+/// Bytes of a request that brings none: it is read, and held against patterns, where others wait.
+const OBJECT_MAX: usize = 256 * 1024;
 
 /// The body of a request that may bring code.
 pub async fn read_request(exchange: &mut Exchange, operation: &str) -> Result<Bytes, Fault> {
     let limit = exchange.gateway.config.functions.request_max;
+    read_body(exchange, operation, limit).await
+}
+
+async fn read_body(exchange: &mut Exchange, operation: &str, limit: usize) -> Result<Bytes, Fault> {
     let body =
         exchange.body.take().ok_or_else(|| Fault::invalid_content("The request's body has been read already"))?;
     exchange.gateway.bodies.read(body, limit, COPIES).await.map_err(|error| match error {
@@ -43,19 +50,18 @@ pub async fn read_request(exchange: &mut Exchange, operation: &str) -> Result<By
 
 /// A request's JSON object. Nothing at all is an empty one.
 pub fn parse(body: &[u8]) -> Result<Map<String, Value>, Fault> {
-    if body.is_empty() {
-        return Ok(Map::new());
-    }
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(request)) => Ok(request),
-        Ok(_) => Err(Fault::serialization("A request's body is a JSON object")),
-        Err(error) => Err(Fault::invalid_content(format!("Could not parse request body into json: {error}"))),
-    }
+    json::object(body).map_err(|error| match error {
+        ObjectError::NoObject => Fault::serialization("A request's body is a JSON object"),
+        error => Fault::invalid_content(format!("Could not parse request body into json: {error}")),
+    })
 }
 
 /// The JSON object of a request that brings no code, checked by AWS's model.
 pub async fn read_object(exchange: &mut Exchange, operation: &str) -> Result<Map<String, Value>, Fault> {
-    let request = parse(&read_request(exchange, operation).await?)?;
+    let bounds = &exchange.gateway.config.functions;
+    // A policy is a text in the text that the request is: with what has to be escaped in it, and its like.
+    let limit = OBJECT_MAX.max(bounds.policy_max.saturating_mul(4)).min(bounds.request_max);
+    let request = parse(&read_body(exchange, operation, limit).await?)?;
     model::check(operation, &request, &exchange.gateway.config.functions)?;
     Ok(request)
 }

@@ -1,11 +1,13 @@
 //! From a function's answer to an HTTP response: payload format 2.0.
 
-use crate::http::{Response, answer};
+use crate::http::{Response, answer, json};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 /// Headers that belong to the connection, not to the function.
@@ -22,17 +24,27 @@ pub fn failed() -> Response {
 
 /// An object with a `statusCode` describes a response; anything else is the body of one.
 pub fn translate(body: Bytes) -> Response {
-    match serde_json::from_slice(&body) {
-        Ok(Value::Object(described)) if described.contains_key("statusCode") => {
-            build(described, JSON).unwrap_or_else(failed)
-        }
-        _ => raw(body),
+    if !is_description(&body) {
+        return raw(body);
     }
+    let described = json::object(&body).ok().and_then(|described| build(described, JSON));
+    described.unwrap_or_else(failed)
+}
+
+/// Without a copy of it in memory: most bodies are none, and some are long.
+fn is_description(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Description {
+        #[serde(rename = "statusCode")]
+        _status: IgnoredAny,
+    }
+    // A list would be taken for the members in their order.
+    body.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<Description>(body).is_ok()
 }
 
 /// The head of a response that is described apart from its body; nothing where that is no description.
 pub fn described(description: &[u8]) -> Option<Response> {
-    let Ok(Value::Object(mut described)) = serde_json::from_slice(description) else { return None };
+    let mut described = json::object(description).ok().filter(|_| !description.is_empty())?;
     described.remove("body");
     described.entry("statusCode").or_insert_with(|| 200.into());
     build(described, BYTES)
@@ -124,6 +136,15 @@ mod tests {
         );
         let (_, body, _) = translated(&json!({ "statusCode": "200", "body": "aGk=", "isBase64Encoded": true }));
         assert_eq!(body, "hi");
+    }
+
+    #[test]
+    fn a_long_body_is_passed_on_and_a_long_description_is_none() {
+        let many = vec![0; crate::http::json::VALUES_MAX];
+        assert_eq!(translated(&json!(many)).0, 200);
+        assert_eq!(translated(&json!({ "many": many })).0, 200);
+        assert_eq!(translated(&json!({ "statusCode": 200, "headers": many })).0, 502);
+        assert_eq!(translated(&json!([200])).1, "[200]");
     }
 
     #[test]

@@ -274,3 +274,16 @@ fn a_full_disk_is_told_and_leaves_nothing() {
     assert!(matches!(error, Err(AdmitError::DiskFull(_))), "{error:?}");
     assert_eq!(left, [""; 0]);
 }
+
+#[test]
+fn a_package_that_has_lost_its_zip_file_is_stored_again() {
+    let (folder, store) = store(CodeConfig::default());
+    let zip = package(|writer| add(writer, "app.py", 0o644, b"1"));
+    let id = store.admit(&zip).unwrap().id();
+    fs::remove_file(store.zip(id)).unwrap();
+    let held = store.admit(&zip).unwrap();
+    assert_eq!(fs::read(store.zip(id)).unwrap(), zip);
+    assert!(store.folder(id).join("app.py").is_file());
+    drop(held);
+    assert_eq!(names(folder.path()).len(), 2);
+}

@@ -86,6 +86,11 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// The code that an entry of it would be shown, as far as that can be told.
+    pub fn code(&self) -> impl Iterator<Item = CodeId> {
+        [Some(self.content.code), settings::layers(&self.content).ok().flatten()].into_iter().flatten()
+    }
+
     pub fn into_entry(self, code: &CodeStore) -> Result<Entry, SettingsError> {
         let layers = settings::layers(&self.content)?;
         let mut function = settings::function(&self.id, &self.content, self.version, &self.generation, code)?;

@@ -198,6 +198,23 @@ fn a_function_that_cannot_be_read_does_not_hide_the_others() {
 }
 
 #[test]
+fn code_of_a_function_that_cannot_be_read_stays_and_another_of_its_name_begins_anew() {
+    let node = Node::new();
+    node.create("f", "1");
+    publish(&node, "f");
+    attach(&node, Facet::Policy, api::lambda::LATEST, json!({ "Version": "2012-10-17" }));
+    let settings = "UPDATE functions SET settings = '{}' WHERE name = 'f'";
+    node.registry.writer().connection.execute(settings, []).unwrap();
+    let node = node.restart();
+    assert_eq!(node.registry.sweep().unwrap(), 0);
+    node.create("f", "2");
+    assert_eq!(node.registry.sweep().unwrap(), 2);
+    let node = node.restart();
+    assert!(record(&node, "f").attached(Facet::Policy, api::lambda::LATEST).is_none());
+    assert_eq!(publish(&node, "f").0.version, Some(1));
+}
+
+#[test]
 fn a_full_disk_is_told_and_changes_nothing() {
     let node = Node::new();
     let first = node.create("f", "1");
