@@ -20,7 +20,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use tokio::task::JoinError;
+
+/// Packages that are fetched at once.
+const FETCHES: usize = 2;
 
 /// Why a node's parts could not be put together.
 #[derive(Debug, Error)]
@@ -57,6 +61,8 @@ pub struct Gateway {
     mapping_turn: Mutex<()>,
     /// The services beside functions, where there are any.
     pub aws: Aws,
+    /// Turns to fetch a package: it is in memory until it is stored.
+    pub fetches: Semaphore,
     pub readiness: Readiness,
     pub bodies: Bodies,
     pub guard: Guard,
@@ -110,6 +116,7 @@ impl Gateway {
             rules: Arc::new(rules),
             mapping_turn: Mutex::default(),
             aws: Aws::new(config.aws.clone()),
+            fetches: Semaphore::new(FETCHES),
             readiness: Readiness::default(),
             bodies: Bodies::new(config.http.bodies_mib, Duration::from_secs(config.http.stall_s)),
             guard: Guard::new(local.ip().is_loopback(), &config.http.hosts),

@@ -27,7 +27,7 @@ use zip::result::ZipError;
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CodeConfig {
-    /// Bytes of the zip file.
+    /// Bytes of a zip file that a request brings.
     pub zip_max: u64,
     /// Bytes of all its files, unpacked.
     pub unzipped_max: u64,
@@ -160,10 +160,15 @@ impl CodeStore {
 
     /// Stores a zip file and unpacks it, unless it is already there. Blocks for as long as that takes.
     pub fn admit(self: &Arc<Self>, zip: &[u8]) -> Result<Held, AdmitError> {
-        let zip_bytes = zip.len() as u64;
-        if zip_bytes >= self.config.zip_max {
+        if zip.len() as u64 >= self.config.zip_max {
             return Err(AdmitError::ZippedTooBig { limit: self.config.zip_max });
         }
+        self.admit_fetched(zip)
+    }
+
+    /// The same for one that no request brought: only its files have a limit.
+    pub fn admit_fetched(self: &Arc<Self>, zip: &[u8]) -> Result<Held, AdmitError> {
+        let zip_bytes = zip.len() as u64;
         let held = self.hold(CodeId::of(zip), zip_bytes);
         // One of the two alone is what an end in the middle of a sweep leaves.
         if !self.folder(held.id).is_dir() || !self.zip(held.id).is_file() {

@@ -127,7 +127,7 @@ fn check(record: &Record, alias: &Map<String, Value>) -> Result<(), Fault> {
         }
         if version == api::lambda::LATEST {
             let message = "$LATEST is not supported for an alias pointing to more than 1 version";
-            return Err(Fault::invalid_parameter(message));
+            return Err(Fault::invalid_parameter(message).without_party());
         }
         for other in weights.keys() {
             if *other == version {

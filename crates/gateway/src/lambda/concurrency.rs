@@ -36,7 +36,9 @@ async fn get(exchange: Exchange) -> Answer {
 }
 
 async fn set(exchange: &Exchange, wanted: Option<u32>) -> Result<(), Fault> {
-    let id = name::function_of_path(exchange)?.find(&exchange.gateway)?.id.clone();
+    let target = name::function_of_path(exchange)?;
+    let missing = |fault| if wanted.is_some() { target.version_not_found() } else { fault };
+    let id = target.find(&exchange.gateway).map_err(missing)?.id.clone();
     exchange
         .gateway
         .blocking(move |gateway| {
@@ -80,12 +82,15 @@ fn check_provisioned(gateway: &Gateway, id: &FunctionId, wanted: Option<u32>) ->
 
 /// What all functions reserve must leave something for those that reserve nothing. No function changes meanwhile.
 fn check_room(gateway: &Gateway, id: &FunctionId, wanted: Option<u32>) -> Result<(), Fault> {
+    // To give it back is never too much, whatever others have.
+    let Some(wanted) = wanted else { return Ok(()) };
     let (room, kept) = room(gateway, id);
-    if u64::from(wanted.unwrap_or(0)) + kept > room {
-        return Err(Fault::invalid_parameter(format!(
+    if u64::from(wanted) + kept > room {
+        let message = format!(
             "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution \
              below its minimum value of [{kept}]."
-        )));
+        );
+        return Err(Fault::invalid_parameter(message).without_party());
     }
     Ok(())
 }

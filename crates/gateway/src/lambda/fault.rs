@@ -94,13 +94,15 @@ pub struct Fault {
     message: String,
     /// Why a request was throttled.
     reason: Option<&'static str>,
+    /// Whether its body says whose fault it is, where its kind does.
+    has_party: bool,
 }
 
 /// One constructor for each kind whose text is the caller's.
 macro_rules! constructors {
     ($($name:ident => $kind:ident),* $(,)?) => {
         $(pub fn $name(message: impl Into<String>) -> Self {
-            Self { kind: Kind::$kind, message: message.into(), reason: None }
+            Self { kind: Kind::$kind, message: message.into(), reason: None, has_party: true }
         })*
     };
 }
@@ -125,9 +127,14 @@ impl Fault {
         validation => Validation,
     }
 
+    /// The same as some of AWS's checks tell it: it does not say whose fault it is.
+    pub fn without_party(self) -> Self {
+        Self { has_party: false, ..self }
+    }
+
     pub fn unknown_operation(method: &Method, path: &str) -> Self {
         let message = format!("This node has no operation {method} {path}.");
-        Self { kind: Kind::UnknownOperation, message, reason: None }
+        Self { kind: Kind::UnknownOperation, message, reason: None, has_party: true }
     }
 
     /// Something broke here; what exactly is for the log, not for the caller.
@@ -139,7 +146,7 @@ impl Fault {
             cause = error.source();
         }
         tracing::error!(error = causes, "a request failed for a reason of the node's own");
-        Self { kind: Kind::Service, message: error.to_string(), reason: None }
+        Self { kind: Kind::Service, message: error.to_string(), reason: None, has_party: true }
     }
 
     pub fn stale_revision() -> Self {
@@ -150,38 +157,43 @@ impl Fault {
     }
 
     pub fn missing_authentication_token() -> Self {
-        Self { kind: Kind::MissingAuthenticationToken, message: "Missing Authentication Token".into(), reason: None }
+        Self {
+            kind: Kind::MissingAuthenticationToken,
+            message: "Missing Authentication Token".into(),
+            reason: None,
+            has_party: true,
+        }
     }
 
     pub fn incomplete_signature(what: &str) -> Self {
         let message = format!("Authorization header requires '{what}', in the form that Signature Version 4 gives it.");
-        Self { kind: Kind::IncompleteSignature, message, reason: None }
+        Self { kind: Kind::IncompleteSignature, message, reason: None, has_party: true }
     }
 
     pub fn unrecognized_client() -> Self {
         let message = "The security token included in the request is invalid.".into();
-        Self { kind: Kind::UnrecognizedClient, message, reason: None }
+        Self { kind: Kind::UnrecognizedClient, message, reason: None, has_party: true }
     }
 
     pub fn invalid_signature() -> Self {
         let message = "The request signature we calculated does not match the signature you provided. Check your AWS \
              Secret Access Key and signing method. Consult the service documentation for details.";
-        Self { kind: Kind::InvalidSignature, message: message.into(), reason: None }
+        Self { kind: Kind::InvalidSignature, message: message.into(), reason: None, has_party: true }
     }
 
     pub fn unsigned_header(name: &str) -> Self {
         let message = format!("'{name}' must be a 'SignedHeader' in the AWS Authorization.");
-        Self { kind: Kind::InvalidSignature, message, reason: None }
+        Self { kind: Kind::InvalidSignature, message, reason: None, has_party: true }
     }
 
     pub fn signature_expired(made: &str, now: &str) -> Self {
         let message = format!("Signature expired: {made} is too early: it is {now}.");
-        Self { kind: Kind::InvalidSignature, message, reason: None }
+        Self { kind: Kind::InvalidSignature, message, reason: None, has_party: true }
     }
 
     pub fn signature_not_yet(made: &str, now: &str) -> Self {
         let message = format!("Signature not yet current: {made} is still later than {now}.");
-        Self { kind: Kind::InvalidSignature, message, reason: None }
+        Self { kind: Kind::InvalidSignature, message, reason: None, has_party: true }
     }
 
     pub fn function_not_found(arn: impl Display) -> Self {
@@ -212,7 +224,7 @@ impl Fault {
         if let Some(reason) = self.reason {
             body.insert("Reason".into(), reason.into());
         }
-        if let Some(party) = party {
+        if let Some(party) = party.filter(|_| self.has_party) {
             body.insert("Type".into(), party.into());
         }
         body.insert(text.into(), self.message.clone().into());
@@ -305,7 +317,7 @@ impl From<InvokeError> for Fault {
         match error {
             InvokeError::Throttled { reason } => {
                 let reason = Some(reason.as_str());
-                Self { kind: Kind::TooManyRequests, message: error.to_string(), reason }
+                Self { kind: Kind::TooManyRequests, message: error.to_string(), reason, has_party: true }
             }
             InvokeError::Draining | InvokeError::NoWorker | InvokeError::NoPu { .. } => {
                 Self::unavailable(error.to_string())
@@ -323,7 +335,7 @@ impl From<AcceptError> for Fault {
         match error {
             AcceptError::Full => {
                 let reason = Some("CallerRateLimitExceeded");
-                Self { kind: Kind::TooManyRequests, message: error.to_string(), reason }
+                Self { kind: Kind::TooManyRequests, message: error.to_string(), reason, has_party: true }
             }
             AcceptError::TooLarge { .. } => Self::too_large(error.to_string()),
             AcceptError::Stopped => Self::unavailable(error.to_string()),

@@ -14,7 +14,7 @@ use crate::route::{Answer, Exchange, Route, route};
 use api::lambda::LATEST;
 use bytes::Bytes;
 use hyper::StatusCode;
-use runtime::registry::{Content, Entry, Facet, FunctionId, Publication, Qualified};
+use runtime::registry::{Content, Entry, Facet, FunctionId, Publication, Qualified, RemoveError};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -81,7 +81,7 @@ async fn create(mut exchange: Exchange) -> Answer {
             logging_config::check(&Map::new(), &request)?;
             runtime_version::check(gateway, &request)?;
             let written = request.get("FunctionName").and_then(Value::as_str).unwrap_or_default().to_owned();
-            let id = name::resolve(written.into(), None, scope)?.id();
+            let id = name::resolve_new(written.into(), scope)?.id();
             let signing = signing::wanted(gateway, &id, &mut request)?;
             let publish = is_wanted(&request);
             let scope = scope::of(&exchange.head, &gateway.config.node);
@@ -162,6 +162,7 @@ async fn delete(exchange: Exchange) -> Answer {
             None => Err(target.not_found()),
         };
     };
+    target.record(&exchange.gateway).map_err(|_| Fault::function_not_found(id.arn()))?;
     match Qualified::of(&qualifier) {
         Qualified::Version(_) => {}
         Qualified::Latest => {
@@ -170,8 +171,11 @@ async fn delete(exchange: Exchange) -> Answer {
         }
         Qualified::Alias(_) => return Err(Fault::invalid_parameter("Deletion of aliases is not currently supported.")),
     }
-    exchange.gateway.blocking(move |gateway| gateway.registry.delete_version(&id, &qualifier)).await??;
-    Ok(answer::empty(StatusCode::NO_CONTENT))
+    match exchange.gateway.blocking(move |gateway| gateway.registry.delete_version(&id, &qualifier)).await? {
+        // One that is not there is deleted already.
+        Ok(()) | Err(RemoveError::NotFound(..)) => Ok(answer::empty(StatusCode::NO_CONTENT)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn list(exchange: Exchange) -> Answer {

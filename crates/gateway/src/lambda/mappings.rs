@@ -17,6 +17,7 @@ use hyper::StatusCode;
 use runtime::registry::Entry;
 use serde_json::{Map, Value};
 use sources::{Kind, Mapping, State};
+use std::borrow::Cow;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -38,10 +39,10 @@ async fn create(mut exchange: Exchange) -> Answer {
     let gateway = exchange.gateway.clone();
     let tags = request.get("Tags").and_then(Value::as_object).cloned().unwrap_or_default();
     schema::check_tags(&tags, &gateway.config.functions)?;
-    let (function, entry) = function(&exchange, &request)?;
     let (kind, source) = rules::source(&request)?;
     let settings = rules::new_settings(kind, &request);
     rules::check_sense(kind, &source, &request, &settings)?;
+    let (function, entry) = function(&exchange, &request)?;
     rules::check_source(&gateway, kind, &source, &entry).await?;
     let now = api::time::now_ms();
     let mapping = Mapping {
@@ -214,10 +215,12 @@ fn text<'a>(request: &'a Map<String, Value>, member: &str) -> &'a str {
 /// The function that a request names: its ARN with the qualifier that was given, and what it is now.
 fn function(exchange: &Exchange, request: &Map<String, Value>) -> Result<(String, Arc<Entry>), Fault> {
     let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
-    let target = name::resolve(text(request, "FunctionName").into(), None, scope)?;
+    let written = text(request, "FunctionName");
+    let target = name::resolve(written.into(), None, scope)?;
     let entry = target.find(&exchange.gateway).map_err(|_| Fault::invalid_parameter(NO_FUNCTION))?;
-    let unqualified = Target { qualifier: target.qualifier.clone().filter(|qualifier| qualifier != LATEST), ..target };
-    Ok((unqualified.arn(), entry))
+    // As on AWS: of an ARN that names it nothing is left.
+    let named = |qualifier: &Cow<'_, str>| !written.starts_with("arn:") || qualifier != LATEST;
+    Ok((Target { qualifier: target.qualifier.clone().filter(named), ..target }.arn(), entry))
 }
 
 /// The shape `EventSourceMappingConfiguration`; `moment` is what is happening to it, where something is.

@@ -12,16 +12,36 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// The longest ARN, in characters.
-const TEXT_MAX: usize = 140;
 const QUALIFIER_MAX: usize = 128;
-const PATTERN: &str = "(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:)?\
-    (\\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?";
+/// What is written for a function where one is made, or nothing but a function can be meant.
+const PLAIN: Grammar = Grammar {
+    max: 140,
+    pattern: "(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:)?\
+        (\\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?",
+    more: false,
+};
+/// The same where versions and aliases can be. No function has a dot in its name, or is that long.
+const NAMESPACED: Grammar = Grammar {
+    max: 256,
+    pattern: "(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:)?\
+        (\\d{12}:)?(function:)?([a-zA-Z0-9-_\\.]+)(:(\\$LATEST(\\.PUBLISHED)?|[a-zA-Z0-9-_]+))?",
+    more: true,
+};
+const PUBLISHED: &str = "$LATEST.PUBLISHED";
 const QUALIFIER_PATTERN: &str = "\\$(LATEST(\\.PUBLISHED)?)|[a-zA-Z0-9-_$]+";
 const DISAGREE: &str = "The derived qualifier from the function name does not match the specified qualifier.";
 const ANOTHER_ACCOUNT: &str = "This function belongs to another account, and keys are for their own.";
 const FUNCTIONS_ONLY: &str = "This operation is permitted on Lambda functions only. Aliases and versions do not support \
     this operation. Please specify either a function name or an unqualified function ARN.";
+
+/// Which of AWS's two ways to write a function is asked for.
+struct Grammar {
+    /// Characters.
+    max: usize,
+    pattern: &'static str,
+    /// Dots in names, and [`PUBLISHED`].
+    more: bool,
+}
 
 /// What a caller wrote for a function, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +77,18 @@ impl Target<'_> {
         Fault::function_not_found(self.arn())
     }
 
+    /// The same for operations that AWS tells of a version, be it one that nobody named.
+    pub fn version_not_found(&self) -> Fault {
+        match self.qualifier {
+            Some(_) => self.not_found(),
+            None => Fault::function_not_found(format!("{}:{LATEST}", self.arn())),
+        }
+    }
+
+    pub fn alias_not_found(&self) -> Fault {
+        Fault::not_found(format!("Cannot find alias arn: {}", self.arn()))
+    }
+
     /// The function with all that belongs to it, whatever the qualifier.
     pub fn record(&self, gateway: &Gateway) -> Result<Arc<Record>, Fault> {
         gateway.registry.record(&self.account, &self.region, &self.name).ok_or_else(|| self.not_found())
@@ -70,7 +102,7 @@ impl Target<'_> {
 
     /// The version for one invocation: an alias chooses by its weights.
     pub fn choose(&self, gateway: &Gateway) -> Result<Arc<Entry>, Fault> {
-        let record = self.record(gateway)?;
+        let record = self.record(gateway).map_err(|_| self.version_not_found())?;
         match &self.qualifier {
             None => Ok(record.latest.clone()),
             Some(qualifier) => pick(&record, qualifier).ok_or_else(|| self.not_found()),
@@ -97,7 +129,7 @@ impl Target<'_> {
         let qualifier = self.qualifier.as_deref().unwrap_or(LATEST);
         match (record.qualified(qualifier), Qualified::of(qualifier)) {
             (Some(_), _) => Ok(qualifier.to_owned()),
-            (None, Qualified::Alias(_)) => Err(Fault::not_found(format!("Cannot find alias arn: {}", self.arn()))),
+            (None, Qualified::Alias(_)) => Err(self.alias_not_found()),
             (None, _) => Err(self.not_found()),
         }
     }
@@ -123,7 +155,8 @@ pub fn of_path(exchange: &Exchange) -> Result<Target<'_>, Fault> {
 
 /// The same where only a function can be meant, and no version or alias of it.
 pub fn function_of_path(exchange: &Exchange) -> Result<Target<'_>, Fault> {
-    let target = of_path(exchange)?;
+    let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
+    let target = read(&PLAIN, exchange.capture(0), exchange.query("Qualifier"), scope)?;
     match target.qualifier {
         None => Ok(target),
         Some(_) => Err(Fault::invalid_parameter(FUNCTIONS_ONLY)),
@@ -132,11 +165,30 @@ pub fn function_of_path(exchange: &Exchange) -> Result<Target<'_>, Fault> {
 
 /// The function that a name and a qualifier mean in a scope.
 pub fn resolve<'a>(text: Cow<'a, str>, qualifier: Option<Cow<'a, str>>, scope: Scope<'a>) -> Result<Target<'a>, Fault> {
-    check_qualifier(qualifier.as_deref())?;
+    read(&NAMESPACED, text, qualifier, scope)
+}
+
+/// The function that is to be made under a name.
+pub fn resolve_new<'a>(text: Cow<'a, str>, scope: Scope<'a>) -> Result<Target<'a>, Fault> {
+    let target = read(&PLAIN, text, None, scope)?;
+    if target.name.len() > NAME_MAX {
+        let rule = format!("Member must have length less than or equal to {NAME_MAX}");
+        return Err(Fault::invalid_parameter(constraint::sentence("functionName", &target.name, &rule)));
+    }
+    Ok(target)
+}
+
+fn read<'a>(
+    grammar: &Grammar,
+    text: Cow<'a, str>,
+    qualifier: Option<Cow<'a, str>>,
+    scope: Scope<'a>,
+) -> Result<Target<'a>, Fault> {
+    let wrong = wrong_qualifier(qualifier.as_deref());
     match text {
-        Cow::Borrowed(text) => place(parse(text)?, qualifier, scope),
+        Cow::Borrowed(text) => place(parse(grammar, text, wrong)?, qualifier, scope),
         Cow::Owned(text) => {
-            let Target { account, region, name, qualifier } = place(parse(&text)?, qualifier, scope)?;
+            let Target { account, region, name, qualifier } = place(parse(grammar, &text, wrong)?, qualifier, scope)?;
             let own = |part: Cow<'_, str>| Cow::Owned(part.into_owned());
             Ok(Target { account: own(account), region: own(region), name: own(name), qualifier: qualifier.map(own) })
         }
@@ -160,30 +212,34 @@ fn place<'a>(written: Written<'a>, qualifier: Option<Cow<'a, str>>, scope: Scope
     Ok(Target { account, region: scope.region, name: Cow::Borrowed(written.name), qualifier })
 }
 
-fn parse(text: &str) -> Result<Written<'_>, Fault> {
-    if text.len() > TEXT_MAX {
-        let rule = format!("Member must have length less than or equal to {TEXT_MAX}");
-        return Err(constraint::violation("functionName", text, &rule));
+/// Takes a text apart, or tells what is wrong with it, and with the qualifier beside it.
+fn parse<'a>(grammar: &Grammar, text: &'a str, wrong: Option<String>) -> Result<Written<'a>, Fault> {
+    let written = take_apart(text, grammar.more);
+    let mut broken: Vec<String> = wrong.into_iter().collect();
+    let mut complain = |rule: String| {
+        broken.push(constraint::complaint("functionName", Some(&format!("'{text}'")), &rule));
+    };
+    if text.len() > grammar.max {
+        complain(format!("Member must have length less than or equal to {}", grammar.max));
     }
-    let written = take_apart(text).ok_or_else(|| {
-        constraint::violation(
-            "functionName",
-            text,
-            &format!("Member must satisfy regular expression pattern: {PATTERN}"),
-        )
-    })?;
-    if written.name.len() > NAME_MAX {
-        let rule = format!("Member must have length less than or equal to {NAME_MAX}");
-        return Err(Fault::invalid_parameter(constraint::sentence("functionName", text, &rule)));
+    if written.is_none() {
+        complain(format!("Member must satisfy regular expression pattern: {}", grammar.pattern));
     }
-    Ok(written)
+    match written {
+        Some(written) if broken.is_empty() => Ok(written),
+        _ => Err(Fault::validation(constraint::counted(&broken))),
+    }
 }
 
-/// The pattern above, by hand: every invocation passes here.
-fn take_apart(text: &str) -> Option<Written<'_>> {
+/// The patterns above, by hand: every invocation passes here.
+fn take_apart(text: &str, more: bool) -> Option<Written<'_>> {
     let is_word =
         |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-    if is_word(text) {
+    let is_name = |part: &str| match more {
+        true => part.split('.').all(|part| part.is_empty() || is_word(part)) && !part.is_empty(),
+        false => is_word(part),
+    };
+    if is_name(text) {
         return Some(Written { region: None, account: None, name: text, qualifier: None });
     }
     let parts: Vec<&str> = text.split(':').collect();
@@ -192,6 +248,7 @@ fn take_apart(text: &str) -> Option<Written<'_>> {
         let is_partition = partition.is_empty() || partition.strip_prefix("aws").is_some_and(is_partition_rest);
         rest = if is_partition { more } else { return None };
     }
+    let is_qualifier = |part: &str| part == LATEST || (more && part == PUBLISHED) || is_word(part);
     // What is optional is only there when something follows it: a function may be called `us-east-1`.
     let mut optional = |is_meant: fn(&str) -> bool| match rest {
         [first, more @ ..] if !more.is_empty() && is_meant(first) => {
@@ -204,8 +261,8 @@ fn take_apart(text: &str) -> Option<Written<'_>> {
     let account = optional(Account::is_valid);
     optional(|part| part == "function");
     match *rest {
-        [name] if is_word(name) => Some(Written { region, account, name, qualifier: None }),
-        [name, qualifier] if is_word(name) && (qualifier == LATEST || is_word(qualifier)) => {
+        [name] if is_name(name) => Some(Written { region, account, name, qualifier: None }),
+        [name, qualifier] if is_name(name) && is_qualifier(qualifier) => {
             Some(Written { region, account, name, qualifier: Some(qualifier) })
         }
         _ => None,
@@ -221,21 +278,17 @@ fn is_region(part: &str) -> bool {
     digits && part.split('-').count() >= 3 && daemon::node::Region::is_valid(part)
 }
 
-fn check_qualifier(qualifier: Option<&str>) -> Result<(), Fault> {
-    let Some(qualifier) = qualifier else { return Ok(()) };
+/// What is wrong with a qualifier.
+fn wrong_qualifier(qualifier: Option<&str>) -> Option<String> {
+    let qualifier = qualifier?;
     let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_$".contains(&byte);
-    if qualifier.is_empty() || qualifier.len() > QUALIFIER_MAX {
-        let rule = match qualifier.len() {
-            0 => "Member must have length greater than or equal to 1".to_owned(),
-            _ => format!("Member must have length less than or equal to {QUALIFIER_MAX}"),
-        };
-        return Err(constraint::violation("qualifier", qualifier, &rule));
-    }
-    if qualifier != "$LATEST.PUBLISHED" && !qualifier.bytes().all(is_known) {
-        let rule = format!("Member must satisfy regular expression pattern: {QUALIFIER_PATTERN}");
-        return Err(constraint::violation("qualifier", qualifier, &rule));
-    }
-    Ok(())
+    let rule = match qualifier.len() {
+        0 => "Member must have length greater than or equal to 1".to_owned(),
+        length if length > QUALIFIER_MAX => format!("Member must have length less than or equal to {QUALIFIER_MAX}"),
+        _ if qualifier == PUBLISHED || qualifier.bytes().all(is_known) => return None,
+        _ => format!("Member must satisfy regular expression pattern: {QUALIFIER_PATTERN}"),
+    };
+    Some(constraint::complaint("qualifier", Some(&format!("'{qualifier}'")), &rule))
 }
 
 #[cfg(test)]
@@ -280,11 +333,27 @@ mod tests {
             );
             assert!(message.starts_with(&head), "{message}");
         }
+    }
+
+    #[test]
+    fn lengths() {
+        // Whoever asks for a function of a name that none can have finds none.
         let long: &'static str = "a".repeat(65).leak();
-        let fault = target(long, None).unwrap_err();
+        assert_eq!(target(long, None).unwrap()[2], long);
+        let fault = resolve_new(long.into(), scope()).unwrap_err();
         assert!(fault.message().ends_with("Member must have length less than or equal to 64"), "{fault:?}");
-        let longer: &'static str = "a".repeat(141).leak();
-        assert!(target(longer, None).unwrap_err().message().ends_with("length less than or equal to 140"));
+        let longer: &'static str = "a".repeat(257).leak();
+        assert!(target(longer, None).unwrap_err().message().ends_with("length less than or equal to 256"));
+        let all = target("a/b", Some("?")).unwrap_err().message().to_owned();
+        assert!(all.starts_with("2 validation errors detected: Value '?' at 'qualifier' failed"), "{all}");
+        assert!(all.contains("; Value 'a/b' at 'functionName' failed"), "{all}");
+    }
+
+    #[test]
+    fn more_is_taken_where_versions_can_be_meant() {
+        for text in ["f.g", "f:$LATEST.PUBLISHED"] {
+            assert!(take_apart(text, true).is_some() && take_apart(text, false).is_none(), "{text}");
+        }
     }
 
     #[test]
@@ -311,7 +380,7 @@ mod tests {
                     PIECES[(state >> 16) as usize % PIECES.len()]
                 })
                 .collect();
-            let Some(written) = take_apart(&text) else { continue };
+            let Some(written) = take_apart(&text, false) else { continue };
             let tail: String =
                 [Some(written.name), written.qualifier].into_iter().flatten().collect::<Vec<_>>().join(":");
             assert!(text.ends_with(&tail), "{text}: {written:?}");

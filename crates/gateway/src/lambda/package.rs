@@ -18,23 +18,22 @@ const SOURCES: [&str; 3] = ["S3Bucket", "S3Key", "ImageUri"];
 /// Takes the zip file out of what a request says of its code, or fetches it from S3 in this region, and stores it. Blocks on
 /// the disk and on S3; within a tokio runtime.
 pub fn store(code: &mut Map<String, Value>, gateway: &Gateway, region: &str) -> Result<Held, Fault> {
-    let zip = zip(code, gateway, region)?;
-    gateway.registry.code().admit(&zip).map_err(refused)
-}
-
-/// The bytes that a request brings, or names.
-fn zip(code: &mut Map<String, Value>, gateway: &Gateway, region: &str) -> Result<Bytes, Fault> {
+    let store = gateway.registry.code();
     let other = SOURCES.into_iter().find(|source| code.get(*source).is_some_and(|value| !value.is_null()));
     match (code.remove("ZipFile").filter(|zip| !zip.is_null()), other) {
         (Some(Value::String(zip)), None) => {
             let zip = BASE64.decode(zip).map_err(|_| Fault::serialization("ZipFile is a zip file in base64"))?;
-            Ok(zip.into())
+            store.admit(&zip).map_err(refused)
         }
         (Some(Value::String(_)), Some(_)) => Err(Fault::invalid_parameter(TWO_SOURCES)),
         (Some(_), _) => Err(Fault::serialization("ZipFile is a zip file in base64")),
         (None, None) => Err(Fault::invalid_parameter(NO_SOURCE)),
         (None, Some("ImageUri")) => Err(Fault::invalid_parameter(NO_IMAGES)),
-        (None, Some(_)) => fetch(code, gateway, region),
+        (None, Some(_)) => {
+            let turn = tokio::runtime::Handle::current().block_on(gateway.fetches.acquire());
+            let _turn = turn.map_err(|error| Fault::internal(&error))?;
+            store.admit_fetched(&fetch(code, gateway, region)?).map_err(refused)
+        }
     }
 }
 
@@ -47,10 +46,11 @@ fn fetch(code: &Map<String, Value>, gateway: &Gateway, region: &str) -> Result<B
     let (Some(bucket), Some(key)) = (text("S3Bucket")?, text("S3Key")?) else {
         return Err(Fault::invalid_parameter(NO_SOURCE));
     };
-    let limit = gateway.registry.code().config().zip_max;
+    // What a request may bring is no limit of what it may name.
+    let limit = gateway.registry.code().config().unzipped_max;
     let fetched = gateway.aws.get_object(region, (bucket, key), text("S3ObjectVersion")?, limit as usize);
     tokio::runtime::Handle::current().block_on(fetched).map_err(|error| match error {
-        CallError::TooLong { .. } => refused(AdmitError::ZippedTooBig { limit }),
+        CallError::TooLong { .. } => refused(AdmitError::UnzippedTooBig { limit }),
         error => not_fetched(&error, "GetObject", Service::S3),
     })
 }

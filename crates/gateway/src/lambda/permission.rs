@@ -12,7 +12,7 @@ use crate::route::{Answer, Exchange, Route, route};
 use api::lambda::LATEST;
 use daemon::node::Account;
 use hyper::StatusCode;
-use runtime::registry::{Attached, Facet};
+use runtime::registry::{Attached, Facet, Record};
 use serde_json::{Map, Value, json};
 
 pub const ROUTES: &[Route] = &[
@@ -34,6 +34,9 @@ const CONDITIONS: [(&str, &str, &str); 6] = [
     ("InvokedViaFunctionUrl", "Bool", "lambda:InvokedViaFunctionUrl"),
 ];
 
+/// Where AWS's services have their names as principals.
+const SERVICES: [&str; 3] = [".amazonaws.com", ".amazonaws.com.cn", ".amazon.com"];
+
 async fn add(mut exchange: Exchange) -> Answer {
     let request = read_object(&mut exchange, "AddPermission").await?;
     let target = name::of_path(&exchange)?;
@@ -44,8 +47,9 @@ async fn add(mut exchange: Exchange) -> Answer {
     let statement = statement(&request, &target.arn())?;
     let (id, added) = (target.id(), statement.clone());
     let limit = exchange.gateway.config.functions.policy_max;
-    let put = attach::put(&exchange, id, (Facet::Policy, place), move |_, old| {
-        check_revision(old, revision(&request).as_deref())?;
+    let on = place.clone();
+    let put = attach::put(&exchange, id, (Facet::Policy, place), move |record, old| {
+        check_first(record, &on, old, revision(&request).as_deref())?;
         policy::with(old.map(|old| &old.value), added, limit)
     });
     put.await?;
@@ -126,6 +130,14 @@ fn check_revision(policy: Option<&Attached>, expected: Option<&str>) -> Result<(
     policy::check_revision(policy.map(|policy| &*policy.revision), expected, "GetPolicy")
 }
 
+/// The same where there may be no policy yet: then it is what the policy is to hang on that must not have changed.
+fn check_first(record: &Record, place: &str, old: Option<&Attached>, expected: Option<&str>) -> Result<(), Fault> {
+    let alias = record.attached(Facet::Alias, place).map(|alias| alias.revision.as_str());
+    let bare = || alias.or_else(|| record.version(place).map(|entry| entry.revision.as_str()));
+    let found = old.map(|old| old.revision.as_str()).or_else(bare);
+    policy::check_revision(found, expected, "GetPolicy")
+}
+
 /// What a request permits, in the language of policies.
 fn statement(request: &Map<String, Value>, resource: &str) -> Result<Value, Fault> {
     let mut statement = json!({
@@ -152,7 +164,7 @@ fn principal(text: &str) -> Result<Value, Fault> {
         "*" => Ok("*".into()),
         account if Account::is_valid(account) => Ok(json!({ "AWS": format!("arn:aws:iam::{account}:root") })),
         arn if arn.starts_with("arn:") => Ok(json!({ "AWS": arn })),
-        service if service.contains('.') => Ok(json!({ "Service": service })),
+        service if SERVICES.iter().any(|domain| service.ends_with(domain)) => Ok(json!({ "Service": service })),
         _ => Err(Fault::invalid_parameter(
             "The provided principal was invalid. Please check the principal and try again.",
         )),
@@ -176,6 +188,6 @@ mod tests {
                 "Bool": { "lambda:InvokedViaFunctionUrl": "true" } } })
         );
         assert_eq!(principal("123456789012"), Ok(json!({ "AWS": "arn:aws:iam::123456789012:root" })));
-        assert!(principal("nobody").is_err());
+        assert!(principal("nobody").is_err() && principal("invalid.nonaws.com").is_err());
     }
 }

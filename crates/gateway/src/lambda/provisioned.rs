@@ -9,7 +9,7 @@ use super::page::Page;
 use crate::http::answer;
 use crate::route::{Answer, Exchange, Route, route};
 use api::lambda::LATEST;
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
 use runtime::registry::{Attached, Facet, Qualified, Record};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -75,10 +75,16 @@ fn absent() -> Fault {
 fn place(exchange: &Exchange) -> Result<(Target<'_>, Arc<Record>, String), Fault> {
     let target = name::of_path(exchange)?;
     let message = match target.qualifier.as_deref() {
-        Some(LATEST) => "Provisioned Concurrency Configs cannot be applied to unpublished function versions.",
-        None => "The function resource provided must be an alias or a published version.",
-        Some(_) => {
-            let record = target.record(&exchange.gateway)?;
+        Some(LATEST) if exchange.head.method == Method::PUT => {
+            "Provisioned Concurrency Configs cannot be applied to unpublished function versions."
+        }
+        None | Some(LATEST) => "The function resource provided must be an alias or a published version.",
+        Some(qualifier) => {
+            let missing = |fault| match Qualified::of(qualifier) {
+                Qualified::Alias(_) => target.alias_not_found(),
+                _ => fault,
+            };
+            let record = target.record(&exchange.gateway).map_err(missing)?;
             let place = target.place(&record)?;
             return Ok((target, record, place));
         }
@@ -117,7 +123,7 @@ fn check(record: &Record, place: &str, wanted: u64, (room, kept): (u64, u64)) ->
         ),
         _ => return Ok(()),
     };
-    Err(Fault::invalid_parameter(refused))
+    Err(Fault::invalid_parameter(refused).without_party())
 }
 
 fn shown(config: &Attached) -> Value {

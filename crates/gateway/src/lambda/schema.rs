@@ -15,14 +15,14 @@ use std::borrow::Cow;
 
 /// Runtimes that AWS takes, in the order in which it lists them.
 pub const RUNTIMES: &str = "nodejs20.x, python3.14, provided.al2023, python3.12, python3.13, nodejs24.x, nodejs22.x, java25, \
-    python3.10, python3.11, java21, ruby3.3, ruby3.4, ruby3.2, python3.9, java17, dotnet8, java11, provided.al2, java8.al2";
+    python3.10, python3.11, java21, ruby3.3, ruby3.4, ruby3.2, python3.8, python3.9, java17, nodejs16.x, dotnet10, dotnet8, \
+    java11, dotnet6, nodejs18.x, provided.al2, java8.al2";
 /// Runtimes that AWS takes no more. `provided` alone is one of them, and a word of Lichen's own for all of its kind.
-const RETIRED: [&str; 22] = [
+const RETIRED: [&str; 19] = [
     "dotnetcore1.0",
     "dotnetcore2.0",
     "dotnetcore2.1",
     "dotnetcore3.1",
-    "dotnet6",
     "go1.x",
     "java8",
     "nodejs4.3",
@@ -32,11 +32,9 @@ const RETIRED: [&str; 22] = [
     "nodejs10.x",
     "nodejs12.x",
     "nodejs14.x",
-    "nodejs16.x",
     "python2.7",
     "python3.6",
     "python3.7",
-    "python3.8",
     "ruby2.5",
     "ruby2.6",
     "ruby2.7",
@@ -244,9 +242,7 @@ fn is_nothing(name: &str, value: &Value) -> bool {
         other => other.is_none_or(Value::is_null),
     };
     match name {
-        "Environment" => is_empty(value.get("Variables")),
         "DeadLetterConfig" => is_empty(value.get("TargetArn")),
-        "VpcConfig" => is_empty(value.get("SubnetIds")) && is_empty(value.get("SecurityGroupIds")),
         "Layers" | "FileSystemConfigs" | "KMSKeyArn" => is_empty(Some(value)),
         _ => false,
     }
@@ -325,7 +321,7 @@ mod tests {
         );
         let request = object(json!({ "Environment": { "Variables": {} }, "Timeout": 9, "Lichen": { "MinWarm": 0 } }));
         change_settings(&mut settings, request);
-        assert_eq!((settings.get("Environment"), &settings["Timeout"]), (None, &json!(9)));
+        assert_eq!((&settings["Environment"], &settings["Timeout"]), (&json!({ "Variables": {} }), &json!(9)));
         assert_eq!(settings["Lichen"], json!({ "MinWarm": 0, "Network": "egress" }));
     }
 

@@ -40,6 +40,10 @@ pub fn configuration(entry: &Entry, moment: Moment) -> Value {
     }
     if let Some(Value::Object(vpc)) = shape.get_mut("VpcConfig") {
         vpc.insert("VpcId".into(), "".into());
+        for list in ["SubnetIds", "SecurityGroupIds"] {
+            vpc.entry(list).or_insert_with(|| json!([]));
+        }
+        vpc.entry("Ipv6AllowedForDualStack").or_insert_with(|| false.into());
     }
     shape.extend(state(moment));
     shape.into()

@@ -102,8 +102,9 @@ async fn of_function(exchange: Exchange) -> Answer {
 async fn put(mut exchange: Exchange) -> Answer {
     let request = read_object(&mut exchange, "PutFunctionCodeSigningConfig").await?;
     let arn = request.get(MEMBER).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let id = name::function_of_path(&exchange)?.find(&exchange.gateway)?.id.clone();
-    check(&exchange.gateway, &id, &arn)?;
+    let target = name::function_of_path(&exchange)?;
+    check(&exchange.gateway, &target.id(), &arn)?;
+    let id = target.find(&exchange.gateway)?.id.clone();
     let shown = json!({ MEMBER: arn, "FunctionName": id.name });
     attach::put(&exchange, id, (Facet::CodeSigning, LATEST.to_owned()), |_, _| Ok(having(arn))).await?;
     Ok(answer::json(StatusCode::OK, &shown))
@@ -173,7 +174,8 @@ fn found(exchange: &Exchange) -> Result<std::sync::Arc<Resource>, Fault> {
 }
 
 fn missing(exchange: &Exchange) -> Fault {
-    Fault::not_found(format!("The Lambda code signing configuration {} can not be found.", exchange.capture(0)))
+    let message = format!("The Lambda code signing configuration {} can not be found.", exchange.capture(0));
+    Fault::not_found(message).without_party()
 }
 
 /// The ARNs of the functions that have a configuration.

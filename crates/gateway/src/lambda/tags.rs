@@ -40,6 +40,9 @@ async fn list(exchange: Exchange) -> Answer {
 async fn tag(mut exchange: Exchange) -> Answer {
     let request = read_object(&mut exchange, "TagResource").await?;
     let new = request.get("Tags").and_then(Value::as_object).cloned().unwrap_or_default();
+    if new.is_empty() {
+        return Err(Fault::invalid_parameter("An error occurred and the request cannot be processed."));
+    }
     change(&exchange, move |tags| tags.extend(new)).await
 }
 

@@ -46,7 +46,7 @@ async fn code(mut exchange: Exchange) -> Answer {
             let mut shown = configuration(&changed, Moment::Updated);
             if is_wanted(&request) {
                 let (version, _) = gateway.registry.publish(&changed.id, Publication::default())?;
-                shown = configuration(&version, Moment::Updated);
+                shown = configuration(&version, Moment::Created);
                 shown["FunctionArn"] = version.qualified_arn().into();
             }
             Ok(answer::json(StatusCode::OK, &shown))

@@ -42,7 +42,6 @@ async fn create(mut exchange: Exchange) -> Answer {
         }
         let mut config = Map::new();
         config.insert("Id".into(), Uuid::new_v4().simple().to_string().into());
-        config.insert("InvokeMode".into(), "BUFFERED".into());
         config.insert("CreationTime".into(), api::time::lambda(api::time::now_ms()).into());
         config.extend(given(request));
         Ok(config)

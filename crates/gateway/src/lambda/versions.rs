@@ -36,7 +36,7 @@ async fn publish(mut exchange: Exchange) -> Answer {
         code: wanted.as_ref().map(|wanted| BASE64.decode(wanted).unwrap_or_default()),
     };
     let published = exchange.gateway.blocking(move |gateway| gateway.registry.publish(&id, publication)).await?;
-    let (version, is_new) = published.map_err(|error| match error {
+    let (version, _) = published.map_err(|error| match error {
         PublishError::Code { found } => {
             let (wanted, found) = (wanted.unwrap_or_default(), BASE64.encode(found.bytes()));
             Fault::invalid_parameter(format!(
@@ -46,7 +46,7 @@ async fn publish(mut exchange: Exchange) -> Answer {
         }
         error => error.into(),
     })?;
-    let mut shown = configuration(&version, if is_new { Moment::Created } else { Moment::Settled });
+    let mut shown = configuration(&version, Moment::Settled);
     shown["FunctionArn"] = version.qualified_arn().into();
     Ok(answer::json(StatusCode::CREATED, &shown))
 }

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 
 /// How deep a request may be nested: deeper than any shape is.
 const DEPTH_MAX: usize = 16;
+const KEYS: &str = "Map keys must satisfy constraint";
 
 /// Whether a value, and all in it, is of the kind that its shape says.
 pub fn types(shape: Option<Named>, value: &Value) -> Result<(), Fault> {
@@ -121,7 +122,7 @@ impl<'a> Complaints<'a> {
             Value::Array(items) => self.items(path, shape, (value, items), depth),
             Value::Object(map) if shape.kind == Kind::Map => {
                 let keys: Vec<Value> = map.keys().map(|key| Value::from(key.as_str())).collect();
-                self.each(path, &shown, shape.key(), keys.iter(), "Map keys must satisfy constraint");
+                self.each(path, &shown, shape.key(), keys.iter(), KEYS);
                 self.each(path, &shown, shape.value(), map.values(), "Map value must satisfy constraint");
             }
             Value::Object(map) => {
@@ -176,7 +177,8 @@ impl<'a> Complaints<'a> {
         let breaks = |part: &Value| part.is_null() || !broken_rules((name, shape), part, self.bounds).is_empty();
         if parts.any(breaks) {
             let mut rules = all_rules((name, shape), self.bounds);
-            rules.push("Member must not be null".to_owned());
+            // Of keys AWS does not say that they are there.
+            rules.extend((what != KEYS).then(|| "Member must not be null".to_owned()));
             self.broken.push(complaint(path, shown().as_deref(), &format!("{what}: [{}]", rules.join(", "))));
         }
     }
