@@ -24,6 +24,7 @@ async fn settings(exchange: Exchange) -> Answer {
         functions += 1;
         bytes += record.entries().map(|entry| entry.content.code_bytes).sum::<u64>();
     }
+    let layers = exchange.gateway.registry.layer_bytes(&scope.account, &scope.region);
     // What is reserved is reserved on the node, whoever's it is.
     let reserved = records.iter().filter_map(|record| record.latest.content.reserved).map(u64::from).sum::<u64>();
     let concurrency = u64::from(config.dispatch.concurrency);
@@ -35,7 +36,7 @@ async fn settings(exchange: Exchange) -> Answer {
             "ConcurrentExecutions": concurrency,
             "UnreservedConcurrentExecutions": concurrency.saturating_sub(reserved),
         },
-        "AccountUsage": { "TotalCodeSize": bytes, "FunctionCount": functions },
+        "AccountUsage": { "TotalCodeSize": bytes + layers, "FunctionCount": functions },
     });
     Ok(answer::json(StatusCode::OK, &shown))
 }

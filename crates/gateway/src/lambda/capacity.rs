@@ -111,7 +111,10 @@ fn users(exchange: &Exchange, arn: &str) -> Vec<String> {
     let records = exchange.gateway.registry.records();
     let versions = records.iter().flat_map(|record| record.entries());
     let using = versions.filter(|entry| provider(&entry.content.settings) == Some(arn));
-    using.map(|entry| entry.qualified_arn()).collect()
+    let mut arns: Vec<String> = using.map(|entry| entry.qualified_arn()).collect();
+    // Pages are cut in the order of their keys, which is not that of the numbers.
+    arns.sort_unstable();
+    arns
 }
 
 /// The provider that a function's settings name.

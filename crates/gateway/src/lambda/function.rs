@@ -104,6 +104,7 @@ fn store(
     scope: &Scope<'_>,
     request: &mut Map<String, Value>,
 ) -> Result<Arc<Entry>, Fault> {
+    layer_use::check_named(gateway, scope, request)?;
     // Before the work of unpacking; the registry asks again.
     if gateway.registry.find(&id.account, &id.region, &id.name).is_some() {
         return Err(Fault::conflict(format!("Function already exist: {}", id.name)));
@@ -162,14 +163,13 @@ async fn delete(exchange: Exchange) -> Answer {
             None => Err(target.not_found()),
         };
     };
+    if let Qualified::Latest = Qualified::of(&qualifier) {
+        let message = "$LATEST version cannot be deleted without deleting the function.";
+        return Err(Fault::invalid_parameter(message));
+    }
     target.record(&exchange.gateway).map_err(|_| Fault::function_not_found(id.arn()))?;
-    match Qualified::of(&qualifier) {
-        Qualified::Version(_) => {}
-        Qualified::Latest => {
-            let message = "$LATEST version cannot be deleted without deleting the function.";
-            return Err(Fault::invalid_parameter(message));
-        }
-        Qualified::Alias(_) => return Err(Fault::invalid_parameter("Deletion of aliases is not currently supported.")),
+    if let Qualified::Alias(_) = Qualified::of(&qualifier) {
+        return Err(Fault::invalid_parameter("Deletion of aliases is not currently supported."));
     }
     match exchange.gateway.blocking(move |gateway| gateway.registry.delete_version(&id, &qualifier)).await? {
         // One that is not there is deleted already.

@@ -42,6 +42,14 @@ pub fn resolve(
     Ok(kept)
 }
 
+/// Whether a request names layers that there are, if it names some: before anything is done for it.
+pub fn check_named(gateway: &Gateway, scope: &Scope<'_>, request: &Map<String, Value>) -> Result<(), Fault> {
+    match find(request, "Layers") {
+        Some(Value::Array(arns)) => versions(gateway, scope, arns).map(drop),
+        _ => Ok(()),
+    }
+}
+
 /// Whether code and the layers that a function has already are small enough together. Blocks on the disk.
 pub fn check(gateway: &Gateway, settings: &Map<String, Value>, code: CodeId) -> Result<(), Fault> {
     let Some(Value::Array(layers)) = settings.get("Layers") else { return Ok(()) };

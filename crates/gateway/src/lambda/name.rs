@@ -129,7 +129,8 @@ impl Target<'_> {
         let qualifier = self.qualifier.as_deref().unwrap_or(LATEST);
         match (record.qualified(qualifier), Qualified::of(qualifier)) {
             (Some(_), _) => Ok(qualifier.to_owned()),
-            (None, Qualified::Alias(_)) => Err(self.alias_not_found()),
+            // What no alias can be called is none that is missing.
+            (None, Qualified::Alias(name)) if !name.contains('$') => Err(self.alias_not_found()),
             (None, _) => Err(self.not_found()),
         }
     }

@@ -58,11 +58,9 @@ async fn add(mut exchange: Exchange) -> Answer {
 
 async fn get(exchange: Exchange) -> Answer {
     let target = name::of_path(&exchange)?;
-    let record = target.record(&exchange.gateway)?;
-    let place = target.place(&record)?;
-    let Some(found) = record.attached(Facet::Policy, &place) else {
-        return Err(Fault::not_found("The resource you requested does not exist."));
-    };
+    let missing = || Fault::not_found("The resource you requested does not exist.");
+    let record = target.record(&exchange.gateway).map_err(|_| missing())?;
+    let found = record.attached(Facet::Policy, target.qualifier.as_deref().unwrap_or(LATEST)).ok_or_else(missing)?;
     Ok(answer::json(StatusCode::OK, &told(found)))
 }
 

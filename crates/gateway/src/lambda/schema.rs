@@ -242,6 +242,7 @@ fn is_nothing(name: &str, value: &Value) -> bool {
         other => other.is_none_or(Value::is_null),
     };
     match name {
+        "Environment" => value.get("Variables").is_none_or(Value::is_null),
         "DeadLetterConfig" => is_empty(value.get("TargetArn")),
         "Layers" | "FileSystemConfigs" | "KMSKeyArn" => is_empty(Some(value)),
         _ => false,

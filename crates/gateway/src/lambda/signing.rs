@@ -92,11 +92,10 @@ async fn functions(exchange: Exchange) -> Answer {
 
 async fn of_function(exchange: Exchange) -> Answer {
     let record = name::function_of_path(&exchange)?.record(&exchange.gateway)?;
-    let mut shown = json!({ "FunctionName": record.latest.id.name });
-    if let Some(config) = record.attached(Facet::CodeSigning, LATEST) {
-        shown[MEMBER] = config.text(MEMBER).into();
-    }
-    Ok(answer::json(StatusCode::OK, &shown))
+    // Of a function that has none nothing is said, not even its name.
+    let config = record.attached(Facet::CodeSigning, LATEST);
+    let shown = config.map(|config| json!({ MEMBER: config.text(MEMBER), "FunctionName": record.latest.id.name }));
+    Ok(answer::json(StatusCode::OK, &shown.unwrap_or_else(|| json!({}))))
 }
 
 async fn put(mut exchange: Exchange) -> Answer {

@@ -46,7 +46,7 @@ async fn create(mut exchange: Exchange) -> Answer {
         config.extend(given(request));
         Ok(config)
     });
-    let mut shown = shown(&exchange, &target.id(), qualifier(&target), &*created.await?);
+    let mut shown = written(&exchange, &target, &*created.await?);
     if let Value::Object(shown) = &mut shown {
         shown.shift_remove("LastModifiedTime");
     }
@@ -62,7 +62,7 @@ async fn update(mut exchange: Exchange) -> Answer {
         config.extend(given(request));
         Ok(config)
     });
-    Ok(answer::json(StatusCode::OK, &shown(&exchange, &target.id(), qualifier(&target), &*changed.await?)))
+    Ok(answer::json(StatusCode::OK, &written(&exchange, &target, &*changed.await?)))
 }
 
 async fn get(exchange: Exchange) -> Answer {
@@ -119,6 +119,15 @@ fn given(request: Map<String, Value>) -> impl Iterator<Item = (String, Value)> {
     request.into_iter().filter(|(name, value)| MEMBERS.contains(&&**name) && !value.is_null())
 }
 
+/// What is said to whoever has written a URL: of the mode only if somebody has chosen it.
+fn written(exchange: &Exchange, target: &Target<'_>, config: &Attached) -> Value {
+    let mut shown = shown(exchange, &target.id(), qualifier(target), config);
+    if let (Value::Object(shown), None) = (&mut shown, config.value.get("InvokeMode")) {
+        shown.shift_remove("InvokeMode");
+    }
+    shown
+}
+
 /// The shape `FunctionUrlConfig`.
 fn shown(exchange: &Exchange, id: &FunctionId, qualifier: &str, config: &Attached) -> Value {
     let arn = match qualifier {
@@ -130,6 +139,7 @@ fn shown(exchange: &Exchange, id: &FunctionId, qualifier: &str, config: &Attache
     if shape.get("Cors").is_some_and(|cors| *cors == json!({})) {
         shape.shift_remove("Cors");
     }
+    shape.entry("InvokeMode").or_insert_with(|| "BUFFERED".into());
     shape.insert("FunctionUrl".into(), address(exchange, config.text("Id"), &id.region).into());
     shape.insert("FunctionArn".into(), arn.into());
     shape.insert("LastModifiedTime".into(), api::time::lambda(config.modified_ms).into());

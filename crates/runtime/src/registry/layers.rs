@@ -130,6 +130,13 @@ impl Registry {
         here.filter(|(_, layer)| !layer.versions.is_empty()).map(|(id, _)| id.name.clone()).collect()
     }
 
+    /// Bytes of the packages of an account's layers in a region, all versions.
+    pub fn layer_bytes(&self, account: &str, region: &str) -> u64 {
+        let layers = self.layers();
+        let here = layers.layers.iter().filter(|(id, _)| id.account == account && id.region == region);
+        here.flat_map(|(_, layer)| layer.versions.values()).map(|version| version.content.code_bytes).sum()
+    }
+
     /// Deletes a version: whether there was one. Blocks until that is on disk.
     pub fn delete_layer_version(&self, id: &LayerId, number: u64) -> Result<bool, StoreError> {
         let writer = self.writer();

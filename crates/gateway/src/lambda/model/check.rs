@@ -256,5 +256,5 @@ fn one_of(words: &[String]) -> String {
 
 /// AWS names those that it still takes, whatever its model lists.
 fn runtimes() -> String {
-    format!("Member must satisfy enum value set: [{RUNTIMES}] or be a valid ARN")
+    format!("Member must satisfy enum value set: [{RUNTIMES}]")
 }
