@@ -103,6 +103,34 @@ class Auth(unittest.TestCase):
         except urllib.error.HTTPError as error:
             return error.code
 
+    def get(self, path, key, secret, **headers):
+        """The status of a GET that is signed but for these headers."""
+        url = self.node.endpoint + path
+        request = AWSRequest("GET", url)
+        SigV4Auth(Credentials(key, secret), "lambda", "us-east-1").add_auth(request)
+        try:
+            return urllib.request.urlopen(urllib.request.Request(url, headers={**dict(request.headers), **headers})).status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    def test_a_slash_at_a_paths_end_names_no_function(self):
+        path = "/2015-03-31/functions/"
+        self.assertEqual(self.get(path, "ADMIN", "s3cret/of+admin"), 200)
+        self.assertEqual(self.get(path, "CALLER", "another"), 403)
+
+    def test_what_is_asked_is_signed(self):
+        path = "/2015-03-31/functions/open-echo"
+        added = {"X-Amz-Tenant-Id": "other"}
+        self.assertEqual(self.get(path, "ADMIN", "s3cret/of+admin"), 200)
+        self.assertEqual(self.get(path, "ADMIN", "s3cret/of+admin", **added), 403)
+
+    def test_who_may_not_call_does_not_learn_what_there_is(self):
+        for name in ("closed", "nowhere"):
+            with self.assertRaises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(f"{self.node.endpoint}/f/{name}/")
+            with caught.exception as answer:
+                self.assertEqual((answer.code, json.load(answer)["Message"][:9]), (403, "Forbidden"))
+
     def test_a_body_that_was_changed(self):
         self.assertEqual(self.send(b'{"a": 1}', b'{"a": 1}'), 200)
         self.assertEqual(self.send(b'{"a": 2}', b'{"a": 1}'), 403)

@@ -183,7 +183,8 @@ class Transport(Exact):
             reply.json["message"],
             "1 validation error detected: Value 'invalid:function:name' at 'functionName' failed to satisfy constraint: "
             "Member must satisfy regular expression pattern: (arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|"
-            "(-iso([a-z]?)))?-[a-z]+-\\d{1}:)?(\\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?",
+            "(-iso([a-z]?)))?-[a-z]+-\\d{1}:)?(\\d{12}:)?(function:)?([a-zA-Z0-9-_\\.]+)(:(\\$LATEST(\\.PUBLISHED)?|"
+            "[a-zA-Z0-9-_]+))?",
         )
         for path, message in (
             ("?MaxItems=0", "1 validation error detected: Value '0' at 'maxItems' failed to satisfy constraint: Member must have value greater than or equal to 1"),
@@ -201,10 +202,33 @@ class Transport(Exact):
         self.assertEqual(
             self.ask("GET", f"{FUNCTIONS}/{far}").refusal, (404, "ResourceNotFoundException", {"Type": "User", "Message": text})
         )
-        long = self.ask("GET", f"{FUNCTIONS}/{'a' * 65}")
+        self.assertEqual(self.ask("GET", f"{FUNCTIONS}/{'a' * 65}").refusal[:2], (404, "ResourceNotFoundException"))
+        self.assertEqual(self.ask("GET", f"{FUNCTIONS}/{'a' * 257}").refusal[:2], (400, "ValidationException"))
+        made = {"FunctionName": "a" * 65, "Runtime": "python3.11", "Role": ROLE, "Handler": "app.handler", "Code": {"ZipFile": ""}}
+        long = self.ask("POST", FUNCTIONS, made)
         self.assertEqual(long.refusal[:2], (400, "InvalidParameterValueException"))
         self.assertTrue(long.json["message"].endswith("Member must have length less than or equal to 64"))
-        self.assertEqual(self.ask("GET", f"{FUNCTIONS}/{'a' * 141}").refusal[:2], (400, "ValidationException"))
+
+    def test_what_is_not_there(self):
+        """What AWS was recorded to say of functions and versions that are missing."""
+        missing = f"Function not found: {self.arn}"
+
+        def absent(method, path, text, body=None):
+            reply = self.ask(method, path, body)
+            self.assertEqual(reply.refusal, (404, "ResourceNotFoundException", {"Type": "User", "Message": text}))
+
+        absent("GET", self.at(), missing)
+        absent("DELETE", self.at("?Qualifier=7"), missing)
+        absent("DELETE", self.at("?Qualifier=live"), missing)
+        absent("POST", self.at("/invocations"), f"{missing}:$LATEST", {})
+        absent("PUT", self.at("/concurrency", "2017-10-31"), f"{missing}:$LATEST", {"ReservedConcurrentExecutions": 1})
+        provisioned = self.at("/provisioned-concurrency?Qualifier=live", "2019-09-30")
+        absent("GET", provisioned, f"Cannot find alias arn: {self.arn}:live")
+        absent("GET", self.at("/policy"), "The resource you requested does not exist.")
+        latest = self.ask("DELETE", self.at("?Qualifier=%24LATEST"))
+        self.assertEqual(latest.json["message"], "$LATEST version cannot be deleted without deleting the function.")
+        self.create()
+        self.assertEqual(self.ask("DELETE", self.at("?Qualifier=7")).status, 204)
 
     def test_too_many_requests(self):
         self.create()
@@ -274,8 +298,11 @@ class Configuration(Exact):
         function = self.ask("GET", self.at()).json
         self.assertEqual((function["Tags"], function["Configuration"]["Novelty"]), ({"a": "1"}, {"Unknown": [1]}))
         changed = self.ask("PUT", self.at("/configuration"), {"Environment": {"Variables": {}}, "DeadLetterConfig": {}}).json
-        self.assertNotIn("Environment", changed)
+        self.assertEqual(changed["Environment"], {"Variables": {}})
         self.assertNotIn("DeadLetterConfig", changed)
+        network = self.ask("PUT", self.at("/configuration"), {"VpcConfig": {"SubnetIds": [], "SecurityGroupIds": []}}).json
+        empty = {"SubnetIds": [], "SecurityGroupIds": [], "VpcId": "", "Ipv6AllowedForDualStack": False}
+        self.assertEqual(network["VpcConfig"], empty)
         self.ask("PUT", self.at("/concurrency", "2017-10-31"), {"ReservedConcurrentExecutions": 1})
         self.assertEqual(self.ask("GET", self.at()).json["Concurrency"], {"ReservedConcurrentExecutions": 1})
 
@@ -375,10 +402,11 @@ class Statuses(Exact):
         limit = self.ask("GET", "/2016-08-19/account-settings").json["AccountLimit"]
         free = limit["UnreservedConcurrentExecutions"]
 
-        def refused(path, body, message):
+        def refused(path, body, message, **told):
             reply = self.ask("PUT", path, body)
-            self.assertEqual(reply.refusal, (400, "InvalidParameterValueException", {"Type": "User", "message": message}))
+            self.assertEqual(reply.refusal, (400, "InvalidParameterValueException", {**told, "message": message}))
 
+        # Of what the account has not, AWS does not say whose fault it is.
         refused(
             provisioned, {"ProvisionedConcurrentExecutions": free + 1},
             f"Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [{free}].",
@@ -397,15 +425,18 @@ class Statuses(Exact):
         refused(
             reserved, {"ReservedConcurrentExecutions": 1},
             " ReservedConcurrentExecutions  1 should not be lower than function's total provisioned concurrency [2].",
+            Type="User",
         )
         self.assertEqual(self.ask("PUT", reserved, {"ReservedConcurrentExecutions": 2}).status, 200)
         refused(
             provisioned, {"ProvisionedConcurrentExecutions": 3},
             "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function",
+            Type="User",
         )
         refused(
             self.at("/code"), {"ImageUri": "a/b:c"},
             "Please don't provide ImageUri when updating a function with packageType Zip.",
+            Type="User",
         )
 
     def test_policies_are_texts(self):
@@ -434,7 +465,7 @@ class Statuses(Exact):
     def test_signing_as_terraform_asks(self):
         self.create()
         path = self.at("/code-signing-config", "2020-06-30")
-        self.assertEqual(self.ask("GET", path).json, {"FunctionName": self.name})
+        self.assertEqual(self.ask("GET", path).json, {})
         publishers = {"SigningProfileVersionArns": ["arn:aws:signer:us-east-1:000000000000:/signing-profiles/p/v"]}
         made = self.ask("POST", "/2020-04-22/code-signing-configs", {"AllowedPublishers": publishers, "Description": "d"})
         config = made.json["CodeSigningConfig"]
