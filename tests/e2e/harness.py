@@ -85,7 +85,7 @@ class Node:
         roles = {}
         for pid in children(self.process.pid):
             words = command_line(pid)
-            if len(words) > 1 and words[1] in ("gateway", "worker"):
+            if len(words) > 1 and words[1] in ("gateway", "worker", "shim"):
                 roles[words[1]] = pid
         return roles
 
@@ -150,6 +150,15 @@ def deploy(api, folder, name=None, **settings):
     api.create_function(FunctionName=name, Code={"ZipFile": package(FIXTURES / folder)}, **{**defaults, **settings})
     api.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
     return name
+
+
+def zip_of(files):
+    """Files by name, as a zip."""
+    bytes_ = io.BytesIO()
+    with zipfile.ZipFile(bytes_, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return bytes_.getvalue()
 
 
 class Answer:

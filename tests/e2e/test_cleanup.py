@@ -72,10 +72,21 @@ class Cleanup(unittest.TestCase):
         os.kill(worker, signal.SIGKILL)
         eventually(lambda: worker not in alive(traces.processes), "the worker has ended")
         self.check_serves_again()
-        keep = self.node.roles()["gateway"]
-        old = {pid: at for pid, at in traces.processes.items() if pid not in (keep, self.node.process.pid)}
+        keep = [self.node.process.pid, self.node.roles()["gateway"], self.node.roles()["shim"]]
+        old = {pid: at for pid, at in traces.processes.items() if pid not in keep}
         eventually(lambda: not alive(old), "the old worker's processes have ended")
         eventually(lambda: not groups(worker), "the old worker's control groups are removed")
+        after = Traces(self.node)
+        self.assertEqual(self.node.stop(), 0, self.node.log())
+        self.check_nothing_left(after)
+
+    def test_killed_shim(self):
+        traces = Traces(self.node)
+        os.kill(self.node.roles()["shim"], signal.SIGKILL)
+        self.assertFalse(invoke(self.api, self.function).failed)
+        eventually(lambda: self.node.roles().get("shim") not in (None, *traces.processes), "another shim")
+        old = [pid for pid in traces.processes if pid not in alive(traces.processes)]
+        self.assertEqual(len(old), 1, "nothing else has ended")
         after = Traces(self.node)
         self.assertEqual(self.node.stop(), 0, self.node.log())
         self.check_nothing_left(after)
@@ -84,7 +95,8 @@ class Cleanup(unittest.TestCase):
         traces = Traces(self.node)
         os.kill(self.node.roles()["gateway"], signal.SIGKILL)
         self.check_serves_again()
-        old = {pid: at for pid, at in traces.processes.items() if pid != self.node.process.pid}
+        keep = [self.node.process.pid, self.node.roles()["shim"]]
+        old = {pid: at for pid, at in traces.processes.items() if pid not in keep}
         eventually(lambda: not alive(old), "the old daemons and their processes have ended")
         after = Traces(self.node)
         self.assertEqual(self.node.stop(), 0, self.node.log())

@@ -71,10 +71,11 @@ class Unit:
                 words = harness.command_line(pid)
                 if words[1:2] == ["unit"] and any(word.endswith("stages/" + name) for word in words):
                     inside = children(pid)
-                    worker = [w for i in inside for w in children(i)]
-                    return (pid, inside[0], worker[0]) if worker else None
+                    roles = {harness.command_line(role)[1]: role for i in inside for role in children(i)}
+                    if {"worker", "shim"} <= roles.keys():
+                        return pid, inside[0], roles["worker"], roles["shim"]
 
-        self.outside, self.inside, self.worker = eventually(find, f"the unit {name} runs")
+        self.outside, self.inside, self.worker, self.shim = eventually(find, f"the unit {name} runs")
         self.processes = descendants(self.outside)
 
 
@@ -146,7 +147,7 @@ class Placement(unittest.TestCase):
             self.assertNotEqual(os.readlink(f"/proc/{unit.worker}/ns/{kind}"), os.readlink(f"/proc/self/ns/{kind}"))
         status = open(f"/proc/{unit.worker}/status").read()
         self.assertRegex(status, r"Cpus_allowed_list:\t0\n")
-        self.assertRegex(status, rf"NSpid:\t{unit.worker}\t2\n")
+        self.assertRegex(status, rf"NSpid:\t{unit.worker}\t\d\n")
         groups = open(f"/proc/{unit.worker}/cgroup").read()
         self.assertIn(f"lichen-{unit.outside}-", groups)
         # A way to the host, and no device of the host's.
@@ -162,6 +163,17 @@ class Placement(unittest.TestCase):
         for unit in units:
             eventually(lambda: clear(unit.outside), "no control group is left")
         self.assertEqual(harness.network_interfaces(), self.interfaces)
+
+    def test_functions_meet_the_shim_of_their_unit(self):
+        for profile, unit in [("cpu", "host"), ("dpu", "bf0")]:
+            wait_for(self.node, unit)
+            function = self.deploy([profile])
+            folder = self.node.folder / "shims" / unit
+            self.assertEqual(os.listdir(folder), ["shim.sock"])
+            code = "import socket\ndef handler(event, context):\n s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+            code += " s.connect('/run/lichen/shim.sock')\n return 'attached'\n"
+            self.api.update_function_code(FunctionName=function, ZipFile=harness.zip_of({"app.py": code}))
+            self.assertEqual(invoke(self.api, function).value, "attached")
 
     def test_a_killed_supervisor_leaves_nothing(self):
         units = [Unit(self.node, name) for name in ("bf0", "bf1")]
@@ -215,7 +227,7 @@ class Loss(unittest.TestCase):
                 for round in range(10):
                     unit = Unit(self.node, "bf0")
                     units.append(unit)
-                    os.kill([unit.outside, unit.inside, unit.worker][round % 3], signal.SIGKILL)
+                    os.kill([unit.outside, unit.inside, unit.worker, unit.shim][round % 4], signal.SIGKILL)
                     eventually(lambda: not alive(unit.processes), "the unit has ended as a whole")
                     eventually(lambda: pus(self.node)["bf0"]["losses"] > round, "the loss is seen")
                     wait_for(self.node, "bf0")
@@ -233,7 +245,7 @@ class Loss(unittest.TestCase):
         self.assertEqual(get(self.node, "/v1/queue")["dead"], 0)
         self.assertFalse(invoke(self.api, "away", {"ms": 1}).failed)
         self.assertEqual(where(self.node, "away")["pu"], "bf0")
-        self.assertEqual(self.node.roles().keys(), {"gateway", "worker"})
+        self.assertEqual(self.node.roles().keys(), {"gateway", "worker", "shim"})
         for unit in units:
             eventually(lambda: clear(unit.outside), "no control group of a killed unit is left")
         self.assertEqual(self.node.stop(), 0, self.node.log())

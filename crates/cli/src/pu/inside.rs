@@ -1,8 +1,8 @@
-//! Process 1 of a unit: completes its namespaces, and starts and ends its worker.
+//! Process 1 of a unit: completes its namespaces, and starts and ends its shim and its worker.
 //!
 //! It is native, has one thread and no event loop, and serves nobody.
 
-use super::Found;
+use super::{Connections, Found, Typed};
 use crate::supervisor::role::Role;
 use anyhow::{Context, bail};
 use daemon::pu::{Cpus, Pu};
@@ -11,7 +11,7 @@ use os::mount;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::io::{BufRead, BufReader, PipeReader};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tracing::error;
@@ -27,12 +27,12 @@ const MEETING_PLACES: [&str; 2] = ["/dev/shm", "/run/lichen"];
 pub fn live(
     pu: &Pu,
     place: Option<&Tree>,
-    typed: &dyn Fn(&Found) -> Vec<String>,
+    typed: &dyn Fn(&Found) -> Typed,
     told: PipeReader,
-    socket: OwnedFd,
+    connections: Connections,
 ) -> i32 {
     os::process::set_name(c"lichen-pu-init");
-    match prepare_and_serve(pu, place, typed, told, socket) {
+    match prepare_and_serve(pu, place, typed, told, connections) {
         Ok(()) => 0,
         Err(problem) => {
             error!(pu = pu.name, "{problem:#}");
@@ -44,9 +44,9 @@ pub fn live(
 fn prepare_and_serve(
     pu: &Pu,
     place: Option<&Tree>,
-    typed: &dyn Fn(&Found) -> Vec<String>,
+    typed: &dyn Fn(&Found) -> Typed,
     told: PipeReader,
-    socket: OwnedFd,
+    connections: Connections,
 ) -> anyhow::Result<()> {
     let mut told = BufReader::new(told);
     let mut line = String::new();
@@ -57,9 +57,13 @@ fn prepare_and_serve(
     place.map_or(Ok(()), Tree::enter).context("the PU's control groups cannot be entered")?;
     pu.cpus.as_ref().map_or(Ok(()), confine)?;
     furnish(pu)?;
-    let mut worker = Role::new("worker", "worker", typed(&found));
-    worker.start_with_lifeline(vec![socket])?;
-    serve(&mut worker, told.get_ref())
+    let typed = typed(&found);
+    // Before the worker, whose instances attach to it.
+    let mut shim = Role::new("shim", "shim", typed.shim);
+    shim.start(vec![connections.shim])?;
+    let mut worker = Role::new("worker", "worker", typed.worker);
+    worker.start_with_lifeline(vec![connections.worker])?;
+    serve(&mut worker, &mut shim, told.get_ref())
 }
 
 /// Keeps to these processors, whatever control groups there are.
@@ -81,8 +85,8 @@ fn furnish(pu: &Pu) -> anyhow::Result<()> {
     os::netlink::loopback_up().context("no loopback for the PU")
 }
 
-/// Is there as long as the worker, which ends when the outside does.
-fn serve(worker: &mut Role, outside: &PipeReader) -> anyhow::Result<()> {
+/// Is there as long as the worker and the shim. The worker ends when the outside does; the shim ends with this process.
+fn serve(worker: &mut Role, shim: &mut Role, outside: &PipeReader) -> anyhow::Result<()> {
     let mut asked = false;
     loop {
         if let Some((status, _)) = worker.reap()? {
@@ -91,18 +95,24 @@ fn serve(worker: &mut Role, outside: &PipeReader) -> anyhow::Result<()> {
             }
             bail!("the worker has ended ({status}), and the PU with it");
         }
+        if let Some((status, _)) = shim.reap()?
+            && !asked
+        {
+            bail!("the shim has ended ({status}), and the PU with it");
+        }
         let now = Instant::now();
         worker.enforce(now);
         let limit = crate::supervisor::until(now, [worker.deadline().filter(|at| *at > now)]);
         let process = worker.process().context("the worker is not there")?;
         let mut polled = vec![PollFd::from_borrowed_fd(process, PollFlags::IN)];
         // Once it has ended it would wake us for ever.
+        polled.extend(shim.process().map(|shim| PollFd::from_borrowed_fd(shim, PollFlags::IN)));
         polled.extend((!asked).then(|| PollFd::from_borrowed_fd(outside.as_fd(), PollFlags::IN)));
         match poll(&mut polled, limit.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("cannot wait for the worker"),
         }
-        let gone = polled.get(1).is_some_and(|outside| !outside.revents().is_empty());
+        let gone = !asked && polled.last().is_some_and(|outside| !outside.revents().is_empty());
         drop(polled);
         if gone {
             worker.end(TEAR_DOWN);

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!  supervisor ── lifeline ──► outside ── what was found, lifeline ──► inside: process 1 of the unit's own namespaces
-//!                             │                                       └── lifeline, connection ──► its worker
+//!                             │                                       └── lifeline, connections ──► its worker, its shim
 //!                             ╰── bounds of memory and processors, and a way out, in the host's own namespaces
 //! ```
 //! Processes, network, mounts, host name and IPC are the unit's own, its processors and memory bounded; kernel, users and
-//! files are the machine's. It is one unit of failure: outside, inside and worker end together, whichever ends first, and
+//! files are the machine's. It is one unit of failure: outside, inside, shim and worker end together, whichever ends first, and
 //! the supervisor starts all of them again.
 //!
 //! What runs on a unit is the gateway's business: it speaks to the worker itself.
@@ -46,20 +46,37 @@ pub struct Found {
     pub missing: Vec<String>,
 }
 
-/// Makes the unit and is there as long as it is, or until `lifeline` ends. `typed` says its worker's arguments, `socket`
-/// leads from that to the gateway. The calling process must have one thread.
-pub fn run(pu: &Pu, typed: &dyn Fn(&Found) -> Vec<String>, socket: OwnedFd, lifeline: &OwnedFd) -> anyhow::Result<()> {
+/// The arguments of a unit's daemons.
+pub struct Typed {
+    pub worker: Vec<String>,
+    pub shim: Vec<String>,
+}
+
+/// Where a unit's daemons are connected: the worker with the gateway, the shim with the supervisor.
+pub struct Connections {
+    pub worker: OwnedFd,
+    pub shim: OwnedFd,
+}
+
+/// Makes the unit and is there as long as it is, or until `lifeline` ends. `typed` says the arguments of its daemons. The
+/// calling process must have one thread.
+pub fn run(
+    pu: &Pu,
+    typed: &dyn Fn(&Found) -> Typed,
+    connections: Connections,
+    lifeline: &OwnedFd,
+) -> anyhow::Result<()> {
     let mut found = Found::default();
     let place = bounded(pu, &mut found.missing);
     let (told, tell) = std::io::pipe().context("cannot make a pipe")?;
-    let (mut tell, mut ends) = (Some(tell), Some((told, socket)));
+    let (mut tell, mut ends) = (Some(tell), Some((told, connections)));
     let alone = !rustix::process::geteuid().is_root();
     let kinds = if alone { Kinds::UNIT.and(Kinds::USER) } else { Kinds::UNIT };
     let life = || {
         // The copy of it would keep the pipe from ever ending.
         tell = None;
-        let Some((told, socket)) = ends.take() else { return 1 };
-        inside::live(pu, place.as_ref(), typed, told, socket)
+        let Some((told, connections)) = ends.take() else { return 1 };
+        inside::live(pu, place.as_ref(), typed, told, connections)
     };
     let forked = os::process::fork_unit(kinds, life);
     let (pid, process) = forked.context("no namespaces for the PU: this user or this kernel may not make them")?;

@@ -5,12 +5,13 @@
 //!  supervisor ┤        `w` + descriptor: a worker's connection       ▲
 //!             │                                                      │ the connection
 //!             ├── connection (3), lifeline (4) ────────────────► worker
-//!             └── connection (3), lifeline (4) ──► pu ── the same ──► its worker       (one for each further PU)
+//!             ├── control (3) ──► shim
+//!             └── connection (3), control (4), lifeline (5) ──► unit ──► its shim, its worker   (for each further PU)
 //! ```
 //! A unit, which is the host's worker or another PU as a whole, that ends is started again, and the gateway given the new
 //! connection. A gateway that ends takes the units with it, since the instances answer on the old gateway's channels; then
 //! all are started again. When the supervisor itself is killed, its ends of the sockets and of the lifelines close, and
-//! all daemons tear down what is theirs. A node lives without any unit but the host's.
+//! all daemons tear down what is theirs. A node lives without any unit but the host's, and without shims.
 //!
 //! One thread, one poll: nothing here serves a request, and nothing here may fail while others do.
 
@@ -19,6 +20,7 @@ pub mod folder;
 pub mod listen;
 mod ready;
 pub mod role;
+mod shims;
 
 use crate::verdict::wrong;
 use anyhow::{Context, bail};
@@ -29,6 +31,7 @@ pub use ready::until;
 use role::Role;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
+use shims::Shims;
 use std::io::{ErrorKind, IoSlice};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -52,6 +55,8 @@ pub struct Plan {
     pub listen: SocketAddr,
     pub folder: DataFolder,
     pub gateway: Vec<String>,
+    /// The host's shim.
+    pub shim: Vec<String>,
     /// The host's worker is the first.
     pub units: Vec<UnitPlan>,
     /// How long running invocations have when the node ends.
@@ -100,6 +105,8 @@ pub struct Supervisor {
     gateway: Role,
     /// The end of the supervisor socket that is not the gateway's.
     gateway_socket: Option<OwnedFd>,
+    shim: Role,
+    shims: Shims,
     units: Vec<Unit>,
     probe: Option<Probe>,
     was_ready: bool,
@@ -120,6 +127,8 @@ impl Supervisor {
             signals: signals.context("cannot receive signals")?,
             gateway: Role::new("gateway", "gateway", plan.gateway.clone()),
             gateway_socket: None,
+            shim: Role::new("shim", "shim", plan.shim.clone()).never_given_up(),
+            shims: Shims::default(),
             units: plan.units.iter().map(Unit::new).collect(),
             probe: Some(Probe::new(address)),
             was_ready: false,
@@ -151,7 +160,7 @@ impl Supervisor {
         loop {
             let now = Instant::now();
             self.act(now)?;
-            if self.draining.is_some() && !self.gateway.runs() && !self.units_run() {
+            if self.draining.is_some() && !self.gateway.runs() && !self.units_run() && !self.shim.runs() {
                 return Ok(());
             }
             let woken = self.wait(now, stop)?;
@@ -172,15 +181,21 @@ impl Supervisor {
             }
             self.look_after_gateway()?;
             self.look_after_units()?;
+            self.look_after_shims(now)?;
         }
     }
 
     /// Starts what is due and ends what is overdue.
     fn act(&mut self, now: Instant) -> anyhow::Result<()> {
         self.gateway.enforce(now);
+        self.shim.enforce(now);
         self.units.iter_mut().for_each(|unit| unit.role.enforce(now));
         if self.draining.is_some() {
             return Ok(());
+        }
+        if self.shim.is_due(now) {
+            let control = self.shims.begin(0).context("cannot make a socket")?;
+            self.shim.start(vec![control])?;
         }
         // A new gateway waits until the old one's instances are gone.
         if self.gateway.is_due(now) && !self.units_run() {
@@ -208,7 +223,11 @@ impl Supervisor {
     fn start_unit(&mut self, at: usize) -> anyhow::Result<()> {
         let (for_gateway, for_worker) = os::seqpacket::pair().context("cannot make a socket")?;
         let Unit { pu, role } = &mut self.units[at];
-        role.start_with_lifeline(vec![for_worker])?;
+        let mut descriptors = vec![for_worker];
+        if *pu > 0 {
+            descriptors.push(self.shims.begin(*pu).context("cannot make a socket")?);
+        }
+        role.start_with_lifeline(descriptors)?;
         let Some(gateway) = &self.gateway_socket else { bail!("a worker was started without a gateway") };
         match os::seqpacket::send(gateway, &[IoSlice::new(&[b'w', *pu])], &[for_gateway.as_fd()]) {
             // A gateway that has just ended is noticed by its process.
@@ -222,11 +241,12 @@ impl Supervisor {
     fn wait(&self, now: Instant, stop: Option<BorrowedFd<'_>>) -> anyhow::Result<Woken> {
         let probe = self.probe.as_ref();
         let watched = [Some(self.signals.as_fd()), stop, probe.and_then(Probe::socket), self.gateway.process()];
-        let units = self.units.iter().map(|unit| unit.role.process());
-        let all = watched.into_iter().chain(units);
+        let units = self.units.iter().map(|unit| unit.role.process()).chain([self.shim.process()]);
+        let all = watched.into_iter().chain(units).chain(self.shims.descriptors().map(Some));
         let mut fds: Vec<PollFd<'_>> = all.map(|fd| polled(fd, &self.listener)).collect();
-        let units = self.units.iter().map(|unit| unit.role.deadline());
-        let deadlines = [probe.and_then(Probe::deadline), self.gateway.deadline()].into_iter().chain(units);
+        let units = self.units.iter().map(|unit| unit.role.deadline()).chain(self.shims.deadlines());
+        let own = [probe.and_then(Probe::deadline), self.gateway.deadline(), self.shim.deadline()];
+        let deadlines = own.into_iter().chain(units);
         // What was due at `now` has been done, or waits for another daemon, whose end wakes us.
         let ahead: Vec<_> = deadlines.map(|deadline| deadline.filter(|&at| at > now)).collect();
         match poll(&mut fds, until(now, ahead).as_ref()) {
@@ -260,6 +280,9 @@ impl Supervisor {
 
     fn end_units(&mut self, patience: Duration) {
         self.units.iter_mut().for_each(|unit| unit.role.end(patience));
+        if self.draining.is_some() {
+            self.shim.end(TEAR_DOWN_NOW);
+        }
     }
 
     fn look_after_gateway(&mut self) -> anyhow::Result<()> {
@@ -277,12 +300,30 @@ impl Supervisor {
         let (draining, gateway_runs) = (self.draining.is_some(), self.gateway.runs());
         for Unit { pu, role } in &mut self.units {
             let Some((status, lived)) = role.reap()? else { continue };
+            if *pu > 0 {
+                self.shims.ended(*pu);
+            }
             match (draining, gateway_runs) {
                 (true, _) => info!(%status, "the {} has ended", role.name()),
                 (false, false) => role.start_soon(),
                 // The node lives without it, as long as that takes.
                 (false, true) => revive(role, status, lived, self.was_ready || *pu > 0)?,
             }
+        }
+        Ok(())
+    }
+
+    fn look_after_shims(&mut self, now: Instant) -> anyhow::Result<()> {
+        self.shims.hear(now);
+        for pu in self.shims.overdue(now) {
+            // The host's numbers all changes, and is given up by nobody.
+            self.units.iter_mut().filter(|unit| unit.pu == pu && pu > 0).for_each(|unit| unit.role.end(TEAR_DOWN));
+        }
+        let Some((status, lived)) = self.shim.reap()? else { return Ok(()) };
+        self.shims.ended(0);
+        match self.draining {
+            Some(_) => info!(%status, "the shim has ended"),
+            None => revive(&mut self.shim, status, lived, true)?,
         }
         Ok(())
     }

@@ -2,14 +2,14 @@
 //! the other end of what `lichen bench` measures.
 
 use super::settings::Settings;
-use crate::pu::Found;
+use crate::pu::{Connections, Found, Typed};
 use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
 use clap::Args;
 use daemon::telemetry;
 use os::child;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub struct GatewayArguments {
@@ -29,6 +29,9 @@ pub struct WorkerArguments {
     /// The folder of the language runtimes' libraries
     #[arg(long)]
     libraries: PathBuf,
+    /// Where processes of its PU attach to their shim
+    #[arg(long)]
+    shim: PathBuf,
     /// Why there is no way out of its PU; nothing where there is one
     #[arg(long)]
     no_egress: Option<String>,
@@ -40,12 +43,19 @@ pub struct WorkerArguments {
 }
 
 impl WorkerArguments {
+    /// The same for the shim of its PU, which is not the head.
+    fn typed_for_shim(&self) -> Vec<String> {
+        let own = [("--pu", self.pu.to_string()), ("--socket", self.shim.display().to_string())];
+        own.map(|(name, value)| format!("{name}={value}")).into_iter().chain(self.settings.arguments()).collect()
+    }
+
     /// As they are typed, with what was found out of the PU.
     fn typed(&self, found: &Found) -> Vec<String> {
         let own = [
             ("--pu", self.pu.to_string()),
             ("--stage", self.stage.display().to_string()),
             ("--libraries", self.libraries.display().to_string()),
+            ("--shim", self.shim.display().to_string()),
         ];
         let no_egress = found.no_egress.iter().map(|why| ("--no-egress", why.clone()));
         let missing = found.missing.iter().map(|sentence| ("--missing", sentence.clone()));
@@ -58,13 +68,15 @@ impl WorkerArguments {
 pub fn unit(arguments: WorkerArguments) -> Verdict {
     os::process::set_name(c"lichen-pu");
     let socket = handed_over(child::FIRST_DESCRIPTOR, "connection")?;
-    let lifeline = handed_over(child::FIRST_DESCRIPTOR + 1, "lifeline")?;
+    let control = handed_over(child::FIRST_DESCRIPTOR + 1, "control of the shim")?;
+    let lifeline = handed_over(child::FIRST_DESCRIPTOR + 2, "lifeline")?;
     let config = arguments.settings.config(None)?;
     telemetry::start(&config.log).map_err(|error| wrong(error.to_string()))?;
     let Some(spec) = config.pus.all().get(usize::from(arguments.pu)) else {
         return Err(wrong(format!("the configuration has no PU {}", arguments.pu)));
     };
-    crate::pu::run(spec, &|found| arguments.typed(found), socket, &lifeline)?;
+    let typed = |found: &Found| Typed { worker: arguments.typed(found), shim: arguments.typed_for_shim() };
+    crate::pu::run(spec, &typed, Connections { worker: socket, shim: control }, &lifeline)?;
     Ok(Exit::Done)
 }
 
@@ -102,6 +114,7 @@ pub fn worker(arguments: WorkerArguments) -> Verdict {
         interpreters: config.runtime.interpreters,
         unit: sandbox::container::Unit {
             number: arguments.pu,
+            shim: arguments.shim.parent().map(Path::to_owned),
             no_egress: arguments.no_egress,
             missing: arguments.missing,
         },

@@ -7,13 +7,15 @@ use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
 use api::Client;
 use clap::Args;
-use daemon::pu::{Pus, Tier};
+use daemon::pu::{Pu, Pus, Tier};
 use daemon::telemetry;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The name of a shim's socket, in a folder of its own.
+const SHIM_SOCKET: &str = "shim.sock";
 /// What the gateway has, beyond the time it gives to running invocations, when the node ends.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -56,6 +58,15 @@ pub fn plan(
 ) -> anyhow::Result<Plan> {
     let settings = Settings { data_dir: Some(folder.path().to_owned()), ..settings };
     let libraries = libraries()?.display().to_string();
+    let shims = folder.path().join("shims");
+    for pu in pus.all() {
+        let folder = shims.join(&pu.name);
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let socket = |pu: &Pu| shims.join(&pu.name).join(SHIM_SOCKET).display().to_string();
+    let memory = shims.join("changes").display().to_string();
+    let shim = ["--pu", "0", "--socket", &socket(pus.host()), "--memory", &memory].map(str::to_owned);
+    let shim = shim.into_iter().chain(settings.arguments()).collect();
     let mut units = Vec::new();
     // Remote ones are started where they are.
     for (number, pu) in pus.iter().filter(|(_, pu)| pu.tier != Tier::Remote) {
@@ -65,11 +76,12 @@ pub fn plan(
         };
         std::fs::create_dir_all(&stage).with_context(|| format!("cannot make {}", stage.display()))?;
         let number_text = number.to_string();
-        let own = ["--pu", &number_text, "--stage", &stage.display().to_string(), "--libraries", &libraries];
+        let (stage, shim) = (stage.display().to_string(), socket(pu));
+        let own = ["--pu", &number_text, "--stage", &stage, "--libraries", &libraries, "--shim", &shim];
         let arguments = own.map(str::to_owned).into_iter().chain(settings.arguments()).collect();
         units.push(UnitPlan { pu: number, name, verb, arguments });
     }
-    Ok(Plan { listen, folder, gateway: settings.arguments(), units, drain })
+    Ok(Plan { listen, folder, gateway: settings.arguments(), shim, units, drain })
 }
 
 /// The folder of the language runtimes' libraries: beside this program, or where packages put them.

@@ -78,11 +78,16 @@ pub struct Settings {
     pub unit: Unit,
 }
 
+/// Where sandboxes find the folder of their shim's socket.
+pub const SHIM: &str = "/run/lichen";
+
 /// The processing unit for which containers are made, where that is a part of this machine.
 #[derive(Clone, Debug, Default)]
 pub struct Unit {
     /// Units of one machine have numbers of their own, and so user ids of their own for their sandboxes.
     pub number: u8,
+    /// The folder of the socket at which its processes attach to their shim: shown in sandboxes as [`SHIM`].
+    pub shim: Option<PathBuf>,
     /// Why there is no way out of it; nothing where there is one.
     pub no_egress: Option<String>,
     /// What else cannot be enforced there, in sentences for people.
@@ -182,7 +187,7 @@ type Made = Result<OwnedFd, String>;
 impl Containers {
     /// The backend on its ground. Needs a tokio runtime.
     pub fn open(ground: Ground) -> io::Result<Arc<Self>> {
-        let Unit { number, no_egress, mut missing } = ground.unit;
+        let Unit { number, shim: _, no_egress, mut missing } = ground.unit;
         let tree = match ground.tree {
             Ok(tree) => Some(Arc::new(tree)),
             Err(error) => {

@@ -86,6 +86,10 @@ pub fn build(stage: &Path, interpreters: &[Interpreter], settings: &Settings, re
     runtimes(&runtime, interpreters, &settings.libraries)?;
     sdk(&settings.sdk.python(), &runtime.join("sdk/python"));
     sdk(&settings.sdk.node_modules(), &runtime.join("node_modules"));
+    // A shim that is started anew makes its socket anew: the folder stays.
+    if let Some(shim) = &settings.unit.shim {
+        share(shim, &below(stage, Path::new(super::SHIM)))?;
+    }
     // ES modules are looked for above the importer's folder, and by no search path.
     symlink("runtime/node_modules", stage.join("var/node_modules")).map_err(at("/var/node_modules"))?;
     mount::read_only_devices(stage).map_err(at(stage))?;
