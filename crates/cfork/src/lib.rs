@@ -16,12 +16,14 @@
 //! | `turn`, `resume` | what processes need that share their memory: a lock, and a way from one stack to another |
 //! | [`instance`] | the instance's side |
 //! | [`stage`] | the same where it is a stage of a chain |
+//! | [`fifo`] | FIFOs, for a function's own code |
 //!
 //! No language is known here: `lang/python` and `lang/node` are.
 
 pub mod chain;
 pub mod descriptors;
 mod enter;
+pub mod fifo;
 pub mod forkpoint;
 pub mod instance;
 pub mod invocation;

@@ -12,7 +12,7 @@ const logging = require('./lichen_logging.cjs');
 
 const TASK_ROOT = '/var/task';
 const MAJOR = process.versions.node.split('.', 1)[0];
-const NODE_PATH = `/opt/nodejs/node${MAJOR}/node_modules:/opt/nodejs/node_modules:/var/runtime/node_modules`;
+const NODE_PATH = `/opt/nodejs/node${MAJOR}/node_modules:/opt/nodejs/node_modules:/var/runtime/node_modules:/var/runtime/node/modules`;
 const RESPONSE_MAX = 6 * 1024 * 1024 + 100;
 const UTC = ':UTC';
 // The order in which a handler's file is looked for. What is loaded from there knows best what kind of module it is.

@@ -30,6 +30,9 @@ pub const UV_POLL: c_int = 8;
 /// Called when a polled descriptor is ready.
 pub type PollCallback = unsafe extern "C" fn(handle: *mut c_void, status: c_int, events: c_int);
 
+/// Called when a handle is closed.
+pub type CloseCallback = unsafe extern "C" fn(handle: *mut c_void);
+
 unsafe extern "C" {
     pub fn napi_create_array_with_length(env: RawEnv, len: usize, result: *mut RawValue) -> c_int;
     pub fn napi_create_double(env: RawEnv, value: f64, result: *mut RawValue) -> c_int;
@@ -80,6 +83,14 @@ unsafe extern "C" {
     pub fn napi_fatal_exception(env: RawEnv, error: RawValue) -> c_int;
 
     pub fn napi_create_reference(env: RawEnv, value: RawValue, count: u32, result: *mut *mut c_void) -> c_int;
+    pub fn napi_delete_reference(env: RawEnv, reference: *mut c_void) -> c_int;
+    pub fn napi_create_buffer_copy(
+        env: RawEnv,
+        len: usize,
+        data: *const c_void,
+        copy: *mut *mut c_void,
+        result: *mut RawValue,
+    ) -> c_int;
     pub fn napi_get_reference_value(env: RawEnv, reference: *mut c_void, result: *mut RawValue) -> c_int;
     pub fn napi_open_handle_scope(env: RawEnv, result: *mut *mut c_void) -> c_int;
     pub fn napi_close_handle_scope(env: RawEnv, scope: *mut c_void) -> c_int;
@@ -100,6 +111,7 @@ unsafe extern "C" {
     pub fn uv_loop_fork(event_loop: *mut c_void) -> c_int;
     pub fn uv_poll_init(event_loop: *mut c_void, handle: *mut c_void, descriptor: c_int) -> c_int;
     pub fn uv_poll_start(handle: *mut c_void, events: c_int, callback: PollCallback) -> c_int;
+    pub fn uv_close(handle: *mut c_void, closed: CloseCallback);
     pub fn uv_poll_stop(handle: *mut c_void) -> c_int;
     pub fn uv_ref(handle: *mut c_void);
     pub fn uv_unref(handle: *mut c_void);

@@ -35,6 +35,11 @@ pub unsafe extern "C" fn listen(env: RawEnv, info: Info) -> RawValue {
     unsafe { call(env, info, body) }
 }
 
+/// In what JavaScript's callbacks run; null before there is one.
+pub fn context() -> *mut c_void {
+    BELL.get().map_or(std::ptr::null_mut(), |bell| bell.context)
+}
+
 /// Whether the loop waits for this descriptor.
 pub fn hangs_on(descriptor: RawFd) -> bool {
     HANDLE.get().is_some_and(|(_, hangs)| hangs == descriptor)

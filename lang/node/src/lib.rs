@@ -7,6 +7,7 @@
 //! | [`template`] | functions of a template: up to the fork point, and out of it |
 //! | [`instance`] | functions of an instance: take an invocation, answer it |
 //! | [`parts`] | the same for answers that come in parts |
+//! | [`fifo`] | FIFOs, for a function's own code |
 //! | [`bell`] | the event loop's part in waiting for invocations |
 //! | [`stage`] | a channel from a process to itself, for rehearsals |
 //! | [`random`] | what makes siblings draw different numbers |
@@ -15,6 +16,7 @@
 
 mod abi;
 mod bell;
+mod fifo;
 mod instance;
 mod parts;
 mod random;
@@ -71,7 +73,7 @@ pub extern "C" fn node_api_module_get_api_version_v1() -> i32 {
 pub unsafe extern "C" fn napi_register_module_v1(env: RawEnv, exports: RawValue) -> RawValue {
     // SAFETY: Node calls this with a handle scope open, in the environment's thread.
     let (env, object) = unsafe { (Env::new(env), Value::new(exports)) };
-    let methods: [(_, abi::Function); 24] = [
+    let methods: [(_, abi::Function); 27] = [
         (c"configure", template::configure),
         (c"threads", template::threads),
         (c"obstacles", template::obstacles),
@@ -96,6 +98,9 @@ pub unsafe extern "C" fn napi_register_module_v1(env: RawEnv, exports: RawValue)
         (c"open", parts::open),
         (c"part", parts::part),
         (c"idle", parts::idle),
+        (c"fifo", fifo::operate),
+        (c"fifoWait", fifo::wait),
+        (c"fifoForget", fifo::give_up),
     ];
     let given = methods.into_iter().try_for_each(|(name, function)| env.method(object, name, function));
     if given.is_ok() { exports } else { std::ptr::null_mut() }

@@ -115,6 +115,13 @@ impl Env {
         self.made(|value| unsafe { abi::napi_create_string_utf8(self.0, start, len, value) })
     }
 
+    /// A `Buffer` with these bytes.
+    pub fn buffer(self, bytes: &[u8]) -> Result<Value, Thrown> {
+        let (start, len, nothing) = (bytes.as_ptr().cast(), bytes.len(), std::ptr::null_mut());
+        // SAFETY: the interpreter copies as many bytes as there are.
+        self.made(|value| unsafe { abi::napi_create_buffer_copy(self.0, len, start, nothing, value) })
+    }
+
     pub fn list<const N: usize>(self, items: [Value; N]) -> Result<Value, Thrown> {
         self.list_of(&items)
     }

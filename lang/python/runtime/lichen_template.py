@@ -14,6 +14,7 @@ import sys
 import time
 
 import _lichen
+import lichen.fifo  # so that functions find it
 import lichen_errors
 import lichen_forks
 import lichen_function

@@ -17,6 +17,7 @@
 
 mod abi;
 mod answer;
+mod fifo;
 mod hooks;
 mod instance;
 mod load;

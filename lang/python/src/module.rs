@@ -44,6 +44,7 @@ function!(rehearse_fork());
 function!(obstacles());
 function!(fill_holes());
 function!(serve(arguments));
+function!(fifo(arguments));
 
 const fn method(name: &'static CStr, function: Function, flags: i32, doc: &'static CStr) -> PyMethodDef {
     PyMethodDef { name: name.as_ptr(), function: Some(function), flags, doc: doc.as_ptr() }
@@ -51,7 +52,7 @@ const fn method(name: &'static CStr, function: Function, flags: i32, doc: &'stat
 
 /// Tables that the interpreter keeps pointers to and writes to.
 struct Tables {
-    methods: UnsafeCell<[PyMethodDef; 14]>,
+    methods: UnsafeCell<[PyMethodDef; 15]>,
     module: UnsafeCell<PyModuleDef>,
 }
 
@@ -69,6 +70,7 @@ static TABLES: Tables = Tables {
         method(c"obstacles", obstacles, METH_NOARGS, c"What parent and child could not share, as a list."),
         method(c"fill_holes", fill_holes, METH_NOARGS, c"Makes what children allocate lie close together."),
         method(c"serve", serve, METH_VARARGS, c"Reports, and forks. A child raises what ends it."),
+        method(c"fifo", fifo, METH_VARARGS, c"What `lichen.fifo` is made of: an operation and its arguments."),
         method(c"hook", hooks::hook, METH_O, c"What fork hooks call: before, in the child, in the parent."),
         method(c"before_fork", hooks::before, METH_NOARGS, c"A fork hook."),
         method(c"after_fork_in_child", hooks::in_child, METH_NOARGS, c"A fork hook."),

@@ -145,7 +145,7 @@ impl Object {
         Ok(list)
     }
 
-    fn tuple<const N: usize>(items: [&Self; N]) -> Result<Self, Raised> {
+    pub fn tuple<const N: usize>(items: [&Self; N]) -> Result<Self, Raised> {
         // SAFETY: the lock is held.
         let tuple = Self::owned(unsafe { abi::PyTuple_New(N as isize) })?;
         for (index, item) in items.into_iter().enumerate() {

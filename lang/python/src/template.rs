@@ -1,6 +1,7 @@
 //! Functions of a template: from its configuration to its fork point, and into its children.
 
 use crate::abi;
+pub use crate::fifo::fifo;
 use crate::instance::{self, Heritage, Loaded};
 use crate::object::{self, Object, Raised, because};
 use crate::prepared::Prepared;

@@ -29,6 +29,8 @@ macro_rules! script {
 /// The scripts that templates run.
 pub const SCRIPTS: &[RuntimeFile] = &[
     script!("python/runtime", "python", "bootstrap.py"),
+    script!("python/runtime", "python", "lichen/__init__.py"),
+    script!("python/runtime", "python", "lichen/fifo.py"),
     script!("python/runtime", "python", "lichen_answer.py"),
     script!("python/runtime", "python", "lichen_context.py"),
     script!("python/runtime", "python", "lichen_errors.py"),
@@ -46,6 +48,8 @@ pub const SCRIPTS: &[RuntimeFile] = &[
     script!("node/runtime", "node", "lichen_builtins.cjs"),
     script!("node/runtime", "node", "lichen_context.cjs"),
     script!("node/runtime", "node", "lichen_errors.cjs"),
+    script!("node/runtime", "node", "lichen_fifo.cjs"),
+    script!("node/runtime", "node", "modules/lichen/index.js"),
     script!("node/runtime", "node", "lichen_forks.cjs"),
     script!("node/runtime", "node", "lichen_function.cjs"),
     script!("node/runtime", "node", "lichen_instance.cjs"),

@@ -1,0 +1,1 @@
+"""What Lichen offers to functions beyond their events: see docs/fifo.md."""
