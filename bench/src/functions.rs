@@ -53,6 +53,19 @@ pub const HOLD: Function = Function {
     files: &[("app.py", include_str!("../functions/hold/app.py"))],
 };
 
+/// Notes when it ran, and hands its event on.
+pub const HOP_NODE: Function = Function {
+    name: "hop-node",
+    language: Language::Node,
+    files: &[("index.js", include_str!("../functions/hop-node/index.js"))],
+};
+/// The same in Python.
+pub const HOP_PYTHON: Function = Function {
+    name: "hop-python",
+    language: Language::Python,
+    files: &[("app.py", include_str!("../functions/hop-python/app.py"))],
+};
+
 /// An event for those that hold: until this time from now.
 pub fn hold_for(time: Duration) -> Vec<u8> {
     let until = os::monotonic_ns() as f64 / 1e9 + time.as_secs_f64();

@@ -16,6 +16,7 @@
 mod apps;
 mod baseline;
 mod census;
+mod chain;
 mod density;
 mod error;
 pub mod figure;
@@ -100,6 +101,11 @@ pub const BENCHES: &[Bench] = &[
         name: "nipc",
         what: "messages between two processes, by length: FIFOs of shims beside Linux's FIFO, Unix sockets, TCP (Figures 8, 9b)",
         run: nipc::run,
+    },
+    Bench {
+        name: "chain",
+        what: "from one handler's end to the next one's beginning, on one PU and across, beside Express and Flask (Figures 12, 14e)",
+        run: chain::run,
     },
     Bench {
         name: "provided",
