@@ -5,6 +5,7 @@
 //! nodes still keep. `SEED=n cargo test -p shim --test simulation` replays one world and tells what happens in it;
 //! `SEEDS=n` tries more of them.
 
+mod net;
 mod oracle;
 mod plane;
 mod random;
@@ -22,8 +23,8 @@ const SEEDS: u64 = 2_000;
 const STORM: Duration = Duration::from_millis(1_500);
 /// How long it may take until all is at rest.
 const CALM: Duration = Duration::from_secs(3);
-/// The longest that a call may take: two members, one after the other, are found out and waited for.
-const BOUND: Duration = Duration::from_millis(1_200);
+/// The longest that a call may take: several members, one after the other, are found out and waited for.
+const BOUND: Duration = Duration::from_millis(2_000);
 const LIMITS: FifoLimits = FifoLimits { ring: 4096, message_max: 4096, lanes: 3, capabilities: 4 };
 
 /// A process does something.
@@ -41,10 +42,14 @@ fn act(world: &mut World, pid: XpuPid) {
         24..32 => {
             let fifo = held_fifo(world, pid, Rights::OWNER);
             let (from, rights) = (some_holder(world, pid, fifo), some_rights(world));
+            if world.random.chance(40) {
+                // Just then.
+                world.after(1..1_000, Event::Use { pid: from, fifo });
+            }
             world.call(host, pid, Call::Revoke { from, fifo, rights });
         }
         32..50 => {
-            let side = if world.random.chance(40) { Side::Reader } else { Side::Writer };
+            let side = some_side(world);
             let fifo = held_fifo(world, pid, side.right());
             world.call(host, pid, Call::Connect { fifo, side });
         }
@@ -88,6 +93,10 @@ fn spawn(world: &mut World, host: usize, pid: XpuPid) {
     let path = world.random.next().to_le_bytes().to_vec();
     let program = Program { path, argv: vec![b"child".to_vec()], envp: Vec::new() };
     world.call(host, pid, Call::Spawn { pu, program, capabilities });
+}
+
+fn some_side(world: &mut World) -> Side {
+    if world.random.chance(40) { Side::Reader } else { Side::Writer }
 }
 
 fn some_fifo(world: &mut World) -> FifoId {
@@ -156,7 +165,13 @@ fn chaos(world: &mut World) {
 fn run_until(world: &mut World, until: Duration) {
     while let Some(event) = world.next(until) {
         match event {
-            Event::Act { .. } | Event::Chaos if world.quiet => {}
+            Event::Act { .. } | Event::Use { .. } | Event::Chaos if world.quiet => {}
+            Event::Use { pid, fifo } => {
+                let side = some_side(world);
+                if let Some(host) = world.host_of(pid) {
+                    world.call(host, pid, Call::Connect { fifo, side });
+                }
+            }
             Event::Act { pid } => act(world, pid),
             Event::Chaos => chaos(world),
             event => world.happen(event),

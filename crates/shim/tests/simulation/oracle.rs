@@ -40,8 +40,12 @@ pub struct Waiting {
     made: Moment,
     at: Duration,
     instance: Option<Instance>,
-    /// Which FIFOs a child's capabilities are on.
-    endowment: Vec<(Option<Instance>, FifoId, Rights)>,
+}
+
+/// What a child shall get, on which FIFOs, and since when that is wanted.
+struct Endowment {
+    capabilities: Vec<(Option<Instance>, FifoId, Rights)>,
+    made: Moment,
 }
 
 /// An end that was connected: for what, and when that was asked and granted.
@@ -59,6 +63,8 @@ pub struct Oracle {
     grants: Vec<Change>,
     revokes: Vec<Change>,
     calls: BTreeMap<CallId, (Waiting, Option<usize>)>,
+    /// By the path of the program, which is another one each time; also of those whose maker is gone.
+    endowments: BTreeMap<Vec<u8>, Endowment>,
     pids: BTreeSet<XpuPid>,
     gone: BTreeSet<XpuPid>,
     next_call: u64,
@@ -131,16 +137,14 @@ impl Oracle {
                 self.lives[index].ended.get_or_insert(made);
             }
         }
-        let endowment = match call {
-            Call::Spawn { capabilities, .. } => {
-                let latest = |(fifo, rights): &(FifoId, Rights)| (self.latest.get(fifo).copied(), *fifo, *rights);
-                capabilities.iter().map(latest).collect()
-            }
-            _ => Vec::new(),
-        };
+        if let Call::Spawn { capabilities, program, .. } = call {
+            let latest = |(fifo, rights): &(FifoId, Rights)| (self.latest.get(fifo).copied(), *fifo, *rights);
+            let capabilities = capabilities.iter().map(latest).collect();
+            self.endowments.insert(program.path.clone(), Endowment { capabilities, made });
+        }
         self.next_call += 1;
         let id = CallId(self.next_call);
-        self.calls.insert(id, (Waiting { by, call: call.clone(), made, at, instance, endowment }, change));
+        self.calls.insert(id, (Waiting { by, call: call.clone(), made, at, instance }, change));
         id
     }
 
@@ -155,16 +159,10 @@ impl Oracle {
     }
 
     /// What a child is started with, from the call that wanted it: in force before it runs.
-    pub fn endowed(&mut self, child: XpuPid, by: XpuPid, path: &[u8]) {
-        let wanted = self.calls.values().find_map(|(waiting, _)| match &waiting.call {
-            Call::Spawn { program, .. } if waiting.by == by && program.path == path => {
-                Some((waiting.endowment.clone(), waiting.made))
-            }
-            _ => None,
-        });
-        let Some((endowment, made)) = wanted else { return };
+    pub fn endowed(&mut self, child: XpuPid, path: &[u8]) {
+        let Endowment { capabilities, made } = self.endowments.remove(path).expect("nobody wanted that child");
         let now = self.tick();
-        for (then, fifo, rights) in endowment {
+        for (then, fifo, rights) in capabilities {
             if let Some(instance) = self.latest.get(&fifo).copied() {
                 // Of a FIFO that was created anew meanwhile, nobody outside knows.
                 let returned = (then == Some(instance)).then_some((now, true));
@@ -269,11 +267,17 @@ impl Oracle {
         }
     }
 
-    /// Whether the right by which that end was connected was taken for good before `at`.
+    /// Whether the right by which that end was connected was taken before `at`: by a revoke after which no right was given
+    /// by which it could have been connected. Where they overlapped, the end was connected before, and cut, or not at all.
     pub fn was_revoked(&self, pid: XpuPid, tie: Tie, side: Side, at: Moment) -> bool {
-        self.revokes.iter().any(|revoke| {
-            let same = revoke.pid == pid && revoke.instance == tie.instance && revoke.rights.contain(side.right());
-            same && revoke.made >= tie.returned && revoke.returned.is_some_and(|(back, done)| done && back <= at)
+        let of = |change: &&Change| {
+            change.pid == pid && change.instance == tie.instance && change.rights.contain(side.right())
+        };
+        self.revokes.iter().filter(of).any(|revoke| {
+            let over = revoke.returned.is_some_and(|(back, done)| done && back <= at);
+            let again =
+                |grant: &Change| grant.made < tie.returned && grant.returned.is_none_or(|(back, _)| back > revoke.made);
+            over && (revoke.made >= tie.returned || !self.grants.iter().filter(of).any(again))
         })
     }
 }

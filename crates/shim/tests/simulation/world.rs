@@ -4,17 +4,15 @@
 //! order, is held (a partition) or breaks; each side hears of its end in its own time, or never. What a daemon would do with
 //! an action is done here.
 
+use super::net::Link;
 use super::oracle::Oracle;
 use super::plane::{Course, Plane};
 use super::random::Random;
 use shim::protocol::message::FRAME_MAX;
-use shim::protocol::{
-    Action, Answer, Attachment, Call, Carried, Config, EndId, Former, Input, Limits, Message, Node, Quota, Side,
-    Source, Timing,
-};
+use shim::protocol::{Action, Answer, Call, Carried, EndId, Former, Input, Limits, Node, Quota, Side, Source, Timing};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use xpucall::id::{PuId, XpuPid};
+use xpucall::id::{FifoId, PuId, XpuPid};
 
 pub const TIMING: Timing = Timing {
     lease: Duration::from_millis(200),
@@ -23,6 +21,8 @@ pub const TIMING: Timing = Timing {
     batch: Duration::from_millis(5),
     patience: Duration::from_millis(150),
 };
+pub const LIMITS: Limits =
+    Limits { fifos: 100, capabilities: 1_000, orders: 100, children: 100, backlog: 200, batch: 256 };
 pub const QUOTA: Quota = Quota { fifos: 6, ends: 12 };
 
 #[derive(Debug)]
@@ -68,25 +68,21 @@ pub enum Event {
     Act {
         pid: XpuPid,
     },
+    /// A process connects to that FIFO.
+    Use {
+        pid: XpuPid,
+        fifo: FifoId,
+    },
     Chaos,
 }
 
 pub struct Host {
     pub node: Option<Node>,
-    life: u64,
-    shares: bool,
+    pub life: u64,
+    pub shares: bool,
     drift: i64,
     wake: u64,
     pub pids: BTreeSet<XpuPid>,
-}
-
-struct Link {
-    life: u64,
-    stands: bool,
-    held_until: Duration,
-    last: [Duration; 2],
-    /// Whether the node of each side (0: the head's) thinks that it stands.
-    told: [bool; 2],
 }
 
 pub struct World {
@@ -95,10 +91,10 @@ pub struct World {
     events: BTreeMap<(Duration, u64), Event>,
     serial: u64,
     pub hosts: Vec<Host>,
-    links: Vec<Link>,
-    former: Former,
-    carried: BTreeMap<Carried, EndId>,
-    next_carried: u64,
+    pub links: Vec<Link>,
+    pub former: Former,
+    pub carried: BTreeMap<Carried, EndId>,
+    pub next_carried: u64,
     pub plane: Plane,
     pub oracle: Oracle,
     pub known: Vec<XpuPid>,
@@ -122,20 +118,13 @@ impl World {
             pids: BTreeSet::new(),
         };
         let hosts = (0..count).map(|index| host(&mut random, index)).collect();
-        let link = |_| Link {
-            life: 0,
-            stands: false,
-            held_until: Duration::ZERO,
-            last: [Duration::ZERO; 2],
-            told: [false; 2],
-        };
         let mut world = Self {
             random,
             now: Duration::ZERO,
             events: BTreeMap::new(),
             serial: 0,
             hosts,
-            links: (0..count).map(link).collect(),
+            links: (0..count).map(|_| Link::default()).collect(),
             former: Former { incarnation: 1000, members: BTreeSet::new() },
             carried: BTreeMap::new(),
             next_carried: 0,
@@ -158,7 +147,7 @@ impl World {
         }
     }
 
-    fn at(&mut self, when: Duration, event: Event) {
+    pub fn at(&mut self, when: Duration, event: Event) {
         self.serial += 1;
         self.events.insert((when, self.serial), event);
     }
@@ -184,11 +173,7 @@ impl World {
     pub fn happen(&mut self, event: Event) {
         match event {
             Event::Deliver { link, up, life, bytes, carried } => self.deliver(link, up, life, &bytes, carried),
-            Event::Hear { link, side, life, dead } => {
-                if self.links[link].life == life && !self.links[link].stands {
-                    self.tell_down(link, side, dead);
-                }
-            }
+            Event::Hear { link, side, life, dead } => self.hear(link, side, life, dead),
             Event::Reconnect { link } => self.reconnect(link),
             Event::Tick { host, life, wake } => {
                 if self.hosts[host].life == life && self.hosts[host].wake == wake {
@@ -199,7 +184,7 @@ impl World {
             Event::Attach { host } => self.step(host, Input::Attach { token: 0, quota: QUOTA }),
             Event::Restart { host } => self.restart(host),
             Event::Pump { host, lane } => self.pump(host, lane),
-            Event::Act { .. } | Event::Chaos => {}
+            Event::Act { .. } | Event::Use { .. } | Event::Chaos => {}
         }
     }
 
@@ -216,7 +201,7 @@ impl World {
         self.step(host, input);
     }
 
-    fn clock(&self, host: usize) -> Duration {
+    pub fn clock(&self, host: usize) -> Duration {
         let now = self.now.as_nanos() as i128;
         let local = now + now * i128::from(self.hosts[host].drift) / 1_000_000 + host as i128 * 7_000_000_000;
         Duration::from_nanos(local as u64)
@@ -270,9 +255,9 @@ impl World {
                 self.plane.frame(lane, written.expect("a frame begins with its moment"), &self.oracle);
             }
             Action::Cut { lane, side, drain, .. } => self.cut(host, lane, side, drain),
-            Action::Start { pid, by, program } => {
+            Action::Start { pid, program, .. } => {
                 self.oracle.attached(pid);
-                self.oracle.endowed(pid, by, &program.path);
+                self.oracle.endowed(pid, &program.path);
                 let result =
                     if self.random.chance(90) { Ok(QUOTA) } else { Err(shim::protocol::call::StartError::Os(2)) };
                 self.feed_soon(host, 10..2000, Input::Started { pid, result });
@@ -323,7 +308,7 @@ impl World {
 
     pub fn host_of(&self, pid: XpuPid) -> Option<usize> {
         let host = pid.pu().0 as usize;
-        self.hosts[host].pids.contains(&pid).then_some(host)
+        self.hosts.get(host)?.pids.contains(&pid).then_some(host)
     }
 
     pub fn call(&mut self, host: usize, by: XpuPid, call: Call) {
@@ -361,7 +346,7 @@ impl World {
         }
     }
 
-    fn lose_processes(&mut self, host: usize) {
+    pub fn lose_processes(&mut self, host: usize) {
         for pid in std::mem::take(&mut self.hosts[host].pids) {
             self.oracle.gone(pid);
         }
@@ -427,157 +412,5 @@ impl World {
         }
         self.drained(lane, Side::Reader);
         read
-    }
-
-    // ── Links ──
-
-    fn send(&mut self, host: usize, to: PuId, message: &Message, with: Option<Attachment>) {
-        let up = host != 0;
-        let index = if up { host } else { to.0 as usize };
-        let bytes = message.encode().expect("every message fits");
-        assert_eq!(Message::decode(&bytes).as_ref(), Ok(message));
-        let carried = with.map(|with| match with {
-            Attachment::Lane(lane) => lane,
-            Attachment::Carried(carried) => self.carried[&carried],
-        });
-        let delay = self.delay();
-        let shares = self.hosts[index].shares;
-        let link = &mut self.links[index];
-        assert!(link.told[usize::from(up)], "PU {host} sends where it has no link");
-        assert!(carried.is_none() || shares, "descriptors cannot go over the link of PU {index}");
-        let way = usize::from(up);
-        let when = (self.now + delay).max(link.last[way]).max(link.held_until);
-        link.last[way] = when;
-        let life = link.life;
-        self.at(when, Event::Deliver { link: index, up, life, bytes, carried });
-    }
-
-    fn delay(&mut self) -> Duration {
-        if !self.quiet && self.random.chance(3) { self.random.micros(500..40_000) } else { self.random.micros(2..400) }
-    }
-
-    fn deliver(&mut self, index: usize, up: bool, life: u64, bytes: &[u8], carried: Option<EndId>) {
-        let link = &self.links[index];
-        if link.life != life || !link.stands || !link.told[usize::from(!up)] {
-            return;
-        }
-        let message = Message::decode(bytes).expect("what was sent can be read");
-        let (host, from) = if up { (0, PuId(index as u8)) } else { (index, PuId::HEAD) };
-        let carried = carried.map(|lane| {
-            self.next_carried += 1;
-            self.carried.insert(Carried(self.next_carried), lane);
-            Carried(self.next_carried)
-        });
-        self.step(host, Input::Message { from, message, carried });
-    }
-
-    /// `by`: the side that knows already.
-    fn break_link(&mut self, index: usize, by: Option<usize>, dead: bool) {
-        let link = &mut self.links[index];
-        if let Some(side) = by {
-            link.told[side] = false;
-        }
-        if !std::mem::take(&mut link.stands) {
-            return;
-        }
-        let (life, held) = (link.life, link.held_until);
-        for side in [0, 1] {
-            if by != Some(side) {
-                // Sometimes nobody says anything until the next link stands.
-                let soon = dead || self.quiet || !self.random.chance(15);
-                let delay = if soon { self.random.micros(1..5_000) } else { Duration::from_secs(60) };
-                let when = (self.now + delay).max(if dead { self.now } else { held });
-                self.at(when, Event::Hear { link: index, side, life, dead });
-            }
-        }
-        self.after(1_000..60_000, Event::Reconnect { link: index });
-    }
-
-    fn tell_down(&mut self, index: usize, side: usize, dead: bool) {
-        let host = if side == 0 { 0 } else { index };
-        if std::mem::take(&mut self.links[index].told[side]) {
-            let pu = if side == 0 { PuId(index as u8) } else { PuId::HEAD };
-            self.step(host, Input::LinkDown { pu, dead: dead && side == 0 });
-        }
-    }
-
-    fn reconnect(&mut self, index: usize) {
-        let link = &self.links[index];
-        let alive = self.hosts[0].node.is_some() && self.hosts[index].node.is_some();
-        if link.stands || index == 0 {
-            return;
-        }
-        if !alive || link.held_until > self.now {
-            return self.after(5_000..50_000, Event::Reconnect { link: index });
-        }
-        // Whoever has not heard of the end of the last one hears of it before.
-        self.tell_down(index, 0, false);
-        self.tell_down(index, 1, false);
-        let link = &mut self.links[index];
-        link.life += 1;
-        (link.stands, link.told, link.last) = (true, [true, true], [self.now; 2]);
-        let shares = self.hosts[index].shares;
-        self.step(0, Input::LinkUp { pu: PuId(index as u8), shares });
-        self.step(index, Input::LinkUp { pu: PuId::HEAD, shares });
-    }
-
-    // ── What goes wrong ──
-
-    pub fn break_some_link(&mut self) {
-        let index = 1 + self.random.below(self.hosts.len() - 1);
-        self.say(|| format!("── the link to PU {index} breaks"));
-        self.break_link(index, None, false);
-    }
-
-    pub fn hold_some_link(&mut self) {
-        let index = 1 + self.random.below(self.hosts.len() - 1);
-        let until = self.now + self.random.micros(1_000..600_000);
-        self.say(|| format!("── the link to PU {index} is held until {until:?}"));
-        self.links[index].held_until = until;
-    }
-
-    pub fn crash(&mut self, host: usize) {
-        if self.hosts[host].node.take().is_none() {
-            return;
-        }
-        self.say(|| format!("── PU {host} crashes"));
-        self.hosts[host].life += 1;
-        self.lose_processes(host);
-        if host == 0 {
-            self.oracle.term_over();
-        }
-        let dead = self.random.chance(50);
-        let links = if host == 0 { 1..self.hosts.len() } else { host..host + 1 };
-        for link in links {
-            self.links[link].told[usize::from(host != 0)] = false;
-            self.break_link(link, Some(usize::from(host != 0)), dead && host != 0);
-        }
-        self.after(1_000..500_000, Event::Restart { host });
-    }
-
-    fn restart(&mut self, host: usize) {
-        if self.hosts[host].node.is_some() {
-            return;
-        }
-        let config =
-            Config { pu: PuId(host as u8), timing: TIMING, limits: Limits { backlog: 200, ..Limits::default() } };
-        let node = if host == 0 { Node::head(config, self.former.clone()) } else { Node::member(config) };
-        self.hosts[host].node = Some(node);
-        self.step(host, Input::Tick);
-        let links = if host == 0 { 1..self.hosts.len() } else { host..host + 1 };
-        for link in links {
-            self.after(1..20_000, Event::Reconnect { link });
-        }
-        for _ in 0..2 {
-            self.after(20_000..100_000, Event::Attach { host });
-        }
-    }
-
-    /// Links carry everything again.
-    pub fn heal(&mut self) {
-        self.quiet = true;
-        for index in 1..self.links.len() {
-            self.links[index].held_until = self.now;
-        }
     }
 }
