@@ -56,7 +56,7 @@ fn act(world: &mut World, pid: XpuPid) {
         50..54 => {
             let mut held = world.plane.sides(pid, Side::Writer);
             held.extend(readers(world, pid));
-            if let Some(end) = world.random.pick(&held) {
+            if let Some(end) = world.pick(&held) {
                 world.call(host, pid, Call::Close { end });
             }
         }
@@ -110,7 +110,7 @@ fn held_fifo(world: &mut World, pid: XpuPid, right: Rights) -> FifoId {
     let known = fifos.into_iter().flatten().filter(|(id, _)| world.oracle.knows(**id));
     let held = known.filter(|(_, fifo)| fifo.rights(pid).contain(right));
     let held: Vec<FifoId> = held.map(|(id, _)| *id).collect();
-    match world.random.pick(&held) {
+    match world.pick(&held) {
         Some(fifo) if world.random.chance(75) => fifo,
         _ => some_fifo(world),
     }
@@ -123,7 +123,7 @@ fn some_holder(world: &mut World, pid: XpuPid, fifo: FifoId) -> XpuPid {
     let known = world.known.iter().copied();
     let held: Vec<XpuPid> =
         known.filter(|pid| state.is_some_and(|state| !state.rights(*pid, fifo).is_empty())).collect();
-    match world.random.pick(&held) {
+    match world.pick(&held) {
         Some(pid) if world.random.chance(85) => pid,
         _ => some_pid(world),
     }
@@ -139,8 +139,14 @@ fn some_pid(world: &mut World) -> XpuPid {
     let recent = world.known.len().saturating_sub(12);
     match world.random.below(20) {
         0 => XpuPid::new(PuId(world.random.below(9) as u8), world.random.below(1010) as u32, 1),
-        1..4 => world.random.pick(&world.known).unwrap_or(XpuPid(1)),
-        _ => world.random.pick(&world.known[recent..]).unwrap_or(XpuPid(1)),
+        1..4 => {
+            let known = world.known.clone();
+            world.pick(&known).unwrap_or(XpuPid(1))
+        }
+        _ => {
+            let known = world.known[recent..].to_vec();
+            world.pick(&known).unwrap_or(XpuPid(1))
+        }
     }
 }
 

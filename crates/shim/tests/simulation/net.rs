@@ -39,7 +39,7 @@ impl World {
     }
 
     fn delay(&mut self) -> Duration {
-        if !self.quiet && self.random.chance(3) { self.random.micros(500..40_000) } else { self.random.micros(2..400) }
+        if !self.quiet && self.random.chance(3) { self.micros(500..40_000) } else { self.micros(2..400) }
     }
 
     pub fn deliver(&mut self, index: usize, up: bool, life: u64, bytes: &[u8], carried: Option<EndId>) {
@@ -71,7 +71,7 @@ impl World {
             if by != Some(side) {
                 // Sometimes nobody says anything until the next link stands.
                 let soon = dead || self.quiet || !self.random.chance(15);
-                let delay = if soon { self.random.micros(1..5_000) } else { Duration::from_secs(60) };
+                let delay = if soon { self.micros(1..5_000) } else { Duration::from_secs(60) };
                 let when = (self.now + delay).max(if dead { self.now } else { held });
                 self.at(when, Event::Hear { link: index, side, life, dead });
             }
@@ -121,7 +121,7 @@ impl World {
 
     pub fn hold_some_link(&mut self) {
         let index = 1 + self.random.below(self.hosts.len() - 1);
-        let until = self.now + self.random.micros(1_000..600_000);
+        let until = self.now + self.micros(1_000..600_000);
         self.say(|| format!("── the link to PU {index} is held until {until:?}"));
         self.links[index].held_until = until;
     }

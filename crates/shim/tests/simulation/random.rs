@@ -1,8 +1,5 @@
 //! Chance from a seed: the same seed, the same world.
 
-use std::ops::Range;
-use std::time::Duration;
-
 /// SplitMix64: small, and good enough to choose with.
 pub struct Random(u64);
 
@@ -24,14 +21,5 @@ impl Random {
 
     pub fn chance(&mut self, percent: u32) -> bool {
         self.below(1000) < percent as usize * 10
-    }
-
-    /// Microseconds.
-    pub fn micros(&mut self, range: Range<u64>) -> Duration {
-        Duration::from_micros(range.start + self.next() % (range.end - range.start))
-    }
-
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
-        if from.is_empty() { None } else { Some(from[self.below(from.len())]) }
     }
 }

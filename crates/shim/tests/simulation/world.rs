@@ -141,6 +141,14 @@ impl World {
         world
     }
 
+    pub fn micros(&mut self, range: std::ops::Range<u64>) -> Duration {
+        Duration::from_micros(range.start + self.random.next() % (range.end - range.start))
+    }
+
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        if from.is_empty() { None } else { Some(from[self.random.below(from.len())]) }
+    }
+
     pub fn say(&self, what: impl FnOnce() -> String) {
         if self.trace {
             println!("{:>10.3} ms  {}", self.now.as_secs_f64() * 1e3, what());
@@ -154,7 +162,7 @@ impl World {
 
     /// Some microseconds from now.
     pub fn after(&mut self, micros: std::ops::Range<u64>, event: Event) {
-        let when = self.now + self.random.micros(micros);
+        let when = self.now + self.micros(micros);
         self.at(when, event);
     }
 
@@ -285,7 +293,7 @@ impl World {
         self.hosts[host].wake += 1;
         let (life, wake) = (self.hosts[host].life, self.hosts[host].wake);
         if let Some(at) = at {
-            let late = if self.quiet { Duration::ZERO } else { self.random.micros(0..3_000) };
+            let late = if self.quiet { Duration::ZERO } else { self.micros(0..3_000) };
             let when = self.world_time(host, at).max(self.now) + late;
             self.at(when, Event::Tick { host, life, wake });
         }
