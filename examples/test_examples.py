@@ -63,5 +63,61 @@ class Greet(unittest.TestCase):
         self.assertEqual(self.greet({"language": "tlh"})["message"], "Hello, world!")
 
 
+STAGES = """
+const [folder, stages, event] = process.argv.slice(1);
+const functions = require(folder);
+const run = async () => {
+  let value = JSON.parse(event);
+  for (const stage of stages.split(",")) value = JSON.parse(JSON.stringify(await functions[stage](value)));
+  console.log(JSON.stringify(value));
+};
+run();
+"""
+
+
+@unittest.skipUnless(shutil.which("node"), "Node is not installed")
+class Voice(unittest.TestCase):
+    def run_stages(self, event, stages="frontend,intent,home,door,light"):
+        command = ["node", "-e", STAGES, str(EXAMPLES / "voice"), stages, json.dumps(event)]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    def say(self, text, **home):
+        return self.run_stages({"text": text, "home": home})
+
+    def test_the_event(self):
+        answer = self.run_stages(event_of("voice"))
+        self.assertEqual(answer["home"]["door"]["front"], {"open": True, "locked": False})
+        self.assertEqual(answer["home"]["light"]["living room"], {"on": True, "level": 40})
+        self.assertEqual(answer["home"]["door"]["back"], {"open": False, "locked": True})
+        self.assertTrue(answer["say"].endswith("“feed the cat”."), answer["say"])
+
+    def test_what_is_heard_and_meant(self):
+        heard = self.run_stages({"text": "Computer, could you turn the light off please; then lock the door"}, "frontend")
+        self.assertEqual(heard["clauses"], ["turn the light off", "lock the door"])
+        meant = self.run_stages({"clauses": heard["clauses"] + ["sing"], "home": {}}, "intent")
+        self.assertEqual([intent["want"] for intent in meant["intents"]], ["off", "locked"])
+        self.assertEqual(meant["unknown"], ["sing"])
+
+    def test_doors_and_lights(self):
+        door = {"front": {"open": True, "locked": False}}
+        self.assertEqual(self.say("lock the door", door=door)["home"]["door"]["front"], {"open": False, "locked": True})
+        locked = self.say("open the front door", door={"front": {"open": False, "locked": True}})
+        self.assertEqual(locked["say"], "The front door is locked and stays closed.")
+        both = self.say("Good night", door=door, light={"hall": {"on": True}, "attic": {"on": True}})
+        self.assertEqual([light["on"] for light in both["home"]["light"].values()], [False, False])
+        self.assertIn("attic light", self.say("turn on the attic light", light={"hall": {"on": False}})["say"])
+
+
+class MapReduce(unittest.TestCase):
+    def test_parts_lose_nothing(self):
+        spec = importlib.util.spec_from_file_location("count", EXAMPLES / "mapreduce" / "count.py")
+        count = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(count)
+        text = "".join(f"line {number}\n" for number in range(100))
+        for many in (1, 3, 7, 200):
+            pieces = count.parts(text, many)
+            self.assertEqual((len(pieces), "".join(pieces)), (many, text))
+
+
 if __name__ == "__main__":
     unittest.main()

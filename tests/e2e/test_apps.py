@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -339,6 +340,43 @@ class Storage(unittest.TestCase):
             self.assertEqual((picture.format, picture.size), ("JPEG", (160, 107)))
         told = eventually(lambda: App.told(self, name, own), "it has told of the picture")
         self.assertEqual((told[0]["picture"], told[0]["bytes"]["before"]), ("holiday in May.jpg", len(photo)))
+
+
+class Neighbours(App):
+    """Functions that hand on and talk through memory."""
+
+    def test_voice(self):
+        stages = ["frontend", "intent", "home", "door", "light"]
+        for stage in stages:
+            self.deploy("voice", stage, Handler=f"index.{stage}")
+        run = lichen("flow", "deploy", "voice", "--chain", ",".join(stages), endpoint=self.node.endpoint)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        event = f"@{EXAMPLES / 'voice' / 'event.json'}"
+        for _ in range(3):
+            run = lichen("flow", "invoke", "voice", "-d", event, endpoint=self.node.endpoint)
+            answer = json.loads(run.stdout)
+            self.assertEqual(answer["home"]["door"]["front"], {"open": True, "locked": False})
+            self.assertEqual(answer["home"]["light"]["living room"], {"on": True, "level": 40})
+            self.assertIn("The living room light is on at 40 percent.", answer["say"])
+        run = lichen("flow", "invoke", "voice", "-d", '{"text": ""}', endpoint=self.node.endpoint)
+        self.assertEqual((run.returncode, json.loads(run.stdout)["stage"]), (1, 1))
+
+    def test_mapreduce(self):
+        for name in ("map", "reduce"):
+            self.deploy("mapreduce", name, Handler=f"app.{name}")
+        files = sorted((REPOSITORY / "docs").glob("*.md"))
+        text = "\n".join(file.read_text() for file in files)
+        plain = Counter(re.findall(r"[a-z]+", text.lower()))
+        top = sorted(plain.items(), key=lambda entry: (-entry[1], entry[0]))[:10]
+        for mappers in (1, 4, 8):
+            command = [sys.executable, EXAMPLES / "mapreduce/count.py", str(mappers), *files]
+            environment = {**os.environ, "LICHEN_ENDPOINT": self.node.endpoint}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            answer = json.loads(done.stdout)
+            self.assertEqual((answer["words"], answer["distinct"]), (plain.total(), len(plain)))
+            self.assertEqual(answer["top"], [list(entry) for entry in top])
+            self.assertEqual((len(answer["by_mapper"]), sum(answer["by_mapper"])), (mappers, plain.total()))
 
 
 if __name__ == "__main__":
