@@ -32,6 +32,8 @@ use xpucall::wire::{Call, Hello, MESSAGE_MAX, Transport};
 
 /// Looks at lines between two at everything else.
 const LOOKS: u32 = 64;
+/// Looks in vain between two offers of the core.
+const YIELDS: u32 = 16;
 /// Callers whose lines are looked at.
 const HOT_MAX: usize = 32;
 /// Connections that have not said hello: how many, and for how long.
@@ -116,7 +118,8 @@ impl Shim {
                 self.keep_time();
             }
             if something || self.must_look() || active.elapsed() < self.config.spin {
-                if looks.is_multiple_of(LOOKS) {
+                // A caller on the same core cannot call before it has the core.
+                if !something && looks.is_multiple_of(YIELDS) {
                     std::thread::yield_now();
                 }
                 std::hint::spin_loop();

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// How long a caller looks for its answer before it sleeps.
 const SPIN_NS: u64 = 50_000;
 /// The first part of that, in which it does not even offer its core to others.
-const EAGER_NS: u64 = 10_000;
+const EAGER_NS: u64 = 1_500;
 /// How often one that polls for ever looks whether the shim is still there.
 const LIVENESS_NS: u64 = 10_000_000;
 /// Looks between two looks at the clock.

@@ -140,9 +140,15 @@ impl Reader {
     /// The next message, if there is one now.
     pub fn try_read(&mut self) -> Result<Option<Message>, ReadError> {
         let mut bytes = Vec::new();
+        let from = self.try_read_into(&mut bytes)?;
+        Ok(from.map(|from| Message { from, bytes }))
+    }
+
+    /// The next message in the place of what is in `bytes`, and whose it is, if there is one now.
+    pub fn try_read_into(&mut self, bytes: &mut Vec<u8>) -> Result<Option<XpuPid>, ReadError> {
         loop {
-            match self.look(&mut bytes)? {
-                Some(Found::Message(from)) => return Ok(Some(Message { from, bytes })),
+            match self.look(bytes)? {
+                Some(Found::Message(from)) => return Ok(Some(from)),
                 Some(Found::Ended(..)) => {}
                 None => return Ok(None),
             }
