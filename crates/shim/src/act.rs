@@ -61,10 +61,11 @@ impl Shim {
 
     /// Takes a process in.
     pub(crate) fn attach(&mut self, pid: XpuPid, arriving: Arriving) {
-        let Arriving { socket, identity, transport, death, mut usage } = arriving;
+        let Arriving { socket, identity, transport, death, mut usage, number } = arriving;
         match Process::welcome(pid, identity.clone(), transport, socket, death) {
             Ok(mut process) => {
                 process.usage = usage;
+                process.number = number;
                 let key = self.number();
                 if let Err(error) = self.watch(key, &process) {
                     tracing::warn!(%error, "a process could not be watched");

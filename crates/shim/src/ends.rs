@@ -22,8 +22,13 @@ use xpucall::host::NoticePage;
 use xpucall::id::XpuPid;
 use xpucall::wire;
 
-/// How long a writer may be in the middle of a message that is not to be written any more.
+/// How long a writer may be in the middle of a message that is not to be written any more, and how long if it would go on
+/// but for others that have its core.
 const PATIENCE: Duration = Duration::from_millis(10);
+const PATIENCE_RUNNABLE: Duration = Duration::from_millis(250);
+
+/// Threads of a process that are looked at.
+const THREADS_MAX: usize = 64;
 
 /// A reply and the descriptors that go with it.
 pub(crate) type WithDescriptors = (Reply, Vec<OwnedFd>);
@@ -241,7 +246,10 @@ impl Shim {
         while let Some(&busy) = self.lanes.busy.get(at) {
             let process = self.processes.get_mut(&busy.seat.process);
             let rests = process.as_ref().is_none_or(|process| process.calls.hand(busy.seat.slot) == 0);
-            if !rests && busy.since.elapsed() < PATIENCE {
+            let since = busy.since.elapsed();
+            let late = since >= PATIENCE
+                && (since >= PATIENCE_RUNNABLE || process.as_ref().is_none_or(|process| !is_runnable(process.number)));
+            if !rests && !late {
                 at += 1;
                 continue;
             }
@@ -315,6 +323,16 @@ impl Shim {
             *here.occupant(side) = Occupant::Over;
         }
     }
+}
+
+/// Whether any thread of a process has, or waits for, a core. Of one with very many threads it is not asked.
+fn is_runnable(process: i32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { return false };
+    let runs = |thread: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R'))
+    };
+    threads.flatten().take(THREADS_MAX).any(runs)
 }
 
 fn tell(socket: &OwnedFd, news: &News) -> io::Result<()> {

@@ -47,6 +47,8 @@ pub struct Process {
     pub identity: Identity,
     pub usage: Usage,
     pub transport: Transport,
+    /// Its number in this shim's pid namespace; 0 where it has none.
+    pub number: i32,
     pub socket: OwnedFd,
     pub death: Option<OwnedFd>,
     pub calls: CallRegion,
@@ -81,6 +83,7 @@ impl Process {
             identity,
             usage: Usage::default(),
             transport,
+            number: 0,
             socket,
             death,
             calls,

@@ -294,9 +294,10 @@ impl Shim {
 
     fn hello(&mut self, stranger: Stranger, transport: Transport) {
         let Stranger { socket, child, .. } = stranger;
-        let identity = match (child, seqpacket::peer(&socket)) {
-            (Some(_), _) => Identity::platform(),
-            (None, Ok(peer)) => Identity::of(peer),
+        let own = |pid| self.children.values().find(|child| child.pid == pid).map(|child| child.process.id() as i32);
+        let (identity, process) = match (child, seqpacket::peer(&socket)) {
+            (Some(pid), _) => (Identity::platform(), own(pid).unwrap_or_default()),
+            (None, Ok(peer)) => (Identity::of(peer), peer.pid),
             (None, Err(_)) => return,
         };
         if identity.class == Class::Guest && matches!(transport, Transport::Mpsc | Transport::Polling) {
@@ -308,7 +309,7 @@ impl Shim {
             return self.turn_away(&socket, status::QUOTA, quota::PROCESSES);
         };
         let limits = identity.quota(&self.config.quotas);
-        let arriving = Arriving { socket, identity, transport, death, usage };
+        let arriving = Arriving { socket, identity, transport, death, usage, number: process };
         if let Some(pid) = child {
             return self.attach(pid, arriving);
         }

@@ -82,6 +82,7 @@ pub(crate) struct Arriving {
     pub(crate) transport: Transport,
     pub(crate) death: Option<OwnedFd>,
     pub(crate) usage: Usage,
+    pub(crate) number: i32,
 }
 
 /// A program that this shim has started.

@@ -61,6 +61,8 @@ struct Lane {
 /// The reading end of a FIFO. Used by one thread at a time; closed when dropped.
 pub struct Reader {
     lanes: Vec<Lane>,
+    /// Writers that were gone before their lanes could be looked at.
+    missed: Vec<(XpuPid, End)>,
     /// Whose turn it is.
     turn: usize,
     /// The value of the news word up to which the news have been taken.
@@ -86,7 +88,7 @@ impl Process {
         // One less than it is: what came with the connection is news already.
         let seen = guard.news.load(Ordering::Acquire).wrapping_sub(1);
         let calling = self.calling.clone();
-        Ok(Reader { lanes: Vec::new(), turn: 0, seen, guard, news, epoll: None, calling, fifo, slot })
+        Ok(Reader { lanes: Vec::new(), missed: Vec::new(), turn: 0, seen, guard, news, epoll: None, calling, fifo, slot })
     }
 }
 
@@ -182,6 +184,9 @@ impl Reader {
         if self.guard.news.load(Ordering::Acquire) != self.seen {
             self.take_news()?;
         }
+        if let Some((from, why)) = self.missed.pop() {
+            return Ok(Some(Found::Ended(from, why)));
+        }
         for _ in 0..self.lanes.len() {
             if self.turn >= self.lanes.len() {
                 self.turn = 0;
@@ -244,9 +249,12 @@ impl Reader {
             return Err(Broken::Foreign.into());
         };
         let guard = self.calling.guard(slot, self.slot)?;
-        // One that this process has no room for is given up: its writer is told that the lane was closed.
+        let cut = guard.cut.clone();
         let Ok(lane) = lane::Reader::attach(region, bell, guard) else {
+            // Cut and cleared before it was looked at; or one that this process has no room for, and gives up.
             self.calling.close(slot);
+            let cause = Cause::of(cut.load(Ordering::Acquire));
+            self.missed.push((from, cause.map_or(Some(End::Broken), End::of).unwrap_or(End::Lost)));
             return Ok(());
         };
         if let Some(epoll) = &self.epoll {

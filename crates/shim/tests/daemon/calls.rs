@@ -1,8 +1,6 @@
 //! The nine XPUcalls, over every transport, on one PU and between two.
 
-mod bed;
-
-use bed::{Bed, event, soon};
+use crate::bed::{Bed, event, soon};
 use xpucall::error::{CheckError, ConnectError, CreateError, End, GrantError, ReadError, RevokeError, WriteError};
 use xpucall::id::{FifoId, PuId, Rights, XpuPid};
 use xpucall::wire::Transport;

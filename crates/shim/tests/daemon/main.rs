@@ -1,0 +1,6 @@
+//! The daemon, as processes meet it: what it promises, what it withstands, what it outlives.
+
+mod bed;
+mod calls;
+mod hostile;
+mod processes;
