@@ -37,7 +37,10 @@ impl Stage {
         let apps = Apps::new(&tools)?;
         let path = std::env::var("PATH").unwrap_or_default();
         let start = |dispatch: &str| {
-            Node::start(&plan.program, &Settings { dispatch: dispatch.to_owned(), path: path.clone() })
+            Node::start(
+                &plan.program,
+                &Settings { dispatch: dispatch.to_owned(), path: path.clone(), ..Settings::default() },
+            )
         };
         let (generic, dedicated) =
             (start("memory_budget_mib = 0\nstems = 0")?, start("stems = 0\nmemory_budget_mib = 4096")?);

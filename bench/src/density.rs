@@ -21,7 +21,7 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     (plan.tell)("starting a node");
     let dispatch = format!("stems = 0\nconcurrency = {count}\ninstances = {}", count + count / 10);
     let path = std::env::var("PATH").unwrap_or_default();
-    let node = Node::start(&plan.program, &Settings { dispatch, path })?;
+    let node = Node::start(&plan.program, &Settings { dispatch, path, ..Settings::default() })?;
     node.await_generic_template(Language::Python)?;
     node.deploy(HOLD.name, &Shelf::new()?.put(&HOLD)?, OPTIONS)?;
     node.await_template(HOLD.name)?;

@@ -44,7 +44,10 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
 }
 
 fn instances(plan: &Plan<'_>, path: &str, code: &Path, count: usize) -> Result<Vec<Arm>, BenchError> {
-    let node = Node::start(&plan.program, &Settings { dispatch: "stems = 0".to_owned(), path: path.to_owned() })?;
+    let node = Node::start(
+        &plan.program,
+        &Settings { dispatch: "stems = 0".to_owned(), path: path.to_owned(), ..Settings::default() },
+    )?;
     node.await_generic_template(Language::Python)?;
     let before = census::available_mib();
     node.deploy(PILLOW.name, code, OPTIONS)?;

@@ -12,7 +12,7 @@ use crate::error::{BenchError, io};
 use crate::figure::{Arm, Figure, Unit};
 use crate::machine::Machine;
 use peer::{COUNT, ECHO, Peer, SWALLOW};
-use shims::{Fifos, Shims};
+use shims::{Fifos, Pus};
 use std::io;
 use std::time::Instant;
 use tempfile::TempDir;
@@ -67,8 +67,8 @@ impl Way {
     }
 
     /// Through FIFOs of shims: with a peer on the same PU, or on the other.
-    fn xpu(plan: &Plan<'_>, shims: &Shims, pu: PuId, seats: Seats) -> Result<Self, BenchError> {
-        let process = shims.attach(Transport::Adaptive)?;
+    fn xpu(plan: &Plan<'_>, pus: &Pus, pu: PuId, seats: Seats) -> Result<Self, BenchError> {
+        let process = pus.attach(Transport::Adaptive)?;
         let fifos = Fifos::with_peer(&plan.program, process, pu, usize::from(seats == Seats::TwoCores))?;
         let place = if pu == PuId(0) { "one PU" } else { "across PUs" };
         Ok(Self { name: format!("XPU-FIFO, {place}, {}", seats.name()), wire: Box::new(fifos), _peer: None })
@@ -118,20 +118,23 @@ fn message(what: u8, length: usize) -> Vec<u8> {
 }
 
 pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError> {
-    peer::stay_on(0).map_err(io("the first processor cannot be had"))?;
     let both = if machine.cores > 1 { &[Seats::OneCore, Seats::TwoCores][..] } else { &[Seats::OneCore] };
-    let shims = Shims::start(&plan.program, 2)?;
+    let pus = Pus::start(&plan.program)?;
+    // The node's processes stay where they like.
+    peer::stay_on(0).map_err(io("the first processor cannot be had"))?;
     let mut ways = Vec::new();
     for &seats in both {
         for pu in [PuId(0), PuId(1)] {
-            ways.push(Way::xpu(plan, &shims, pu, seats)?);
+            ways.push(Way::xpu(plan, &pus, pu, seats)?);
         }
         for medium in Medium::ALL {
             ways.push(Way::new(plan, medium, seats)?);
         }
     }
+    let machine =
+        &Machine { tier: "a PU beside the host in the namespace tier: one kernel".to_owned(), ..machine.clone() };
     Ok(vec![
-        calls::measure(plan, machine, &shims)?,
+        calls::measure(plan, machine, &pus)?,
         latencies(plan, machine, &mut ways)?,
         rates(plan, machine, &mut ways)?,
     ])
@@ -173,7 +176,8 @@ fn rates(plan: &Plan<'_>, machine: &Machine, ways: &mut [Way]) -> Result<Figure,
         arms.extend(ways.iter().zip(&samples).filter_map(arm));
     }
     let notes = ["One direction: from the first message sent to the last one read by the peer."];
-    Ok(Figure::new("nipc-rate", "Molecule (ASPLOS '22), section 6.3: messages in one direction", machine, arms).with_notes(notes))
+    Ok(Figure::new("nipc-rate", "Molecule (ASPLOS '22), section 6.3: messages in one direction", machine, arms)
+        .with_notes(notes))
 }
 
 fn bytes(length: usize) -> String {

@@ -31,6 +31,15 @@ pub struct Settings {
     pub dispatch: String,
     /// The PATH on which it finds its interpreters.
     pub path: String,
+    /// Units of the namespace tier beside the host: `pu1` and so on.
+    pub pus: usize,
+}
+
+impl Settings {
+    fn config(&self) -> String {
+        let pus: String = (1..=self.pus).map(|number| format!("[[pu]]\nname = \"pu{number}\"\n")).collect();
+        format!("[dispatch]\n{}\n{pus}", self.dispatch)
+    }
 }
 
 /// A running node.
@@ -51,8 +60,7 @@ impl Node {
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(folder.path(), open).map_err(io("a temporary folder could not be opened to others"))?;
         let config = folder.path().join("lichen.toml");
-        fs::write(&config, format!("[dispatch]\n{}\n", settings.dispatch))
-            .map_err(io("lichen.toml could not be written"))?;
+        fs::write(&config, settings.config()).map_err(io("lichen.toml could not be written"))?;
         let log = File::create(folder.path().join("log")).map_err(io("the node's log could not be made"))?;
         let mut serve = Command::new(program);
         serve.args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn", "--config"]).arg(&config);
@@ -118,6 +126,11 @@ impl Node {
             }
             crate::pause(LOOK_AGAIN);
         }
+    }
+
+    /// Where processes attach to the shim of the host.
+    pub fn shim(&self) -> PathBuf {
+        self.folder.path().join("data").join("shims").join("host").join("shim.sock")
     }
 
     /// An invocation of the function that tells its spans.

@@ -34,7 +34,7 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     (plan.tell)("starting nodes");
     let start = |dispatch: &str| {
         let path = std::env::var("PATH").unwrap_or_default();
-        Node::start(&plan.program, &Settings { dispatch: dispatch.to_owned(), path })
+        Node::start(&plan.program, &Settings { dispatch: dispatch.to_owned(), path, ..Settings::default() })
     };
     let (cold, stems) = (start("stems = 0")?, start("")?);
     for (node, name, options) in [(&cold, "fresh", FRESH), (&cold, "kept", &[][..]), (&stems, "fresh", FRESH)] {

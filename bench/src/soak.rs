@@ -53,7 +53,8 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     let (invocations, kills) = (INVOCATIONS / share, KILLS / share);
     (plan.tell)("starting a node with ten functions");
     let path = std::env::var("PATH").unwrap_or_default();
-    let node = Node::start(&plan.program, &Settings { dispatch: "keep_alive_s = 2".to_owned(), path })?;
+    let node =
+        Node::start(&plan.program, &Settings { dispatch: "keep_alive_s = 2".to_owned(), path, ..Settings::default() })?;
     let shelf = Shelf::new()?;
     for function in &FUNCTIONS {
         node.deploy(function.name, &shelf.put(&function.source)?, function.options)?;

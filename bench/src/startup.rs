@@ -59,7 +59,10 @@ impl Stage {
         let shelf = Shelf::new()?;
         (plan.tell)("starting nodes");
         let start = |dispatch: &str, functions: &[Deployment]| -> Result<Node, BenchError> {
-            let node = Node::start(&plan.program, &Settings { dispatch: dispatch.to_owned(), path: path.clone() })?;
+            let node = Node::start(
+                &plan.program,
+                &Settings { dispatch: dispatch.to_owned(), path: path.clone(), ..Settings::default() },
+            )?;
             for (function, options) in functions {
                 node.await_generic_template(function.language)?;
                 node.deploy(function.name, &shelf.put(function)?, options)?;

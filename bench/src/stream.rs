@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError> {
     (plan.tell)("starting a node");
     let path = std::env::var("PATH").unwrap_or_default();
-    let node = Node::start(&plan.program, &Settings { dispatch: "stems = 0".to_owned(), path })?;
+    let node = Node::start(&plan.program, &Settings { dispatch: "stems = 0".to_owned(), path, ..Settings::default() })?;
     let shelf = Shelf::new()?;
     node.deploy(STREAM_NODE.name, &shelf.put(&STREAM_NODE)?, &["--timeout", "60"])?;
     node.await_template(STREAM_NODE.name)?;

@@ -82,7 +82,7 @@ fn many_clients(arms: &mut [Arms<'_>], generator: &Generator, rounds: usize) -> 
 
 fn node(plan: &Plan<'_>, dispatch: &str) -> Result<Node, BenchError> {
     let path = std::env::var("PATH").unwrap_or_default();
-    let node = Node::start(&plan.program, &Settings { dispatch: dispatch.to_owned(), path })?;
+    let node = Node::start(&plan.program, &Settings { dispatch: dispatch.to_owned(), path, ..Settings::default() })?;
     let shelf = Shelf::new()?;
     for function in [HELLO_PYTHON, HELLO_NODE] {
         node.deploy(function.name, &shelf.put(&function)?, &[])?;

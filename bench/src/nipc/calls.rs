@@ -1,9 +1,9 @@
 //! What an XPUcall costs, by the way in which it travels: `get_xpupid` with the check of a right, which moves no data.
 
 use super::BLOCK;
-use super::shims::Shims;
+use super::shims::Pus;
 use crate::Plan;
-use crate::error::{BenchError, io};
+use crate::error::BenchError;
 use crate::figure::{Arm, Figure, Unit};
 use crate::machine::Machine;
 use std::time::Instant;
@@ -38,11 +38,10 @@ impl Caller {
     }
 }
 
-pub fn measure(plan: &Plan<'_>, machine: &Machine, shims: &Shims) -> Result<Figure, BenchError> {
+pub fn measure(plan: &Plan<'_>, machine: &Machine, pus: &Pus) -> Result<Figure, BenchError> {
     (plan.tell)("XPUcalls");
-    shims.stay_on(machine.cores.min(2) - 1).map_err(io("the shims cannot be kept on a processor"))?;
     let caller = |(name, transport)| {
-        let process = shims.attach(transport)?;
+        let process = pus.attach(transport)?;
         let fifo = Fifo::create(&process, Limits::default()).map_err(|error| BenchError::Broken(error.to_string()))?;
         Ok(Caller { name, process, fifo, microseconds: Vec::new() })
     };
@@ -56,8 +55,7 @@ pub fn measure(plan: &Plan<'_>, machine: &Machine, shims: &Shims) -> Result<Figu
     }
     let arm = |caller: &Caller| Arm::of(format!("XPUcall, {}", caller.name), Unit::Microseconds, &caller.microseconds);
     let arms = callers.iter().filter_map(arm).collect();
-    let notes =
-        ["A call and its answer, caller and shim on a processor each, block by block in turn: a block begins with \
-                  a shim that sleeps."];
+    let notes = ["A call and its answer, block by block in turn: a block begins with a shim that sleeps. The caller \
+                  stays on one processor, the shim goes where Linux has it."];
     Ok(Figure::new("xpucall", "Molecule (ASPLOS '22), Figure 8", machine, arms).with_notes(notes))
 }

@@ -1,15 +1,10 @@
-//! The shims of a computer with several PUs, as processes of their own, and FIFOs between two processes on them.
+//! A node with two PUs, and FIFOs between two processes on them.
 
 use super::wire::Wire;
-use crate::error::{BenchError, io};
-use rustix::process::Pid;
-use rustix::thread::{CpuSet, sched_setaffinity};
-use shim::control::{Report, Supervisor};
+use crate::error::BenchError;
+use crate::node::{Node, Settings};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use tempfile::TempDir;
+use std::path::Path;
 use xpucall::id::{FifoId, PuId, Rights, XpuPid};
 use xpucall::wire::{Program, Transport};
 use xpucall::{Fifo, Limits, Process, Reader, Writer};
@@ -17,67 +12,19 @@ use xpucall::{Fifo, Limits, Process, Reader, Writer};
 /// What the peer's command line calls a way through FIFOs of shims.
 pub const XPU: &str = "xpu";
 
-/// Shims that are linked in memory, the first of them the head.
-pub struct Shims {
-    folder: TempDir,
-    running: Vec<(Supervisor, Child)>,
-}
+/// A node: its host, and a unit of the namespace tier.
+pub struct Pus(Node);
 
-impl Shims {
-    /// Starts so many, and waits until all of them serve.
-    pub fn start(program: &Path, count: u8) -> Result<Self, BenchError> {
-        let folder = TempDir::with_prefix("lichen-bench-").map_err(io("a temporary folder could not be made"))?;
-        let mut shims = Self { folder, running: Vec::new() };
-        for pu in (0..count).map(PuId) {
-            let (supervisor, control) = Supervisor::pair().map_err(io("a socket to a shim could not be made"))?;
-            let child = shims.launch(program, pu, control)?;
-            let head = shims.running.first().map(|(head, _)| head);
-            let linked = head.map_or(Ok(()), |head| head.link(&supervisor, PuId(0), pu));
-            linked.map_err(io("two shims could not be linked"))?;
-            let report = supervisor.hear().map_err(io("a shim does not report"))?;
-            shims.running.push((supervisor, child));
-            if !matches!(report, Some(Report::Serving { .. })) {
-                return Err(BenchError::Broken(format!("the shim of PU {pu} does not serve: {report:?}")));
-            }
-        }
-        Ok(shims)
+impl Pus {
+    pub fn start(program: &Path) -> Result<Self, BenchError> {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let node = Node::start(program, &Settings { pus: 1, path, ..Settings::default() })?;
+        Ok(Self(node))
     }
 
-    fn launch(&self, program: &Path, pu: PuId, control: OwnedFd) -> Result<Child, BenchError> {
-        let mut command = Command::new(program);
-        command.args(["shim", "--pu", &pu.0.to_string(), "--log-level", "warn", "--data-dir"]).arg(self.folder.path());
-        command.arg("--socket").arg(self.socket(pu)).arg("--memory").arg(self.folder.path().join("term"));
-        os::child::hand_over(&mut command, vec![control]);
-        os::child::end_with_parent(&mut command);
-        let child = command.stdin(Stdio::null()).spawn();
-        child.map_err(|source| BenchError::Program { program: program.to_owned(), source })
-    }
-
-    /// Keeps all of them on one processor.
-    pub fn stay_on(&self, cpu: usize) -> io::Result<()> {
-        let mut set = CpuSet::new();
-        set.set(cpu);
-        let pids = self.running.iter().filter_map(|(_, child)| Pid::from_raw(child.id() as i32));
-        pids.into_iter().try_for_each(|pid| Ok(sched_setaffinity(Some(pid), &set)?))
-    }
-
-    fn socket(&self, pu: PuId) -> PathBuf {
-        self.folder.path().join(format!("{pu}.sock"))
-    }
-
-    /// Attaches this process to the shim of PU 0.
+    /// Attaches this process to the host's shim.
     pub fn attach(&self, transport: Transport) -> Result<Process, BenchError> {
-        Process::attach(&self.socket(PuId(0)), transport).map_err(|error| BenchError::Broken(error.to_string()))
-    }
-}
-
-impl Drop for Shims {
-    fn drop(&mut self) {
-        for (supervisor, mut child) in self.running.drain(..).rev() {
-            // A shim ends with its supervisor's socket.
-            drop(supervisor);
-            let _ = child.wait();
-        }
+        Process::attach(&self.0.shim(), transport).map_err(|error| BenchError::Broken(error.to_string()))
     }
 }
 
