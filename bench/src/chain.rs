@@ -84,7 +84,7 @@ impl<'a> Course<'a> {
 /// A node with chains of this function: on its own PU, and to and fro between two.
 fn node(plan: &Plan<'_>, shelf: &Shelf, dispatch: &str) -> Result<Node, BenchError> {
     let path = std::env::var("PATH").unwrap_or_default();
-    let node = Node::start(&plan.program, &Settings { dispatch: dispatch.to_owned(), path })?;
+    let node = Node::start(&plan.program, &Settings { dispatch: dispatch.to_owned(), path, ..Settings::default() })?;
     let two = !dispatch.is_empty();
     for function in [HOP_NODE, HOP_PYTHON] {
         let code = shelf.put(&function)?;
