@@ -3,14 +3,16 @@
 //! It runs no compiler and no test: those have `cargo` and the `Makefile`.
 #![forbid(unsafe_code)]
 
+mod header;
 mod model;
 mod tidy;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask tidy [FOLDER]\n       cargo xtask model [FILE]\n\n  tidy    check the house rules of the \
-    repository, one line per finding\n  model   make the gateway's table of AWS's operations from botocore's model of them";
+const USAGE: &str = "usage: cargo xtask tidy [FOLDER]\n       cargo xtask model [FILE]\n       cargo xtask header\n\n  tidy    check the house rules of the \
+    repository, one line per finding\n  model   make the gateway's table of AWS's operations from botocore's model of them\n  header  make the C header of \
+    the XPUcalls, and their man pages, from the code of crates/capi";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -22,6 +24,13 @@ fn main() -> ExitCode {
                 ExitCode::SUCCESS
             }
             Err(error) => failed("model", &error),
+        },
+        (Some("header"), None, None) => match header::write(&repository()) {
+            Ok(header) => {
+                println!("{}", header.display());
+                ExitCode::SUCCESS
+            }
+            Err(error) => failed("header", &error),
         },
         _ => {
             eprintln!("{USAGE}");

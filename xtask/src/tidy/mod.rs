@@ -27,6 +27,7 @@ mod tree;
 use std::fmt;
 use std::path::Path;
 
+use crate::header;
 use tree::{File, Tree};
 
 /// One broken rule: where, which, and what to do about it.
@@ -52,11 +53,17 @@ pub struct Report {
     pub findings: Vec<Finding>,
 }
 
+/// A file that is made of others and is not what they say.
+fn stale(file: String) -> Finding {
+    Finding { file, line: 1, rule: "made", advice: "it is not what its sources say: run `cargo xtask header`".into() }
+}
+
 /// Checks every rule on every file below `root`. Fails only when the tree cannot be read.
 pub fn run(root: &Path) -> anyhow::Result<Report> {
     let tree = Tree::read(root)?;
     let mut findings = layers::check(&tree)?;
     findings.extend(reach::check(&tree)?);
+    findings.extend(header::stale(root)?.into_iter().map(stale));
     for file in &tree.files {
         findings.extend(check_file(file));
     }
