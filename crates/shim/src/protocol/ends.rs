@@ -132,6 +132,10 @@ impl Ends {
         self.writers.len() + self.readers.len() + self.incoming.len()
     }
 
+    pub fn expected(&self) -> usize {
+        self.incoming.values().filter(|incoming| !incoming.offered).count()
+    }
+
     /// Calls that wait for an end.
     pub fn asking(&self) -> usize {
         let writers = self.writers.values().filter(|end| end.call.is_some());

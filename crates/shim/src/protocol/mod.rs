@@ -83,6 +83,8 @@ pub struct Census {
     pub capabilities: usize,
     /// Ends of lanes, and readers, on this PU.
     pub ends: usize,
+    /// Lanes that readers on this PU were promised, and have not been handed.
+    pub expected: usize,
     /// Lanes of FIFOs whose home this PU is.
     pub lanes: usize,
     /// Calls that wait for an answer.
@@ -353,6 +355,7 @@ impl Node {
             fifos: self.state.fifos().len(),
             capabilities: self.state.capabilities(),
             ends: self.ends.count(),
+            expected: self.ends.expected(),
             lanes: self.home.lanes(),
             calls: self.requests.len() + self.spawns.len() + self.ends.asking(),
             changes: self.acks.held() + self.lazy.len() + self.head.as_ref().map_or(0, |head| head.pending()),

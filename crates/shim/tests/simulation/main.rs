@@ -103,6 +103,39 @@ fn some_fifo(world: &mut World) -> FifoId {
     FifoId(1 + world.random.below(8) as u64)
 }
 
+/// A writer that is being cut writes on, as fast as it can, and the reader reads.
+fn scribble(world: &mut World, lane: EndId, times: u32) {
+    let Some(held) = world.plane.lanes.get(&lane) else { return };
+    let (writer, reader) = (held.writer, held.reading.as_ref().map(|reading| reading.pid));
+    if let Some(host) = world.host_of(writer) {
+        world.write(host, lane, true);
+    }
+    if let Some(host) = reader.and_then(|reader| world.host_of(reader)) {
+        world.read(host, lane);
+    }
+    if times > 0 {
+        world.after(10..1_500, Event::Scribble { lane, times: times - 1 });
+    }
+}
+
+/// Something is wrong with a PU: whoever owns FIFOs of it takes rights from whoever has them.
+fn take_rights(world: &mut World, host: usize) {
+    for pid in world.known.clone() {
+        let Some(own) = world.host_of(pid).filter(|own| *own != host) else { continue };
+        let state = world.hosts[own].node.as_ref().map(|node| node.state());
+        let fifos = state.into_iter().flat_map(|state| state.fifos());
+        let owned = fifos.filter(|(id, fifo)| {
+            let there = fifo.creator.pu().0 as usize == host && world.oracle.knows(**id);
+            there && fifo.rights(pid).contain(Rights::OWNER)
+        });
+        let owned: Vec<FifoId> = owned.map(|(id, _)| *id).collect();
+        for fifo in owned {
+            let from = some_holder(world, pid, fifo);
+            world.call(own, pid, Call::Revoke { from, fifo, rights: Rights::READ | Rights::WRITE });
+        }
+    }
+}
+
 /// Mostly one on which the process has a right.
 fn held_fifo(world: &mut World, pid: XpuPid, right: Rights) -> FifoId {
     let node = world.hosts[pid.pu().0 as usize].node.as_ref();
@@ -153,11 +186,14 @@ fn some_pid(world: &mut World) -> XpuPid {
 fn chaos(world: &mut World) {
     let hosts = world.hosts.len();
     match world.random.below(20) {
-        0..3 => world.break_some_link(),
-        3..6 => world.hold_some_link(),
-        6..8 => {
+        what @ 0..8 => {
             let host = 1 + world.random.below(hosts - 1);
-            world.crash(host);
+            match what {
+                0..3 => world.break_some_link(host),
+                3..6 => world.hold_some_link(host),
+                _ => world.crash(host),
+            }
+            world.after(1..20_000, Event::Panic { host });
         }
         8 => world.crash(0),
         _ => {
@@ -171,7 +207,7 @@ fn chaos(world: &mut World) {
 fn run_until(world: &mut World, until: Duration) {
     while let Some(event) = world.next(until) {
         match event {
-            Event::Act { .. } | Event::Use { .. } | Event::Chaos if world.quiet => {}
+            Event::Act { .. } | Event::Use { .. } | Event::Panic { .. } | Event::Chaos if world.quiet => {}
             Event::Use { pid, fifo } => {
                 let side = some_side(world);
                 if let Some(host) = world.host_of(pid) {
@@ -179,6 +215,8 @@ fn run_until(world: &mut World, until: Duration) {
                 }
             }
             Event::Act { pid } => act(world, pid),
+            Event::Scribble { lane, times } => scribble(world, lane, times),
+            Event::Panic { host } => take_rights(world, host),
             Event::Chaos => chaos(world),
             event => world.happen(event),
         }
@@ -232,7 +270,8 @@ fn world(seed: u64, trace: bool) -> World {
     world.plane.check_whole();
     for (index, host) in world.hosts.iter().enumerate() {
         let census = host.node.as_ref().map(|node| node.census()).unwrap_or_default();
-        assert_eq!((census.calls, census.changes, census.joiners), (0, 0, 0), "PU {index} at rest keeps {census:?}");
+        let waiting = [census.calls, census.changes, census.joiners, census.expected];
+        assert_eq!(waiting, [0; 4], "PU {index} at rest keeps {census:?}");
     }
     world.say(|| "── everybody leaves".to_owned());
     for host in 0..world.hosts.len() {

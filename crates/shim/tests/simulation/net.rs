@@ -113,14 +113,12 @@ impl World {
         self.step(index, Input::LinkUp { pu: PuId::HEAD, shares });
     }
 
-    pub fn break_some_link(&mut self) {
-        let index = 1 + self.random.below(self.hosts.len() - 1);
+    pub fn break_some_link(&mut self, index: usize) {
         self.say(|| format!("── the link to PU {index} breaks"));
         self.break_link(index, None, false);
     }
 
-    pub fn hold_some_link(&mut self) {
-        let index = 1 + self.random.below(self.hosts.len() - 1);
+    pub fn hold_some_link(&mut self, index: usize) {
         let until = self.now + self.micros(1_000..600_000);
         self.say(|| format!("── the link to PU {index} is held until {until:?}"));
         self.links[index].held_until = until;

@@ -32,6 +32,8 @@ pub struct Lane {
     pub course: Course,
     /// When each message was written.
     pub memory: VecDeque<Moment>,
+    /// Messages that its writer wrote while nobody had told it to stop, and those that were read.
+    counts: [usize; 2],
     pub reading: Option<Reading>,
     /// Bytes that may be relayed, of a lane that is.
     pub credit: Option<u32>,
@@ -47,8 +49,15 @@ pub struct Plane {
 
 impl Plane {
     pub fn make(&mut self, lane: EndId, writer: XpuPid) {
-        let made =
-            Lane { writer, tie: None, course: Course::Open, memory: VecDeque::new(), reading: None, credit: None };
+        let made = Lane {
+            writer,
+            tie: None,
+            course: Course::Open,
+            memory: VecDeque::new(),
+            counts: [0; 2],
+            reading: None,
+            credit: None,
+        };
         assert!(self.lanes.insert(lane, made).is_none(), "lane {lane} was made twice");
     }
 
@@ -72,6 +81,7 @@ impl Plane {
             let revoked = reading.tie.is_some_and(|tie| oracle.was_revoked(reading.pid, tie, Side::Reader, now));
             assert!(!(sees && revoked), "{} still writes on {id} to {}, revoked", lane.writer, reading.pid);
         }
+        lane.counts[0] += usize::from(lane.course == Course::Open);
         lane.memory.push_back(now);
         self.written += 1;
     }
@@ -102,6 +112,7 @@ impl Plane {
         }
         let queue = reading.relayed.as_mut().unwrap_or(&mut lane.memory);
         let Some(written) = queue.pop_front() else { return false };
+        lane.counts[1] += 1;
         let now = oracle.tick();
         let by_writer = lane.tie.is_some_and(|tie| oracle.was_revoked(lane.writer, tie, Side::Writer, written));
         assert!(!by_writer, "{} read on {id} what {} wrote after it was revoked", reading.pid, lane.writer);
@@ -109,6 +120,14 @@ impl Plane {
         assert!(!by_reader, "{} read on {id} after it was revoked", reading.pid);
         self.read += 1;
         true
+    }
+
+    /// A reader that takes what was written until its end has taken all of it.
+    pub fn check_drained(&self, id: EndId, side: Side) {
+        let Some(lane) = self.lanes.get(&id).filter(|_| side == Side::Reader) else { return };
+        let drained = lane.reading.as_ref().is_some_and(|reading| reading.course == Course::Draining);
+        let [written, read] = lane.counts;
+        assert!(!drained || read >= written, "lane {id} was closed and drained: {read} read of {written} written");
     }
 
     pub fn is_drained(&self, id: EndId, side: Side) -> bool {

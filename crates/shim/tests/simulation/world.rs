@@ -68,6 +68,14 @@ pub enum Event {
     Act {
         pid: XpuPid,
     },
+    Scribble {
+        lane: EndId,
+        times: u32,
+    },
+    /// Processes elsewhere notice that something is wrong with that PU.
+    Panic {
+        host: usize,
+    },
     /// A process connects to that FIFO.
     Use {
         pid: XpuPid,
@@ -192,7 +200,7 @@ impl World {
             Event::Attach { host } => self.step(host, Input::Attach { token: 0, quota: QUOTA }),
             Event::Restart { host } => self.restart(host),
             Event::Pump { host, lane } => self.pump(host, lane),
-            Event::Act { .. } | Event::Use { .. } | Event::Chaos => {}
+            Event::Act { .. } | Event::Use { .. } | Event::Scribble { .. } | Event::Panic { .. } | Event::Chaos => {}
         }
     }
 
@@ -201,6 +209,7 @@ impl World {
             return;
         }
         if let Input::Ended { lane, side } = &input {
+            self.plane.check_drained(*lane, *side);
             self.plane.turn(*lane, *side, Course::Ended);
         }
         if input == Input::Fenced {
@@ -371,6 +380,9 @@ impl World {
 
     fn cut(&mut self, host: usize, lane: EndId, side: Side, drain: bool) {
         self.plane.turn(lane, side, if drain { Course::Draining } else { Course::Cut });
+        if side == Side::Writer && self.random.chance(30) {
+            self.after(1..1_000, Event::Scribble { lane, times: 8 });
+        }
         let stuck = !self.quiet && self.random.below(300) == 0;
         match (drain, side) {
             (true, _) => self.drained(lane, side),
