@@ -247,9 +247,16 @@ impl Node {
         }
     }
 
+    /// A home cannot put a change in force for that PU's sake, and is not late itself until that is fenced.
     pub(super) fn blamed(&mut self, from: PuId, place: Place) {
-        if self.member_place(from).is_some() && self.state.current(place) && place.pu != PuId::HEAD {
-            self.condemn(place.pu);
+        if self.member_place(from).is_none() || !self.state.current(place) || place.pu == PuId::HEAD {
+            return;
+        }
+        self.condemn(place.pu);
+        let patience = self.config.timing.patience;
+        let Some(head) = self.head.as_mut() else { return };
+        if let Some(peer) = head.peers.get(&place.pu) {
+            head.ledger.put_off(peer.lease, patience);
         }
     }
 

@@ -17,6 +17,8 @@ pub struct Ledger {
     orders: BTreeMap<PuId, usize>,
     /// Orders that came while a former term might not be over.
     early: VecDeque<Early>,
+    /// Until when members may be waiting for one whose lease must end first: nobody is late before.
+    grace: Duration,
 }
 
 struct Early {
@@ -63,6 +65,13 @@ impl Ledger {
         }
     }
 
+    /// Somebody is known to keep others waiting until then.
+    pub fn put_off(&mut self, until: Duration, patience: Duration) {
+        self.grace = self.grace.max(until);
+        let due = self.grace + patience;
+        self.pending.values_mut().for_each(|pending| pending.due = pending.due.map(|old| old.max(due)));
+    }
+
     fn answered(&mut self, place: Place) {
         if let Some(count) = self.orders.get_mut(&place.pu) {
             *count -= 1;
@@ -80,7 +89,8 @@ impl Node {
         let Some(head) = self.head.as_mut() else { return };
         if !matches!(entry, Entry::Lazy(_)) {
             let (awaited, fences) = (head.members(), BTreeSet::new());
-            let (is_fence, due) = (matches!(entry, Entry::Fence { .. }), Some(self.now + self.config.timing.patience));
+            let is_fence = matches!(entry, Entry::Fence { .. });
+            let due = Some(self.now.max(head.ledger.grace) + self.config.timing.patience);
             let pending = Pending { origin, awaited, fences, is_fence, absent: false, due };
             head.ledger.pending.insert(seq, pending);
         }

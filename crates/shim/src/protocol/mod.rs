@@ -166,6 +166,10 @@ impl Node {
         if self.head.is_some() && matches!(self.phase, Phase::Apart) {
             self.begin_term();
         }
+        if matches!(input, Input::Tick) {
+            // Whatever is wanted next is said again.
+            self.wake = None;
+        }
         // Before anything else: a lease that is over must not serve one more call. A link that is gone carries nothing.
         if !matches!(input, Input::LinkDown { .. }) {
             self.timers();

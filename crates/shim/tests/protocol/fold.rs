@@ -1,14 +1,10 @@
 //! The state is the fold of all changes, whichever way it is come by.
 
-#[path = "simulation/random.rs"]
-mod random;
-
-use random::Random;
+use crate::bed::LIMITS;
+use crate::random::Random;
 use shim::protocol::message::{Entry, Lazy};
-use shim::protocol::{FifoLimits, Message, Place, Seq, State};
+use shim::protocol::{Message, Place, Seq, State};
 use xpucall::id::{FifoId, PuId, Rights, XpuPid};
-
-const LIMITS: FifoLimits = FifoLimits { ring: 4096, message_max: 4096, lanes: 4, capabilities: 4 };
 
 /// Changes as a head would order them: of FIFOs that there are, and none twice.
 fn change(random: &mut Random, state: &State) -> Entry {

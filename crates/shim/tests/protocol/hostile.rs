@@ -4,22 +4,13 @@
 //! It may harm its own PU; others' FIFOs, rights and lanes it cannot touch, and nothing that it says makes a node panic or
 //! keep more than its share.
 
-#[path = "simulation/random.rs"]
-mod random;
-
-use random::Random;
+use crate::bed::{Bed, INCARNATION, LIMITS};
+use crate::random::Random;
 use shim::protocol::call::StartError;
 use shim::protocol::message::{Ack, Body, Declined, Entry, Lazy, MESSAGE_MAX, Order, Record, Refusal, VERSION};
-use shim::protocol::{
-    Action, Answer, Call, CallId, Cause, Config, EndId, FifoLimits, Former, Input, Limits, Message, Node, Place,
-    Program, Quota, Side, Timing,
-};
-use std::collections::VecDeque;
+use shim::protocol::{Answer, Call, Cause, EndId, FifoLimits, Input, Message, Place, Program, Side};
 use std::time::Duration;
 use xpucall::id::{FifoId, PuId, Rights, XpuPid};
-
-const LIMITS: FifoLimits = FifoLimits { ring: 4096, message_max: 4096, lanes: 4, capabilities: 4 };
-const INCARNATION: u32 = 100;
 
 /// Messages of every kind, about a few PUs, processes and FIFOs, some of which there are.
 struct Mad(Random);
@@ -231,88 +222,17 @@ fn what_is_too_long_too_new_or_too_much_is_told_apart() {
     assert!(frame.encode().is_err());
 }
 
-/// A head and two members that speak the truth, and PU 3, whose words are somebody else's.
-struct Bed {
-    nodes: Vec<Node>,
-    now: Duration,
-    inbox: VecDeque<(usize, PuId, Message)>,
-    answers: Vec<(CallId, Answer)>,
-    pids: Vec<XpuPid>,
-}
-
-impl Bed {
-    fn new() -> Self {
-        let config = |pu| Config { pu: PuId(pu), timing: Timing::default(), limits: Limits::default() };
-        let former = Former { incarnation: INCARNATION, ..Former::default() };
-        let mut nodes = vec![Node::head(config(0), former)];
-        nodes.extend((1..4).map(|pu| Node::member(config(pu))));
-        let (inbox, answers, pids) = (VecDeque::new(), Vec::new(), Vec::new());
-        let mut bed = Self { nodes, now: Duration::ZERO, inbox, answers, pids };
-        bed.step(0, Input::Tick);
-        for pu in 1..4 {
-            bed.step(0, Input::LinkUp { pu: PuId(pu), shares: true });
-            bed.step(usize::from(pu), Input::LinkUp { pu: PuId::HEAD, shares: true });
-            bed.settle();
-        }
-        for host in 0..4 {
-            bed.step(host, Input::Attach { token: 0, quota: Quota { fifos: 9, ends: 9 } });
-        }
-        bed
-    }
-
-    fn step(&mut self, host: usize, input: Input) {
-        let mut actions = Vec::new();
-        self.nodes[host].step(self.now, input, &mut actions);
-        for action in actions {
-            self.act(host, action);
-        }
-    }
-
-    fn act(&mut self, host: usize, action: Action) {
-        match action {
-            Action::Send { to, message, .. } => self.inbox.push_back((to.0 as usize, PuId(host as u8), message)),
-            Action::Attached { result, .. } => self.pids.push(result.unwrap()),
-            Action::Answer { id, answer, .. } => self.answers.push((id, answer)),
-            Action::Make { lane, .. } => self.step(host, Input::Made { lane, made: true }),
-            Action::Cut { lane, side, .. } => self.step(host, Input::Ended { lane, side }),
-            Action::Start { pid, .. } => self.step(host, Input::Started { pid, result: Err(StartError::Refused) }),
-            Action::Fence => self.step(host, Input::Fenced),
-            _ => {}
-        }
-    }
-
-    fn settle(&mut self) {
-        while let Some((to, from, message)) = self.inbox.pop_front() {
-            self.step(to, Input::Message { from, message, carried: None });
-        }
-    }
-
-    /// What nobody waits for is sent.
-    fn pass_time(&mut self) {
-        self.now += Duration::from_millis(100);
-        (0..3).for_each(|host| self.step(host, Input::Tick));
-        self.settle();
-    }
-
-    fn call(&mut self, host: usize, call: Call) -> Answer {
-        let by = self.pids[host];
-        self.step(host, Input::Call { id: CallId(7), by, call });
-        self.settle();
-        self.answers.pop().expect("a call is answered").1
-    }
-}
-
 #[test]
 fn a_mad_shim_harms_only_its_own_pu() {
     for seed in 0..40 {
-        let mut bed = Bed::new();
+        let mut bed = Bed::new(4);
         let (fifo, reader) = (FifoId(1), bed.pids[2]);
-        assert_eq!(bed.call(1, Call::Create { fifo: Some(fifo), limits: LIMITS }), Answer::Created(Ok(fifo)));
+        assert_eq!(bed.call(bed.pids[1], Call::Create { fifo: Some(fifo), limits: LIMITS }), Answer::Created(Ok(fifo)));
         let grant = Call::Grant { to: reader, fifo, rights: Rights::READ };
-        assert_eq!(bed.call(1, grant), Answer::Granted(Ok(())));
+        assert_eq!(bed.call(bed.pids[1], grant), Answer::Granted(Ok(())));
         let connect = |side| Call::Connect { fifo, side };
-        assert!(matches!(bed.call(2, connect(Side::Reader)), Answer::Connected(Ok(_))));
-        assert!(matches!(bed.call(1, connect(Side::Writer)), Answer::Connected(Ok(_))));
+        assert!(matches!(bed.call(bed.pids[2], connect(Side::Reader)), Answer::Connected(Ok(_))));
+        assert!(matches!(bed.call(bed.pids[1], connect(Side::Writer)), Answer::Connected(Ok(_))));
         let mut mad = Mad(Random::new(seed));
         for _ in 0..3_000 {
             let message = match mad.message() {
@@ -320,7 +240,7 @@ fn a_mad_shim_harms_only_its_own_pu() {
                 Message::Blame { .. } | Message::Join { .. } => continue,
                 message => message,
             };
-            bed.step(0, Input::Message { from: PuId(3), message, carried: None });
+            bed.say(3, 0, message);
             bed.settle();
         }
         let state = bed.nodes[0].state();
@@ -332,29 +252,29 @@ fn a_mad_shim_harms_only_its_own_pu() {
         // Its own end takes with it whatever it has had others keep.
         bed.step(0, Input::LinkDown { pu: PuId(3), dead: true });
         bed.settle();
-        bed.pass_time();
+        bed.pass(Duration::from_millis(100));
         let census = bed.nodes[0].census();
         assert_eq!((census.fifos, census.capabilities, census.changes), (1, 1, 0), "seed {seed}: {census:?}");
-        assert_eq!(bed.call(1, Call::Release { fifo }), Answer::Released(Ok(())));
+        assert_eq!(bed.call(bed.pids[1], Call::Release { fifo }), Answer::Released(Ok(())));
     }
 }
 
 #[test]
 fn members_take_nothing_from_a_mad_member_that_they_did_not_ask_for() {
     for seed in 0..20 {
-        let mut bed = Bed::new();
+        let mut bed = Bed::new(4);
         let place = Place { pu: PuId(3), incarnation: INCARNATION + 4 };
         let mut mad = Mad(Random::new(seed));
         for _ in 0..3_000 {
             let to = Place { pu: PuId(1 + mad.below(2) as u8), incarnation: 0 };
             let to = Place { incarnation: INCARNATION + 1 + u32::from(to.pu.0), ..to };
             let message = Message::Routed { from: place, to, body: mad.body() };
-            bed.step(0, Input::Message { from: PuId(3), message, carried: None });
+            bed.say(3, 0, message);
             bed.settle();
         }
         bed.step(0, Input::LinkDown { pu: PuId(3), dead: true });
         bed.settle();
-        bed.pass_time();
+        bed.pass(Duration::from_millis(100));
         for host in 0..3 {
             let census = bed.nodes[host].census();
             assert_eq!(
@@ -370,13 +290,13 @@ fn members_take_nothing_from_a_mad_member_that_they_did_not_ask_for() {
 #[test]
 fn random_bytes_of_the_head_end_in_a_fence_or_in_nothing() {
     for seed in 0..200 {
-        let mut bed = Bed::new();
+        let mut bed = Bed::new(4);
         let mut mad = Mad(Random::new(seed));
         for _ in 0..300 {
             let message = mad.message();
-            bed.step(1, Input::Message { from: PuId::HEAD, message, carried: None });
+            bed.say(0, 1, message);
         }
-        bed.inbox.clear();
+        bed.forget_messages();
         bed.step(1, Input::LinkDown { pu: PuId::HEAD, dead: false });
         let census = bed.nodes[1].census();
         assert_eq!((census.processes, census.fifos, census.calls), (0, 0, 0), "seed {seed}: {census:?}");
