@@ -1,5 +1,6 @@
 """A node with keys: whoever has none, or a wrong one, or one that is for something else, gets AWS's refusals."""
 
+import io
 import json
 import subprocess
 import tempfile
@@ -7,6 +8,7 @@ import unittest
 import urllib.error
 import urllib.request
 import uuid
+import zipfile
 from pathlib import Path
 
 import boto3
@@ -147,6 +149,24 @@ class Auth(unittest.TestCase):
     def test_signed_ahead(self):
         self.assertEqual(self.send(b"{}", b"{}", signer=SigV4QueryAuth), 200)
         self.assertEqual(self.send(b"{}", b"{}", secret="wrong", signer=SigV4QueryAuth), 403)
+
+    def test_a_functions_code_is_got_by_a_link_that_needs_no_key_and_opens_nothing_else(self):
+        caller = self.client("CALLER", "another")
+        link = caller.get_function(FunctionName="open-echo")["Code"]["Location"]
+        with urllib.request.urlopen(link) as answer, zipfile.ZipFile(io.BytesIO(answer.read())) as code:
+            self.assertEqual(code.read("app.py").decode(), SOURCE)
+        self.assertIn("X-Amz-Expires=600&", link)
+        bare, query = link.split("?")
+        others = [f"{self.node.endpoint}{path}?{query}" for path in ("/v1/node", "/2015-03-31/functions/open-echo")]
+        others += [bare, link.replace("Expires=600", "Expires=601"), link[:-1] + ("0" if link[-1] != "0" else "1")]
+        for other in others:
+            with self.assertRaises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(other)
+            with caught.exception as answer:
+                self.assertEqual(answer.code, 403, other)
+        layer = self.admin.publish_layer_version(LayerName="linked", Content={"ZipFile": package(SOURCE)})
+        with urllib.request.urlopen(layer["Content"]["Location"]) as answer:
+            self.assertEqual(len(answer.read()), layer["Content"]["CodeSize"])
 
     def test_a_narrow_key(self):
         caller = self.client("CALLER", "another")

@@ -13,6 +13,7 @@
 
 mod claim;
 mod key;
+mod link;
 mod policy;
 
 pub use key::{AuthConfig, KeyConfig};
@@ -28,6 +29,7 @@ use claim::Claim;
 use hyper::HeaderMap;
 use hyper::header::{HOST, HeaderName};
 use hyper::http::request::Parts;
+use link::Links;
 use policy::{Principal, Question, Said};
 use runtime::registry::{Facet, Record};
 use std::collections::HashMap;
@@ -57,6 +59,8 @@ struct Callee {
 /// The keys that a node knows.
 pub struct Auth {
     keys: HashMap<String, KeyConfig>,
+    /// What signs the links that this node gives out.
+    links: Links,
     skew: Duration,
     open_metrics: bool,
 }
@@ -64,7 +68,17 @@ pub struct Auth {
 impl Auth {
     pub fn new(config: &AuthConfig) -> Self {
         let keys = config.keys.iter().map(|key| (key.id.clone(), key.clone())).collect();
-        Self { keys, skew: Duration::from_secs(config.skew_s), open_metrics: config.open_metrics }
+        let skew = Duration::from_secs(config.skew_s);
+        Self { keys, links: Links::new(), skew, open_metrics: config.open_metrics }
+    }
+
+    fn key(&self, id: &str) -> Option<&KeyConfig> {
+        self.keys.get(id).or_else(|| (id == self.links.key.id).then_some(&self.links.key))
+    }
+
+    /// The query by which anybody may get what is at a path of this node, for a while; nothing where everybody may anyway.
+    pub fn link(&self, host: &str, path: &str, region: &str) -> Option<String> {
+        self.is_on().then(|| self.links.query(host, path, region, api::time::now_ms()))
     }
 
     /// Whether requests have to be signed.
@@ -190,7 +204,7 @@ fn permit(
 async fn signed(exchange: &mut Exchange) -> Result<KeyConfig, Fault> {
     let gateway = exchange.gateway.clone();
     let claim = Claim::of(&exchange.head)?;
-    let key = gateway.auth.keys.get(&claim.key).ok_or_else(Fault::unrecognized_client)?;
+    let key = gateway.auth.key(&claim.key).ok_or_else(Fault::unrecognized_client)?;
     claim.is_timely(api::time::now_ms(), gateway.auth.skew)?;
     let body = match exchange.body.take() {
         Some(body) => gateway.bodies.read(body, gateway.config.functions.request_max, 1).await?,

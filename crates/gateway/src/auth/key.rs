@@ -81,6 +81,11 @@ fn everything() -> Vec<String> {
 }
 
 impl KeyConfig {
+    /// A key of the node's own, for one action.
+    pub(super) fn own(id: String, secret: &str, action: &str) -> Self {
+        Self { id, secret: Secret::from(secret), account: None, allow: vec![action.to_owned()], functions: everything() }
+    }
+
     pub fn account<'a>(&'a self, node: &'a Node) -> &'a str {
         self.account.as_ref().unwrap_or(&node.account).as_str()
     }

@@ -1,6 +1,7 @@
 //! A function's code in a request: a zip file in base64, or an object of S3. Images are told apart, and refused.
 
 use super::fault::Fault;
+use super::scope;
 use crate::gateway::Gateway;
 use crate::route::Exchange;
 use aws::{CallError, Service};
@@ -67,11 +68,17 @@ pub fn not_fetched(error: &CallError, operation: &str, service: Service) -> Faul
     }
 }
 
-/// Where a package can be downloaded: on this node, by the name that the caller knows it by.
+/// Where a package can be downloaded: on this node, by the name that the caller knows it by. Signed ahead where the node
+/// has keys.
 pub fn location(exchange: &Exchange, id: CodeId) -> String {
-    let own = exchange.gateway.config.node.listen.to_string();
+    let Gateway { config, auth, .. } = &*exchange.gateway;
+    let own = config.node.listen.to_string();
     let host = exchange.header("host").unwrap_or(&own);
-    format!("http://{host}{}/{}", crate::v1::CODE, id.hex())
+    let path = format!("{}/{}", crate::v1::CODE, id.hex());
+    match auth.link(host, &path, &scope::of(&exchange.head, &config.node).region) {
+        Some(query) => format!("http://{host}{path}?{query}"),
+        None => format!("http://{host}{path}"),
+    }
 }
 
 /// What it means for a caller that a package was not taken.
