@@ -26,6 +26,8 @@ pub struct Http {
     pub idle_s: u64,
     /// Seconds for which a request's body may stand still, and for which a client may leave an answer untaken.
     pub stall_s: u64,
+    /// Bytes a second that a request's body keeps over all of it, after its first `stall_s`; 0 for none.
+    pub body_rate_min: u32,
     /// Bytes of a request's head.
     pub head_max: usize,
     /// MiB for requests' bodies that are in memory, all together.
@@ -43,6 +45,7 @@ impl Default for Http {
             connections: 4096,
             idle_s: 60,
             stall_s: 30,
+            body_rate_min: 16 * 1024,
             head_max: 64 * 1024,
             bodies_mib: 512,
             hosts: Vec::new(),

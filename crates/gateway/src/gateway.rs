@@ -118,7 +118,11 @@ impl Gateway {
             aws: Aws::new(config.aws.clone()),
             fetches: Semaphore::new(FETCHES),
             readiness: Readiness::default(),
-            bodies: Bodies::new(config.http.bodies_mib, Duration::from_secs(config.http.stall_s)),
+            bodies: Bodies::new(
+                config.http.bodies_mib,
+                Duration::from_secs(config.http.stall_s),
+                config.http.body_rate_min,
+            ),
             guard: Guard::new(local.ip().is_loopback(), &config.http.hosts),
             auth: Auth::new(&config.auth),
             drain,

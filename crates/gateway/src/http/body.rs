@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Bodies up to this length are not counted: connections bound their number.
 const FREE: usize = 64 * 1024;
@@ -23,6 +23,8 @@ pub enum BodyError {
     TooLong { limit: usize },
     #[error("the request's body stood still for {0:?}")]
     Stalled(Duration),
+    #[error("the request's body came slower than {0} bytes a second")]
+    Slow(u32),
     #[error("the connection broke before the request's body had come")]
     Broken(#[source] hyper::Error),
     #[error("other requests' bodies take all the memory there is for them: try again")]
@@ -78,6 +80,44 @@ pub struct Bodies {
     memory: Arc<Semaphore>,
     kib: usize,
     stall: Duration,
+    /// Bytes a second.
+    rate_min: u32,
+}
+
+/// How fast a body comes: it may stand still for a while, but over all of it, that while aside, it keeps a rate. Else a
+/// byte now and then would keep its share of the memory for ever.
+struct Pace {
+    stall: Duration,
+    rate_min: u32,
+    begun: Instant,
+    received: usize,
+}
+
+impl Pace {
+    /// Until when more has to have come.
+    fn deadline(&self, now: Instant) -> (Instant, BodyError) {
+        let earned = Duration::from_secs_f64(self.received as f64 / f64::from(self.rate_min.max(1)));
+        let slow = self.begun + self.stall + earned;
+        let stalled = now + self.stall;
+        match self.rate_min {
+            0 => (stalled, BodyError::Stalled(self.stall)),
+            _ if stalled <= slow => (stalled, BodyError::Stalled(self.stall)),
+            rate => (slow, BodyError::Slow(rate)),
+        }
+    }
+
+    /// The next piece of a body; nothing at its end.
+    async fn next(&mut self, body: &mut Incoming) -> Result<Option<Bytes>, BodyError> {
+        loop {
+            let (deadline, late) = self.deadline(Instant::now());
+            let frame = timeout_at(deadline, body.frame()).await.map_err(|_| late)?;
+            let Some(frame) = frame.transpose().map_err(BodyError::Broken)? else { return Ok(None) };
+            if let Ok(data) = frame.into_data() {
+                self.received += data.len();
+                return Ok(Some(data));
+            }
+        }
+    }
 }
 
 /// A body and its share of the memory.
@@ -93,9 +133,13 @@ impl AsRef<[u8]> for Counted {
 }
 
 impl Bodies {
-    pub fn new(mib: u32, stall: Duration) -> Self {
+    pub fn new(mib: u32, stall: Duration, rate_min: u32) -> Self {
         let kib = (mib as usize * KIB).min(Semaphore::MAX_PERMITS);
-        Self { memory: Arc::new(Semaphore::new(kib)), kib, stall }
+        Self { memory: Arc::new(Semaphore::new(kib)), kib, stall, rate_min }
+    }
+
+    fn pace(&self) -> Pace {
+        Pace { stall: self.stall, rate_min: self.rate_min, begun: Instant::now(), received: 0 }
     }
 
     /// Reads a body of up to `limit` bytes, of which `copies` will be in memory at once.
@@ -120,17 +164,17 @@ impl Bodies {
     /// Reads what is left of a body, and forgets it; whether that was all. A connection with more on the way is at its end.
     pub async fn discard(&self, left: &Left) -> bool {
         let Some(mut body) = left.slot().take() else { return true };
-        let mut read = 0;
+        let mut pace = self.pace();
         while !body.is_end_stream() {
-            if body.size_hint().lower() > (UNWANTED_MAX - read) as u64 {
+            if body.size_hint().lower() > (UNWANTED_MAX - pace.received) as u64 {
                 return false;
             }
-            match timeout(self.stall, body.frame()).await {
-                Ok(Some(Ok(frame))) => read += frame.data_ref().map_or(0, Bytes::len),
+            match pace.next(&mut body).await {
+                Ok(Some(_)) => {}
                 Ok(None) => return true,
-                Ok(Some(Err(_))) | Err(_) => return false,
+                Err(_) => return false,
             }
-            if read > UNWANTED_MAX {
+            if pace.received > UNWANTED_MAX {
                 return false;
             }
         }
@@ -147,11 +191,9 @@ impl Bodies {
     async fn collect(&self, body: &mut Incoming, announced: Option<usize>, limit: usize) -> Result<Bytes, BodyError> {
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
-        loop {
-            let frame = timeout(self.stall, body.frame()).await.map_err(|_| BodyError::Stalled(self.stall))?;
-            let Some(frame) = frame.transpose().map_err(BodyError::Broken)? else { break };
-            let Ok(data) = frame.into_data() else { continue };
-            if first.len() + rest.len() + data.len() > limit {
+        let mut pace = self.pace();
+        while let Some(data) = pace.next(body).await? {
+            if pace.received > limit {
                 return Err(BodyError::TooLong { limit });
             }
             if first.is_empty() && rest.is_empty() {
@@ -168,5 +210,27 @@ impl Bodies {
             }
         }
         Ok(if rest.is_empty() { first } else { rest.freeze() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_may_stand_still_for_a_while_and_keeps_its_rate() {
+        let begun = Instant::now();
+        let second = Duration::from_secs(1);
+        let late = |rate_min, received, at: u32| {
+            let pace = Pace { stall: 30 * second, rate_min, begun, received };
+            let (deadline, why) = pace.deadline(begun + at * second);
+            (deadline.duration_since(begun).as_secs(), matches!(why, BodyError::Slow(_)))
+        };
+        assert_eq!(late(1000, 0, 0), (30, false));
+        assert_eq!(late(1000, 10_000, 29), (40, true));
+        assert_eq!(late(1000, 29_000, 29), (59, false));
+        // A byte now and then earns nothing.
+        assert_eq!(late(1000, 2, 29), (30, true));
+        assert_eq!(late(0, 2, 2900), (2930, false));
     }
 }

@@ -84,6 +84,27 @@ fn slow_heads_and_bodies_are_given_up() {
     assert!(read_all(&mut stalled).starts_with("HTTP/1.1 400"));
 }
 
+/// Each byte comes well within `stall_s`: it is all of them that come too slowly.
+#[test]
+fn a_body_that_drips_is_given_up() {
+    let place = Place::with("[http]\nstall_s = 1\n");
+    place.create("f", json!({}));
+    let mut dripping = place.connect();
+    let head = format!("POST {FUNCTIONS}/f/invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n");
+    dripping.write_all(head.as_bytes()).unwrap();
+    dripping.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let (begun, mut answer) = (Instant::now(), [0; 1024]);
+    let length = loop {
+        dripping.write_all(b"1").unwrap();
+        match dripping.read(&mut answer) {
+            Ok(length) => break length,
+            Err(_) => assert!(begun.elapsed() < Duration::from_secs(20), "the body is still waited for"),
+        }
+    };
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("slower than 16384 bytes"), "{answer}");
+}
+
 #[test]
 fn connections_are_bounded() {
     let place = Place::with("[http]\nconnections = 2\n");
