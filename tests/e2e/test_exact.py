@@ -396,6 +396,32 @@ class Statuses(Exact):
         self.assertEqual((began["Status"], began["AllocatedProvisionedConcurrentExecutions"]), ("IN_PROGRESS", 0))
         self.assertEqual(self.ask("GET", path).json["Status"], "READY")
 
+    def test_what_is_provisioned_is_nobody_elses(self):
+        self.create(Publish=True)
+        path = lambda qualifier: self.at(f"/provisioned-concurrency?Qualifier={qualifier}", "2019-09-30")
+        free = lambda: self.ask("GET", "/2016-08-19/account-settings").json["AccountLimit"]["UnreservedConcurrentExecutions"]
+        before = free()
+        self.assertEqual(self.ask("PUT", path(1), {"ProvisionedConcurrentExecutions": 3}).status, 202)
+        self.assertEqual(free(), before - 3)
+        other = f"{FUNCTIONS}/{self.name}-b"
+        self.create(FunctionName=f"{self.name}-b")
+        self.addCleanup(self.ask, "DELETE", other)
+        reserved = f"{other.replace('2015-03-31', '2017-10-31')}/concurrency"
+        most = before - 3 - 100
+        reply = self.ask("PUT", reserved, {"ReservedConcurrentExecutions": most + 1})
+        self.assertEqual(reply.refusal[:2], (400, "InvalidParameterValueException"))
+        self.assertEqual(self.ask("PUT", reserved, {"ReservedConcurrentExecutions": most}).status, 200)
+        self.ask("DELETE", reserved)
+        # It is within what the function itself reserves, and all its versions share that.
+        self.assertEqual(self.ask("PUT", self.at("/concurrency", "2017-10-31"), {"ReservedConcurrentExecutions": 4}).status, 200)
+        self.assertEqual(free(), before - 4)
+        self.ask("PUT", self.at("/configuration"), {"Timeout": 5})
+        self.ask("POST", self.at("/versions"), {})
+        text = "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function"
+        reply = self.ask("PUT", path(2), {"ProvisionedConcurrentExecutions": 2})
+        self.assertEqual(reply.refusal, (400, "InvalidParameterValueException", {"Type": "User", "message": text}))
+        self.assertEqual(self.ask("PUT", path(2), {"ProvisionedConcurrentExecutions": 1}).status, 202)
+
     def test_concurrency_is_shared(self):
         self.create(Publish=True)
         provisioned, reserved = self.at("/provisioned-concurrency?Qualifier=1", "2019-09-30"), self.at("/concurrency", "2017-10-31")

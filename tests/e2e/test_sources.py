@@ -9,6 +9,7 @@ import unittest
 import urllib.parse
 import urllib.request
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 from botocore.exceptions import BotoCoreError, ClientError
 from cloud import ACCOUNT, REGION, Cloud, node
@@ -108,6 +109,24 @@ class Operations(Sources):
             self.assertEqual(self.refusal(call, UUID=identifier), missing)
         told = self.refusal(self.api.list_tags, Resource=resource)
         self.assertEqual(told[2], f"Event source mapping not found: {resource}")
+
+    def test_changes_at_once_are_made_one_upon_the_other(self):
+        made = self.api.create_event_source_mapping(
+            EventSourceArn=self.cloud.queue()[1], FunctionName=deploy(self.api, "eater"), Enabled=False
+        )
+        self.addCleanup(self.unmap, self.api, made["UUID"])
+        apis = [self.node.client() for _ in range(3)]
+        for value in range(1, 9):
+            changes = [
+                lambda api: api.update_event_source_mapping(UUID=made["UUID"], BatchSize=value),
+                lambda api: api.update_event_source_mapping(UUID=made["UUID"], ScalingConfig={"MaximumConcurrency": value + 1}),
+                lambda api: api.tag_resource(Resource=made["EventSourceMappingArn"], Tags={f"t{value}": "x"}),
+            ]
+            with ThreadPoolExecutor(len(changes)) as threads:
+                list(threads.map(lambda change, api: change(api), changes, apis))
+            found = self.api.get_event_source_mapping(UUID=made["UUID"])
+            self.assertEqual((found["BatchSize"], found["ScalingConfig"]), (value, {"MaximumConcurrency": value + 1}))
+        self.assertEqual(len(self.api.list_tags(Resource=made["EventSourceMappingArn"])["Tags"]), 8)
 
     def test_a_streams_defaults(self):
         name = deploy(self.api, "eater")

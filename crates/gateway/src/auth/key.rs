@@ -83,7 +83,13 @@ fn everything() -> Vec<String> {
 impl KeyConfig {
     /// A key of the node's own, for one action.
     pub(super) fn own(id: String, secret: &str, action: &str) -> Self {
-        Self { id, secret: Secret::from(secret), account: None, allow: vec![action.to_owned()], functions: everything() }
+        Self {
+            id,
+            secret: Secret::from(secret),
+            account: None,
+            allow: vec![action.to_owned()],
+            functions: everything(),
+        }
     }
 
     pub fn account<'a>(&'a self, node: &'a Node) -> &'a str {

@@ -1,5 +1,6 @@
 //! An account in a region: its limits, which are the node's, and what it uses of them.
 
+use super::concurrency;
 use super::scope;
 use crate::http::answer;
 use crate::route::{Answer, Exchange, Route, route};
@@ -25,16 +26,16 @@ async fn settings(exchange: Exchange) -> Answer {
         bytes += record.entries().map(|entry| entry.content.code_bytes).sum::<u64>();
     }
     let layers = exchange.gateway.registry.layer_bytes(&scope.account, &scope.region);
-    // What is reserved is reserved on the node, whoever's it is.
-    let reserved = records.iter().filter_map(|record| record.latest.content.reserved).map(u64::from).sum::<u64>();
-    let concurrency = u64::from(config.dispatch.concurrency);
+    // What is taken is taken on the node, by whomever.
+    let taken = records.iter().map(|record| concurrency::taken(record)).sum();
+    let total = u64::from(config.dispatch.concurrency);
     let shown = json!({
         "AccountLimit": {
             "TotalCodeSize": CODE_MAX,
             "CodeSizeUnzipped": config.code.unzipped_max,
             "CodeSizeZipped": config.code.zip_max,
-            "ConcurrentExecutions": concurrency,
-            "UnreservedConcurrentExecutions": concurrency.saturating_sub(reserved),
+            "ConcurrentExecutions": total,
+            "UnreservedConcurrentExecutions": total.saturating_sub(taken),
         },
         "AccountUsage": { "TotalCodeSize": bytes + layers, "FunctionCount": functions },
     });

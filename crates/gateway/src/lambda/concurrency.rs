@@ -7,7 +7,7 @@ use crate::gateway::Gateway;
 use crate::http::answer;
 use crate::route::{Answer, Exchange, Route, route};
 use hyper::StatusCode;
-use runtime::registry::{Facet, FunctionId};
+use runtime::registry::{Facet, FunctionId, Record};
 use serde_json::{Value, json};
 
 pub const ROUTES: &[Route] = &[
@@ -53,23 +53,32 @@ async fn set(exchange: &Exchange, wanted: Option<u32>) -> Result<(), Fault> {
         .await?
 }
 
-/// Concurrency that other functions than this one leave, and how much of it has to stay for those that reserve nothing.
+/// Concurrency that other functions than this one leave, by what they reserve or are provisioned with, and how much of it
+/// has to stay for those that reserve nothing.
 pub fn room(gateway: &Gateway, id: &FunctionId) -> (u64, u64) {
     let total = u64::from(gateway.config.dispatch.concurrency);
     // A small node may keep less back than AWS does, else nothing could be reserved on it.
     let kept = u64::from(gateway.config.functions.unreserved_concurrency).min(total / 10);
-    let others = gateway.registry.all().into_iter().filter(|entry| entry.id != *id);
-    let reserved: u64 = others.filter_map(|entry| entry.content.reserved).map(u64::from).sum();
-    (total.saturating_sub(reserved), kept)
+    let records = gateway.registry.records();
+    let taken = records.iter().filter(|record| record.latest.id != *id).map(|record| taken(record)).sum();
+    (total.saturating_sub(taken), kept)
+}
+
+/// What a function keeps from all others: what it reserves, in which its versions' instances are; else those instances.
+pub fn taken(record: &Record) -> u64 {
+    record.latest.content.reserved.map_or_else(|| provisioned(record, ""), u64::from)
+}
+
+/// What a function's versions and aliases are provisioned with, but for one of them.
+pub fn provisioned(record: &Record, but: &str) -> u64 {
+    let configs = record.all_attached(Facet::Provisioned).filter(|(on, _)| *on != but);
+    configs.filter_map(|(_, config)| config.value.get("ProvisionedConcurrentExecutions")?.as_u64()).sum()
 }
 
 /// A function may not be left with less than its versions are provisioned with.
 fn check_provisioned(gateway: &Gateway, id: &FunctionId, wanted: Option<u32>) -> Result<(), Fault> {
     let record = gateway.registry.record(&id.account, &id.region, &id.name);
-    let provisioned = record.map_or(0, |record| {
-        let configs = record.all_attached(Facet::Provisioned);
-        configs.filter_map(|(_, config)| config.value.get("ProvisionedConcurrentExecutions")?.as_u64()).sum::<u64>()
-    });
+    let provisioned = record.map_or(0, |record| provisioned(&record, ""));
     match wanted.filter(|wanted| u64::from(*wanted) < provisioned) {
         // The spaces are AWS's.
         Some(wanted) => Err(Fault::invalid_parameter(format!(

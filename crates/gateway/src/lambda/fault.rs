@@ -248,7 +248,9 @@ impl From<BodyError> for Fault {
         match error {
             BodyError::TooLong { .. } => Self::too_large(error.to_string()),
             BodyError::NoMemory => Self::unavailable(error.to_string()),
-            BodyError::Stalled(_) | BodyError::Slow(_) | BodyError::Broken(_) => Self::invalid_content(error.to_string()),
+            BodyError::Stalled(_) | BodyError::Slow(_) | BodyError::Broken(_) => {
+                Self::invalid_content(error.to_string())
+            }
         }
     }
 }

@@ -127,32 +127,43 @@ async fn list(exchange: Exchange) -> Answer {
 async fn update(mut exchange: Exchange) -> Answer {
     let mut request = read_object(&mut exchange, "UpdateEventSourceMapping").await?;
     let gateway = exchange.gateway.clone();
-    let old = of_path(&exchange)?;
+    let uuid = of_path(&exchange)?.uuid.clone();
     FIXED.into_iter().for_each(|name| drop(request.shift_remove(name)));
-    let mut mapping = (*old).clone();
-    if request.get("FunctionName").is_some_and(|name| !name.is_null()) {
-        (mapping.function, _) = function(&exchange, &request)?;
-    }
-    rules::change_settings(&mut mapping.settings, &request);
-    rules::check_sense(mapping.kind, &mapping.source, &request, &mapping.settings)?;
+    let target = match request.get("FunctionName").is_some_and(|name| !name.is_null()) {
+        true => Some(function(&exchange, &request)?.0),
+        false => None,
+    };
+    let changed = gateway.blocking(move |gateway| {
+        // Read in the same turn in which it is written: two changes at once are made one upon the other.
+        let _turn = gateway.mapping_turn();
+        // Deleted meanwhile, it is not made anew.
+        let old = gateway.sources.get(&uuid).ok_or_else(not_found)?;
+        let (changed, moment) = change((*old).clone(), &request, target)?;
+        let changed = gateway.sources.put(changed).map_err(|error| Fault::internal(&error))?;
+        Ok::<_, Fault>((changed, moment))
+    });
+    let (changed, moment) = changed.await??;
+    Ok(answer::json(StatusCode::ACCEPTED, &shown(&gateway, &changed, Some(moment))))
+}
+
+/// A mapping as a request wants it, for the function that it names if it names one, and what happens to it by that.
+fn change(
+    mut mapping: Mapping,
+    request: &Map<String, Value>,
+    target: Option<String>,
+) -> Result<(Mapping, &'static str), Fault> {
+    mapping.function = target.unwrap_or(mapping.function);
+    rules::change_settings(&mut mapping.settings, request);
+    rules::check_sense(mapping.kind, &mapping.source, request, &mapping.settings)?;
+    mapping.modified_ms = api::time::now_ms();
     let moment = match request.get("Enabled").and_then(Value::as_bool) {
-        Some(enabled) if enabled != old.enabled => {
+        Some(enabled) if enabled != mapping.enabled => {
             mapping.enabled = enabled;
             if enabled { "Enabling" } else { "Disabling" }
         }
         _ => "Updating",
     };
-    mapping.modified_ms = api::time::now_ms();
-    let changed = gateway.blocking(move |gateway| {
-        let _turn = gateway.mapping_turn();
-        // Deleted meanwhile, it is not made anew.
-        match gateway.sources.get(&mapping.uuid) {
-            Some(_) => gateway.sources.put(mapping).map_err(|error| Fault::internal(&error)),
-            None => Err(not_found()),
-        }
-    });
-    let changed = changed.await??;
-    Ok(answer::json(StatusCode::ACCEPTED, &shown(&gateway, &changed, Some(moment))))
+    Ok((mapping, moment))
 }
 
 async fn delete(exchange: Exchange) -> Answer {
@@ -200,6 +211,7 @@ pub async fn tag(
 ) -> Result<(), Fault> {
     let uuid = uuid.to_owned();
     let tagged = exchange.gateway.blocking(move |gateway| {
+        let _turn = gateway.mapping_turn();
         let mut tags = gateway.sources.get(&uuid).map(|mapping| mapping.tags.clone()).unwrap_or_default();
         change(&mut tags);
         schema::check_tags(&tags, &gateway.config.functions)?;

@@ -104,7 +104,9 @@ fn check(record: &Record, place: &str, wanted: u64, (room, kept): (u64, u64)) ->
             _ => "Version is pointed by a Provisioned Concurrency alias",
         }));
     }
-    if let Some(reserved) = record.latest.content.reserved.filter(|reserved| wanted > u64::from(*reserved)) {
+    let others = concurrency::provisioned(record, place);
+    let room = room.saturating_sub(others);
+    if let Some(reserved) = record.latest.content.reserved.filter(|reserved| wanted + others > u64::from(*reserved)) {
         tracing::debug!(reserved, wanted, "more instances were to be provisioned than the function may have");
         return Err(Fault::invalid_parameter(
             "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function",
