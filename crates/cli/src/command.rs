@@ -46,8 +46,10 @@ pub enum Verb {
     Dlq(dlq::Arguments),
     /// Remove functions from a node
     Rm(rm::Arguments),
-    /// Look at the processing units of a node
+    /// Look at the processing units of a node, and let other machines be some
     Pu(pu::Arguments),
+    /// Make this machine a processing unit of another one's node
+    Join(join::Arguments),
     /// Watch a node at work
     Top(top::Arguments),
     /// Install AWS's SDKs for functions that bring none
@@ -72,6 +74,9 @@ pub enum Verb {
     /// A processing unit that is a part of this machine; started by serve
     #[command(hide = true)]
     Unit(roles::WorkerArguments),
+    /// Where a remote processing unit arrives; started by serve
+    #[command(hide = true)]
+    Pier(pier::Arguments),
     /// The other end of a way between processes; started by bench
     #[command(hide = true)]
     BenchPeer(roles::BenchPeerArguments),
@@ -91,6 +96,8 @@ impl Verb {
             Self::Dlq(arguments) => dlq::act(arguments),
             Self::Rm(arguments) => rm::act(arguments),
             Self::Pu(arguments) => pu::act(arguments),
+            Self::Join(arguments) => join::act(arguments),
+            Self::Pier(arguments) => pier::act(arguments),
             Self::Top(arguments) => top::act(arguments),
             Self::Sdk(arguments) => sdk::act(arguments),
             Self::Bench(arguments) => bench::act(arguments),

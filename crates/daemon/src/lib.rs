@@ -10,5 +10,6 @@ pub mod nearest;
 pub mod node;
 pub mod pu;
 pub mod readiness;
+pub mod remote;
 pub mod secret;
 pub mod telemetry;

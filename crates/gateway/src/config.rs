@@ -6,6 +6,7 @@ use aws::AwsConfig;
 use daemon::config::{ConfigError, Source};
 use daemon::node::Node;
 use daemon::pu::Pus;
+use daemon::remote::Remote;
 use daemon::telemetry::Log;
 use runtime::codestore::CodeConfig;
 use runtime::dispatch::DispatchConfig;
@@ -70,6 +71,7 @@ pub struct Config {
     pub runtime: RuntimeConfig,
     pub aws: AwsConfig,
     pub pus: Pus,
+    pub remote: Remote,
     pub shim: Quotas,
 }
 
@@ -91,6 +93,7 @@ impl Config {
             runtime: sections.take("runtime")?,
             aws: sections.take("aws")?,
             pus: sections.take("pu")?,
+            remote: sections.take("remote")?,
             shim: sections.take("shim")?,
         };
         sections.finish()?;
@@ -112,7 +115,7 @@ mod tests {
         let own = Config::default();
         assert_eq!(Node { data_dir: own.node.data_dir.clone(), ..read.node }, own.node);
         assert_eq!((read.log, read.http, read.functions), (own.log, own.http, own.functions));
-        assert_eq!((read.auth, read.shim), (own.auth, own.shim));
+        assert_eq!((read.auth, read.shim, read.remote), (own.auth, own.shim, own.remote));
         assert_eq!((read.code, read.bills, read.logs), (own.code, own.bills, own.logs));
         assert_eq!((read.dispatch, read.queue), (own.dispatch, own.queue));
         assert_eq!((read.aws, read.pus), (own.aws, own.pus));
@@ -136,6 +139,7 @@ mod tests {
             ("runtime", keys_of::<RuntimeConfig>()),
             ("aws", keys_of::<AwsConfig>()),
             ("shim", keys_of::<Quotas>()),
+            ("remote", keys_of::<Remote>()),
         ];
         for (section, key) in keys.into_iter().flat_map(|(section, keys)| keys.iter().map(move |key| (section, key))) {
             assert!(has(section, key), "docs/lichen.toml lacks `{key}` in [{section}]");

@@ -9,6 +9,7 @@
 //! | `calls`, `answers`, `process`, `admission` | attached processes, what they ask, what they may have |
 //! | `ends`, `lanes`, `slots` | ends of FIFOs: made, handed over, cut |
 //! | `links`, `relay` | other shims, and lanes to where no memory is shared |
+//! | `remote` | shims on other machines: those that come, and the one that is called |
 //! | `spawn` | programs started for processes elsewhere |
 //!
 //! It carries no data between processes that share memory: those have lanes of their own. What a process writes is hostile;
@@ -28,6 +29,7 @@ mod poller;
 mod process;
 pub mod protocol;
 mod relay;
+mod remote;
 mod serve;
 mod shim;
 mod slots;

@@ -106,6 +106,7 @@ impl Shim {
     pub(crate) fn drop_link(&mut self, pu: PuId) {
         if let Some(standing) = self.links.standing.remove(&pu) {
             self.poller.remove(standing.link.poll_fd());
+            self.call_again(pu);
         }
     }
 

@@ -25,6 +25,8 @@ pub enum Name {
     Link(u8),
     /// A program that this shim has started: that it has ended.
     Child(u64),
+    /// Links with other machines: one that has come, or was made.
+    Remote,
     /// A lane whose other end is this shim: something to read, or room.
     Relay(u64),
 }
@@ -44,6 +46,7 @@ impl Name {
             Self::Link(pu) => (7, pu.into()),
             Self::Child(number) => (8, number),
             Self::Relay(number) => (9, number),
+            Self::Remote => (10, 0),
         };
         debug_assert!(number < 1 << KIND);
         kind << KIND | number
@@ -62,6 +65,7 @@ impl Name {
             7 => Self::Link(number as u8),
             8 => Self::Child(number),
             9 => Self::Relay(number),
+            10 => Self::Remote,
             _ => return None,
         })
     }

@@ -19,6 +19,7 @@ use crate::links::Links;
 use crate::poller::{Name, Poller, READ, RINGS};
 use crate::process::{Process, Way};
 use crate::protocol::{Input, Node};
+use crate::remote::Remote;
 use crate::shim::{Arriving, Shim, Stranger};
 use os::seqpacket;
 use std::collections::{HashMap, VecDeque};
@@ -86,6 +87,7 @@ impl Shim {
             news: HashMap::new(),
             lanes: Lanes::default(),
             links: Links::default(),
+            remote: Remote::default(),
             relays: HashMap::new(),
             pumped: HashMap::new(),
             again: Vec::new(),
@@ -239,6 +241,7 @@ impl Shim {
                 Name::Link(pu) => drop(self.look_at_link(PuId(pu))),
                 Name::Child(number) => self.reap(number),
                 Name::Relay(number) => self.pump(number),
+                Name::Remote => self.look_at_remote(),
             }
             self.settle();
         }

@@ -17,6 +17,7 @@ use crate::poller::Poller;
 use crate::process::{About, Flight, Process, Way};
 use crate::protocol::{Action, CallId, EndId, Input, Node};
 use crate::relay::Relay;
+use crate::remote::Remote;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -50,6 +51,7 @@ pub struct Shim {
     pub(crate) news: HashMap<u64, (u64, u32)>,
     pub(crate) lanes: Lanes,
     pub(crate) links: Links,
+    pub(crate) remote: Remote,
     /// Lanes of which this shim is an end; by their names in the epoll; which have more to do.
     pub(crate) relays: HashMap<EndId, Relay>,
     pub(crate) pumped: HashMap<u64, EndId>,

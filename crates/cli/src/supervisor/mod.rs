@@ -67,6 +67,8 @@ pub struct Plan {
 pub struct UnitPlan {
     /// The number of its PU.
     pub pu: u8,
+    /// Whether its shim starts and ends with it.
+    pub shim: bool,
     /// For people.
     pub name: String,
     pub verb: &'static str,
@@ -93,6 +95,7 @@ pub enum Cause {
 /// What runs a PU's worker.
 struct Unit {
     pu: u8,
+    shim: bool,
     role: Role,
 }
 
@@ -222,9 +225,9 @@ impl Supervisor {
 
     fn start_unit(&mut self, at: usize) -> anyhow::Result<()> {
         let (for_gateway, for_worker) = os::seqpacket::pair().context("cannot make a socket")?;
-        let Unit { pu, role } = &mut self.units[at];
+        let Unit { pu, shim, role } = &mut self.units[at];
         let mut descriptors = vec![for_worker];
-        if *pu > 0 {
+        if *shim {
             descriptors.push(self.shims.begin(*pu).context("cannot make a socket")?);
         }
         role.start_with_lifeline(descriptors)?;
@@ -298,7 +301,7 @@ impl Supervisor {
 
     fn look_after_units(&mut self) -> anyhow::Result<()> {
         let (draining, gateway_runs) = (self.draining.is_some(), self.gateway.runs());
-        for Unit { pu, role } in &mut self.units {
+        for Unit { pu, role, .. } in &mut self.units {
             let Some((status, lived)) = role.reap()? else { continue };
             if *pu > 0 {
                 self.shims.ended(*pu);
@@ -337,7 +340,7 @@ impl Supervisor {
 impl Unit {
     fn new(plan: &UnitPlan) -> Self {
         let role = Role::new(plan.name.clone(), plan.verb, plan.arguments.clone());
-        Self { pu: plan.pu, role: if plan.pu > 0 { role.never_given_up() } else { role } }
+        Self { pu: plan.pu, shim: plan.shim, role: if plan.pu > 0 { role.never_given_up() } else { role } }
     }
 }
 

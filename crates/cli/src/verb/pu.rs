@@ -1,5 +1,6 @@
 //! `lichen pu`: the processing units of a node.
 
+use super::invite;
 use crate::node::{Endpoint, explain};
 use crate::print::{self, Format, Output, Table};
 use crate::verdict::{Exit, Verdict};
@@ -16,6 +17,10 @@ pub struct Arguments {
 enum Verb {
     /// List them, with what is on them
     Ls(List),
+    /// Print a token by which another machine joins as a remote one
+    Token(invite::Token),
+    /// End a remote one's membership, and void a token for it
+    Revoke(invite::Revoke),
 }
 
 #[derive(Debug, Args)]
@@ -27,7 +32,11 @@ struct List {
 }
 
 pub fn act(arguments: Arguments) -> Verdict {
-    let Verb::Ls(list) = arguments.verb;
+    let list = match arguments.verb {
+        Verb::Ls(list) => list,
+        Verb::Token(token) => return invite::token(token),
+        Verb::Revoke(revoke) => return invite::revoke(revoke),
+    };
     let pus = list.node.client()?.pus().map_err(explain)?;
     if list.output.format == Format::Json {
         print::json(&serde_json::to_value(&pus)?)?;

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The name of a shim's socket, in a folder of its own.
-const SHIM_SOCKET: &str = "shim.sock";
+pub const SHIM_SOCKET: &str = "shim.sock";
 /// What the gateway has, beyond the time it gives to running invocations, when the node ends.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -66,10 +66,17 @@ pub fn plan(
     let socket = |pu: &Pu| shims.join(&pu.name).join(SHIM_SOCKET).display().to_string();
     let memory = shims.join("changes").display().to_string();
     let shim = ["--pu", "0", "--socket", &socket(pus.host()), "--memory", &memory].map(str::to_owned);
-    let shim = shim.into_iter().chain(settings.arguments()).collect();
+    let remote = pus.all().iter().any(|pu| pu.tier == Tier::Remote).then(|| "--remote".to_owned());
+    let shim = shim.into_iter().chain(remote).chain(settings.arguments()).collect();
     let mut units = Vec::new();
-    // Remote ones are started where they are.
-    for (number, pu) in pus.iter().filter(|(_, pu)| pu.tier != Tier::Remote) {
+    for (number, pu) in pus.iter() {
+        if pu.tier == Tier::Remote {
+            // Its worker is started where it is; here it arrives.
+            let arguments = [format!("--pu={number}")].into_iter().chain(settings.arguments()).collect();
+            let name = format!("PU {}", pu.name);
+            units.push(UnitPlan { pu: number, shim: false, name, verb: "pier", arguments });
+            continue;
+        }
         let (name, verb, stage) = match pu.tier {
             Tier::Host => ("worker".to_owned(), "worker", folder.path().join("stage")),
             _ => (format!("PU {}", pu.name), "unit", folder.path().join("stages").join(&pu.name)),
@@ -79,7 +86,7 @@ pub fn plan(
         let (stage, shim) = (stage.display().to_string(), socket(pu));
         let own = ["--pu", &number_text, "--stage", &stage, "--libraries", &libraries, "--shim", &shim];
         let arguments = own.map(str::to_owned).into_iter().chain(settings.arguments()).collect();
-        units.push(UnitPlan { pu: number, name, verb, arguments });
+        units.push(UnitPlan { pu: number, shim: number > 0, name, verb, arguments });
     }
     Ok(Plan { listen, folder, gateway: settings.arguments(), shim, units, drain })
 }

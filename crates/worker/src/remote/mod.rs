@@ -16,7 +16,6 @@
 //! | deadlines cross as time that is left | clocks on walls differ too |
 //! | room for parts of an answer is told by far, and what is on its way is bounded | the gateway is not next door |
 //! | no gauge of memory comes with `Spawned` | it is a file of the other kernel |
-//! | chains do not cross | their instances share memory |
 //!
 //! When the link ends, so do both; the worker and its instances go with far, and the gateway loses a worker as always.
 

@@ -251,7 +251,8 @@ fn make_relative(head: &mut [u8]) {
 
 /// Moves the stamps in a message's head from the other machine's clock to this one's.
 fn move_stamps(message: &mut Message, ahead: i64) {
-    let stamped = [invocation::READY, invocation::INIT_FAILED, invocation::REPLY, invocation::FAILED];
+    let stamped =
+        [invocation::READY, invocation::INIT_FAILED, invocation::REPLY, invocation::FAILED, invocation::PASSED];
     if !stamped.contains(&message.kind) {
         return;
     }

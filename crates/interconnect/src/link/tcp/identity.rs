@@ -36,6 +36,23 @@ impl Identity {
         store.write(&locked, IDENTITY, self)
     }
 
+    /// Whether it is a membership of the node that this token is for, as the same PU.
+    pub fn is_of(&self, token: &Token) -> bool {
+        (self.authority, self.pu) == (token.authority, token.pu)
+    }
+
+    /// The same at the head's ports that are so many below.
+    pub fn at_lower_ports(mut self, by: u16) -> Self {
+        for address in &mut self.addresses {
+            if let Some((host, port)) = address.rsplit_once(':')
+                && let Some(port) = port.parse::<u16>().ok().and_then(|port| port.checked_sub(by))
+            {
+                *address = format!("{host}:{port}");
+            }
+        }
+        self
+    }
+
     pub(super) fn config(&self) -> Result<rustls::ClientConfig, rustls::Error> {
         let credentials = Credentials { key: &self.key, certificate: &self.certificate };
         verify::client(self.authority, Some(&credentials))
