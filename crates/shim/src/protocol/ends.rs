@@ -355,24 +355,24 @@ impl Node {
     }
 
     pub(super) fn side_ended(&mut self, lane: EndId, side: Side) {
-        let cutting = |held: &mut Lane| matches!(held.course, Course::Cutting { .. });
-        if !self.side(lane, side).is_some_and(cutting) {
-            return;
-        }
         let (held, left) = match side {
             Side::Writer => {
+                if self.ends.writers.get(&lane).is_some_and(|writer| writer.asking) {
+                    return;
+                }
                 let Some(writer) = self.ends.writers.remove(&lane) else { return };
-                (writer.lane, writer.left)
+                self.refuse(writer.call, writer.by, lane, ConnectError::NoMemory);
+                // What was written is there, whoever gave up.
+                (writer.lane, Some(writer.left.unwrap_or(Cause::Closed)))
             }
             Side::Reader => {
                 let Some(incoming) = self.drop_incoming(lane) else { return };
                 (incoming.lane, None)
             }
         };
-        if held.told {
-            self.tell(held.home, Body::Ended { lane, side });
-        } else if let Some(cause) = left {
-            self.tell(held.home, Body::Left { end: lane, cause });
+        match left {
+            Some(cause) if !held.told => self.tell(held.home, Body::Left { end: lane, cause }),
+            _ => self.tell(held.home, Body::Ended { lane, side }),
         }
         self.acks.release(held.holds);
     }

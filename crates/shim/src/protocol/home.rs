@@ -255,12 +255,15 @@ impl Node {
 
     pub(super) fn ended_elsewhere(&mut self, from: Place, id: EndId, side: Side) {
         let Some(lane) = self.home.lanes.get_mut(&id) else { return };
-        let Some(ending) = lane.ending.filter(|_| lane.place(id, side) == Some(from) && !lane.ended(side)) else {
+        if lane.place(id, side) != Some(from) || lane.ended(side) {
             return;
-        };
+        }
         lane.end(side);
-        if ending.drain && side == Side::Writer {
-            self.tell_ending(id);
+        match lane.ending {
+            // Its reader has no use for it.
+            None => self.end_lane(id, Ending::now(Cause::Closed)),
+            Some(Ending { drain: true, .. }) if side == Side::Writer => self.tell_ending(id),
+            Some(_) => {}
         }
         self.settle_lane(id);
     }

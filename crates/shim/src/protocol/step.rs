@@ -31,7 +31,8 @@ pub enum Input {
     LinkDown { pu: PuId, dead: bool },
     /// [`Action::Make`] is done, or failed for want of memory.
     Made { lane: EndId, made: bool },
-    /// [`Action::Cut`] is done: nothing passes this side of the lane any more, whatever its process stores.
+    /// [`Action::Cut`] is done: nothing passes this side of the lane any more, whatever its process stores. Also without
+    /// having been told: the side could not be handed to its process, or that has given it up.
     Ended { lane: EndId, side: Side },
     /// [`Action::Start`] is done; what the child may hold.
     Started { pid: XpuPid, result: Result<Quota, StartError> },

@@ -152,6 +152,20 @@ fn a_revoke_waits_for_both_sides_also_of_a_lane_that_is_ending() {
 }
 
 #[test]
+fn a_lane_that_its_reader_gives_up_ends_for_its_writer() {
+    let mut bed = Bed::new(4);
+    let lane = lane(&mut bed);
+    bed.step(3, Input::Ended { lane, side: Side::Reader });
+    bed.settle();
+    let closed = |action: &Action| matches!(action, Action::Cut { side: Side::Writer, cause: Cause::Closed, .. });
+    assert!(bed.has(2, closed));
+    // The FIFO still has its reader, and the writer may come again.
+    let again = bed.connect(bed.pids[2], FIFO, Side::Writer);
+    assert!(bed.has(3, |action| matches!(action, Action::Open { lane, .. } if *lane == again)));
+    bed.check_rest();
+}
+
+#[test]
 fn who_does_not_end_a_lane_is_fenced_and_not_the_home_that_waits_for_it() {
     let mut bed = Bed::new(4);
     let lane = lane(&mut bed);

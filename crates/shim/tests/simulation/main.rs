@@ -65,7 +65,13 @@ fn act(world: &mut World, pid: XpuPid) {
             world.call(host, pid, Call::Release { fifo });
         }
         56..58 => spawn(world, host, pid),
-        58..59 => return world.die(host, pid),
+        58 if world.random.chance(50) => {
+            let lanes = world.plane.sides(pid, Side::Reader);
+            if let Some(lane) = world.pick(&lanes) {
+                world.give_up(host, lane);
+            }
+        }
+        58 => return world.die(host, pid),
         59..80 => {
             let hostile = world.random.chance(20);
             for lane in world.plane.sides(pid, Side::Writer) {

@@ -423,6 +423,14 @@ impl World {
         }
     }
 
+    /// A reader has no use for a lane.
+    pub fn give_up(&mut self, host: usize, lane: EndId) {
+        if self.plane.course(lane, Side::Reader) == Some(Course::Open) {
+            self.plane.turn(lane, Side::Reader, Course::Ended);
+            self.step(host, Input::Ended { lane, side: Side::Reader });
+        }
+    }
+
     pub fn read(&mut self, host: usize, lane: EndId) -> bool {
         let read = self.plane.read(lane, &mut self.oracle);
         let relayed =
