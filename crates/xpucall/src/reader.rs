@@ -88,7 +88,18 @@ impl Process {
         // One less than it is: what came with the connection is news already.
         let seen = guard.news.load(Ordering::Acquire).wrapping_sub(1);
         let calling = self.calling.clone();
-        Ok(Reader { lanes: Vec::new(), missed: Vec::new(), turn: 0, seen, guard, news, epoll: None, calling, fifo, slot })
+        Ok(Reader {
+            lanes: Vec::new(),
+            missed: Vec::new(),
+            turn: 0,
+            seen,
+            guard,
+            news,
+            epoll: None,
+            calling,
+            fifo,
+            slot,
+        })
     }
 }
 
