@@ -5,6 +5,9 @@ use crate::{check, last_error};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+/// Descriptors that a daemon asks for which keeps some for each of many others.
+const DESCRIPTORS: u64 = 1 << 18;
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -168,12 +171,18 @@ pub fn limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     check(unsafe { libc::setrlimit(resource, &limits) }.into()).map(drop)
 }
 
-/// As many descriptors as this process may have at most.
-pub fn raise_descriptors() {
+/// As many descriptors as this process may have, and root more than that: how many there may be.
+pub fn raise_descriptors() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    // Where that is refused, there are as many as before.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let limit = getrlimit(Resource::Nofile).maximum;
+    let wanted = limit.map(|limit| limit.max(DESCRIPTORS));
+    // Where that is refused, as many as the limit says; where that is refused too, there are as many as before.
+    for maximum in [wanted, limit] {
+        if setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok() {
+            break;
+        }
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Closes every descriptor but these.

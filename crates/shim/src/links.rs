@@ -43,9 +43,9 @@ impl Links {
         self.carried.clear();
     }
 
-    /// Asks to be woken by every link: whether none has something already.
-    pub(crate) fn arm(&mut self) -> bool {
-        self.standing.values_mut().all(|standing| standing.link.arm())
+    /// Asks to be woken by every link: those that have something already.
+    fn arm(&mut self) -> Vec<PuId> {
+        self.standing.iter_mut().filter_map(|(pu, standing)| (!standing.link.arm()).then_some(*pu)).collect()
     }
 
     /// The first PU, from this one on, with whose shim memory is shared: looking there costs nothing.
@@ -118,6 +118,15 @@ impl Shim {
             next = pu.0.checked_add(1).and_then(|pu| self.links.shared_from(PuId(pu)));
         }
         something
+    }
+
+    /// Asks to be woken by every link: whether one has something already, which is taken.
+    pub(crate) fn rest_links(&mut self) -> bool {
+        let ready = self.links.arm();
+        for pu in &ready {
+            self.look_at_link(*pu);
+        }
+        !ready.is_empty()
     }
 
     /// Takes what came over a link, and sends what waits for it: whether there was something.

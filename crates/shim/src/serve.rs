@@ -171,7 +171,7 @@ impl Shim {
         for key in hot {
             something |= self.look_at(key);
         }
-        something |= !self.links.arm();
+        something |= self.rest_links();
         self.settle();
         !something
     }
@@ -238,7 +238,9 @@ impl Shim {
                         self.deliver(key, slot);
                     }
                 }
-                Name::Link(pu) => drop(self.look_at_link(PuId(pu))),
+                Name::Link(pu) => {
+                    self.look_at_link(PuId(pu));
+                }
                 Name::Child(number) => self.reap(number),
                 Name::Relay(number) => self.pump(number),
                 Name::Remote => self.look_at_remote(),

@@ -4,3 +4,4 @@ mod bed;
 mod calls;
 mod hostile;
 mod processes;
+mod relay;

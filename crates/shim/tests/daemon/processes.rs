@@ -25,8 +25,6 @@ fn a_part() {
         "flood" => flood(&process, first),
         other => panic!("no part is called {other}"),
     }
-    // Not the tests' own way out: there is nothing to be reported.
-    std::process::exit(0);
 }
 
 /// Sends back what it reads, until nobody writes any more; first, which rights it has.
