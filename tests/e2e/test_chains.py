@@ -3,12 +3,14 @@
 import asyncio
 import http.client
 import json
+import os
 import re
+import signal
 import time
 import unittest
 import uuid
 
-from harness import Node, alive, descendants, deploy, eventually, lichen
+from harness import Node, alive, children, command_line, descendants, deploy, eventually, lichen, stat
 
 # From a stage's end to the answer that says so.
 DEATH_MS = 10
@@ -32,6 +34,12 @@ class Flow:
         text = answer.read()
         connection.close()
         return answer.status, json.loads(text), answer.headers
+
+
+def ticks(pid):
+    """Hundredths of a second that a process has run for."""
+    fields = stat(pid)
+    return int(fields[11]) + int(fields[12]) if fields else 0
 
 
 def call(node, method, path, value=None):
@@ -251,6 +259,34 @@ class Ends(unittest.TestCase):
             self.assertEqual(flow.run()[1]["hop"], 2)
             processes = descendants(node.process.pid)
         eventually(lambda: not alive(processes), "no process is left")
+
+    def test_a_shim_that_is_killed(self):
+        with Node() as node:
+            api = node.client()
+            flow = Flow(node, [deploy(api, "stage"), deploy(api, "stage_node"), deploy(api, "stage")])
+
+            def shims():
+                return [pid for pid in children(node.process.pid) if command_line(pid)[1:2] == ["shim"]]
+
+            for _ in range(5):
+                self.assertEqual(flow.run()[1]["hop"], 3)
+                killed = shims()
+                os.kill(killed[0], signal.SIGKILL)
+                # What is under way may fail, and says why; what comes after it does not.
+                outcomes = [flow.run() for _ in range(10)]
+                for status, value, _ in outcomes:
+                    self.assertTrue(status == 200 and (value.get("hop") == 3 or "shim" in value["errorMessage"]), value)
+                self.assertLess(sum("hop" not in value for _, value, _ in outcomes), 3, outcomes)
+                eventually(lambda: shims() not in ([], killed), "another shim is there")
+
+            flow.run()
+            looks = [0] * 20
+
+            def rests():
+                looks.append(sum(map(ticks, descendants(node.process.pid))))
+                return looks[-20] == looks[-1]
+
+            eventually(rests, "nobody waits by looking again and again")
 
     def config(self, text):
         import tempfile

@@ -99,7 +99,7 @@ impl Instance {
         };
         drop(message);
         match (followed, &self.stage) {
-            (Ok(()), Some(stage)) => self.tell(invocation::CHAINED, &stage.place().encode()),
+            (Ok(()), Some(stage)) => self.tell(invocation::CHAINED, &stage.place().encode(), &[]),
             (Ok(()), None) => self.unchain(&StageError::OutOfTurn),
             (Err(error), _) => self.unchain(&error),
         }
@@ -108,12 +108,13 @@ impl Instance {
 
     /// Says that this cannot be a stage, or not any more.
     fn unchain(&mut self, error: &StageError) {
-        self.tell(invocation::UNCHAINED, error.to_string().as_bytes());
+        let whose: &[u8] = if error.is_of_the_next() { invocation::NEXT_STAGE } else { &[] };
+        self.tell(invocation::UNCHAINED, error.to_string().as_bytes(), whose);
     }
 
-    fn tell(&mut self, kind: u32, head: &[u8]) {
+    fn tell(&mut self, kind: u32, head: &[u8], body: &[u8]) {
         // A gateway that does not read is about to end this instance.
-        let _ = self.channel.sender.send(kind, head, &[]);
+        let _ = self.channel.sender.send(kind, head, body);
     }
 
     /// What has come from the stage before, if it is not too late for it.
@@ -123,6 +124,7 @@ impl Instance {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(error) => {
+                    self.stage.as_mut()?.give_up();
                     self.unchain(&error);
                     return None;
                 }

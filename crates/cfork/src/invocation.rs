@@ -14,7 +14,7 @@
 //! | down | [`FAREWELL`] | reason (UTF-8) | empty: the instance is about to be ended, and may prepare for it |
 //! | down | [`CHAIN`] | [`Order`](crate::chain::Order) | empty: a step of becoming a stage of a chain |
 //! | up | [`CHAINED`] | [`Place`](crate::chain::Place) | empty: that step is done |
-//! | up | [`UNCHAINED`] | reason (UTF-8) | empty: a step could not be done, or the next stage could not be reached |
+//! | up | [`UNCHAINED`] | reason (UTF-8) | empty: it cannot be a stage; or [`NEXT_STAGE`]: the one after it cannot be reached |
 //! | up | [`PASSED`] | [`Served`] | empty: the handler's result went to the next stage; rings for nobody |
 //!
 //! An instance is sent one invocation at a time. It sends `READY` or `INIT_FAILED` once, before its first answer.
@@ -52,6 +52,8 @@ pub const CHAIN: u32 = 11;
 pub const CHAINED: u32 = 12;
 /// Up: it cannot be a stage, or not any more.
 pub const UNCHAINED: u32 = 13;
+/// By which a stage says that it is the one after it that is of no use.
+pub const NEXT_STAGE: &[u8] = &[1];
 /// Up: the result went to the next stage.
 pub const PASSED: u32 = 14;
 

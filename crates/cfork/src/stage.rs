@@ -5,6 +5,7 @@
 
 use crate::chain::{self, Order, Place};
 use crate::invocation::{self, Invocation};
+use rustix::event::Timespec;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,6 +20,9 @@ pub const SHIM: &str = "/run/lichen/shim.sock";
 
 /// The next stage has this long to take what it was sent before.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A shim that is not there may be about to come back.
+const RETURN: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 /// How long a wait may last before it is seen whether a signal has come.
 const SLICE: Duration = Duration::from_secs(1);
 
@@ -41,6 +45,13 @@ pub enum StageError {
     OutOfTurn,
     #[error("it was sent what is no parcel")]
     Malformed,
+}
+
+impl StageError {
+    /// Whether it is the stage after this one that cannot be reached.
+    pub fn is_of_the_next(&self) -> bool {
+        matches!(self, Self::Write(WriteError::Ended(_) | WriteError::TimedOut | WriteError::Full))
+    }
 }
 
 /// A stage.
@@ -68,7 +79,7 @@ struct Input {
     bell: OwnedFd,
     armed: bool,
     /// What a wait has found.
-    found: Option<Event>,
+    found: Option<Result<Event, ReadError>>,
 }
 
 /// The event of a request that has come from the stage before.
@@ -81,7 +92,7 @@ impl Stage {
     /// Attaches this process to its shim, as an order says.
     pub fn attach(order: &Order<'_>) -> Result<Self, StageError> {
         let Order::Attach { function_arn, has_input, parcel_max } = *order else { return Err(StageError::OutOfTurn) };
-        let process = Process::attach(Path::new(SHIM), Transport::Adaptive)?;
+        let process = attach()?;
         let limits = Limits { message_max: parcel_max, ..Limits::default() };
         let fifo = if has_input { Some(Fifo::create(&process, limits)?) } else { None };
         let input = fifo.as_ref().map(Input::new).transpose()?;
@@ -120,6 +131,11 @@ impl Stage {
         Ok(())
     }
 
+    /// Nothing comes from the stage before any more.
+    pub fn give_up(&mut self) {
+        self.input = None;
+    }
+
     /// Whether requests come from another stage rather than from the gateway.
     pub fn has_input(&self) -> bool {
         self.serves && self.input.is_some()
@@ -138,7 +154,7 @@ impl Stage {
         }
         loop {
             let event = match input.found.take() {
-                Some(event) => Some(event),
+                Some(found) => Some(found?),
                 None => input.reader.try_event()?,
             };
             match event {
@@ -192,8 +208,10 @@ impl Stage {
     pub fn wait(&mut self) {
         let Some(input) = &mut self.input else { return };
         if input.found.is_none() {
-            // What goes wrong here does so again when it is looked.
-            input.found = input.reader.event_by(Instant::now() + SLICE).ok();
+            input.found = match input.reader.event_by(Instant::now() + SLICE) {
+                Err(ReadError::TimedOut) => None,
+                found => Some(found),
+            };
         }
     }
 
@@ -201,8 +219,13 @@ impl Stage {
     pub fn arm(&mut self) -> bool {
         let Some(input) = &mut self.input else { return true };
         input.armed = true;
-        // What goes wrong here does so again when it is looked.
-        input.found.is_none() && input.reader.arm().unwrap_or(false)
+        match input.reader.arm() {
+            Ok(rests) => rests && input.found.is_none(),
+            Err(error) => {
+                input.found = Some(Err(error));
+                false
+            }
+        }
     }
 
     /// Polls readable when something has come, once armed.
@@ -235,6 +258,20 @@ impl Stage {
         let passed = output.write_parts(&message, Some(Instant::now() + PATIENCE));
         self.parts.clear();
         Ok(passed?)
+    }
+}
+
+/// Attaches, and has some patience with a shim that is started anew.
+fn attach() -> Result<Process, AttachError> {
+    let until = Instant::now() + RETURN;
+    loop {
+        match Process::attach(Path::new(SHIM), Transport::Adaptive) {
+            Err(AttachError::NoShim { .. } | AttachError::Connection(_)) if Instant::now() < until => {
+                // There is nothing to be waited for: the socket is made anew. A signal shortens it.
+                let _ = rustix::event::poll(&mut [], Some(&LOOK_AGAIN));
+            }
+            result => return result,
+        }
     }
 }
 

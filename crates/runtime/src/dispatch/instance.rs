@@ -61,9 +61,10 @@ pub(super) enum Event {
     Part(Bytes),
     /// A stage of a chain has done what it was ordered.
     Chained(Place),
-    /// It cannot do that, or cannot reach the stage after it.
+    /// It cannot do that, or be a stage any more; or it is the stage `after` it that cannot be reached.
     Unchained {
         reason: String,
+        after: bool,
     },
     /// Its handler's result went to the stage after it.
     Passed(Served),
@@ -268,7 +269,10 @@ impl Instance {
 fn stage_event(message: &Message<'_>) -> Option<Event> {
     match message.kind() {
         invocation::CHAINED => Some(Place::decode(message.head()).map_or(Event::Broken, Event::Chained)),
-        invocation::UNCHAINED => Some(Event::Unchained { reason: text(message.head()) }),
+        invocation::UNCHAINED => {
+            let after = message.body_len() == invocation::NEXT_STAGE.len();
+            Some(Event::Unchained { reason: text(message.head()), after })
+        }
         invocation::PASSED => Some(Event::Passed(Served::decode(message.head()))),
         _ => None,
     }

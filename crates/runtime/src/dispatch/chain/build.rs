@@ -143,7 +143,7 @@ async fn step<'a>(
 
 fn why(event: Event) -> String {
     match event {
-        Event::Unchained { reason } => reason,
+        Event::Unchained { reason, .. } => reason,
         Event::TimedOut => "it does not answer".into(),
         Event::Departed(_) => "its instance has ended".into(),
         _ => "it says what makes no sense".into(),

@@ -224,7 +224,7 @@ impl Course {
                     (at, whole)
                 }
                 (at, Event::Replied { failed: false, .. }) if at < last => (at, Event::Broken),
-                (at, Event::Unchained { reason }) => death(set, at, reason).await,
+                (at, Event::Unchained { reason, after }) => death(set, at + usize::from(after), reason).await,
                 other => other,
             };
             set.passed(served);
@@ -253,7 +253,7 @@ impl Course {
             Event::Departed(Departure::NotSpawned { reason }) => {
                 return Err(PlatformError::NotStarted { reason }.into());
             }
-            Event::Unchained { reason } => (Err(Failure::unreachable(id, &reason)), None, false),
+            Event::Unchained { reason, .. } => (Err(Failure::unreachable(id, &reason)), None, false),
             _ => (Err(Failure::broken(id)), None, false),
         };
         Ok(Finish { at, body, served, sound })
@@ -359,9 +359,8 @@ impl Course {
     }
 }
 
-/// A stage cannot reach the one after it: that one has ended, as a rule, and how is about to be known.
+/// A stage is out of reach: it has ended, as a rule, and how is about to be known.
 async fn death(set: &mut Set, at: usize, reason: String) -> (usize, Event) {
-    let next = (at + 1).min(set.len() - 1);
     let departed = async {
         loop {
             if let (at, event @ (Event::Departed(_) | Event::TimedOut)) = set.next().await {
@@ -371,6 +370,6 @@ async fn death(set: &mut Set, at: usize, reason: String) -> (usize, Event) {
     };
     match tokio::time::timeout(DEATH_KNELL, departed).await {
         Ok(known) => known,
-        Err(_) => (next, Event::Unchained { reason }),
+        Err(_) => (at.min(set.len() - 1), Event::Unchained { reason, after: false }),
     }
 }
