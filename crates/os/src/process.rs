@@ -182,7 +182,12 @@ pub fn raise_descriptors() -> u64 {
             break;
         }
     }
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+    descriptors()
+}
+
+/// How many descriptors this process may have.
+pub fn descriptors() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Closes every descriptor but these.

@@ -96,7 +96,6 @@ impl Shim {
         self.end_relays();
         for lane in self.lanes.all.values() {
             lane.hang_up();
-            lane.clear();
         }
         self.lanes.all.clear();
         self.lanes.busy.clear();

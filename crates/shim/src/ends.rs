@@ -79,7 +79,8 @@ impl Shim {
             return Err(io::ErrorKind::NotFound.into());
         }
         let bell = lane.writer_bell.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        Ok((slot_reply(seat.slot), vec![lane.region.try_clone()?, bell.try_clone()?]))
+        let region = lane.region.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        Ok((slot_reply(seat.slot), vec![region.try_clone()?, bell.try_clone()?]))
     }
 
     /// What a reader gets: a socket for its news.
@@ -139,6 +140,7 @@ impl Shim {
                 self.relay_in(lane)?;
             }
         }
+        let lanes = self.lanes.all.len();
         let (&(key, news), Some(here)) =
             (self.readers.get(&reader).ok_or(io::ErrorKind::NotFound)?, self.lanes.all.get_mut(&lane))
         else {
@@ -152,6 +154,9 @@ impl Shim {
         let slot = process.slots.put(Slot::Lane { lane, reader: news }).ok_or(rustix::io::Errno::MFILE)?;
         process.notices.open(slot);
         here.reader = Occupant::Here(Seat { process: key, slot, news });
+        if lanes > self.bells_max {
+            here.writer_bell = None;
+        }
         if let Some(end) = process.slots.reader(news) {
             end.waiting.push_back(News { slot, from: writer, region, bell });
         }
@@ -225,6 +230,10 @@ impl Shim {
         if let Some(here) = self.lanes.all.get(&lane) {
             here.hang_up();
         }
+        if let (Side::Reader, Some(reader)) = (side, process.slots.reader(seat.news)) {
+            // For one that waits in an event loop. Where there is no room for it, there is something else to wake it.
+            let _ = os::seqpacket::send(&reader.news, &[IoSlice::new(&[0])], &[]);
+        }
         match side {
             // Its process says when it has taken what was written.
             Side::Reader if drain => {}
@@ -268,11 +277,6 @@ impl Shim {
         self.inputs.push_back(Input::Ended { lane, side });
         let Some(here) = self.lanes.all.get_mut(&lane) else { return };
         *here.occupant(side) = Occupant::Over;
-        // Both ends have been told: whoever still has it mapped keeps no memory by it. One whose other end is on another PU
-        // may not have been told yet, and would take it for broken.
-        if here.writer == Occupant::Over && here.reader == Occupant::Over {
-            here.clear();
-        }
         if here.is_over()
             && let Some(over) = self.lanes.all.remove(&lane)
             && let Some(payer) = self.processes.get_mut(&over.payer)

@@ -32,10 +32,11 @@ pub enum Occupant {
 /// A lane.
 #[derive(Debug)]
 pub struct Lane {
-    pub region: OwnedFd,
-    /// The ends of its bell; each until its end is elsewhere for good.
-    pub writer_bell: Option<OwnedFd>,
+    /// What its reader is handed, until it is.
+    pub region: Option<OwnedFd>,
     pub reader_bell: Option<OwnedFd>,
+    /// By which both ends are woken when it is cut; none where there are too many lanes for that.
+    pub writer_bell: Option<OwnedFd>,
     pub writer: Occupant,
     pub reader: Occupant,
     /// Bytes that were taken from a process's quota until this lane is no more, and whose that is.
@@ -85,16 +86,9 @@ impl Lane {
         }
     }
 
-    /// Gives its memory back to the kernel, whoever still has it mapped.
-    pub fn clear(&self) {
-        // A region that came from elsewhere may not be one: then there is nothing to be cleared.
-        let _ = lane::clear(&self.region);
-    }
-
-    /// Copies of what the reader needs.
-    pub fn for_reader(&self) -> io::Result<(OwnedFd, OwnedFd)> {
-        let bell = self.reader_bell.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        Ok((self.region.try_clone()?, bell.try_clone()?))
+    /// What the reader is handed, once.
+    pub fn for_reader(&mut self) -> io::Result<(OwnedFd, OwnedFd)> {
+        self.region.take().zip(self.reader_bell.take()).ok_or(io::ErrorKind::NotFound.into())
     }
 
     /// Whether nobody of this PU has an end of it any more.
@@ -113,6 +107,7 @@ impl Lane {
         let memory = bytes(spec);
         let payer = if let Occupant::Here(seat) = writer { seat.process } else { 0 };
         let (writer_bell, reader_bell) = (Some(writer_bell), Some(reader_bell));
+        let region = Some(region);
         Ok(Self { region, writer_bell, reader_bell, writer, reader: Occupant::Away, memory, payer })
     }
 }
@@ -121,7 +116,7 @@ impl Lane {
     /// A lane that another shim has made, for a reader here.
     pub fn carried(region: OwnedFd, bell: OwnedFd) -> Self {
         let (writer, reader) = (Occupant::Away, Occupant::Away);
-        Self { region, writer_bell: None, reader_bell: Some(bell), writer, reader, memory: 0, payer: 0 }
+        Self { region: Some(region), writer_bell: None, reader_bell: Some(bell), writer, reader, memory: 0, payer: 0 }
     }
 }
 

@@ -208,6 +208,7 @@ impl Shim {
     /// The descriptors of a lane's reader, which is on another PU.
     fn hand_over(&mut self, lane: crate::protocol::EndId) -> Option<Vec<OwnedFd>> {
         let here = self.lanes.all.get_mut(&lane)?;
-        Some(vec![here.region.try_clone().ok()?, here.reader_bell.take()?])
+        let (region, bell) = here.for_reader().ok()?;
+        Some(vec![region, bell])
     }
 }

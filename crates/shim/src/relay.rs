@@ -183,7 +183,13 @@ impl Shim {
         let here = self.lanes.all.get_mut(&lane).ok_or(io::ErrorKind::NotFound)?;
         let bell = here.writer_bell.as_ref().ok_or(io::ErrorKind::NotFound)?.try_clone()?;
         self.poller.add(&bell, Name::Relay(number), RINGS)?;
-        let end = lane::Writer::attach(&here.region, bell, Guard::none(), Word::own()).map_err(io::Error::other)?;
+        let end = lane::Writer::attach(
+            here.region.as_ref().ok_or(io::ErrorKind::NotFound)?,
+            bell,
+            Guard::none(),
+            Word::own(),
+        )
+        .map_err(io::Error::other)?;
         let (waiting, message) = (VecDeque::new(), Vec::new());
         let inward = In { lane: end, waiting, message, whole: None, over: false };
         self.relays.insert(lane, Relay { number, way: Way::In(inward), last: None });

@@ -86,6 +86,7 @@ impl Shim {
             readers: HashMap::new(),
             news: HashMap::new(),
             lanes: Lanes::default(),
+            bells_max: (os::process::descriptors() / 8) as usize,
             links: Links::default(),
             remote: Remote::default(),
             relays: HashMap::new(),

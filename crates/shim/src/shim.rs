@@ -50,6 +50,8 @@ pub struct Shim {
     pub(crate) readers: HashMap<EndId, (u64, u32)>,
     pub(crate) news: HashMap<u64, (u64, u32)>,
     pub(crate) lanes: Lanes,
+    /// Lanes from which on no bells are kept.
+    pub(crate) bells_max: usize,
     pub(crate) links: Links,
     pub(crate) remote: Remote,
     /// Lanes of which this shim is an end; by their names in the epoll; which have more to do.

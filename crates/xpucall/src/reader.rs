@@ -228,6 +228,7 @@ impl Reader {
             // Closing does not do it: the shim has a copy of the bell.
             let _ = epoll::delete(epoll, lane.lane.bell());
         }
+        lane.lane.clear();
         self.calling.close(lane.slot);
         match error {
             lane::ReadError::Broken => Ok(Found::Ended(lane.from, End::Broken)),
@@ -246,6 +247,8 @@ impl Reader {
             match seqpacket::receive(&self.news, &mut buffer, &mut descriptors) {
                 // The connection is over: `cut` says why, once the lanes are read to their ends.
                 Ok(0) => return Ok(()),
+                // A lane has been cut: which, the lanes are asked.
+                Ok(1) => {}
                 Ok(len) => self.add(&buffer[..len], &mut descriptors)?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

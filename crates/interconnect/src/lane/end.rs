@@ -90,6 +90,11 @@ impl Region {
         }
     }
 
+    /// Gives all pages but the first, which has the words, back to the kernel, whoever else has them mapped.
+    pub fn punch(&self) {
+        let _ = self.mapping.punch(layout::RING, self.mapping.len() - layout::RING);
+    }
+
     /// Gives the pages of the bulk area's first `len` bytes back to the kernel.
     pub fn punch_bulk(&self, len: usize) {
         // Failing to give pages back costs memory, not correctness.

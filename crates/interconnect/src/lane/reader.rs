@@ -257,6 +257,11 @@ impl Reader {
         self.bell.as_fd()
     }
 
+    /// After its end: gives the lane's memory back to the kernel, although its writer may still have it mapped.
+    pub fn clear(&self) {
+        self.region.punch();
+    }
+
     /// The longest message that this lane carries, in bytes.
     pub fn message_max(&self) -> usize {
         self.region.message_max

@@ -3,5 +3,6 @@
 mod bed;
 mod calls;
 mod hostile;
+mod many;
 mod processes;
 mod relay;

@@ -23,6 +23,7 @@ fn a_part() {
     match what {
         "echo" => echo(&process, first, ids.next().unwrap()),
         "flood" => flood(&process, first),
+        "open" => crate::many::open(&process, first, ids.next().unwrap()),
         other => panic!("no part is called {other}"),
     }
 }
@@ -45,7 +46,7 @@ fn flood(process: &Process, fifo: FifoId) {
     while writer.write(&vec![1; 5 << 20]).is_ok() {}
 }
 
-fn program(part: &str, capabilities: Vec<(FifoId, Rights)>) -> Program {
+pub fn program(part: &str, capabilities: Vec<(FifoId, Rights)>) -> Program {
     let path = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
     let arguments = ["part", "processes::a_part", "--exact", "--nocapture"].map(str::to_owned).to_vec();
     Program { path, arguments, environment: vec![(PART.into(), part.into())], capabilities }
