@@ -6,11 +6,12 @@ import json
 import os
 import re
 import signal
+import tempfile
 import time
 import unittest
 import uuid
 
-from harness import Node, alive, children, command_line, descendants, deploy, eventually, lichen, stat
+from harness import FIXTURES, Node, alive, children, command_line, descendants, deploy, eventually, lichen, stat
 
 # From a stage's end to the answer that says so.
 DEATH_MS = 10
@@ -243,6 +244,59 @@ class Chains(unittest.TestCase):
         self.assertEqual(run("deploy", name, "--chain", "nobody,noone").returncode, 2)
 
 
+@unittest.skipUnless(os.geteuid() == 0, "units with a network and bounds take root")
+class Across(unittest.TestCase):
+    """Stages on two PUs, turn and turn about."""
+
+    @classmethod
+    def setUpClass(cls):
+        file = cls.enterClassContext(tempfile.NamedTemporaryFile("w", suffix=".toml"))
+        file.write('[[pu]]\nname = "other"\nkind = "dpu"\n')
+        file.flush()
+        cls.node = cls.enterClassContext(Node("--config", file.name))
+        cls.names = []
+        for fixture in ("stage", "stage_node"):
+            for kind in ("cpu", "dpu"):
+                name = f"{fixture.replace('_', '-')}-{kind}"
+                done = lichen("deploy", FIXTURES / fixture, "--name", name, "--pu", kind, endpoint=cls.node.endpoint)
+                assert done.returncode == 0, done.stderr
+                cls.names.append(name)
+        cls.flow = Flow(cls.node, [*cls.names, cls.names[0]])
+
+    def test_results_go_to_and_fro(self):
+        for number in range(20):
+            value = self.flow.run({"number": number})[1]
+            self.assertEqual((value["hop"], value["number"]), (5, number), value)
+        value = self.flow.run({"do": {"1": "grow 6000000"}})[1]
+        self.assertEqual((value["hop"], len(value["text"])), (5, 6_000_000))
+        for name, pu in zip(self.names, ("host", "other") * 2):
+            bills = f"/v1/functions/{name}/bills"
+            eventually(lambda: {bill["pu"] for bill in call(self.node, "GET", bills)[1]} == {pu}, f"{name} ran on {pu}")
+
+    def test_a_stage_that_dies_elsewhere(self):
+        for hop in (2, 4):
+            error = self.flow.run({"do": {str(hop): "die"}})[1]
+            self.assertEqual((error["stage"], error["errorType"]), (hop, "Runtime.ExitError"), error)
+            self.assertEqual(self.flow.run()[1]["hop"], 5)
+
+    def test_a_pu_that_is_killed(self):
+        for _ in range(3):
+            self.assertEqual(self.flow.run()[1]["hop"], 5)
+            processes = descendants(self.unit())
+            os.kill(self.unit(), signal.SIGKILL)
+            # Until it is noticed all is well, and until the PU is back it is said what is not.
+            while alive(processes):
+                status, value, _ = self.flow.run()
+                self.assertTrue(status in (200, 500, 502, 503) and ("hop" in value or "essage" in str(value)), value)
+            eventually(lambda: self.flow.run()[1].get("hop") == 5, "the PU is there again, and a set with it")
+
+    def unit(self):
+        def find():
+            return next((pid for pid in children(self.node.process.pid) if command_line(pid)[1:2] == ["unit"]), None)
+
+        return eventually(find, "the PU is there")
+
+
 class Ends(unittest.TestCase):
     def test_nothing_is_left_and_idle_sets_end(self):
         with Node("--config", self.config("[dispatch]\nkeep_alive_s = 1\n")) as node:
@@ -289,8 +343,6 @@ class Ends(unittest.TestCase):
             eventually(rests, "nobody waits by looking again and again")
 
     def config(self, text):
-        import tempfile
-
         file = tempfile.NamedTemporaryFile("w", suffix=".toml")
         self.addCleanup(file.close)
         file.write(text)
