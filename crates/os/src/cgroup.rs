@@ -45,6 +45,8 @@ pub struct Bounds {
     pub memory: Option<u64>,
     /// Numbers of processors, as `0-3,6`.
     pub cpus: Option<String>,
+    /// As many shares of the processors' time, where it is short, as so many processes outside of any group have.
+    pub shares: Option<u32>,
 }
 
 /// The place where this process makes groups. Removed, with what is empty below, when dropped.
@@ -140,6 +142,14 @@ impl Tree {
             fs::write(self.folders[0].join(files[0]), memory.to_string())?;
             let swap = if self.unified { 0 } else { memory };
             absent_is_fine(fs::write(self.folders[0].join(files[1]), swap.to_string()))?;
+        }
+        if let Some(shares) = bounds.shares {
+            match self.unified {
+                true => {
+                    fs::write(self.folders[0].join("cpu.weight"), shares.saturating_mul(100).min(10_000).to_string())?
+                }
+                false => fs::write(self.folders[1].join("cpu.shares"), shares.saturating_mul(1024).to_string())?,
+            }
         }
         bounds.cpus.as_ref().map_or(Ok(()), |cpus| self.confine(cpus))
     }
@@ -335,7 +345,7 @@ mod tests {
             println!("skip: this machine lets us make no cgroups");
             return;
         };
-        let bounds = Bounds { memory: Some(256 << 20), cpus: Some("0".to_owned()) };
+        let bounds = Bounds { memory: Some(256 << 20), cpus: Some("0".to_owned()), shares: Some(2) };
         if tree.unified {
             println!("skip: version 2 moves processes as a whole, and this one has other tests");
             return;
@@ -346,6 +356,7 @@ mod tests {
         if let Some(cpuset) = &tree.cpuset {
             assert_eq!(fs::read_to_string(cpuset.join("cpuset.cpus")).unwrap().trim(), "0");
         }
+        assert_eq!(fs::read_to_string(tree.folders[1].join("cpu.shares")).unwrap().trim(), "2048");
         let place = tree.folders[0].file_name().unwrap().to_string_lossy().into_owned();
         std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -28,6 +28,8 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
+/// Of the processors' time, for each processor of a unit: its shim, its worker and an instance at work.
+const SHARES_PER_CORE: u32 = 3;
 /// How long the inside may take to end its worker.
 const TEAR_DOWN: Duration = Duration::from_secs(9);
 /// How often, and after which pauses, the control groups of a unit that was killed are looked for.
@@ -102,7 +104,12 @@ pub fn run(
 
 /// A place of its own among the control groups, with the unit's bounds.
 fn bounded(pu: &Pu, missing: &mut Vec<String>) -> Option<Tree> {
-    let bounds = Bounds { memory: pu.memory_mib.map(|mib| mib << 20), cpus: pu.cpus.as_ref().map(ToString::to_string) };
+    let bounds = Bounds {
+        memory: pu.memory_mib.map(|mib| mib << 20),
+        cpus: pu.cpus.as_ref().map(ToString::to_string),
+        // A group is one among all processes of the host, and this one has a PU's work to do.
+        shares: Some(pu.cores() * SHARES_PER_CORE),
+    };
     let made = Tree::create().map_err(anyhow::Error::from).and_then(|mut place| {
         place.bound(&bounds)?;
         Ok(place)
@@ -110,7 +117,7 @@ fn bounded(pu: &Pu, missing: &mut Vec<String>) -> Option<Tree> {
     match made {
         Ok(place) => Some(place),
         Err(error) => {
-            if bounds != Bounds::default() {
+            if bounds.memory.is_some() || bounds.cpus.is_some() {
                 missing.push(format!("the PU's memory and processors are not bounded: {error:#}"));
             }
             None
