@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`figure`], [`table`], [`plot`] | what comes out: JSON, text, SVG |
 //! | [`machine`] | where it was measured |
-//! | `startup`, `apps`, `memory`, `density`, `web`, `stream`, `nipc`, `provided` | one bench each: nodes and baselines, arms measured in turn |
+//! | `startup`, `apps`, `memory`, `density`, `web`, `stream`, `nipc`, `neighbour`, `provided` | one bench each: nodes and baselines, arms measured in turn |
 //! | `node` | a throw-away node: the `lichen` program itself |
 //! | `baseline` | what it is compared with |
 //! | `http`, `spans` | measuring clients |
@@ -24,6 +24,7 @@ mod functions;
 mod http;
 pub mod machine;
 mod memory;
+mod neighbour;
 pub mod nipc;
 mod node;
 mod packages;
@@ -107,6 +108,7 @@ pub const BENCHES: &[Bench] = &[
         what: "from one handler's end to the next one's beginning, on one PU and across, beside Express and Flask (Figures 12, 14e)",
         run: chain::run,
     },
+    Bench { name: "neighbour", what: "a start on another PU beside one on the host", run: neighbour::run },
     Bench {
         name: "provided",
         what: "a function that brings its own runtime: new, from a stem, warm; memory",

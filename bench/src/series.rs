@@ -47,7 +47,8 @@ impl Series {
         }
         let text = answer.header(HEADER).unwrap_or_default();
         let spans = Spans::parse(text).ok_or_else(|| BenchError::NoSpans { who: who() })?;
-        if self.wanted.is_some_and(|wanted| !text.ends_with(&format!("start={wanted}"))) {
+        if self.wanted.is_some_and(|wanted| !text.split(',').any(|field| field.strip_prefix("start=") == Some(wanted)))
+        {
             self.strays += 1;
             return Ok(());
         }

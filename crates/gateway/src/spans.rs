@@ -25,7 +25,7 @@ fn text(report: &Report) -> String {
     let start = word(report.start);
     format!(
         "accepted={accepted},decided={decided},forked={forked},entered={entered},loaded={loaded},begun={begun},\
-         ended={ended},received={received},start={start},pu={}",
+         ended={ended},received={received},pu={},start={start}",
         report.pu
     )
 }
