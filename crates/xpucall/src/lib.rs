@@ -6,6 +6,7 @@
 //! | [`abi`], [`wire`] | the memory and the messages that process and shim share |
 //! | [`process`] | a process's attachment, and what it can ask its shim |
 //! | [`fifo`], [`writer`], [`reader`] | a FIFO as its creator, a writer and its reader have it |
+//! | `evented` | readers and writers in tokio's event loop (feature `tokio`) |
 //! | [`error`] | why an operation did not do what it was asked |
 //! | [`host`] | the shim's side of the memory |
 //!
@@ -14,6 +15,8 @@
 pub mod abi;
 mod calling;
 pub mod error;
+#[cfg(feature = "tokio")]
+pub mod evented;
 pub mod fifo;
 pub mod host;
 pub mod id;

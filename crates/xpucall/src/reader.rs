@@ -245,7 +245,9 @@ impl Reader {
         let (mut buffer, mut descriptors) = ([0; NEWS_MAX], Vec::new());
         loop {
             match seqpacket::receive(&self.news, &mut buffer, &mut descriptors) {
-                // The connection is over: `cut` says why, once the lanes are read to their ends.
+                // The connection is over: `cut` says why, once the lanes are read to their ends. Where it does not, the shim
+                // is gone.
+                Ok(0) if self.guard.cut.load(Ordering::Acquire) == 0 => return Err(self.calling.why().into()),
                 Ok(0) => return Ok(()),
                 // A lane has been cut: which, the lanes are asked.
                 Ok(1) => {}
@@ -322,7 +324,10 @@ impl Reader {
     pub fn arm(&mut self) -> Result<bool, ReadError> {
         self.calling.check()?;
         self.poll_fd()?;
-        let mut rests = true;
+        let known = self.lanes.len() + self.missed.len();
+        // Whatever has come wakes nobody a second time: also what is not counted as news yet.
+        self.take_news()?;
+        let mut rests = known == self.lanes.len() + self.missed.len();
         for lane in &mut self.lanes {
             rests &= lane.lane.arm();
         }

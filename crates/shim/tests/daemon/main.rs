@@ -2,6 +2,7 @@
 
 mod bed;
 mod calls;
+mod evented;
 mod hostile;
 mod many;
 mod processes;
