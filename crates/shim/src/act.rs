@@ -31,7 +31,7 @@ impl Shim {
             Action::Credit { lane, bytes } => self.relay_credit(lane, bytes),
             Action::Cut { lane, side, cause, drain } => self.cut(lane, side, cause, drain),
             Action::Dismiss { reader, cause, .. } => self.dismiss(reader, cause),
-            Action::Start { pid, program, .. } => self.start(pid, &program),
+            Action::Start { pid, by, program } => self.start(pid, by, &program),
             Action::Fence => self.fence(),
             Action::Serve { incarnation } => {
                 tracing::info!(pu = self.config.pu.0, incarnation, "serving");

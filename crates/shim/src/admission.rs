@@ -62,7 +62,6 @@ pub enum Kind {
     Fifo,
     End,
     Memory,
-    Child,
 }
 
 impl Kind {
@@ -73,7 +72,6 @@ impl Kind {
             Self::Fifo => quota::FIFOS,
             Self::End => quota::SLOTS,
             Self::Memory => quota::MEMORY,
-            Self::Child => quota::CHILDREN,
         }
     }
 
@@ -84,14 +82,13 @@ impl Kind {
             Self::Fifo => quota.fifos.into(),
             Self::End => quota.ends.into(),
             Self::Memory => quota.memory,
-            Self::Child => quota.children.into(),
         }
     }
 }
 
 /// How much of everything somebody has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage([u64; 5]);
+pub struct Usage([u64; 4]);
 
 /// What all guests have together.
 #[derive(Debug)]
@@ -136,7 +133,7 @@ impl Admission {
 
     /// Gives everything back.
     pub fn leave(&mut self, who: &Identity, own: &mut Usage) {
-        for kind in [Kind::Process, Kind::Fifo, Kind::End, Kind::Memory, Kind::Child] {
+        for kind in [Kind::Process, Kind::Fifo, Kind::End, Kind::Memory] {
             self.give(who, own, kind, u64::MAX);
         }
     }

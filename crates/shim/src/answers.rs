@@ -30,7 +30,7 @@ impl Shim {
             Answer::Connected(Err(error)) => Err(connect(error)),
         };
         // Taken before it was asked for, and given back where nothing came of it; or given back by what was asked.
-        let takes = matches!(flight.about, About::Create | About::Connect | About::Spawn);
+        let takes = matches!(flight.about, About::Create | About::Connect);
         if takes == reply.is_err() {
             self.refund(key, flight.about);
         }
@@ -132,7 +132,7 @@ fn spawn(error: SpawnError) -> Reply {
         SpawnError::TooLong => refuse(status::INVALID),
         SpawnError::Quota => lacking(status::QUOTA, quota::CHILDREN),
         SpawnError::NotStarted(StartError::Os(error)) => lacking(status::NOT_STARTED, error as u64),
-        SpawnError::NotStarted(StartError::Refused) => refuse(status::NOT_PERMITTED),
+        SpawnError::NotStarted(StartError::Refused) => lacking(status::QUOTA, quota::CHILDREN),
         SpawnError::Fenced => refuse(status::FENCED),
     }
 }

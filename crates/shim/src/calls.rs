@@ -65,7 +65,7 @@ impl Shim {
                 return self.reply(key, number, way, refuse(status::NOT_PERMITTED), &[]);
             }
             call::SPAWN => match (u8::try_from(first), program) {
-                (Ok(pu), Some(program)) => (About::Spawn, spawn(PuId(pu), program)),
+                (Ok(pu), Some(program)) => (About::Nothing, spawn(PuId(pu), program)),
                 _ => return self.reply(key, number, way, refuse(status::INVALID), &[]),
             },
             _ => return self.reply(key, number, way, refuse(status::INVALID), &[]),
@@ -80,7 +80,6 @@ impl Shim {
         let kind = match about {
             About::Create => Kind::Fifo,
             About::Connect => Kind::End,
-            About::Spawn => Kind::Child,
             About::Nothing | About::Release | About::Close(_) => return Ok(()),
         };
         let Some(process) = self.processes.get_mut(&key) else { return Ok(()) };

@@ -50,7 +50,7 @@ pub struct Quota {
     pub memory: u64,
     /// Bytes of the longest message of its FIFOs.
     pub message_max: u32,
-    /// Programs that it has started and that run.
+    /// Programs that it has started on this PU and that run.
     pub children: u32,
 }
 

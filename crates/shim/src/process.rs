@@ -36,8 +36,6 @@ pub enum About {
     Connect,
     /// The slot that is to be free then.
     Close(u32),
-    /// A child that was taken from the quota.
-    Spawn,
 }
 
 /// An attachment.

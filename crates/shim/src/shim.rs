@@ -92,6 +92,8 @@ pub(crate) struct Arriving {
 /// A program that this shim has started.
 pub(crate) struct Child {
     pub(crate) pid: XpuPid,
+    /// For whom.
+    pub(crate) by: XpuPid,
     pub(crate) process: std::process::Child,
     pub(crate) death: OwnedFd,
 }
@@ -184,7 +186,6 @@ impl Shim {
         let kind = match about {
             About::Create | About::Release => Kind::Fifo,
             About::Connect | About::Close(_) => Kind::End,
-            About::Spawn => Kind::Child,
             About::Nothing => return,
         };
         if let Some(process) = self.processes.get_mut(&key) {

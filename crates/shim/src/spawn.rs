@@ -18,9 +18,14 @@ use xpucall::id::XpuPid;
 use xpucall::process::INHERITED;
 
 impl Shim {
-    /// Starts a program as the process `pid`.
-    pub(crate) fn start(&mut self, pid: XpuPid, program: &Program) {
-        let result = match self.try_start(pid, program) {
+    /// Starts a program as the process `pid`, for the process `by`, which may be on another PU: its children are counted
+    /// where they run.
+    pub(crate) fn start(&mut self, pid: XpuPid, by: XpuPid, program: &Program) {
+        let siblings = self.children.values().filter(|child| child.by == by).count();
+        if siblings >= self.config.quotas.platform.children as usize {
+            return self.inputs.push_back(Input::Started { pid, result: Err(StartError::Refused) });
+        }
+        let result = match self.try_start(pid, by, program) {
             Ok(()) => {
                 let quota = self.config.quotas.platform;
                 Ok(Quota { fifos: quota.fifos, ends: quota.ends })
@@ -30,14 +35,14 @@ impl Shim {
         self.inputs.push_back(Input::Started { pid, result });
     }
 
-    fn try_start(&mut self, pid: XpuPid, program: &Program) -> io::Result<()> {
+    fn try_start(&mut self, pid: XpuPid, by: XpuPid, program: &Program) -> io::Result<()> {
         let (ours, theirs) = seqpacket::pair()?;
         rustix::io::ioctl_fionbio(&ours, true)?;
         let process = command(program, theirs).spawn()?;
         let number = self.number();
         let death = pidfd::open(process.id() as i32)?;
         self.poller.add(&death, Name::Child(number), READ)?;
-        self.children.insert(number, Child { pid, process, death });
+        self.children.insert(number, Child { pid, by, process, death });
         self.stranger(ours, Some(pid));
         Ok(())
     }
