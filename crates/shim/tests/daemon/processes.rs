@@ -17,6 +17,9 @@ fn a_part() {
     let Some(part) = std::env::var_os(PART) else { return };
     let part = part.into_string().unwrap();
     let (what, rest) = part.split_once(' ').unwrap();
+    if what == "shim" {
+        return be_shim(rest);
+    }
     let process = Process::inherited(Transport::Adaptive).unwrap().expect("it was started by a shim");
     let mut ids = rest.split(' ').map(|id| FifoId(id.parse().unwrap()));
     let first = ids.next().unwrap();
@@ -201,6 +204,52 @@ fn a_writer_that_is_stopped_in_the_middle_does_not_stop_a_revoke() {
         reader.event_by(Instant::now() + Duration::from_millis(100)),
         Err(xpucall::error::ReadError::TimedOut)
     ));
+}
+
+/// Is the shim of PU 1, whose supervisor is at descriptor 3.
+fn be_shim(socket: &str) {
+    let control = os::child::take(os::child::FIRST_DESCRIPTOR).unwrap();
+    let mut shim = shim::Shim::open(shim::Config::new(PuId(1), socket.into())).unwrap();
+    shim.obey(control).unwrap();
+    shim.run();
+}
+
+#[test]
+fn a_shim_that_is_killed_takes_nobody_with_it() {
+    let bed = Bed::new(1);
+    let socket = bed.folder.path().join("killed");
+    for _ in 0..2 {
+        let (supervisor, control) = shim::control::Supervisor::pair().unwrap();
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["processes::a_part", "--exact", "--nocapture"]).stdout(std::process::Stdio::null());
+        command.env(PART, format!("shim {}", socket.display()));
+        os::child::hand_over(&mut command, vec![control]);
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        bed.pus[0].supervisor().link(&supervisor, PuId(0), PuId(1)).unwrap();
+        while !matches!(supervisor.hear().unwrap(), Some(shim::control::Report::Serving { .. })) {}
+
+        let (here, there) = (bed.attach(0), Process::attach(&socket, Transport::Adaptive).unwrap());
+        let (mine, theirs) = (fifo(&here), fifo(&there));
+        mine.grant(there.pid(), Rights::WRITE).unwrap();
+        let mut reader = mine.reader().unwrap();
+        there.connect_writer(mine.id()).map(std::mem::ManuallyDrop::new).unwrap().write(b"x").unwrap();
+        message(&mut reader);
+        let (mut asleep, _writer) = (theirs.reader().unwrap(), theirs.writer().unwrap());
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(move || (asleep.event_by(soon()), Instant::now()));
+            child.kill().unwrap();
+            let killed = Instant::now();
+            child.wait().unwrap();
+            bed.pus[0].supervisor().dead(PuId(1)).unwrap();
+            assert_eq!(event(&mut reader), Event::Ended { from: there.pid(), why: End::Lost });
+            let (heard, when) = sleeper.join().unwrap();
+            assert_eq!(heard, Err(xpucall::error::ReadError::Broken(Broken::ShimGone)));
+            assert!(when - killed < Duration::from_secs(3), "{:?}", when - killed);
+        });
+        assert!(matches!(there.get_xpupid(), Err(CheckError::Broken(Broken::ShimGone))));
+        here.get_xpupid().unwrap();
+    }
 }
 
 #[test]
