@@ -14,6 +14,7 @@ import zlib
 
 import harness
 from harness import Node, alive, descendants, eventually, invoke, lichen
+from test_chains import Flow
 from test_pus import get, node_of, pus, where
 
 REMOTE = """
@@ -40,6 +41,11 @@ def handler(event, context):
     data = event.get("data", "")
     left = context.get_remaining_time_in_millis()
     return {"sum": zlib.crc32(data.encode()), "back": data if event.get("echo") else "", "left": left}
+"""
+
+STAGE = """
+def handler(event, context):
+    return {**event, "path": event.get("path", []) + [context.function_name]}
 """
 
 STREAM = """
@@ -201,6 +207,18 @@ class Join(unittest.TestCase):
         parts = [event["PayloadChunk"]["Payload"] for event in answer["EventStream"] if "PayloadChunk" in event]
         self.assertEqual(b"".join(parts), b"".join(bytes([97 + i % 26]) * 100_000 for i in range(100)))
         eventually(lambda: where(self.node, streams)["pu"] == "far", "the remote unit has served it")
+
+    def test_chains_cross_machines(self):
+        self.join(self.token())
+        self.ready()
+        here, there = self.deploy("here", STAGE, "cpu"), self.deploy("there", STAGE, "dpu")
+        for names in ([there, there], [here, there], [there, here, there]):
+            flow = Flow(self.node, names)
+            # The shims may have met a moment later than the workers.
+            eventually(lambda: flow.run({})[0] == 200, f"{names} is a chain")
+            for size in (10, 200_000, 2_000_000):
+                status, value, _ = flow.run({"data": "x" * size})
+                self.assertEqual((status, value.get("path"), len(value.get("data", ""))), (200, names, size))
 
     def test_it_comes_again_however_it_went(self):
         token = self.token()

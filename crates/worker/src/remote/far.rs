@@ -8,7 +8,7 @@ use super::words::Word;
 use crate::protocol::{Command, Event};
 use crate::serve::descriptors_of;
 use cfork::invocation;
-use interconnect::channel::{Channel, Descriptors};
+use interconnect::channel::{Channel, Descriptors, ReceiveError};
 use interconnect::link::Link;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -41,6 +41,8 @@ struct Hosted {
     /// Words that near has not passed on yet.
     unread: usize,
     ended: Option<(Event, Instant)>,
+    /// It has broken its channel, and was ended for that.
+    broken: bool,
     /// There may be something to do about it.
     touched: bool,
 }
@@ -199,6 +201,7 @@ impl Far {
             held: None,
             unread: 0,
             ended: None,
+            broken: false,
             touched: true,
         };
         self.hosted.insert(instance, hosted);
@@ -328,7 +331,16 @@ impl Far {
                 hosted.touched = true;
                 break;
             }
-            hosted.held = hosted.held.take().or_else(|| hosted.passage.take());
+            if hosted.held.is_none() && !hosted.broken {
+                match hosted.passage.take() {
+                    Ok(message) => hosted.held = message,
+                    // It cannot be trusted with anything more.
+                    Err(ReceiveError::Broken) => {
+                        hosted.broken = true;
+                        conversation::say(&self.worker, &Command::Retire { instance }, &[])?;
+                    }
+                }
+            }
             // What it printed before it spoke goes first.
             if let Some(lines) = read(&mut hosted.log) {
                 hosted.unread += 1;

@@ -132,7 +132,8 @@ impl Near {
     fn look(&mut self, instance: u64) -> Result<(), RemoteError> {
         let Some(guest) = self.guests.get_mut(&instance) else { return Ok(()) };
         guest.passage.hush();
-        while let Some(mut message) = guest.passage.take() {
+        // A gateway that has broken a channel of its own has nothing more to say in it.
+        while let Ok(Some(mut message)) = guest.passage.take() {
             // Room is what waits here is told by; far tells its instance itself.
             if message.kind == invocation::ROOM {
                 continue;

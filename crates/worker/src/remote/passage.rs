@@ -1,7 +1,7 @@
 //! One end of an instance's channel, and what waits to go into it.
 
 use crate::protocol::Event;
-use interconnect::channel::{Channel, SendError};
+use interconnect::channel::{Channel, ReceiveError, SendError};
 use interconnect::doorbell;
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -64,10 +64,10 @@ impl Passage {
         doorbell::hush(self.bell());
     }
 
-    /// The next message from whoever has the other end. None for one that has broken the channel.
-    pub fn take(&mut self) -> Option<Message> {
-        let message = self.channel.receiver.receive().ok()??;
-        Some(Message { kind: message.kind(), head: message.head().to_vec(), body: message.body() })
+    /// The next message from whoever has the other end.
+    pub fn take(&mut self) -> Result<Option<Message>, ReceiveError> {
+        let message = self.channel.receiver.receive()?;
+        Ok(message.map(|message| Message { kind: message.kind(), head: message.head().to_vec(), body: message.body() }))
     }
 
     /// Says that there is room.

@@ -5,11 +5,14 @@ use crate::protocol::{Command, Event};
 use crate::serve::descriptors_of;
 use cfork::invocation::{self, PART_MAX, Served};
 use interconnect::channel::{Channel, SendError};
+use interconnect::doorbell;
+use interconnect::layout::UP_PRODUCER;
 use interconnect::link::shm::Shm;
 use sandbox::conversation::{self, MESSAGE_MAX};
 use sandbox::spec::{Code, End as Ending, Kind, Limits, Network, StartSpec, TemplateSpec, Version};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -206,6 +209,22 @@ fn an_instance_whose_caller_is_gone_ends_all_the_same() {
     way.report(&ended);
     assert_eq!(way.event(), ended);
     drop(ends);
+}
+
+#[test]
+fn an_instance_that_breaks_its_channel_is_ended() {
+    let (way, folder) = (Way::new(), code());
+    let _ends = way.spawn(1, folder.path());
+    let (Command::Spawn { .. }, mut descriptors) = way.commanded() else { panic!("no start") };
+    let region = std::fs::File::from(descriptors.remove(0));
+    // A position that no writer can be at; and the bell.
+    region.write_at(&12_345_677_u32.to_ne_bytes(), UP_PRODUCER as u64).unwrap();
+    doorbell::ring(&descriptors[1]);
+    assert_eq!(way.commanded().0, Command::Retire { instance: 1 });
+    drop(descriptors);
+    let ended = Event::Ended { instance: 1, end: Ending::Signal(9), memory_peak: 0 };
+    way.report(&ended);
+    assert_eq!(way.event(), ended);
 }
 
 #[test]
