@@ -3,6 +3,7 @@
 The other machine is played by a network namespace: another network, the same kernel."""
 
 import concurrent.futures
+import glob
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import tempfile
 import unittest
 import zlib
+from pathlib import Path
 
 import harness
 from harness import Node, alive, descendants, eventually, invoke, lichen
@@ -207,6 +209,24 @@ class Join(unittest.TestCase):
         parts = [event["PayloadChunk"]["Payload"] for event in answer["EventStream"] if "PayloadChunk" in event]
         self.assertEqual(b"".join(parts), b"".join(bytes([97 + i % 26]) * 100_000 for i in range(100)))
         eventually(lambda: where(self.node, streams)["pu"] == "far", "the remote unit has served it")
+
+    def test_work_goes_over_a_fabric(self):
+        if not any(Path(folder).glob("libfabric.so.1") for folder in glob.glob("/usr/lib*/") + glob.glob("/usr/lib/*/")):
+            self.skipTest("libfabric is not installed")
+        self.node.stop()
+        self.node = node_of(self, REMOTE.format(port=free_port()).replace("[remote]", '[remote]\nfabric = "tcp"'))
+        self.config = self.node.process.args[self.node.process.args.index("--config") + 1]
+        self.api = self.node.client()
+        member = self.join(self.token())
+        self.ready()
+        self.assertIn("fabric (tcp)", member.log())
+        function = self.deploy()
+        for size in (1, 70_000, 3_000_000):
+            data = "x" * size
+            back = invoke(self.api, function, {"data": data, "echo": True}).value
+            self.assertEqual((back["sum"], len(back["back"])), (zlib.crc32(data.encode()), size))
+        self.assertEqual(member.stop(), 0)
+        eventually(lambda: not pus(self.node)["far"]["ready"], "the node notices")
 
     def test_chains_cross_machines(self):
         self.join(self.token())

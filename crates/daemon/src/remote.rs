@@ -11,11 +11,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 pub struct Remote {
     /// PU number n is waited for at this port plus n.
     pub listen: SocketAddr,
+    /// What carries the work of remote PUs beside the links that they come by: a provider of libfabric; "" for nothing.
+    pub fabric: String,
 }
 
 impl Default for Remote {
     fn default() -> Self {
-        Self { listen: (Ipv4Addr::UNSPECIFIED, 9700).into() }
+        Self { listen: (Ipv4Addr::UNSPECIFIED, 9700).into(), fabric: String::new() }
     }
 }
 
@@ -35,6 +37,6 @@ mod tests {
     fn each_pu_has_a_port() {
         let remote = Remote::default();
         assert_eq!(remote.address(2), Some("0.0.0.0:9702".parse().unwrap()));
-        assert_eq!(Remote { listen: "[::1]:65535".parse().unwrap() }.address(1), None);
+        assert_eq!(Remote { listen: "[::1]:65535".parse().unwrap(), ..remote }.address(1), None);
     }
 }

@@ -144,7 +144,7 @@ mod tests {
         ] {
             assert_eq!(with_port(address, &remote, 3).unwrap(), whole);
         }
-        let only_there = Remote { listen: "[::1]:9700".parse().unwrap() };
+        let only_there = Remote { listen: "[::1]:9700".parse().unwrap(), ..remote };
         assert_eq!(own_address(&only_there).unwrap(), "[::1]");
     }
 }

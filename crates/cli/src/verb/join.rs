@@ -8,9 +8,9 @@
 //!
 //! The worker's shim goes with it, and calls the node's shim by itself. One life of the link is one life of both: what it had for the node is of no use to the node's next one.
 
-use super::invite;
 use super::serve::{SHIM_SOCKET, libraries};
 use super::settings::Settings;
+use super::{carrier, invite};
 use crate::supervisor::folder::DataFolder;
 use crate::supervisor::role::Role;
 use crate::verdict::{Exit, Verdict, wrong};
@@ -139,15 +139,22 @@ impl Membership {
 
     /// One life of the link and the worker.
     fn serve(&mut self, link: Tcp) -> anyhow::Result<()> {
+        let link = match carrier::follow(link) {
+            Ok(link) => link,
+            Err(error) => {
+                warn!("no work for the node: {error:#}");
+                return Ok(());
+            }
+        };
+        info!(tier = %link.tier(), "linked with the node");
         let (ours, workers) = os::seqpacket::pair().context("cannot make a socket")?;
         let store = self.store.take().context("the functions' code is in use")?;
         // The shim's end is its control's: it goes with this life.
         let (control, controls) = Control::pair().context("cannot make a socket")?;
         self.shim.start(vec![controls])?;
         self.worker.start_with_lifeline(vec![workers])?;
-        info!("linked with the node");
         let stop = self.stop().context("cannot wait for several things")?;
-        let (store, result) = Far::new(ours, Box::new(link), store).run(stop.as_fd());
+        let (store, result) = Far::new(ours, link, store).run(stop.as_fd());
         self.store = Some(store);
         match result {
             Err(error) => warn!(error = %with_causes(&error), "no longer linked with the node"),

@@ -1,6 +1,7 @@
 //! One module per verb: what it takes, and what it does.
 
 pub mod bench;
+mod carrier;
 pub mod completions;
 pub mod deploy;
 pub mod dlq;

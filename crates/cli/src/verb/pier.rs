@@ -3,12 +3,13 @@
 //! For the gateway it is that PU's worker; it waits for the other machine, and passes on what either says. One life of it
 //! is one life of that worker: it ends with the link, and the supervisor starts the next.
 
-use super::invite;
 use super::settings::Settings;
+use super::{carrier, invite};
 use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
 use clap::Args;
 use daemon::telemetry;
+use interconnect::link::fabric::Provider;
 use interconnect::link::tcp::authority::Authority;
 use interconnect::link::tcp::listen::{Arrival, Listener};
 use os::child;
@@ -33,6 +34,10 @@ pub fn act(arguments: Arguments) -> Verdict {
     let lifeline = child::take(child::FIRST_DESCRIPTOR + 1).with_context(|| absent("lifeline"))?;
     let config = arguments.settings.config(None)?;
     telemetry::start(&config.log).map_err(|error| wrong(error.to_string()))?;
+    let fabric = match config.remote.fabric.as_str() {
+        "" => None,
+        name => Some(Provider::of(name).ok_or_else(|| wrong(unknown(name)))?),
+    };
     let address = config.remote.address(arguments.pu);
     let address = address.ok_or_else(|| wrong("`listen` in [remote] leaves no port for this PU"))?;
     let authority = Authority::open(&invite::folder(&config.node.data_dir)).context("cannot open the authority")?;
@@ -43,10 +48,17 @@ pub fn act(arguments: Arguments) -> Verdict {
         return Ok(Exit::Done);
     };
     info!(pu = arguments.pu, %from, "a remote PU has come");
-    match Near::new(gateway, Box::new(link)).run(lifeline.as_fd()) {
+    let link = carrier::choose(link, fabric).context("a remote PU cannot be worked with")?;
+    info!(pu = arguments.pu, tier = %link.tier(), "linked with a remote PU");
+    match Near::new(gateway, link).run(lifeline.as_fd()) {
         Ok(()) => Ok(Exit::Done),
         Err(error) => Err(error).context("a remote PU is gone"),
     }
+}
+
+fn unknown(name: &str) -> String {
+    let known = Provider::ALL.map(Provider::name).join(", ");
+    format!("`fabric` in [remote] is {name:?}, and there are {known}; \"\" for none")
 }
 
 /// Waits for this PU; nothing when it is time to end.

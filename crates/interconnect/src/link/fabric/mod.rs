@@ -55,6 +55,11 @@ impl Provider {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Tcp, Self::Shm, Self::Verbs, Self::Efa];
 
+    /// The one of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|provider| provider.name() == name)
+    }
+
     /// Its name in configurations and reports.
     pub fn name(self) -> &'static str {
         match self {

@@ -39,7 +39,7 @@ use super::{End, Interest, Link, MESSAGE_MAX, SendError, Tier, fits};
 use rustix::net::sockopt;
 use rustls::Connection;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -77,6 +77,11 @@ impl Tcp {
         let mut link = Self { socket, tls, outgoing: Vec::new(), taken: 0, refused: None, inbox, ended: None };
         link.ended = link.open_records().err();
         Ok(link)
+    }
+
+    /// This end's address.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
     }
 
     fn end(&mut self, end: End) -> End {

@@ -8,7 +8,6 @@ use super::listen::{Arrival, GUESTS_MAX, Listener};
 use super::token::Token;
 use super::*;
 use rustix::event::{PollFd, PollFlags, poll};
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Instant, SystemTime};
 use tempfile::TempDir;
