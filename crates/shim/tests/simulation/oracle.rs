@@ -250,6 +250,8 @@ impl Oracle {
             Ok(end) => {
                 let may = self.possibly(waiting.by, instance, right, waiting.made);
                 assert!(may, "{} was connected to {fifo} as {end} without the right", waiting.by);
+                let over = self.lives[instance.0].ended.is_some_and(|at| at < waiting.made);
+                assert!(!over, "{} was connected to {fifo} as {end}, which is released", waiting.by);
             }
             Err(ConnectError::NotPermitted) => {
                 let must = self.surely(waiting.by, instance, right, waiting.made);
