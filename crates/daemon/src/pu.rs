@@ -14,7 +14,7 @@ const PUS_MAX: usize = 32;
 /// Bytes of a name: it is a host name's first part too.
 const NAME_MAX: usize = 32;
 /// MiB without which no worker starts.
-const MEMORY_MIN_MIB: u64 = 128;
+const MEMORY_MIN_MIB: u64 = 256;
 /// Processors that a kernel can have.
 const CPUS_MAX: u16 = 8192;
 
@@ -267,7 +267,7 @@ mod tests {
             ("[[pu]]\nname = \"a\"\n[[pu]]\nname = \"a\"", "two PUs are called \"a\""),
             ("[[pu]]\nname = \"a\"\n[[pu]]\nname = \"b\"\ntier = \"host\"", "only the first"),
             ("[[pu]]\nname = \"a\"\ntier = \"host\"\nmemory_mib = 512", "is the host itself"),
-            ("[[pu]]\nname = \"a\"\nmemory_mib = 1", "needs 128"),
+            ("[[pu]]\nname = \"a\"\nmemory_mib = 1", "needs 256"),
             ("[[pu]]\nname = \"a\"\ncpus = \"3-1\"", "no list of processors"),
             ("[[pu]]\nname = \"a\"\nkind = \"gpu\"", "is a gpu"),
             ("[[pu]]\nname = \"a\"\nprice = -1", "no price"),

@@ -98,7 +98,14 @@ impl State {
         let post = self.posts.get(post_id)?;
         let mut why = None;
         for place in &post.places {
-            match self.pus[usize::from(place.terms.pu)].source(post_id, &post.function) {
+            let (pu, mib) = (&self.pus[usize::from(place.terms.pu)], place.terms.memory_mib);
+            if !pu.can_hold(mib) {
+                why.get_or_insert_with(|| {
+                    format!("{} has too little memory for an instance of {mib} MiB", pu.spec.name)
+                });
+                continue;
+            }
+            match pu.source(post_id, &post.function) {
                 Source::Never { reason } => why.get_or_insert(reason),
                 Source::Template { .. } | Source::Later => return None,
             };

@@ -11,6 +11,9 @@ use daemon::pu::Tier;
 use sandbox::spec::{Kind, Version};
 use std::sync::Arc;
 
+/// MiB that a PU's own daemons take of a memory that is bounded.
+const DAEMONS_MIB: u64 = 32;
+
 /// The worker that is attached.
 pub(super) struct Worker {
     pub link: Arc<Link>,
@@ -103,8 +106,13 @@ impl Pu {
 
     /// MiB that its memory lacks for one more instance; 0 where that fits.
     pub fn lacks_mib(&self, more: u32) -> u64 {
-        let wanted = self.reserved_mib + u64::from(more);
-        self.spec.memory_mib.map_or(0, |memory| wanted.saturating_sub(memory))
+        let taken = DAEMONS_MIB + self.templates.occupied_mib() + self.reserved_mib;
+        self.spec.memory_mib.map_or(0, |memory| (taken + u64::from(more)).saturating_sub(memory))
+    }
+
+    /// Whether its memory could hold an instance of so many MiB, were nothing else there.
+    pub fn can_hold(&self, mib: u32) -> bool {
+        self.spec.memory_mib.is_none_or(|memory| DAEMONS_MIB + u64::from(mib) <= memory)
     }
 
     /// MiB for templates and stems: what the node allows, and no more than half of what the PU has.

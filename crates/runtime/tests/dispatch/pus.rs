@@ -115,9 +115,10 @@ async fn a_lost_unit_takes_its_own_instances_only() {
 
 #[tokio::test]
 async fn a_full_unit_passes_on_and_ends_what_is_idle_there() {
-    let node = Fixture::over(&pus(Some(256)), DispatchConfig::default());
+    // 32 MiB for its daemons, 96 for its two templates, and two instances.
+    let node = Fixture::over(&pus(Some(384)), DispatchConfig::default());
     let mut dpu = FakeWorker::attach_to(&node.node, 1);
-    until_ready(&node, &[0, 1]).await;
+    node.until_node(|node| node.pus[1].templates == 2 && node.pus[0].templates > 0).await;
     let (f, g) = (on("f", &["dpu", "cpu"]), on("g", &["dpu"]));
     let held: Vec<_> = (0..3).map(|_| node.spawn(&f, "hold")).collect();
     node.until(&f, |f| f.busy == 3).await;
@@ -132,6 +133,9 @@ async fn a_full_unit_passes_on_and_ends_what_is_idle_there() {
     assert_eq!(node.invoke(&g, "echo").await.unwrap().report.pu, 1);
     dpu.told(|command| matches!(command, worker::protocol::Command::Retire { .. }).then_some(())).await;
     node.until_node(|node| node.pus[1].reserved_mib <= 256).await;
+    let huge = Arc::new(Function { memory_mib: 512, revision: "2".into(), ..(*g).clone() });
+    let never = node.invoke(&huge, "echo").await.unwrap_err();
+    assert!(never.to_string().contains("too little memory for an instance of 512 MiB"), "{never}");
 }
 
 #[tokio::test]
