@@ -26,6 +26,17 @@ class Invocation(Exact):
         broken = self.ask("POST", self.at("/invocations"), "{")
         self.assertEqual(broken.refusal[:2], (400, "InvalidRequestContentException"))
         self.assertTrue(broken.json["message"].startswith("Could not parse request body into json: "))
+        place = "\n at [Source: REDACTED (`StreamReadFeature.INCLUDE_SOURCE_IN_LOCATION` disabled); line: 1, column: "
+        for body, why in (
+            (b"n\x87r\x9e", f"Invalid UTF-8 start byte 0x87{place}3]"),
+            (
+                b"\x99\xeb,j",
+                "Unexpected character ((CTRL-CHAR, code 153)): expected a valid value (JSON String, Number, Array, Object or "
+                f"token 'null', 'true' or 'false'){place}1]",
+            ),
+        ):
+            message = self.ask("POST", self.at("/invocations"), body).json["message"]
+            self.assertEqual(message, f"Could not parse request body into json: Could not parse payload into json: {why}")
 
     def test_client_context_is_decoded(self):
         self.create()
@@ -37,7 +48,7 @@ class Invocation(Exact):
         reply = self.invoke({"print": "a line"}, X_Amz_Log_Type="Tail")
         log = base64.b64decode(reply.headers["x-amz-log-result"]).decode()
         request = reply.headers["x-amzn-requestid"]
-        self.assertRegex(log, rf"START RequestId: {request} Version: \$LATEST\n")
+        self.assertTrue(log.startswith(f"START RequestId: {request} Version: $LATEST\n"), log)
         self.assertIn("a line\nEND RequestId: " + request, log)
         self.assertRegex(
             log,
@@ -148,6 +159,40 @@ class Urls(Exact):
         self.assertTrue(refused.json["Message"].startswith("Forbidden"))
         by_path = self.ask("GET", f"/_aws/lambda-url/{identity}/x")
         self.assertEqual(by_path.status, 200)
+
+    def test_what_describes_no_response_is_written_in_one_way(self):
+        for returned, body in (
+            ('{"a b": [1, 2.5, {"c": "d, e"}]}', b'{"a b":[1,2.5,{"c":"d, e"}]}'), ('["a", 3, True]', b'["a",3,true]'),
+            ('"text"', b"text"), ('"a\\n\\"b\\""', b'a\n"b"'), ("3.1", b"3.1"), ("True", b"true"), ("None", b"null"),
+            ('{"statusCode": 200, "body": "{ \\"a\\": 1 }"}', b'{ "a": 1 }'),
+        ):
+            source = f"def handler(event, context):\n    return {returned}\n"
+            self.create(Code={"ZipFile": base64.b64encode(zipped(source)).decode()})
+            url = urllib.parse.urlsplit(self.ask("POST", self.at("/url", "2021-10-31"), {"AuthType": "NONE"}).json["FunctionUrl"])
+            answer = self.ask("GET", "/", headers={"Host": url.netloc}, signed=False)
+            self.assertEqual((answer.status, answer.headers["content-type"], answer.body), (200, "application/json", body))
+            self.ask("DELETE", self.at())
+
+    def test_headers_that_end_with_the_connection_are_no_part_of_an_event(self):
+        self.create()
+        url = urllib.parse.urlsplit(self.ask("POST", self.at("/url", "2021-10-31"), {"AuthType": "NONE"}).json["FunctionUrl"])
+        hop = {"Connection": "keep-alive", "Keep-Alive": "timeout=5", "Extra-Header": "With WeiRd CapS"}
+        headers = self.ask("GET", "/", headers={"Host": url.netloc, **hop}, signed=False).json["event"]["headers"]
+        self.assertFalse({"connection", "keep-alive"} & set(headers), headers)
+        self.assertEqual((headers["extra-header"], headers["x-forwarded-port"]), ("With WeiRd CapS", str(url.port)))
+
+    def test_urls_that_are_not_there(self):
+        never = self.ask("GET", "/", headers={"Host": "0123456789abcdefghijklmnopqrstuv.lambda-url.us-east-1.localhost"})
+        self.assertEqual(never.refusal, (403, "AccessDeniedException", {"Message": None}))
+        self.create(Publish=True)
+        self.ask("POST", self.at("/aliases"), {"Name": "live", "FunctionVersion": "1"})
+        made = self.ask("POST", self.at("/url?Qualifier=live", "2021-10-31"), {"AuthType": "NONE"}).json
+        host = {"Host": urllib.parse.urlsplit(made["FunctionUrl"]).netloc}
+        self.assertEqual(self.ask("GET", "/", headers=host, signed=False).status, 200)
+        self.ask("DELETE", self.at("/aliases/live"))
+        gone = self.ask("GET", "/", headers=host, signed=False)
+        self.assertEqual(gone.refusal[:2], (403, "AccessDeniedException"))
+        self.assertTrue(gone.json["Message"].startswith("Forbidden. For troubleshooting Function URL"))
 
 
 if __name__ == "__main__":

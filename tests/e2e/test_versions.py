@@ -8,9 +8,10 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import boto3
 from botocore.exceptions import ClientError
 
-from harness import BINARY, Node
+from harness import BINARY, Node, eventually
 from test_boto3 import ROLE, package
 
 SOURCE = "import sys\n\ndef handler(event, context):\n    return list(sys.version_info[:2])\n"
@@ -49,7 +50,13 @@ class Versions(unittest.TestCase):
         )
         answer = api.invoke(FunctionName=name, LogType="Tail")
         self.assertNotIn("FunctionError", answer)
-        return json.loads(answer["Payload"].read()), base64.b64decode(answer["LogResult"]).decode()
+        self.assertTrue(base64.b64decode(answer["LogResult"]).startswith(b"START "))
+        logs = boto3.client(
+            "logs", endpoint_url=api.meta.endpoint_url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+        )
+        read = lambda: [event["message"] for event in logs.filter_log_events(logGroupName=f"/aws/lambda/{name}")["events"]]
+        log = eventually(lambda: (lines := read()) and "REPORT" in lines[-1] and lines, "the log is written")
+        return json.loads(answer["Payload"].read()), "\n".join(log)
 
     def test_each_function_gets_its_own(self):
         if not self.program:

@@ -195,9 +195,10 @@ class Wrapped(unittest.TestCase):
             self.assertIn("a warning", [record.get("message") for record in records], log)
 
     def test_a_wrapper_that_is_not_there(self):
-        error = invoke(self.api, self.make("python", wrapper="/opt/nowhere")).value
-        self.assertEqual(error["errorType"], "Runtime.InvalidEntrypoint")
-        self.assertRegex(error["errorMessage"], "Error: fork/exec /opt/nowhere: no such file or directory$")
+        for language, wrapper, status in (("python", "/opt/nowhere", 127), ("node", "nowhere", 127), ("python", "/etc/passwd", 126)):
+            error = invoke(self.api, self.make(language, wrapper=wrapper)).value
+            self.assertEqual(error["errorType"], "Runtime.ExitError")
+            self.assertRegex(error["errorMessage"], f"Error: Runtime exited with error: exit status {status}$")
 
     def test_extensions_beside_python_and_node(self):
         content = io.BytesIO()

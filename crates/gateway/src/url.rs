@@ -14,7 +14,7 @@ mod reply;
 mod stream;
 
 use crate::auth::{self, FORBIDDEN};
-use crate::http::answer::header;
+use crate::http::answer::{self, header};
 use crate::http::{BodyError, Response, path};
 use crate::lambda::asked::trace_id;
 use crate::lambda::{Fault, name, scope};
@@ -23,8 +23,8 @@ use crate::spans;
 use api::lambda::LATEST;
 use bytes::Bytes;
 use cors::Cors;
-use hyper::HeaderMap;
 use hyper::header::{HeaderValue, ORIGIN};
+use hyper::{HeaderMap, StatusCode};
 use runtime::dispatch::{Call, Outcome, Streamed};
 use runtime::registry::{Entry, Facet, Qualified, Record};
 use std::sync::Arc;
@@ -106,7 +106,10 @@ async fn by_host(exchange: Exchange) -> Answer {
 
 async fn by_id(exchange: Exchange, id: &str, path: String) -> Answer {
     let found = exchange.gateway.registry.url(id);
-    let (record, qualifier) = found.ok_or_else(|| Fault::access_denied(FORBIDDEN))?;
+    let Some((record, qualifier)) = found else {
+        // As on AWS, which has no words for what never was a URL.
+        return if could_be(id) { Err(Fault::access_denied(FORBIDDEN)) } else { Ok(never_was()) };
+    };
     let url = record.attached(Facet::Url, &qualifier);
     let Some(cors) = url.and_then(|url| Cors::of(url)) else {
         return admitted(exchange, &record, qualifier, id, path).await;
@@ -119,6 +122,17 @@ async fn by_id(exchange: Exchange, id: &str, path: String) -> Answer {
     let mut response = answered.unwrap_or_else(|fault| fault.answer());
     cors.mark(origin, &mut response);
     Ok(response)
+}
+
+/// Whether an id is of the kind that URLs here are given.
+fn could_be(id: &str) -> bool {
+    id.len() == 32 && id.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
+fn never_was() -> Response {
+    let mut response = answer::json(StatusCode::FORBIDDEN, &serde_json::json!({ "Message": null }));
+    response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static("AccessDeniedException"));
+    response
 }
 
 /// Asks the function of this URL, where the caller may.

@@ -91,6 +91,18 @@ pub fn extension(config: &Config, name: &str, output: Option<&PipeWriter>) -> Re
     start(command, &path, output)
 }
 
+/// The status with which a wrapper that cannot be executed has ended: on AWS a shell executes it, and says why by that.
+pub fn wrapper_fault(config: &Config) -> Option<i32> {
+    let wrapper = config.variable(WRAPPER).filter(|_| config.language() != Language::Own)?;
+    let is_there = fs::metadata(wrapper).is_ok_and(|about| about.is_file());
+    let is_program = rustix::fs::access(wrapper, rustix::fs::Access::EXEC_OK).is_ok();
+    match (is_there, is_program) {
+        (false, _) => Some(127),
+        (true, false) => Some(126),
+        (true, true) => None,
+    }
+}
+
 /// Starts the function's runtime; AWS's words for why it cannot be.
 pub fn runtime(config: &Config, interpreters: &Interpreters, output: Option<&PipeWriter>) -> Result<Program, String> {
     let language = config.language();

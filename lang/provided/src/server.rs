@@ -157,7 +157,10 @@ impl Server {
                 }
                 Act::Launch => match self.launch() {
                     Ok(program) => self.runtime = Some(program),
-                    Err(why) => self.session.not_launched(why),
+                    Err(why) => match launch::wrapper_fault(&self.config) {
+                        Some(status) => self.session.runtime_ended(End::Exit(status)),
+                        None => self.session.not_launched(why),
+                    },
                 },
                 Act::Terminate => {
                     self.kill_at = Some(Instant::now() + RUNTIME_FAREWELL);

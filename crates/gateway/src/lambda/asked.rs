@@ -215,27 +215,80 @@ pub async fn payload(exchange: &mut Exchange) -> Result<Bytes, Fault> {
 }
 
 fn check_json(payload: &[u8]) -> Result<(), Fault> {
-    let refuse = |why: &dyn std::fmt::Display| {
-        let message = format!("Could not parse request body into json: Could not parse payload into json: {why}");
-        Err(Fault::invalid_content(message))
-    };
     // The parser skips over texts without looking whether they are any.
-    let text = match std::str::from_utf8(payload) {
-        Ok(text) => text,
-        Err(error) => {
-            let at = error.valid_up_to();
-            return refuse(&format_args!("Invalid UTF-8 start byte 0x{:x} at byte {at}", payload[at]));
-        }
-    };
-    match serde_json::from_str::<IgnoredAny>(text) {
-        Ok(_) => Ok(()),
-        Err(error) => refuse(&error),
+    let checked = std::str::from_utf8(payload).map_err(|error| no_text(payload, error.valid_up_to()));
+    checked.and_then(|text| serde_json::from_str::<IgnoredAny>(text).map(drop).map_err(|error| no_json(text, &error)))
+}
+
+/// What a value can be, in the words of AWS's parser.
+const A_VALUE: &str = "(JSON String, Number, Array, Object or token 'null', 'true' or 'false')";
+
+fn unparsed(why: &str, line: usize, column: usize) -> Fault {
+    Fault::invalid_content(format!(
+        "Could not parse request body into json: Could not parse payload into json: {why}\n at [Source: REDACTED \
+         (`StreamReadFeature.INCLUDE_SOURCE_IN_LOCATION` disabled); line: {line}, column: {column}]"
+    ))
+}
+
+/// A byte that begins no character. Where a value should begin, AWS takes it for one of Latin-1.
+fn no_text(payload: &[u8], at: usize) -> Fault {
+    let (before, byte) = (&payload[..at], payload[at]);
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let column = at - before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    if before.iter().all(u8::is_ascii_whitespace) {
+        return unparsed(&unexpected(char::from(byte)), line, column + 1);
     }
+    unparsed(&format!("Invalid UTF-8 start byte 0x{byte:x}"), line, column + 2)
+}
+
+fn no_json(text: &str, error: &serde_json::Error) -> Fault {
+    let said = error.to_string();
+    let said = said.split(" at line ").next().unwrap_or_default();
+    let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let at = line.as_bytes().get(error.column().saturating_sub(1)).copied().map(char::from);
+    let why = match at.filter(|_| said == "expected value") {
+        Some(letter) if letter.is_ascii_alphabetic() => {
+            let token = line[error.column() - 1..].split(|c: char| !c.is_ascii_alphanumeric()).next();
+            format!("Unrecognized token '{}': was expecting {A_VALUE}", token.unwrap_or_default())
+        }
+        Some(other) => unexpected(other),
+        None => said.to_owned(),
+    };
+    unparsed(&why, error.line(), error.column())
+}
+
+fn unexpected(found: char) -> String {
+    let code = u32::from(found);
+    let shown =
+        if found.is_control() { format!("(CTRL-CHAR, code {code})") } else { format!("'{found}' (code {code})") };
+    format!("Unexpected character ({shown}): expected a valid value {A_VALUE}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_json_is_told_in_the_words_of_awss_parser() {
+        for (event, expected, column) in [
+            (&b"n\x87r\x9e"[..], "Invalid UTF-8 start byte 0x87", 3),
+            (b"\x99\xeb,j", "Unexpected character ((CTRL-CHAR, code 153)): expected a valid value (JSON String, ", 1),
+            (b"\xe4", "Unexpected character ('ä' (code 228)): expected a valid value (JSON String, ", 1),
+            (
+                b"hello there",
+                "Unrecognized token 'hello': was expecting (JSON String, Number, Array, Object or token ",
+                1,
+            ),
+            (b"[1,]", "Unexpected character (']' (code 93)): expected a valid value (JSON String, ", 4),
+        ] {
+            let message = check_json(event).unwrap_err().message().to_owned();
+            let told =
+                message.strip_prefix("Could not parse request body into json: Could not parse payload into json: ");
+            assert!(told.is_some_and(|told| told.starts_with(expected)), "{message}");
+            let place = "(`StreamReadFeature.INCLUDE_SOURCE_IN_LOCATION` disabled); line: 1, column: ";
+            assert!(message.ends_with(&format!("\n at [Source: REDACTED {place}{column}]")), "{message}");
+        }
+    }
 
     #[test]
     fn events_must_be_json() {
@@ -246,7 +299,6 @@ mod tests {
             let message = check_json(event).unwrap_err().message().to_owned();
             assert!(message.starts_with("Could not parse request body into json: Could not parse payload into json: "));
         }
-        assert!(check_json(b"\x87").unwrap_err().message().contains("Invalid UTF-8 start byte 0x87"));
         // Nested as deeply as a body is long: the check must not need a stack for it.
         assert!(check_json("[".repeat(6 << 20).as_bytes()).is_err());
     }

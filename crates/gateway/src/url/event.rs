@@ -8,7 +8,7 @@ use crate::route::Exchange;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hyper::HeaderMap;
-use hyper::header::{CONTENT_TYPE, COOKIE};
+use hyper::header::{CONTENT_TYPE, COOKIE, HeaderName};
 use serde_json::{Map, Value, json};
 
 const STAGE: &str = "$default";
@@ -90,18 +90,23 @@ fn caller(exchange: &Exchange) -> Value {
     })
 }
 
+/// Headers that end with the connection.
+const HOP: [&str; 4] = ["connection", "keep-alive", "transfer-encoding", "upgrade"];
+
 /// Small names; several headers of one name become one, with commas. Cookies have a place of their own.
 fn headers(exchange: &Exchange, trace_id: &str) -> Map<String, Value> {
     let mut headers = Map::new();
-    for (name, value) in exchange.head.headers.iter().filter(|(name, _)| **name != COOKIE) {
+    let is_passed = |name: &HeaderName| *name != COOKIE && !HOP.contains(&name.as_str());
+    for (name, value) in exchange.head.headers.iter().filter(|(name, _)| is_passed(name)) {
         let value = String::from_utf8_lossy(value.as_bytes());
         append(&mut headers, name.as_str(), &value);
     }
     headers.insert("x-amzn-trace-id".into(), trace_id.into());
     append(&mut headers, "x-forwarded-for", &exchange.peer.ip().to_string());
     headers.entry("x-forwarded-proto").or_insert_with(|| "http".into());
-    let port = exchange.gateway.config.node.listen.port();
-    headers.entry("x-forwarded-port").or_insert_with(|| port.to_string().into());
+    // As the client wrote it: the node may listen on another, behind a proxy or by the kernel's choice.
+    let written = exchange.header("host").and_then(|host| host.rsplit_once(':')?.1.parse::<u16>().ok());
+    headers.entry("x-forwarded-port").or_insert_with(|| written.unwrap_or(80).to_string().into());
     headers
 }
 

@@ -22,10 +22,10 @@ pub fn failed() -> Response {
     answer::json_text(StatusCode::BAD_GATEWAY, "Internal Server Error")
 }
 
-/// An object with a `statusCode` describes a response; anything else is the body of one.
+/// An object with a `statusCode` describes a response; anything else is the body of one, as AWS writes it.
 pub fn translate(body: Bytes) -> Response {
     if !is_description(&body) {
-        return raw(body);
+        return raw(bare(body));
     }
     let described = json::object(&body).ok().and_then(|described| build(described, JSON));
     described.unwrap_or_else(failed)
@@ -40,6 +40,28 @@ fn is_description(body: &[u8]) -> bool {
     }
     // A list would be taken for the members in their order.
     body.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<Description>(body).is_ok()
+}
+
+/// A text without its quotes, and lists and objects without the blanks between their parts; what is no JSON as it is.
+fn bare(body: Bytes) -> Bytes {
+    match body.trim_ascii_start().first() {
+        Some(b'"') => serde_json::from_slice::<String>(&body).map_or_else(|_| body.clone(), Bytes::from),
+        Some(b'{' | b'[') if serde_json::from_slice::<IgnoredAny>(&body).is_ok() => compact(&body),
+        _ => body,
+    }
+}
+
+fn compact(json: &[u8]) -> Bytes {
+    let (mut in_text, mut escaped) = (false, false);
+    let is_kept = |byte: &u8| {
+        let is_blank = !in_text && byte.is_ascii_whitespace();
+        if !escaped && *byte == b'"' {
+            in_text = !in_text;
+        }
+        escaped = in_text && !escaped && *byte == b'\\';
+        !is_blank
+    };
+    json.iter().copied().filter(is_kept).collect()
 }
 
 /// The head of a response that is described apart from its body; nothing where that is no description.
@@ -110,10 +132,21 @@ mod tests {
 
     #[test]
     fn what_describes_no_response_is_a_body() {
-        for answer in [json!("Hello"), json!({ "message": 1 }), json!(null), json!([1])] {
+        for answer in [json!({ "message": 1 }), json!(null), json!([1]), json!(3.1), json!(true)] {
             let (status, body, response) = translated(&answer);
             assert_eq!((status, body), (200, answer.to_string()));
             assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+        }
+        assert_eq!(translated(&json!("He said \"ä\"")).1, "He said \"ä\"");
+    }
+
+    #[test]
+    fn bodies_are_written_as_aws_writes_them() {
+        let written = |text: &'static str| String::from_utf8(bare(Bytes::from(text)).to_vec()).unwrap();
+        assert_eq!(written(r#"{"a b": [1, "x \" , y", "\\"], "c" : {} }"#), r#"{"a b":[1,"x \" , y","\\"],"c":{}}"#);
+        assert_eq!(written("[\"hello\", 3,\n true]"), "[\"hello\",3,true]");
+        for text in ["{not json}", "\"half", "<p> a </p>", "", "{ \"a\": }"] {
+            assert_eq!(written(text), text);
         }
     }
 

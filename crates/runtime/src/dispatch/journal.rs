@@ -110,6 +110,14 @@ impl Journal {
         self.pipe.is_some()
     }
 
+    /// From now on lines belong to this invocation, and the last of them are kept if wanted; not those of its instance's
+    /// beginning, `init`, which AWS does not show either.
+    pub fn begin_with(&mut self, request_id: &str, want_tail: bool, init: Vec<u8>) {
+        self.begin(request_id, false);
+        self.note(init);
+        self.tail = want_tail.then(Vec::new);
+    }
+
     /// From now on lines belong to this invocation, and the last of them are kept if wanted.
     pub fn begin(&mut self, request_id: &str, want_tail: bool) {
         self.request_id = request_id.into();

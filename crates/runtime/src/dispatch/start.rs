@@ -46,8 +46,7 @@ impl Dispatcher {
         let mut journal = Journal::new(pipe, self.logs.clone(), group.into(), stream, self.config.log_max_mib << 20)
             .map_err(PlatformError::Descriptors)?;
         if let Some(FirstRequest { call, head }) = request {
-            journal.begin(&call.request_id, call.log_tail);
-            journal.note(lines::init_start(function, permit.version));
+            journal.begin_with(&call.request_id, call.log_tail, lines::init_start(function, permit.version));
             let sent = channel.sender.send(cfork::invocation::INVOKE, head, &call.payload);
             // Lengths were checked when the invocation was admitted, and nobody else has the channel yet.
             debug_assert_eq!(sent, Ok(()));
