@@ -104,19 +104,19 @@ async fn lane(batch: &Batch<'_>, reads: Vec<Read>) -> Result<(), Stopped> {
     let lists = fitting(reads, batch.room(), |read| read.length);
     let mut portions: VecDeque<Portion> = lists.into_iter().map(|reads| Portion { reads, failures: 0 }).collect();
     while let Some(mut portion) = portions.pop_front() {
-        portion.reads = pass_old(batch, portion.reads).await?;
+        portion.reads = pass_old(batch, portion.reads, portion.failures).await?;
         if portion.reads.is_empty() {
             continue;
         }
         let records: Vec<Value> = portion.reads.iter().map(|read| read.record.clone()).collect();
         let verdict = match batch.invoke(&records, None).await {
-            Invoked::Answered { body, failed: false, .. } => {
+            Invoked::Answered { body, failed: false, version } => {
                 batch.learn(&body);
-                answered(batch.work, &portion.reads, &body)
+                answered(batch.work, &portion.reads, &body, &version)
             }
             Invoked::Answered { version, .. } => {
                 batch.work.tell("PROBLEM: Function call failed");
-                Verdict::Failed { from: 0, version }
+                Verdict::Failed { from: 0, context: context(&version, Some("Unhandled")) }
             }
             Invoked::Later { reason } | Invoked::Impossible { reason } => {
                 batch.work.problem(&reason);
@@ -132,14 +132,14 @@ async fn lane(batch: &Batch<'_>, reads: Vec<Read>) -> Result<(), Stopped> {
                 portions.push_front(portion);
                 batch.work.pause(back_off.pause()).await?;
             }
-            Verdict::Failed { from, version } => {
+            Verdict::Failed { from, context } => {
                 let progressed = from > 0;
                 portion.reads.drain(..from);
                 if progressed {
                     (portion.failures, back_off) =
                         (0, BackOff::new(Duration::from_millis(200), Duration::from_secs(30)));
                 }
-                again(batch, portion, (&version, progressed), &mut portions).await?;
+                again(batch, portion, (context, progressed), &mut portions).await?;
                 batch.work.pause(back_off.pause()).await?;
             }
         }
@@ -175,24 +175,28 @@ enum Verdict {
     /// From this record on; those before it are done.
     Failed {
         from: usize,
-        version: String,
+        /// What a destination is told of the answer.
+        context: Value,
     },
 }
 
-fn answered(work: &Work, reads: &[Read], answer: &[u8]) -> Verdict {
+/// What a destination is told of an answer; no error where it is the answer that says what failed.
+fn context(version: &str, error: Option<&str>) -> Value {
+    let version = if version.is_empty() { "$LATEST" } else { version };
+    json!({ "statusCode": 200, "executedVersion": version, "functionError": error })
+}
+
+fn answered(work: &Work, reads: &[Read], answer: &[u8], version: &str) -> Verdict {
     if !work.mapping.reports_failures() {
         return Verdict::Done;
     }
-    let version = String::new();
-    match failures(answer, |id| reads.iter().any(|read| read.sequence == id)) {
-        Failures::None => Verdict::Done,
-        Failures::All => Verdict::Failed { from: 0, version },
+    let from = match failures(answer, |id| reads.iter().any(|read| read.sequence == id)) {
+        Failures::None => None,
+        Failures::All => Some(0),
         // Everything from the first one on is delivered again, so that the order is kept.
-        Failures::Some(ids) => match reads.iter().position(|read| ids.contains(&read.sequence)) {
-            Some(from) => Verdict::Failed { from, version },
-            None => Verdict::Done,
-        },
-    }
+        Failures::Some(ids) => reads.iter().position(|read| ids.contains(&read.sequence)),
+    };
+    from.map_or(Verdict::Done, |from| Verdict::Failed { from, context: context(version, None) })
 }
 
 /// What is left of a portion is tried again, in halves where that is wanted, or given up. What the function said where to
@@ -200,7 +204,7 @@ fn answered(work: &Work, reads: &[Read], answer: &[u8]) -> Verdict {
 async fn again(
     batch: &Batch<'_>,
     mut portion: Portion,
-    (version, progressed): (&str, bool),
+    (context, progressed): (Value, bool),
     portions: &mut VecDeque<Portion>,
 ) -> Result<(), Stopped> {
     let mapping = &batch.work.mapping;
@@ -215,21 +219,20 @@ async fn again(
         portions.push_front(portion);
         return Ok(());
     }
-    let version = if version.is_empty() { "$LATEST" } else { version };
-    let context = json!({ "statusCode": 200, "executedVersion": version, "functionError": "Unhandled" });
     let failed =
         Failed { condition: "RetryAttemptsExhausted", request_context: Some(context), invocations: portion.failures };
     give_up(batch, &portion.reads, failed).await
 }
 
 /// Gives up what is too old: the rest.
-async fn pass_old(batch: &Batch<'_>, mut reads: Vec<Read>) -> Result<Vec<Read>, Stopped> {
+async fn pass_old(batch: &Batch<'_>, mut reads: Vec<Read>, failures: u64) -> Result<Vec<Read>, Stopped> {
     let Some(age_max) = batch.work.mapping.age_max_ms() else { return Ok(reads) };
     let oldest = api::time::now_ms().saturating_sub(age_max);
     let first_young = reads.iter().position(|read| read.arrived_ms >= oldest).unwrap_or(reads.len());
     let young = reads.split_off(first_young);
     if !reads.is_empty() {
-        let failed = Failed { condition: "RecordAgeExceeded", request_context: None, invocations: 0 };
+        // AWS counts the one that there was no time for.
+        let failed = Failed { condition: "RecordAgeExceeded", request_context: None, invocations: failures + 1 };
         give_up(batch, &reads, failed).await?;
     }
     Ok(young)

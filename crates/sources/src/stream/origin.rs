@@ -159,7 +159,10 @@ impl Origin {
 
     /// What a destination is told of a batch: the member's name, and its members.
     pub fn batch_info(&self, shard: &str, batch: &[Read]) -> (&'static str, Value) {
-        let moment = |read: Option<&Read>| read.map(|read| api::time::rfc3339(read.arrived_ms));
+        // Of changes of tables only seconds are known.
+        let is_table = self.mapping.kind == Kind::DynamoDb;
+        let written = |ms| if is_table { api::time::rfc3339(ms).replace(".000Z", "Z") } else { api::time::rfc3339(ms) };
+        let moment = |read: Option<&Read>| read.map(|read| written(read.arrived_ms));
         let sequence = |read: Option<&Read>| read.map(|read| read.sequence.clone());
         let info = json!({
             "shardId": shard,
@@ -170,7 +173,7 @@ impl Origin {
             "batchSize": batch.len(),
             "streamArn": self.stream,
         });
-        let name = if self.mapping.kind == Kind::DynamoDb { "DDBStreamBatchInfo" } else { "KinesisBatchInfo" };
+        let name = if is_table { "DDBStreamBatchInfo" } else { "KinesisBatchInfo" };
         (name, info)
     }
 }

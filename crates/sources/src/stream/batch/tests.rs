@@ -89,7 +89,8 @@ async fn a_batch_that_fails_is_tried_again_and_then_given_up() {
     let told = function.told.lock().unwrap();
     assert_eq!(told[0]["requestContext"]["condition"], "RetryAttemptsExhausted");
     assert_eq!(told[0]["requestContext"]["approximateInvokeCount"], 3);
-    assert_eq!(told[0]["responseContext"]["executedVersion"], "7");
+    let context = json!({ "statusCode": 200, "executedVersion": "7", "functionError": "Unhandled" });
+    assert_eq!(told[0]["responseContext"], context);
     let info = &told[0]["KinesisBatchInfo"];
     assert_eq!(info["startSequenceNumber"], "sa");
     assert_eq!((&info["endSequenceNumber"], &info["batchSize"]), (&json!("sc"), &json!(3)));
@@ -113,9 +114,14 @@ async fn from_a_reported_failure_on_it_is_tried_again() {
     // The answer names records that the second batch has, too; then its retry is used up.
     assert_eq!(given(&function), ["abc", "bc"]);
     let confused = self::function(&[], r#"{"batchItemFailures":[{"itemIdentifier":"x"}]}"#);
-    let settings = json!({ "MaximumRetryAttempts": 1, "FunctionResponseTypes": ["ReportBatchItemFailures"] });
+    let settings = json!({
+        "MaximumRetryAttempts": 1, "FunctionResponseTypes": ["ReportBatchItemFailures"],
+        "DestinationConfig": { "OnFailure": { "Destination": DESTINATION } },
+    });
     run(&confused, settings, reads(&["a", "b"], 0), false).await.unwrap();
     assert_eq!(given(&confused), ["ab", "ab"]);
+    // The function did not fail: it said that records have.
+    assert!(confused.told.lock().unwrap()[0]["responseContext"]["functionError"].is_null());
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,6 +145,7 @@ async fn what_is_too_old_is_passed_over() {
     assert_eq!(given(&function), ["c"]);
     let told = function.told.lock().unwrap();
     assert_eq!((told.len(), &told[0]["requestContext"]["condition"]), (1, &json!("RecordAgeExceeded")));
+    assert_eq!(told[0]["requestContext"]["approximateInvokeCount"], 1);
     assert_eq!((&told[0]["KinesisBatchInfo"]["batchSize"], told[0].get("responseContext")), (&json!(2), None));
 }
 
