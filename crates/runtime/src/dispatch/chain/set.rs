@@ -13,11 +13,13 @@ pub(in super::super) struct Set {
     pub flow: Arc<Flow>,
     stages: Vec<Lease>,
     pub has_served: bool,
+    /// A stage has said, while nobody listened, that it is one no more.
+    spoilt: bool,
 }
 
 impl Set {
     pub fn new(flow: Arc<Flow>, stages: Vec<Lease>) -> Self {
-        Self { flow, stages, has_served: false }
+        Self { flow, stages, has_served: false, spoilt: false }
     }
 
     pub fn instances(&mut self) -> impl DoubleEndedIterator<Item = &mut Instance> {
@@ -48,7 +50,7 @@ impl Set {
 
     /// Whether it may serve another request.
     pub fn lasts(&self) -> bool {
-        self.flow.stages.iter().all(|stage| stage.function.isolation == Isolation::Instance)
+        !self.spoilt && self.flow.stages.iter().all(|stage| stage.function.isolation == Isolation::Instance)
     }
 
     /// What happens next, and at which stage. Earlier stages come first: what they have handed on is known before the
@@ -69,8 +71,10 @@ impl Set {
     /// What stages have said of results that went on, which rings for nobody.
     pub fn passed(&mut self, served: &mut [Option<Served>]) {
         for (lease, served) in self.stages.iter_mut().zip(served).filter(|(_, served)| served.is_none()) {
-            if let Some(Event::Passed(when)) = lease.instance.hear() {
-                *served = Some(when);
+            match lease.instance.hear() {
+                Some(Event::Passed(when)) => *served = Some(when),
+                Some(_) => self.spoilt = true,
+                None => {}
             }
         }
     }
