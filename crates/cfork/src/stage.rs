@@ -18,8 +18,8 @@ use xpucall::{Event, Fifo, Limits, Process, Reader, Writer};
 /// Where a sandbox finds the shim of its PU.
 pub const SHIM: &str = "/run/lichen/shim.sock";
 
-/// The next stage has this long to take what it was sent before.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The next stage has this long to take a result that is longer than its lane.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// A shim that is not there may be about to come back.
 const RETURN: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
