@@ -112,8 +112,10 @@ impl Shim {
     /// A reader here has a lane more.
     pub(crate) fn add_lane(&mut self, lane: EndId, reader: EndId, writer: XpuPid, limits: &FifoLimits, source: Source) {
         if let Err(error) = self.try_add_lane(lane, reader, writer, limits, source) {
-            // Its writer waits for a reader, like one that came before its reader.
             tracing::warn!(%lane, %error, "a reader was not told of a lane");
+            // Its writer hears that it is closed, and may connect again.
+            self.end_relay(lane);
+            self.side_over(lane, Side::Reader);
         }
     }
 
@@ -290,20 +292,10 @@ impl Shim {
         let Some(process) = self.processes.get_mut(&key) else { return };
         let Slot::Lane { lane, reader } = process.slots.take(slot) else { return };
         process.slots.lane_left(reader);
-        let was_cut = process.notices.is_cut(slot);
-        if was_cut {
-            self.side_over(lane, Side::Reader);
-            self.settle();
-        } else if let Some(here) = self.lanes.all.get_mut(&lane) {
-            // One that its writer has broken, or that the process has no room for. A writer on another PU is left with it.
-            here.reader = Occupant::Over;
-            here.hang_up();
-            if let Occupant::Here(seat) = here.writer
-                && let Some(writer) = self.processes.get(&seat.process)
-            {
-                writer.notices.cut(seat.slot, seat.news, word(Cause::Closed));
-            }
-        }
+        // Also one that was not cut: its writer has broken it, or the process has no room for it. The node tells the writer.
+        self.end_relay(lane);
+        self.side_over(lane, Side::Reader);
+        self.settle();
     }
 
     /// What was in a slot of a process that is gone is nobody's. The node will cut it; until then nothing more happens to it.

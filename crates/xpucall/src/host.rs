@@ -138,11 +138,6 @@ impl NoticePage {
         self.tell(news);
     }
 
-    /// Whether a slot was ended.
-    pub fn is_cut(&self, slot: u32) -> bool {
-        self.cut_word(slot).load(Ordering::Relaxed) != 0
-    }
-
     /// Counts what happened to the FIFO that is read through this slot, and wakes whoever sleeps on that.
     pub fn tell(&self, slot: u32) {
         let word = self.news_word(slot);
