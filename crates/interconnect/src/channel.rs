@@ -62,9 +62,9 @@ pub enum ReceiveError {
 pub struct Descriptors {
     /// The memory file.
     pub region: OwnedFd,
-    /// Rung for the guest.
+    /// Rung for the guest: the end of a pipe.
     pub down: OwnedFd,
-    /// Rung by the guest.
+    /// Rung by the guest: an eventfd.
     pub up: OwnedFd,
 }
 
@@ -97,15 +97,16 @@ impl Channel {
         let header = Header { magic: layout::MAGIC, version: layout::VERSION, ring: RING as u32, bulk: bulk as u64 };
         let (region, mapping) =
             region::create("lichen-channel", header, layout::region_bytes(bulk)).map_err(OpenError::Memory)?;
-        let down = doorbell::event().map_err(OpenError::Doorbell)?;
+        // The host rings what the guest, which may be hostile, cannot make it wait for; and what it listens at is hushed
+        // without waiting.
+        let (down, down_bell) = doorbell::pipe().map_err(OpenError::Doorbell)?;
         let up = doorbell::event().map_err(OpenError::Doorbell)?;
-        let bells = [&down, &up].map(|bell| bell.try_clone().map_err(OpenError::Doorbell));
-        let [down_bell, up_bell] = bells;
+        let up_bell = up.try_clone().map_err(OpenError::Doorbell)?;
         let mapping = Arc::new(mapping);
         let (down_line, up_line) = lines(bulk);
         let host = Self {
-            sender: Sender::new(mapping.clone(), &down_line, bulk, down_bell?),
-            receiver: Receiver::new(mapping, &up_line, bulk, up_bell?),
+            sender: Sender::new(mapping.clone(), &down_line, bulk, down_bell),
+            receiver: Receiver::new(mapping, &up_line, bulk, up_bell),
         };
         Ok((host, Descriptors { region, down, up }))
     }
@@ -317,12 +318,12 @@ impl Receiver {
         Ok(Some(frame))
     }
 
-    /// The eventfd that rings for this receiver once [`Receiver::sleep_by_event`] was called.
+    /// What rings for this receiver once [`Receiver::sleep_by_event`] was called.
     pub fn bell(&self) -> BorrowedFd<'_> {
         self.bell.as_fd()
     }
 
-    /// From now on the sender rings the eventfd for every message, until [`Receiver::wait`] is used. For receivers that
+    /// From now on the sender rings the bell for every message, until [`Receiver::wait`] is used. For receivers that
     /// wait for many things. Look at the ring once after this, before waiting for the bell.
     pub fn sleep_by_event(&self) {
         doorbell::announce(self.sleeping, doorbell::EVENT);

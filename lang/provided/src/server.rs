@@ -328,7 +328,7 @@ impl Server {
 
     fn look(&mut self, source: Source, flags: PollFlags) {
         match source {
-            Source::Bell => interconnect::doorbell::hush(self.instance.bell()),
+            Source::Bell => _ = interconnect::doorbell::hush(self.instance.bell()),
             Source::Listener => self.admit_client(),
             Source::Runtime => {
                 if let Some(Ok(end)) = self.runtime.take().map(|runtime| runtime.end()) {
