@@ -21,13 +21,7 @@ impl Place {
         let folder = tempfile::tempdir()?;
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
         let target = folder.path().join(language);
-        std::fs::create_dir(&target)?;
-        for file in std::fs::read_dir(scripts)? {
-            let file = file?;
-            if file.file_type()?.is_file() {
-                std::fs::copy(file.path(), target.join(file.file_name()))?;
-            }
-        }
+        copy_folder(scripts, &target)?;
         std::fs::copy(library, target.join(as_name))?;
         Ok(Self { folder })
     }
@@ -36,6 +30,20 @@ impl Place {
     pub fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            copy_folder(&path, &target)?;
+        } else {
+            std::fs::copy(&path, &target)?;
+        }
+    }
+    Ok(())
 }
 
 /// Shows `runtime` at `/var/runtime`, and `code` or nothing at `/var/task`, to the calling process alone.
