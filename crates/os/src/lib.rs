@@ -25,6 +25,12 @@ pub fn monotonic_ns() -> u64 {
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
+/// Since the machine was started, the time counted in which it was suspended: for what others, who go on, hold one to.
+pub fn boottime() -> std::time::Duration {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    std::time::Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
+}
+
 /// The last system call's error.
 pub(crate) fn last_error() -> std::io::Error {
     std::io::Error::last_os_error()

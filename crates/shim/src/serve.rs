@@ -72,7 +72,6 @@ impl Shim {
             config,
             poller,
             node,
-            begun: Instant::now(),
             numbers: 0,
             listener,
             spare: spare(),
@@ -195,7 +194,7 @@ impl Shim {
     }
 
     fn next_deadline(&self) -> Option<Duration> {
-        let now = self.begun.elapsed();
+        let now = os::boottime();
         let wake = self.wake.map(|at| at.saturating_sub(now));
         let busy = (!self.lanes.busy.is_empty()).then_some(BUSY);
         let hello = self.strangers.front().map(|stranger| HELLO.saturating_sub(stranger.since.elapsed()));
@@ -213,7 +212,7 @@ impl Shim {
                 self.poller.remove(&stranger.socket);
             }
         }
-        if self.wake.is_some_and(|at| at <= self.begun.elapsed()) {
+        if self.wake.is_some_and(|at| at <= os::boottime()) {
             self.wake = None;
             self.step(Input::Tick);
         }

@@ -30,7 +30,6 @@ pub struct Shim {
     pub(crate) config: Config,
     pub(crate) poller: Poller,
     pub(crate) node: Node,
-    pub(crate) begun: Instant,
     /// The last number given to anything.
     pub(crate) numbers: u64,
     pub(crate) admission: Admission,
@@ -118,7 +117,7 @@ impl Shim {
         }
         while let Some(input) = self.inputs.pop_front() {
             let mut actions = std::mem::take(&mut self.actions);
-            self.node.step(self.begun.elapsed(), input, &mut actions);
+            self.node.step(os::boottime(), input, &mut actions);
             for action in actions.drain(..) {
                 self.act(action);
             }
