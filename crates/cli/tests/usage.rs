@@ -49,7 +49,8 @@ fn no_node_is_3_and_says_how_to_start_one() {
 
 #[test]
 fn roles_are_not_started_by_hand() {
-    for role in [&["gateway"][..], &["worker", "--stage", "x", "--libraries", "x"]] {
+    let worker = ["worker", "--stage", "x", "--libraries", "x", "--shim", "x"];
+    for role in [&["gateway"][..], &worker, &["shim", "--pu", "1", "--socket", "x"]] {
         let output = lichen(role);
         assert_eq!(output.status.code(), Some(3), "{output:?}");
         assert!(text(&output.stderr).contains("started by `lichen serve`"), "{}", text(&output.stderr));
