@@ -244,7 +244,7 @@ def handler(event, context):
 
     def test_answers(self):
         answer = self.ask("/plain")
-        self.assertEqual((answer.status, answer.headers["content-type"], answer.read()), (200, "application/json", b'"plain"'))
+        self.assertEqual((answer.status, answer.headers["content-type"], answer.read()), (200, "application/json", b"plain"))
         self.assertEqual(self.ask("/bytes").read(), bytes(range(256)))
         answer = self.ask("/fail")
         self.assertEqual((answer.status, answer.read()), (502, b"Internal Server Error"))

@@ -273,6 +273,7 @@ impl Course {
         let Some(set) = held.set() else { return Attempt::Again };
         set.instance(0).clear_deadline();
         served.resize(finish.at + 1, None);
+        set.owe(&served[..finish.at]);
         served[finish.at] = finish.served;
         let durations = account::durations(sent, received, &served);
         for at in 0..=finish.at {
