@@ -138,7 +138,7 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
         courses.iter_mut().try_for_each(|course| course.ask(BLOCK))?;
     }
     let arms = courses.iter().flat_map(Course::arms).collect();
-    let figure = Figure::new("chain", "Molecule (ASPLOS '22), Figures 12 and 14e", machine, arms);
+    let figure = Figure::new("chain", "Molecule (ASPLOS '22), Figures 12 and 14e", &machine.with_unit(), arms);
     Ok(vec![figure.with_notes(notes)])
 }
 

@@ -12,7 +12,7 @@ pub struct Machine {
     pub memory_mib: u64,
     /// Of the last 1, 5 and 15 minutes, before the measurement.
     pub load_average: [f64; 3],
-    /// What plays the processing units: here always this machine's own processor.
+    /// What plays the processing units.
     pub tier: String,
     /// Of the interpreters that functions run on.
     pub versions: Vec<String>,
@@ -34,6 +34,14 @@ impl Machine {
             load_average: std::array::from_fn(|_| averages.next().unwrap_or(0.0)),
             tier: "host processor only, nothing simulated".to_owned(),
             versions: Vec::new(),
+        }
+    }
+
+    /// The same, where a unit of the namespace tier stands for a second PU.
+    pub fn with_unit(&self) -> Self {
+        Self {
+            tier: "a second PU in the namespace tier: a part of this machine, one kernel".to_owned(),
+            ..self.clone()
         }
     }
 

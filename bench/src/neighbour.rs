@@ -46,7 +46,7 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     let arms: Vec<Arm> = all.clone().filter_map(Series::start).collect();
     let note = "From the request's arrival to the handler's first line, as the node tells it. Tier: namespace.";
     let notes = all.filter_map(Series::remark).chain([note.to_owned()]);
-    Ok(vec![Figure::new("neighbour", "Molecule, section 6.2", machine, arms).with_notes(notes)])
+    Ok(vec![Figure::new("neighbour", "Molecule, section 6.2", &machine.with_unit(), arms).with_notes(notes)])
 }
 
 fn called(language: Language) -> &'static str {

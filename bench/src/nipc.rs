@@ -131,8 +131,7 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
             ways.push(Way::new(plan, medium, seats)?);
         }
     }
-    let machine =
-        &Machine { tier: "a PU beside the host in the namespace tier: one kernel".to_owned(), ..machine.clone() };
+    let machine = &machine.with_unit();
     Ok(vec![
         calls::measure(plan, machine, &pus)?,
         latencies(plan, machine, &mut ways)?,
