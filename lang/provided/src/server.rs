@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 /// How long an instance may take over its end, and its runtime of that.
 pub const FAREWELL: Duration = Duration::from_secs(2);
 const RUNTIME_FAREWELL: Duration = Duration::from_millis(500);
+/// What subscribers have to take the last of what there is to tell, before they are told of the end.
+const TELEMETRY_FAREWELL: Duration = Duration::from_millis(500);
 /// Clients at once. Beyond it, whoever has begun nothing for longest goes.
 const CONNECTIONS_MAX: usize = 128;
 /// As which an instance ends that has lost its gateway, or its place.
@@ -221,7 +223,7 @@ impl Server {
         self.print();
         self.course.done(status, error, 0, &mut self.telemetry);
         self.report();
-        self.telemetry.flush();
+        self.telemetry.flush(TELEMETRY_FAREWELL);
     }
 
     /// Tells the gateway what there is to tell, as far as there is room.

@@ -17,7 +17,7 @@ use delivery::{Buffering, Delivery, Target};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Bytes of what happens before somebody has subscribed, and is told later.
 const EARLY_MAX: usize = 256 * 1024;
@@ -163,9 +163,14 @@ impl Telemetry {
         self.early = None;
     }
 
-    /// What waits is delivered now.
-    pub fn flush(&self) {
-        self.subscribers.iter().for_each(|subscriber| subscriber.delivery.flush());
+    /// Delivers what waits, and waits for that, as long as `patience` lasts: an extension that is told of the end may go at
+    /// once.
+    pub fn flush(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        let asked: Vec<_> = self.subscribers.iter().filter_map(|subscriber| subscriber.delivery.flush()).collect();
+        for heard in asked {
+            let _ = heard.recv_timeout(until.saturating_duration_since(Instant::now()));
+        }
     }
 }
 

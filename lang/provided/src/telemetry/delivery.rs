@@ -110,8 +110,8 @@ impl Target {
 
 enum Parcel {
     Record(Arc<str>),
-    /// Nothing more is worth waiting for.
-    Flush,
+    /// Nothing more is worth waiting for. Whoever asks is told once all before it is delivered.
+    Flush(SyncSender<()>),
 }
 
 /// The way to one subscriber.
@@ -145,9 +145,11 @@ impl Delivery {
         true
     }
 
-    pub fn flush(&self) {
-        // A full queue is delivered at once anyway.
-        let _ = self.parcels.try_send(Parcel::Flush);
+    /// Delivers at once what waits. The answer hears when that is done; nothing where the queue is full, which is
+    /// delivered at once anyway.
+    pub fn flush(&self) -> Option<Receiver<()>> {
+        let (done, heard) = sync_channel(1);
+        self.parcels.try_send(Parcel::Flush(done)).ok().map(|()| heard)
     }
 }
 
@@ -156,9 +158,18 @@ fn deliver(received: &Receiver<Parcel>, target: &Target, buffering: &Buffering, 
     while let Ok(first) = received.recv() {
         let due = Instant::now() + Duration::from_millis(buffering.timeout_ms);
         let (mut batch, mut bytes, mut parcel) = (Vec::new(), 0, first);
-        while let Parcel::Record(text) = parcel {
-            bytes += text.len();
-            batch.push(text);
+        let mut asked = None;
+        loop {
+            match parcel {
+                Parcel::Record(text) => {
+                    bytes += text.len();
+                    batch.push(text);
+                }
+                Parcel::Flush(done) => {
+                    asked = Some(done);
+                    break;
+                }
+            }
             if batch.len() >= buffering.max_items || bytes >= buffering.max_bytes {
                 break;
             }
@@ -172,6 +183,10 @@ fn deliver(received: &Receiver<Parcel>, target: &Target, buffering: &Buffering, 
             let _ = target.send(&batch, &mut kept);
         }
         on_the_way.fetch_sub(bytes, Relaxed);
+        if let Some(done) = asked {
+            // Nobody hears where whoever asked has waited for long enough.
+            let _ = done.try_send(());
+        }
     }
 }
 
@@ -197,10 +212,11 @@ mod tests {
         let target = Target::Tcp { port: listener.local_addr().unwrap().port() };
         let delivery = Delivery::start(target, Buffering { timeout_ms: 30_000, ..Buffering::default() }).unwrap();
         assert!(delivery.send("one".into()) && delivery.send("two".into()));
-        delivery.flush();
+        let delivered = delivery.flush().unwrap();
         let (stream, _) = listener.accept().unwrap();
         let lines: Vec<String> = io::BufReader::new(stream).lines().take(2).map(Result::unwrap).collect();
         assert_eq!(lines, ["one", "two"]);
+        delivered.recv_timeout(PATIENCE).expect("whoever asked is told");
         assert!(!delivery.send("x".repeat(1 << 20).into()), "it is bounded");
     }
 }
