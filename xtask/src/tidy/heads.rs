@@ -7,10 +7,11 @@ use super::tree::{File, Language};
 
 /// The crates that speak to the kernel, to shared memory or to a language runtime (DESIGN section 3). There, lints ask
 /// for a SAFETY comment at each block instead.
-const UNSAFE_CRATES: [&str; 9] = [
+const UNSAFE_CRATES: [&str; 10] = [
     "crates/os/",
     "crates/interconnect/",
     "crates/cfork/",
+    "crates/engine/",
     "crates/sandbox/",
     "crates/xpucall/",
     "crates/capi/",
