@@ -2,6 +2,7 @@
 # make test    everything that must pass, one stage after the other; make e2e: its last stage alone
 # make demo    the examples on a node of their own, cold and warm, and what it took
 # make tidy    the house rules alone
+# make guest   pure functions in C and Rust for the tests, as far as there are compilers: into .build/guest
 # make audit   licences, advisories and sources of what we depend on (needs cargo-deny)
 # make clean   what the above left behind
 #
@@ -11,7 +12,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: build test demo fmt clippy tidy units python e2e prepare audit clean
+.PHONY: build test demo guest fmt clippy tidy units python e2e prepare audit clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := .build/venv
@@ -23,7 +24,7 @@ build: prepare
 	@echo "==> build"
 	cargo build --release
 
-test: prepare fmt clippy tidy units python e2e
+test: prepare fmt clippy tidy guest units python e2e
 	@echo "==> all stages passed"
 
 demo: build
@@ -60,6 +61,10 @@ python: $(VENV)/ready
 e2e: $(VENV)/ready $(NODE_PACKAGES)
 	@echo "==> 6/6 end to end: a node driven from outside"
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tests/e2e/run.sh
+
+guest:
+	@echo "==> pure functions for tests"
+	@$(MAKE) --no-print-directory -C guest
 
 prepare:
 	@.ci/install
