@@ -64,7 +64,7 @@ e2e: $(VENV)/ready $(NODE_PACKAGES)
 
 guest:
 	@echo "==> pure functions for tests"
-	@$(MAKE) --no-print-directory -C guest
+	@$(MAKE) --no-print-directory -C guest all test
 
 prepare:
 	@.ci/install

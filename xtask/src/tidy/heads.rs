@@ -7,7 +7,7 @@ use super::tree::{File, Language};
 
 /// The crates that speak to the kernel, to shared memory or to a language runtime (DESIGN section 3). There, lints ask
 /// for a SAFETY comment at each block instead.
-const UNSAFE_CRATES: [&str; 10] = [
+const UNSAFE_CRATES: [&str; 11] = [
     "crates/os/",
     "crates/interconnect/",
     "crates/cfork/",
@@ -18,6 +18,7 @@ const UNSAFE_CRATES: [&str; 10] = [
     "crates/rfork/",
     "crates/preload/",
     "lang/",
+    "guest/",
 ];
 
 pub fn check(file: &File) -> Vec<Finding> {
