@@ -1,0 +1,203 @@
+//! A module to a program: names are resolved, and everything that can be wrong is looked for.
+//!
+//! | module | what it looks at |
+//! |---|---|
+//! | here | declarations, and which flows apply which |
+//! | [`scope`] | the sets of one flow: who makes them, who takes them, in which order |
+//! | [`apply`] | one application against the signature of its target |
+//! | [`build`] | the graph, once nothing is wrong |
+
+mod apply;
+mod build;
+mod scope;
+
+use std::collections::BTreeMap;
+
+use super::ast::{Flow, Function, Module, Name};
+use super::diagnostic::Findings;
+use super::{Known, Lookup, Signature, near};
+use crate::graph::Program;
+
+/// Flows within flows, at most.
+const DEEPEST: usize = 16;
+
+/// What a text's names mean outside of its flows.
+struct World<'a> {
+    module: &'a Module,
+    functions: BTreeMap<&'a str, &'a Function>,
+    /// Indices into the module's flows.
+    flows: BTreeMap<&'a str, usize>,
+    known: &'a dyn Known,
+}
+
+/// What an application applies.
+enum Found<'a> {
+    Flow(usize),
+    /// A function, and its sets where these are known.
+    Function(Option<Signature>),
+    Missing(Vec<&'a str>),
+}
+
+impl<'a> World<'a> {
+    fn find(&self, name: &str) -> Found<'a> {
+        if let Some(flow) = self.flows.get(name) {
+            return Found::Flow(*flow);
+        }
+        if let Some(function) = self.functions.get(name) {
+            return Found::Function(Some(signature(&function.inputs, &function.outputs)));
+        }
+        match self.known.lookup(name) {
+            Lookup::Open => Found::Function(None),
+            Lookup::Exact(signature) => Found::Function(Some(signature)),
+            Lookup::Missing => Found::Missing(self.declared()),
+        }
+    }
+
+    fn declared(&self) -> Vec<&'a str> {
+        self.functions.keys().chain(self.flows.keys()).copied().collect()
+    }
+}
+
+fn signature(inputs: &[Name], outputs: &[Name]) -> Signature {
+    let texts = |names: &[Name]| names.iter().map(|name| name.text.clone()).collect();
+    Signature { inputs: texts(inputs), outputs: texts(outputs) }
+}
+
+pub fn program(module: &Module, main: Option<&str>, known: &dyn Known, findings: &mut Findings<'_>) -> Option<Program> {
+    let world = declared(module, known, findings);
+    let main = main_flow(&world, main, findings)?;
+    let orders: Vec<Vec<usize>> = module.flows.iter().map(|flow| scope::check(&world, flow, findings)).collect();
+    unused_functions(&world, findings);
+    let order = nesting(&world, main, findings)?;
+    if findings.has_errors() {
+        return None;
+    }
+    build::program(&world, &orders, &order, findings)
+}
+
+fn declared<'a>(module: &'a Module, known: &'a dyn Known, findings: &mut Findings<'_>) -> World<'a> {
+    let mut world = World { module, functions: BTreeMap::new(), flows: BTreeMap::new(), known };
+    for function in &module.functions {
+        let name = &function.name;
+        let before = world.functions.insert(&name.text, function);
+        if before.is_some_and(|before| differ(before, function)) {
+            findings
+                .error(&name.span, format!("function `{}` is declared twice, with different sets", name.text))
+                .hint("keep one of the two declarations");
+        }
+        unique(&function.inputs, findings);
+        unique(&function.outputs, findings);
+        known_differently(function, known, findings);
+    }
+    for (index, flow) in module.flows.iter().enumerate() {
+        let name = &flow.name;
+        if world.flows.insert(&name.text, index).is_some() || world.functions.contains_key(name.text.as_str()) {
+            findings
+                .error(&name.span, format!("`{}` is declared twice", name.text))
+                .hint("a flow and a function cannot have the same name: rename one of them");
+        }
+    }
+    for (place, fixed) in module.statics.iter().enumerate() {
+        let name = &fixed.name;
+        if module.statics[..place].iter().any(|before| before.name.text == name.text) {
+            findings.error(&name.span, format!("set `{}` is made twice", name.text)).hint("give this one another name");
+        }
+    }
+    world
+}
+
+fn differ(a: &Function, b: &Function) -> bool {
+    signature(&a.inputs, &a.outputs) != signature(&b.inputs, &b.outputs)
+}
+
+/// Sets of one list have different names.
+fn unique(names: &[Name], findings: &mut Findings<'_>) {
+    for (place, name) in names.iter().enumerate() {
+        if names[..place].iter().any(|before| before.text == name.text) {
+            findings.error(&name.span, format!("`{}` is in this list twice", name.text)).hint("rename one of them");
+        }
+    }
+}
+
+/// A declaration says what the function itself says.
+fn known_differently(function: &Function, known: &dyn Known, findings: &mut Findings<'_>) {
+    let Lookup::Exact(actual) = known.lookup(&function.name.text) else { return };
+    let sides = [("takes", &function.inputs, &actual.inputs), ("gives", &function.outputs, &actual.outputs)];
+    for (verb, declared, actual) in sides {
+        let names: Vec<&str> = actual.iter().map(String::as_str).collect();
+        for name in declared.iter().filter(|name| !names.contains(&name.text.as_str())) {
+            let message = format!("function `{}` {verb} no set `{}`", function.name.text, name.text);
+            findings.error(&name.span, message).hint(near::hint(&name.text, &names, "it has none"));
+        }
+    }
+}
+
+fn main_flow(world: &World<'_>, main: Option<&str>, findings: &mut Findings<'_>) -> Option<usize> {
+    let Some(last) = world.module.flows.len().checked_sub(1) else {
+        findings
+            .error(&(0..0), "there is no flow in this text")
+            .hint("a flow is: flow NAME(In) => (Out) { function(set = all In) => (Out = result); }");
+        return None;
+    };
+    let Some(name) = main else { return Some(last) };
+    let found = world.flows.get(name).copied();
+    if found.is_none() {
+        let names: Vec<&str> = world.flows.keys().copied().collect();
+        findings.error(&(0..0), format!("there is no flow `{name}` in this text")).hint(near::hint(name, &names, ""));
+    }
+    found
+}
+
+fn unused_functions(world: &World<'_>, findings: &mut Findings<'_>) {
+    let applied = world.module.flows.iter().flat_map(|flow| &flow.applications);
+    let applied: Vec<&str> = applied.map(|application| application.target.text.as_str()).collect();
+    for function in &world.module.functions {
+        if !applied.contains(&function.name.text.as_str()) {
+            let message = format!("function `{}` is declared and not applied", function.name.text);
+            findings.warn(&function.name.span, message).hint("leave the declaration out");
+        }
+    }
+}
+
+/// The flows that `main` is made of, each behind those that it applies. None where flows apply each other in a circle.
+fn nesting(world: &World<'_>, main: usize, findings: &mut Findings<'_>) -> Option<Vec<usize>> {
+    let mut done = Vec::new();
+    let mut path = Vec::new();
+    // Faults in flows that are not run are faults all the same.
+    for start in (0..world.module.flows.len()).chain([main]) {
+        done.clear();
+        visit(world, start, &mut path, &mut done, findings)?;
+    }
+    Some(done)
+}
+
+fn visit(
+    world: &World<'_>,
+    index: usize,
+    path: &mut Vec<usize>,
+    done: &mut Vec<usize>,
+    findings: &mut Findings<'_>,
+) -> Option<()> {
+    if done.contains(&index) {
+        return Some(());
+    }
+    path.push(index);
+    let flow: &Flow = &world.module.flows[index];
+    for application in &flow.applications {
+        let Some(inner) = world.flows.get(application.target.text.as_str()).copied() else { continue };
+        if path.contains(&inner) {
+            let message = format!("flow `{}` comes to apply itself here", world.module.flows[inner].name.text);
+            findings.error(&application.target.span, message).hint("flows within flows end somewhere");
+            return None;
+        }
+        if path.len() >= DEEPEST {
+            let message = format!("flows within flows are more than {DEEPEST} deep here");
+            findings.error(&application.target.span, message).hint("apply the inner functions directly");
+            return None;
+        }
+        visit(world, inner, path, done, findings)?;
+    }
+    path.pop();
+    done.push(index);
+    Some(())
+}
