@@ -54,9 +54,12 @@ pub fn program(text: &str) -> Arc<Program> {
     Arc::new(checked.program.unwrap_or_else(|| panic!("{text}\n{:#?}", checked.diagnostics)))
 }
 
+/// A set as a function gets it: its name; names, keys and texts of its items.
+pub type Given = (String, Vec<(String, u64, String)>);
+
 /// What a function makes of its inputs: something that tells them apart, and not their order where that is free. Every
 /// third makes two items, every fifth none.
-pub fn function(name: &str, inputs: &[(String, Vec<(String, u64, String)>)], results: &[String]) -> Sets<String> {
+pub fn function(name: &str, inputs: &[Given], results: &[String]) -> Sets<String> {
     let mut said = name.to_owned();
     for (parameter, items) in inputs {
         let items: Vec<String> = items.iter().map(|(name, key, text)| format!("{name}@{key}:{text}")).collect();

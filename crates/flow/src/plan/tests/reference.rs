@@ -105,13 +105,16 @@ struct Part {
     key: Option<u64>,
 }
 
+/// Parts, each with its port.
+type Row = Vec<(usize, Part)>;
+
 /// Every combination: the pieces in the order of the ports, and the tag.
 fn combinations(app: &App, sets: &BTreeMap<SetId, Vec<Tagged>>) -> Vec<(Vec<Vec<Item<String>>>, Tag)> {
-    let mut rows: Vec<Vec<(usize, Part)>> = vec![Vec::new()];
+    let mut rows: Vec<Row> = vec![Vec::new()];
     for axis in &app.axes {
         let joined = axis.ports.len() > 1;
         let nothing = Part { items: Vec::new(), tag: Tag::root(), key: None };
-        let mut side: Option<(BTreeSet<u64>, Vec<Vec<(usize, Part)>>)> = None;
+        let mut side: Option<(BTreeSet<u64>, Vec<Row>)> = None;
         for (port, join) in &axis.ports {
             let parts = divide(&app.ports[*port], &sets[&app.ports[*port].set], joined);
             let keys: BTreeSet<u64> = parts.iter().map(|part| part.key.unwrap_or(0)).collect();
