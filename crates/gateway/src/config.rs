@@ -8,6 +8,7 @@ use daemon::node::Node;
 use daemon::pu::Pus;
 use daemon::remote::Remote;
 use daemon::telemetry::Log;
+use fetch::FetchConfig;
 use runtime::codestore::CodeConfig;
 use runtime::dispatch::DispatchConfig;
 use runtime::ledger::LedgerConfig;
@@ -70,6 +71,7 @@ pub struct Config {
     pub queue: QueueConfig,
     pub runtime: RuntimeConfig,
     pub aws: AwsConfig,
+    pub fetch: FetchConfig,
     pub pus: Pus,
     pub remote: Remote,
     pub shim: Quotas,
@@ -92,6 +94,7 @@ impl Config {
             queue: sections.take("queue")?,
             runtime: sections.take("runtime")?,
             aws: sections.take("aws")?,
+            fetch: sections.take("fetch")?,
             pus: sections.take("pu")?,
             remote: sections.take("remote")?,
             shim: sections.take("shim")?,
@@ -118,7 +121,7 @@ mod tests {
         assert_eq!((read.auth, read.shim, read.remote), (own.auth, own.shim, own.remote));
         assert_eq!((read.code, read.bills, read.logs), (own.code, own.bills, own.logs));
         assert_eq!((read.dispatch, read.queue), (own.dispatch, own.queue));
-        assert_eq!((read.aws, read.pus), (own.aws, own.pus));
+        assert_eq!((read.aws, read.fetch, read.pus), (own.aws, own.fetch, own.pus));
         let has = |section: &str, key: &str| {
             let body = REFERENCE.split_once(&format!("\n[{section}]")).unwrap().1;
             let body = body.split("\n[").next().unwrap();
@@ -138,6 +141,7 @@ mod tests {
             ("queue", keys_of::<QueueConfig>()),
             ("runtime", keys_of::<RuntimeConfig>()),
             ("aws", keys_of::<AwsConfig>()),
+            ("fetch", keys_of::<FetchConfig>()),
             ("shim", keys_of::<Quotas>()),
             ("remote", keys_of::<Remote>()),
         ];

@@ -25,7 +25,7 @@ pub async fn send(aws: &Aws, event: &Event) -> Performed {
         "events" => put(aws, &event.target, &text).await,
         "s3" => {
             let key = key(&text, event);
-            aws.put_object(arn.region, (arn.resource, &key), event.payload.clone()).await
+            aws.put_object(arn.region, (arn.resource, &key), "application/json", event.payload.clone()).await
         }
         _ => return Performed::Impossible { reason: unknown() },
     };
