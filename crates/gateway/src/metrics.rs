@@ -48,6 +48,12 @@ fn node(page: &mut Page, gateway: &Gateway, state: &NodeState) {
     pus(page, state, "lichen_pu_reserved_bytes", |pu| (pu.reserved_mib << 20) as f64);
     page.metric("lichen_pu_templates", "gauge", "Templates that are ready on the PU.");
     pus(page, state, "lichen_pu_templates", |pu| pu.templates.into());
+    page.metric("lichen_pu_starts_ordered_total", "counter", "Starts that the PU's worker was ordered, by the way.");
+    for pu in &state.pus {
+        for (way, starts) in [("fifo", pu.ordered.fifo), ("socket", pu.ordered.socket)] {
+            page.sample("lichen_pu_starts_ordered_total", &format!("{{pu=\"{}\",way=\"{way}\"}}", pu.spec.name), starts);
+        }
+    }
     page.metric("lichen_bills_lost_total", "counter", "Bills that could not be kept.");
     page.sample("lichen_bills_lost_total", "", gateway.ledger.lost());
     page.metric("lichen_http_responses_total", "counter", "Answers by the class of their status.");

@@ -19,6 +19,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -46,21 +47,26 @@ pub enum RunError {
 }
 
 /// Runs a node's gateway until it is told to end, or its supervisor is gone. `listener` is a listening TCP socket;
-/// on `supervisor`, which keeps message boundaries, workers' connections arrive.
-pub fn run(config: Config, listener: OwnedFd, supervisor: OwnedFd) -> Result<(), RunError> {
+/// on `supervisor`, which keeps message boundaries, workers' connections arrive. `shim` is where the host's shim listens.
+pub fn run(config: Config, listener: OwnedFd, supervisor: OwnedFd, shim: Option<PathBuf>) -> Result<(), RunError> {
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("gateway")
         .build()
         .map_err(RunError::Loop)?;
-    let result = runtime.block_on(serve_node(config, listener, supervisor));
+    let result = runtime.block_on(serve_node(config, listener, supervisor, shim));
     // Nothing that is still there matters any more.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
 
-async fn serve_node(config: Config, listener: OwnedFd, supervisor: OwnedFd) -> Result<(), RunError> {
+async fn serve_node(
+    config: Config,
+    listener: OwnedFd,
+    supervisor: OwnedFd,
+    shim: Option<PathBuf>,
+) -> Result<(), RunError> {
     let mut stop = Stop::new(supervisor)?;
     let listener = TcpListener::from(listener);
     listener.set_nonblocking(true).map_err(RunError::Listener)?;
@@ -69,6 +75,7 @@ async fn serve_node(config: Config, listener: OwnedFd, supervisor: OwnedFd) -> R
     let patience = Duration::from_secs(config.http.drain_s);
     let (trigger, watch) = drain::new();
     let gateway = Gateway::open(config, local, watch.signal())?;
+    shim.into_iter().for_each(|shim| gateway.dispatcher.order_through(shim));
     gateway.queue.start(Arc::new(Delivery(Arc::downgrade(&gateway))));
     gateway.sources.start(gateway.aws.clone(), Arc::new(Feed(Arc::downgrade(&gateway))));
     let (silence, silent) = tokio::sync::watch::channel(false);

@@ -111,6 +111,14 @@ impl Channel {
         Ok((host, Descriptors { region, down, up }))
     }
 
+    /// Has the pages there that the first messages will lie in, so that nobody waits for them later.
+    pub fn furnish(&self) {
+        // One that cannot be had now is had when it is touched.
+        for ring in [RINGS, RINGS + RING] {
+            let _ = self.sender.mapping.populate(ring, PAGE);
+        }
+    }
+
     /// Attaches to a channel as its guest. The memory file may be closed afterwards.
     pub fn attach(region: impl AsFd, down: OwnedFd, up: OwnedFd) -> Result<Self, OpenError> {
         let (header, mapping) = region::attach(region, layout::MAGIC, layout::VERSION, whole)?;

@@ -62,6 +62,14 @@ impl Mapping {
         unsafe { self.base.as_ptr().add(offset) }
     }
 
+    /// Has the pages of a range there, as if they had been written to. `offset` must be page-aligned. Linux 5.14.
+    pub fn populate(&self, offset: usize, len: usize) -> io::Result<()> {
+        assert!(offset + len <= self.len, "the range to populate lies outside the mapping");
+        // SAFETY: the range lies within this mapping; faulting its pages in changes no byte.
+        unsafe { madvise(self.at(offset).cast(), len, Advice::LinuxPopulateWrite)? };
+        Ok(())
+    }
+
     /// Gives the pages of a range back to the kernel; they read as zeroes afterwards. `offset` must be page-aligned.
     pub fn punch(&self, offset: usize, len: usize) -> io::Result<()> {
         assert!(offset + len <= self.len, "the range to punch lies outside the mapping");

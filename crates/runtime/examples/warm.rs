@@ -6,19 +6,19 @@
 
 use cfork::Instance;
 use cfork::invocation::Started;
-use interconnect::channel::Channel;
+use interconnect::channel::{Channel, Descriptors};
 use runtime::billing::{Bill, BillSink};
 use runtime::dispatch::{Call, DispatchConfig, Dispatcher};
 use runtime::function::{Function, FunctionKey, Isolation};
 use runtime::logs::{LogConfig, LogStore};
 use rustix::time::{ClockId, clock_gettime};
 use sandbox::spec::{Kind, Network, Version};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use worker::client::Server;
-use worker::protocol::{Command, DESCRIPTORS_PER_START, Event};
+use worker::kits::{Kit, Stock};
+use worker::protocol::{Command, Event};
 
 /// Processor time that all instances have used, in nanoseconds.
 static INSTANCES_CPU: AtomicU64 = AtomicU64::new(0);
@@ -38,6 +38,7 @@ fn cpu_ns(clock: ClockId) -> u64 {
 async fn work(server: Server) {
     let hello = Event::Hello { languages: vec![(Kind::Python, Version::default())], missing: Vec::new() };
     let mut said = server.say(&hello, &[]).await;
+    let mut stock = Stock::default();
     while said.is_ok() {
         let Ok((command, descriptors)) = server.hear().await else { return };
         said = match command {
@@ -45,11 +46,14 @@ async fn work(server: Server) {
                 let report = format!(r#"{{"forkable": {}}}"#, spec.function.is_none());
                 server.say(&Event::Prepared { template, report, prepare_us: 0 }, &[]).await
             }
-            Command::Spawn { starts, .. } => {
-                let mut descriptors = descriptors.into_iter();
-                for _ in starts {
-                    let own: Vec<OwnedFd> = descriptors.by_ref().take(DESCRIPTORS_PER_START).collect();
-                    std::thread::spawn(move || live(own));
+            Command::Kits { first } => {
+                stock.put(first, descriptors).expect("kits in turn");
+                Ok(())
+            }
+            Command::Spawn(order) => {
+                for start in order.starts {
+                    let kit = stock.take(start.kit).expect("a kit");
+                    std::thread::spawn(move || live(kit));
                 }
                 Ok(())
             }
@@ -58,8 +62,8 @@ async fn work(server: Server) {
     }
 }
 
-fn live(descriptors: Vec<OwnedFd>) -> Option<()> {
-    let [region, down, up, _log] = <[OwnedFd; DESCRIPTORS_PER_START]>::try_from(descriptors).ok()?;
+fn live(kit: Kit) -> Option<()> {
+    let Kit { channel: Descriptors { region, down, up }, log: _log } = kit;
     let mut instance = Instance::new(Channel::attach(&region, down, up).ok()?, Started::default());
     instance.ready().ok()?;
     let mut before = 0;

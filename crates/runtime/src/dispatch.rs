@@ -25,6 +25,7 @@
 //! | `start`, `spec` | starting an instance, and what the worker has to know for it |
 //! | `instance`, `shared`, `journal` | one instance: its channel, what others know of it, its log |
 //! | `pu`, `link`, `events` | one PU and its worker: what it is told, what it says |
+//! | `kits`, `orders` | what instances are given, made ahead; the way that starts are ordered |
 //! | `upkeep` | what is done in the background |
 //! | `clock`, `keep_going`, `latency` | deadlines; invocations nobody waits for; fast wake-ups |
 //! | `failure`, `lines`, `trace` | how errors, logs and traces are worded |
@@ -43,10 +44,12 @@ mod instance;
 mod invoke;
 mod journal;
 mod keep_going;
+mod kits;
 mod latency;
 mod lines;
 mod link;
 mod node;
+mod orders;
 mod placing;
 mod posts;
 mod pu;
@@ -61,6 +64,7 @@ mod upkeep;
 
 pub use call::{Call, InvokeError, Outcome, PlatformError, Report, Spans, StartKind, ThrottleReason};
 pub use config::{DispatchConfig, Latency};
+pub use orders::Ways;
 pub use reception::{Parts, Streamed};
 pub use snapshot::NodeState;
 
@@ -79,12 +83,14 @@ use keep_going::KeepGoing;
 use latency::Wakefulness;
 use link::Link;
 use node::{Meter, Permit, State, Step, Waiter};
+use orders::Attachment;
 use reception::Reception;
 use sandbox::spec::{Kind, Version};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use ticket::{Admission, Grant, Lease, Ticket};
 use tokio::io::Interest;
@@ -115,6 +121,8 @@ pub struct Dispatcher {
     /// There are none any more.
     quiet: Notify,
     clock_task: AbortHandle,
+    /// To the host's shim, where starts are ordered through FIFOs.
+    attachment: OnceLock<Arc<Attachment>>,
 }
 
 impl Dispatcher {
@@ -144,9 +152,15 @@ impl Dispatcher {
             logs,
             clock,
             clock_task,
+            attachment: OnceLock::new(),
         });
         node.runtime.spawn(upkeep::run(Arc::downgrade(&node), upkeep));
         node
+    }
+
+    /// Orders starts through FIFOs of the shim that listens at this path, from workers on that are attached later.
+    pub fn order_through(&self, shim: PathBuf) {
+        self.attachment.get_or_init(|| Arc::new(Attachment::new(shim)));
     }
 
     /// Takes over the connection to a PU's worker, at the start and whenever the supervisor has restarted it. What an
@@ -156,7 +170,8 @@ impl Dispatcher {
         if usize::from(pu) >= self.state().pus.len() {
             return tracing::error!(pu, "there is a worker for a PU that this node does not have");
         }
-        match Link::new(socket) {
+        let body_max = self.config.payload_max.max(self.config.response_max);
+        match Link::new(socket, body_max) {
             Ok(link) => self.attach(pu, link),
             Err(error) => tracing::error!(%error, "the worker's connection is of no use"),
         }

@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod kits;
+pub mod orders;
 pub mod protocol;
 pub mod remote;
 pub mod role;
 mod serve;
 
 pub use client::{Client, Server, TalkError};
-pub use serve::{descriptors_of, serve};
+pub use serve::serve;

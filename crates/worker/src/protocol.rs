@@ -5,11 +5,40 @@
 
 use sandbox::spec::{End, Kind, StartSpec, TemplateSpec, Version};
 use serde::{Deserialize, Serialize};
+use xpucall::id::{FifoId, XpuPid};
 
-/// The most instances that one [`Command::Spawn`] starts.
+/// The most instances that one [`Order`] starts, and kits that one [`Command::Kits`] brings.
 pub const VECTOR_MAX: usize = 16;
-/// Descriptors that accompany each element of a [`Command::Spawn`], in this order: region, down, up, log.
-pub const DESCRIPTORS_PER_START: usize = 4;
+/// Descriptors of each kit, in this order: region, down, up, log.
+pub const DESCRIPTORS_PER_KIT: usize = 4;
+
+/// Instances to start from a template: a vector, at most [`VECTOR_MAX`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    pub template: u64,
+    pub starts: Vec<Ordered>,
+}
+
+impl Order {
+    /// As it goes through a FIFO.
+    pub fn encode(&self) -> Vec<u8> {
+        // Writing to memory cannot fail, and every type here can be written.
+        postcard::to_stdvec(self).unwrap_or_default()
+    }
+
+    /// What was encoded so.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
+    }
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ordered {
+    /// The number of the kit that it is given.
+    pub kit: u64,
+    pub spec: StartSpec,
+}
 
 /// From the control plane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,8 +49,14 @@ pub enum Command {
     Reserve { template: u64, slots: u32 },
     /// Drop a template. Instances that came from it end.
     Discard { template: u64 },
-    /// Start instances from a template: a vector, at most [`VECTOR_MAX`].
-    Spawn { template: u64, starts: Vec<StartSpec> },
+    /// Kits for starts to come, numbered from `first` on: [`DESCRIPTORS_PER_KIT`] descriptors accompany each.
+    Kits { first: u64 },
+    /// Start instances.
+    Spawn(Order),
+    /// Take orders through a FIFO too, from this process. Ends in `OrdersClosed`, as does what was open before.
+    OpenOrders { life: u32, caller: XpuPid },
+    /// Take no more orders through the FIFO of this life.
+    CloseOrders { life: u32 },
     /// End an instance, whatever it does.
     Retire { instance: u64 },
 }
@@ -37,6 +72,10 @@ pub enum Event {
     NotPrepared { template: u64, reason: String, lasting: bool },
     /// A template is gone that had been prepared. Its instances are reported one by one.
     TemplateEnded { template: u64 },
+    /// Orders may be written to this FIFO.
+    OrdersOpen { life: u32, fifo: FifoId },
+    /// No more orders are taken from the FIFO of this life; so many were.
+    OrdersClosed { life: u32, taken: u64 },
     /// The instance runs. Accompanied by a descriptor of its peak memory use in bytes (text), where the host has one.
     Spawned { instance: u64 },
     /// The instance could not be started.

@@ -4,6 +4,7 @@ use crate::{Server, TalkError, serve};
 use sandbox::container::{Containers, Ground, OpenError, Settings};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
 use tokio::io::unix::AsyncFd;
@@ -22,8 +23,9 @@ pub enum RunError {
 }
 
 /// Runs the worker until its control plane or its supervisor is gone. Must be called before the process has a second
-/// thread. `socket` leads to the control plane; `lifeline` becomes readable, or ends, when the supervisor is gone.
-pub fn run(settings: &Settings, socket: OwnedFd, lifeline: OwnedFd) -> Result<(), RunError> {
+/// thread. `shim` is where its PU's shim listens; `socket` leads to the control plane; `lifeline` becomes readable, or ends,
+/// when the supervisor is gone.
+pub fn run(settings: &Settings, shim: PathBuf, socket: OwnedFd, lifeline: OwnedFd) -> Result<(), RunError> {
     let ground = Ground::prepare(settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Loop)?;
     runtime.block_on(async {
@@ -31,7 +33,7 @@ pub fn run(settings: &Settings, socket: OwnedFd, lifeline: OwnedFd) -> Result<()
         let server = Server::new(socket).map_err(RunError::Loop)?;
         let lifeline = AsyncFd::new(lifeline).map_err(RunError::Loop)?;
         let backend = containers.clone();
-        let serving = tokio::spawn(serve(backend, server));
+        let serving = tokio::spawn(serve(backend, server, Some(shim)));
         let stop = serving.abort_handle();
         let result = tokio::select! {
             result = serving => result.unwrap_or(Ok(())).map_err(RunError::Talk),

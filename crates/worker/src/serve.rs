@@ -3,20 +3,24 @@
 //! One thread. A command starts a task; tasks wait for sandboxes, never for each other, so a template that does not answer
 //! delays nobody else's.
 
-use crate::protocol::{Command, DESCRIPTORS_PER_START, Event};
+use crate::kits::{KEPT_MAX, Kit, NoKit, Stock};
+use crate::orders::Desk;
+use crate::protocol::{Command, Event, Order, Ordered};
 use crate::{Server, TalkError};
-use interconnect::channel::Descriptors;
-use sandbox::spec::StartSpec;
 use sandbox::{Backend, Instance, Start, Template};
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 use tokio::sync::oneshot;
+use xpucall::id::XpuPid;
 
 struct Worker {
     backend: Arc<dyn Backend>,
     server: Server,
+    /// Where the shim of this PU listens, if orders may come through it.
+    shim: Option<PathBuf>,
     state: Mutex<State>,
 }
 
@@ -25,11 +29,17 @@ struct State {
     templates: HashMap<u64, Arc<dyn Template>>,
     /// How to end each instance.
     instances: HashMap<u64, oneshot::Sender<()>>,
+    stock: Stock,
+    /// Orders that have overtaken a kit of theirs.
+    early: Vec<Order>,
+    /// The life of the FIFO that orders come through, and what closes it.
+    desk: Option<(u32, oneshot::Sender<()>)>,
 }
 
-/// Serves until the control plane is gone; then ends every sandbox.
-pub async fn serve(backend: Arc<dyn Backend>, server: Server) -> Result<(), TalkError> {
-    let worker = Arc::new(Worker { backend, server, state: Mutex::default() });
+/// Serves until the control plane is gone; then ends every sandbox. Orders come through FIFOs of the shim that listens at
+/// `shim`, where there is one.
+pub async fn serve(backend: Arc<dyn Backend>, server: Server, shim: Option<PathBuf>) -> Result<(), TalkError> {
+    let worker = Arc::new(Worker { backend, server, shim, state: Mutex::default() });
     let hello =
         Event::Hello { languages: worker.backend.languages().to_vec(), missing: worker.backend.missing().to_vec() };
     worker.server.say(&hello, &[]).await?;
@@ -69,7 +79,15 @@ impl Worker {
                     template.discard();
                 }
             }
-            Command::Spawn { template, starts } => drop(tokio::spawn(self.spawn(template, starts, descriptors))),
+            Command::Kits { first } => self.keep(first, descriptors),
+            Command::Spawn(order) => self.order(order),
+            Command::OpenOrders { life, caller } => {
+                let (close, closed) = oneshot::channel();
+                // What was open before closes as its sender is dropped.
+                self.state().desk = Some((life, close));
+                tokio::spawn(self.take_orders(life, caller, closed));
+            }
+            Command::CloseOrders { life } => drop(self.state().desk.take_if(|(open, _)| *open == life)),
             Command::Retire { instance } => {
                 let end = self.state().instances.remove(&instance);
                 if let Some(end) = end {
@@ -99,22 +117,94 @@ impl Worker {
         }
     }
 
-    async fn spawn(self: Arc<Self>, template: u64, specs: Vec<StartSpec>, descriptors: Vec<OwnedFd>) {
-        let ids: Vec<u64> = specs.iter().map(|spec| spec.instance).collect();
-        let template = self.state().templates.get(&template).cloned();
-        let starts = starts(specs, descriptors);
-        let (Some(template), Some(starts)) = (template, starts) else {
-            for instance in ids {
-                self.say(Event::NotSpawned { instance, reason: "there is no such template".to_owned() }).await;
-            }
-            return;
+    /// Takes orders through a FIFO until that, or what they come from, is no more.
+    async fn take_orders(self: Arc<Self>, life: u32, caller: XpuPid, mut close: oneshot::Receiver<()>) {
+        let desk = match &self.shim {
+            Some(shim) => Desk::open(shim, caller).await.map_err(|error| with_causes(&error)),
+            None => Err("this worker was told of no shim".to_owned()),
         };
-        for (instance, result) in ids.into_iter().zip(template.spawn(starts).await) {
-            match result {
-                Ok(running) => self.clone().watch(instance, running).await,
-                Err(error) => self.say(Event::NotSpawned { instance, reason: with_causes(&error) }).await,
+        let mut desk = match desk {
+            Ok(desk) => desk,
+            Err(reason) => {
+                tracing::info!(reason, "orders come over the socket");
+                return self.say(Event::OrdersClosed { life, taken: 0 }).await;
+            }
+        };
+        if let Some(fifo) = desk.fifo() {
+            self.say(Event::OrdersOpen { life, fifo }).await;
+        }
+        loop {
+            tokio::select! {
+                biased;
+                order = desk.next() => match order {
+                    Some(order) => self.clone().order(order),
+                    None => break,
+                },
+                _ = &mut close => {
+                    while let Some(order) = desk.left() {
+                        self.clone().order(order);
+                    }
+                    break;
+                }
             }
         }
+        self.say(Event::OrdersClosed { life, taken: desk.taken() }).await;
+    }
+
+    /// Kits have come; and what has waited for them goes on.
+    fn keep(self: Arc<Self>, first: u64, descriptors: Vec<OwnedFd>) {
+        let early = {
+            let mut state = self.state();
+            if let Err(error) = state.stock.put(first, descriptors) {
+                tracing::error!(%error, "kits cannot be kept");
+            }
+            std::mem::take(&mut state.early)
+        };
+        early.into_iter().for_each(|order| self.clone().order(order));
+    }
+
+    /// Starts instances, as soon as their kits are here.
+    fn order(self: Arc<Self>, order: Order) {
+        let mut state = self.state();
+        let is_early = order.starts.iter().any(|start| !state.stock.has_come(start.kit));
+        if is_early && state.early.len() < KEPT_MAX {
+            return state.early.push(order);
+        }
+        let Order { template, starts } = order;
+        let template = state.templates.get(&template).cloned();
+        let starts = starts.into_iter().map(|Ordered { kit, spec }| {
+            let instance = spec.instance;
+            let start = state.stock.take(kit).map(|Kit { channel, log }| Start { spec, channel, log });
+            (instance, start)
+        });
+        let starts: Vec<_> = starts.collect();
+        drop(state);
+        tokio::spawn(self.spawn(template, starts));
+    }
+
+    async fn spawn(self: Arc<Self>, template: Option<Arc<dyn Template>>, starts: Vec<(u64, Result<Start, NoKit>)>) {
+        let (mut ids, mut ready) = (Vec::new(), Vec::new());
+        for (instance, start) in starts {
+            match (start, &template) {
+                (Ok(start), Some(_)) => {
+                    ids.push(instance);
+                    ready.push(start);
+                }
+                (Ok(_), None) => self.refuse(instance, "there is no such template").await,
+                (Err(missing), _) => self.refuse(instance, &missing.to_string()).await,
+            }
+        }
+        let Some(template) = template.filter(|_| !ready.is_empty()) else { return };
+        for (instance, result) in ids.into_iter().zip(template.spawn(ready).await) {
+            match result {
+                Ok(running) => self.clone().watch(instance, running).await,
+                Err(error) => self.refuse(instance, &with_causes(&error)).await,
+            }
+        }
+    }
+
+    async fn refuse(&self, instance: u64, reason: &str) {
+        self.say(Event::NotSpawned { instance, reason: reason.to_owned() }).await;
     }
 
     /// Tells of a new instance, and of its end.
@@ -136,29 +226,8 @@ impl Worker {
     }
 }
 
-/// Gives each start its descriptors; nothing where the numbers do not match.
-fn starts(specs: Vec<StartSpec>, descriptors: Vec<OwnedFd>) -> Option<Vec<Start>> {
-    if descriptors.len() != specs.len() * DESCRIPTORS_PER_START {
-        return None;
-    }
-    let mut descriptors = descriptors.into_iter();
-    let mut next = || descriptors.next();
-    specs
-        .into_iter()
-        .map(|spec| {
-            let channel = Descriptors { region: next()?, down: next()?, up: next()? };
-            Some(Start { spec, channel, log: next()? })
-        })
-        .collect()
-}
-
 /// An error with what caused it, in one line.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-/// Sends the descriptors of a start, in the order in which [`Command::Spawn`] has them.
-pub fn descriptors_of<'a>(channel: &'a Descriptors, log: &'a OwnedFd) -> [std::os::fd::BorrowedFd<'a>; 4] {
-    [channel.region.as_fd(), channel.down.as_fd(), channel.up.as_fd(), log.as_fd()]
 }

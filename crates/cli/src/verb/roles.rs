@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub struct GatewayArguments {
+    /// Where the host's shim listens
+    #[arg(long)]
+    shim: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
 }
@@ -96,7 +99,7 @@ pub fn gateway(arguments: GatewayArguments) -> Verdict {
     let supervisor = handed_over(child::FIRST_DESCRIPTOR + 1, "supervisor")?;
     let config = arguments.settings.config(None)?;
     telemetry::start(&config.log).map_err(|error| wrong(error.to_string()))?;
-    gateway::run(config, listener, supervisor)?;
+    gateway::run(config, listener, supervisor, arguments.shim)?;
     Ok(Exit::Done)
 }
 
@@ -119,7 +122,7 @@ pub fn worker(arguments: WorkerArguments) -> Verdict {
             missing: arguments.missing,
         },
     };
-    worker::role::run(&settings, socket, lifeline)?;
+    worker::role::run(&settings, arguments.shim, socket, lifeline)?;
     Ok(Exit::Done)
 }
 

@@ -88,7 +88,8 @@ pub fn plan(
         let arguments = own.map(str::to_owned).into_iter().chain(settings.arguments()).collect();
         units.push(UnitPlan { pu: number, shim: number > 0, name, verb, arguments });
     }
-    Ok(Plan { listen, folder, gateway: settings.arguments(), shim, units, drain })
+    let gateway = ["--shim".to_owned(), socket(pus.host())].into_iter().chain(settings.arguments()).collect();
+    Ok(Plan { listen, folder, gateway, shim, units, drain })
 }
 
 /// The folder of the language runtimes' libraries: beside this program, or where packages put them.

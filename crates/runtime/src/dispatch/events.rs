@@ -2,11 +2,13 @@
 
 use super::link::Link;
 use super::node::{Post, Purpose, State};
+use super::orders::{self, Attachment};
 use super::pu::Worker;
 use super::shared::Departure;
 use super::ticket::Grant;
 use super::{Dispatcher, link::Said};
 use crate::templates::Seat;
+use daemon::pu::Tier;
 use sandbox::spec::{Kind, Network, Version};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
@@ -38,7 +40,7 @@ impl TemplateReport {
 }
 
 /// Hears a PU's worker until it is gone.
-pub(super) async fn listen(node: Weak<Dispatcher>, pu: u8, link: Arc<Link>) {
+pub(super) async fn listen(node: Weak<Dispatcher>, pu: u8, link: Arc<Link>, attachment: Option<Arc<Attachment>>) {
     let hearing = async {
         while let Some((event, descriptors)) = link.hear().await {
             let Some(node) = node.upgrade() else { return };
@@ -48,6 +50,8 @@ pub(super) async fn listen(node: Weak<Dispatcher>, pu: u8, link: Arc<Link>) {
     tokio::select! {
         () = hearing => {}
         () = link.relieve() => {}
+        () = link.stock_up() => {}
+        () = orders::attend(&link, attachment.as_deref()) => {}
     }
     if let Some(node) = node.upgrade() {
         node.lose(pu, &link);
@@ -80,14 +84,15 @@ impl Dispatcher {
     /// Connects to a PU's worker in place of the one before.
     pub(super) fn attach(self: &Arc<Self>, pu: u8, link: Arc<Link>) {
         let worker = Worker { link: link.clone(), ready: false, languages: Vec::new(), missing: Vec::new() };
-        let lost = {
+        let (lost, tier) = {
             let mut state = self.state();
             let lost = state.lose_worker(pu, os::monotonic_ns());
             state.pu(pu).worker = Some(worker);
-            lost
+            (lost, state.pu(pu).spec.tier)
         };
         drop(lost);
-        self.runtime.spawn(listen(Arc::downgrade(self), pu, link));
+        let attachment = self.attachment.get().filter(|_| tier != Tier::Remote).cloned();
+        self.runtime.spawn(listen(Arc::downgrade(self), pu, link, attachment));
     }
 
     fn lose(self: &Arc<Self>, pu: u8, link: &Arc<Link>) {
@@ -119,8 +124,16 @@ impl Dispatcher {
             Event::Spawned { instance } | Event::NotSpawned { instance, .. } | Event::Ended { instance, .. } => {
                 *instance
             }
+            Event::OrdersOpen { life, fifo } => return link.orders.opened(*life, *fifo),
+            Event::OrdersClosed { life, taken } => {
+                drop(state);
+                return link.orders_closed(*life, *taken);
+            }
             _ => 0,
         };
+        if of_instance > 0 {
+            link.orders.heard_of(of_instance);
+        }
         if state.instances.get(&of_instance).is_some_and(|shared| shared.terms.pu != number) {
             tracing::warn!(pu = number, instance = of_instance, "a worker has news of another's instance");
             return;
@@ -149,6 +162,7 @@ impl Dispatcher {
                 tracing::warn!(pu = number, template, "a template has ended");
                 pu.templates.ended(template, now);
             }
+            Event::OrdersOpen { .. } | Event::OrdersClosed { .. } => return,
             Event::Spawned { instance } => {
                 let shared = state.instances.get(&instance);
                 if shared.is_some_and(|shared| shared.spawned(descriptors.pop())) {

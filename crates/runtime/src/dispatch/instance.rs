@@ -11,7 +11,6 @@ use bytes::Bytes;
 use cfork::chain::{Order, Place};
 use cfork::invocation::{self, CONTENT_TYPE_MAX, PART_MAX, Served, Started, WITH_FAREWELL};
 use interconnect::channel::{Channel, Message, SendError};
-use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
@@ -25,7 +24,20 @@ const REASON_MAX: usize = 512;
 const RING_CHANCES: u32 = 3;
 
 /// The host's end of an instance's channel, known to the runtime by the descriptor that rings.
-struct Wire(Channel);
+pub(super) struct Wire(Channel);
+
+impl Wire {
+    /// From now on the guest rings.
+    pub fn new(channel: Channel) -> Self {
+        channel.receiver.sleep_by_event();
+        Self(channel)
+    }
+
+    /// Sends the guest a message.
+    pub fn send(&mut self, kind: u32, head: &[u8], body: &[u8]) -> Result<(), SendError> {
+        self.0.sender.send(kind, head, body)
+    }
+}
 
 impl AsRawFd for Wire {
     fn as_raw_fd(&self) -> RawFd {
@@ -84,7 +96,7 @@ pub(super) struct Parts {
     pub link: Weak<Link>,
     pub clock: Arc<Clock>,
     pub farewells: Arc<Farewells>,
-    pub channel: Channel,
+    pub wire: AsyncFd<Wire>,
     pub journal: Journal,
     /// Bytes of an answer.
     pub response_max: usize,
@@ -120,9 +132,8 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    pub fn new(parts: Parts) -> io::Result<Self> {
-        parts.channel.receiver.sleep_by_event();
-        Ok(Self {
+    pub fn new(parts: Parts) -> Self {
+        Self {
             shared: parts.shared,
             journal: parts.journal,
             started: Started::default(),
@@ -133,7 +144,7 @@ impl Instance {
             clock: parts.clock,
             farewells: parts.farewells,
             farewell: None,
-            wire: super::watch(Wire(parts.channel))?,
+            wire: parts.wire,
             ready: false,
             open: false,
             owes_room: false,
@@ -141,19 +152,19 @@ impl Instance {
             response_max: parts.response_max,
             messages: 0,
             rings: 0,
-        })
+        }
     }
 
     /// Writes a request into the channel.
     pub fn send(&mut self, head: &[u8], event: &[u8]) -> Result<(), SendError> {
         self.open = false;
-        self.wire.get_mut().0.sender.send(invocation::INVOKE, head, event)
+        self.wire.get_mut().send(invocation::INVOKE, head, event)
     }
 
     /// Has it become a stage of a chain, step by step; it stays one.
     pub fn order(&mut self, order: &Order<'_>) -> Result<(), SendError> {
         self.chained = true;
-        self.wire.get_mut().0.sender.send(invocation::CHAIN, &order.encode(), &[])
+        self.wire.get_mut().send(invocation::CHAIN, &order.encode(), &[])
     }
 
     /// Whether it has taken the request, as far as it says. One that has not has done nothing with it.
@@ -306,7 +317,7 @@ impl Drop for Instance {
     fn drop(&mut self) {
         self.clock.forget(&self.shared);
         if let Some(reason) = self.farewell.filter(|_| !self.shared.is_departed())
-            && self.wire.get_mut().0.sender.send(invocation::FAREWELL, reason.as_bytes(), &[]).is_ok()
+            && self.wire.get_mut().send(invocation::FAREWELL, reason.as_bytes(), &[]).is_ok()
         {
             self.shared.clear_due();
             let (shared, journal, link) = (self.shared.clone(), self.journal.hand_over(), self.link.clone());

@@ -6,7 +6,7 @@
 //! no room.
 
 use crate::logs::{Entry, LogGroup, LogStore};
-use std::io::{self, PipeReader};
+use std::io::PipeReader;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::unix::AsyncFd;
@@ -66,15 +66,14 @@ fn read(pipe: &PipeReader, text: &mut Vec<u8>) -> Found {
 impl Journal {
     /// The log of an instance that prints to `pipe`; each invocation may print `limit` bytes.
     pub fn new(
-        pipe: PipeReader,
+        pipe: AsyncFd<PipeReader>,
         store: Arc<LogStore>,
         group: Arc<LogGroup>,
         stream: Arc<str>,
         limit: u64,
-    ) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&pipe, true)?;
-        Ok(Self {
-            pipe: Some(super::watch(pipe)?),
+    ) -> Self {
+        Self {
+            pipe: Some(pipe),
             store,
             group,
             stream,
@@ -85,7 +84,7 @@ impl Journal {
             limit,
             tail: None,
             wide: false,
-        })
+        }
     }
 
     /// What is left to be printed belongs to another from now on.
@@ -239,7 +238,7 @@ impl Journal {
 mod tests {
     use super::*;
     use crate::logs::{LogConfig, Query};
-    use std::io::Write;
+    use std::io::{self, Write};
     use std::task::Waker;
 
     const LIMIT: u64 = 3 << 20;
@@ -257,7 +256,9 @@ mod tests {
         let store = LogStore::open(folder.path(), LogConfig::default()).unwrap();
         let group = Arc::new(LogGroup { account: "0".into(), region: "r".into(), name: "g".into() });
         let (pipe, printer) = io::pipe().unwrap();
-        let journal = Journal::new(pipe, store.clone(), group.clone(), "s".into(), LIMIT).unwrap();
+        rustix::io::ioctl_fionbio(&pipe, true).unwrap();
+        let pipe = crate::dispatch::watch(pipe).unwrap();
+        let journal = Journal::new(pipe, store.clone(), group.clone(), "s".into(), LIMIT);
         Fixture { journal, printer, store, group, _folder: folder }
     }
 

@@ -73,6 +73,8 @@ pub(super) struct Pu {
     /// Starts in flight.
     pub starting: u32,
     starts_max: u32,
+    /// Counted once: the kernel is asked for them in a dozen calls.
+    cores: u32,
     /// Instances that its worker may have, those included that it is still making or ending, and their memory.
     pub present: u32,
     pub reserved_mib: u64,
@@ -81,7 +83,8 @@ pub(super) struct Pu {
 impl Pu {
     /// Template ids count from `first`.
     pub fn new(spec: daemon::pu::Pu, config: &DispatchConfig, first: u64) -> Self {
-        let starts_max = (config.starts_per_core * spec.cores()).max(1);
+        let cores = spec.cores().max(1);
+        let starts_max = (config.starts_per_core * cores).max(1);
         Self {
             spec,
             worker: None,
@@ -89,6 +92,7 @@ impl Pu {
             losses: 0,
             starting: 0,
             starts_max,
+            cores,
             present: 0,
             reserved_mib: 0,
         }
@@ -123,7 +127,7 @@ impl Pu {
 
     /// Instances at work or being started, for each thousand cores.
     pub fn load(&self) -> u32 {
-        self.present.saturating_mul(1000) / self.spec.cores().max(1)
+        self.present.saturating_mul(1000) / self.cores
     }
 
     /// What the next instance of this post's function is started from here.

@@ -2,6 +2,7 @@
 
 use super::counters::Tally;
 use super::node::{Post, State};
+use super::orders::Ways;
 use super::pu::{Pu, Worker};
 use crate::function::FunctionKey;
 use crate::templates::{Phase, Seat};
@@ -45,6 +46,8 @@ pub struct PuState {
     pub reserved_mib: u64,
     /// Templates that are ready.
     pub templates: u32,
+    /// How its worker was ordered to start instances, since it is there.
+    pub ordered: Ways,
 }
 
 /// One function in one of its revisions.
@@ -143,6 +146,7 @@ fn pu(state: &State, number: u8, pu: &Pu) -> PuState {
         waiting: state.posts.awake().map(|(_, post)| waits(post) as u32).sum(),
         reserved_mib: pu.reserved_mib,
         templates: pu.templates.iter().filter(|(_, phase)| matches!(phase, Phase::Ready { .. })).count() as u32,
+        ordered: worker.map(|worker| worker.link.orders.ways()).unwrap_or_default(),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Starting an instance: everything it needs is made here and sent to the worker, the first request included. Nothing is
-//! waited for: the instance finds the request when it comes to life.
+//! Starting an instance: what it needs was made ahead and lies with its worker ([`super::kits`]), which is told which of it
+//! to use. Nothing is waited for: the instance finds the first request in its channel when it comes to life.
 
 use super::call::{Call, PlatformError};
 use super::instance::{Instance, Parts};
@@ -9,9 +9,9 @@ use super::ticket::Ticket;
 use super::{Dispatcher, lines, spec};
 use crate::logs::LogGroup;
 use cfork::protocol::PAYLOAD_MAX;
-use interconnect::channel::{Channel, Descriptors};
 use sandbox::spec::StartSpec;
 use std::sync::Arc;
+use worker::protocol::Ordered;
 
 /// A request to send along.
 pub(super) struct FirstRequest<'a> {
@@ -34,20 +34,18 @@ impl Dispatcher {
             let reason = format!("its configuration has {} bytes, and {PAYLOAD_MAX} are possible", code.config.len());
             return Err(PlatformError::NotStarted { reason });
         }
-        let body_max = self.config.payload_max.max(self.config.response_max);
-        let (mut channel, Descriptors { region, down, up }) =
-            Channel::create(body_max).map_err(PlatformError::Channel)?;
-        let (pipe, printer) = std::io::pipe().map_err(PlatformError::Descriptors)?;
+        let kit = permit.link.kit()?;
         let group = LogGroup {
             account: function.key.account.clone(),
             region: function.key.region.clone(),
             name: function.log_group.clone(),
         };
-        let mut journal = Journal::new(pipe, self.logs.clone(), group.into(), stream, self.config.log_max_mib << 20)
-            .map_err(PlatformError::Descriptors)?;
+        let limit = self.config.log_max_mib << 20;
+        let mut journal = Journal::new(kit.log, self.logs.clone(), group.into(), stream, limit);
+        let mut wire = kit.wire;
         if let Some(FirstRequest { call, head }) = request {
             journal.begin_with(&call.request_id, call.log_tail, lines::init_start(function, permit.version));
-            let sent = channel.sender.send(cfork::invocation::INVOKE, head, &call.payload);
+            let sent = wire.get_mut().send(cfork::invocation::INVOKE, head, &call.payload);
             // Lengths were checked when the invocation was admitted, and nobody else has the channel yet.
             debug_assert_eq!(sent, Ok(()));
         }
@@ -56,15 +54,13 @@ impl Dispatcher {
             link: Arc::downgrade(&permit.link),
             clock: self.clock.clone(),
             farewells: self.farewells.clone(),
-            channel,
+            wire,
             journal,
             response_max: self.config.response_max,
         });
-        let instance = instance.map_err(PlatformError::Descriptors)?;
-        let start = StartSpec { instance: permit.shared.id, code, limits: spec::limits(function) };
-        let descriptors = [region, down, up, printer.into()];
+        let spec = StartSpec { instance: permit.shared.id, code, limits: spec::limits(function) };
         ticket.told();
-        permit.link.tell(Said::Start { template: permit.template, start, descriptors });
+        permit.link.tell(Said::Start { template: permit.template, start: Ordered { kit: kit.number, spec } });
         Ok(Box::new(instance))
     }
 }

@@ -31,7 +31,7 @@
 
 use cfork::invocation::{self, Started};
 use cfork::{Heard, Instance, Request};
-use interconnect::channel::{Channel, SendError};
+use interconnect::channel::{Channel, Descriptors, SendError};
 use interconnect::layout;
 use runtime::dispatch::Dispatcher;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -45,7 +45,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use worker::client::Server;
-use worker::protocol::{Command, DESCRIPTORS_PER_START, Event};
+use worker::kits::{Kit, Stock};
+use worker::protocol::{Command, Event, Order, Ordered};
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -109,7 +110,7 @@ impl FakeWorker {
         let shared = Arc::new(shared);
         let server = Server::new(socket).unwrap();
         let serving =
-            Serving { server, shared: shared.clone(), templates: HashMap::new(), origins: HashMap::new(), tell };
+            Serving { server, shared: shared.clone(), templates: HashMap::new(), origins: HashMap::new(), stock: Stock::default(), tell };
         let task = tokio::spawn(serving.run(endings)).abort_handle();
         Self { shared, told, task }
     }
@@ -172,6 +173,7 @@ struct Serving {
     server: Server,
     shared: Arc<Shared>,
     templates: HashMap<u64, TemplateSpec>,
+    stock: Stock,
     /// From which template an instance came.
     origins: HashMap<u64, u64>,
     tell: mpsc::Sender<Command>,
@@ -222,11 +224,12 @@ impl Serving {
                 let children = self.origins.iter().filter(|(_, origin)| **origin == template);
                 children.filter_map(|(child, _)| kills.get(child)).for_each(|kill| kill.ring(End::Lost));
             }
-            Command::Spawn { template, starts } => {
-                let mut descriptors = descriptors.into_iter();
-                for start in starts {
-                    let own: Vec<OwnedFd> = descriptors.by_ref().take(DESCRIPTORS_PER_START).collect();
-                    self.spawn(template, &start, own).await;
+            Command::OpenOrders { .. } | Command::CloseOrders { .. } => panic!("there is no shim here"),
+            Command::Kits { first } => self.stock.put(first, descriptors).unwrap(),
+            Command::Spawn(Order { template, starts }) => {
+                for Ordered { kit, spec } in starts {
+                    let kit = self.stock.take(kit).unwrap();
+                    self.spawn(template, &spec, kit).await;
                 }
             }
             Command::Retire { instance } => {
@@ -250,7 +253,7 @@ impl Serving {
         self.templates.insert(template, spec);
     }
 
-    async fn spawn(&mut self, template: u64, start: &StartSpec, descriptors: Vec<OwnedFd>) {
+    async fn spawn(&mut self, template: u64, start: &StartSpec, kit: Kit) {
         let id = start.instance;
         let Some(spec) = self.templates.get(&template) else {
             return self.say(Event::NotSpawned { instance: id, reason: "no such template".into() }).await;
@@ -265,7 +268,7 @@ impl Serving {
         let _ = self.server.say(&Event::Spawned { instance: id }, &[std::os::fd::AsFd::as_fd(&memory)]).await;
         let (shared, handler) = (self.shared.clone(), handler(&code.config));
         std::thread::spawn(move || {
-            let outcome = live(&shared, &kill, &handler, descriptors);
+            let outcome = live(&shared, &kill, &handler, kit);
             // The worker may have died first.
             let _ = shared.ended.blocking_send((id, outcome));
         });
@@ -278,10 +281,8 @@ fn handler(config: &str) -> String {
 }
 
 /// The life of an instance.
-fn live(shared: &Shared, kill: &Kill, handler: &str, descriptors: Vec<OwnedFd>) -> Outcome {
-    let Ok([region, down, up, log]) = <[OwnedFd; DESCRIPTORS_PER_START]>::try_from(descriptors) else {
-        panic!("each start has {DESCRIPTORS_PER_START} descriptors");
-    };
+fn live(shared: &Shared, kill: &Kill, handler: &str, kit: Kit) -> Outcome {
+    let Kit { channel: Descriptors { region, down, up }, log } = kit;
     let bell = up.try_clone().unwrap();
     let mut channel = Channel::attach(&region, down, up).unwrap();
     let way = match handler.strip_prefix("once-") {

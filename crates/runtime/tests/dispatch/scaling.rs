@@ -58,7 +58,7 @@ async fn a_burst_is_served_with_few_starts_in_flight() {
         assert_eq!(held.await.unwrap().unwrap().report.start, StartKind::Cold);
     }
     let spawns = node.worker.told_so_far().into_iter().filter_map(|command| match command {
-        Command::Spawn { starts, .. } => Some(starts.len()),
+        Command::Spawn(order) => Some(order.starts.len()),
         _ => None,
     });
     assert_eq!(spawns.sum::<usize>(), 200);

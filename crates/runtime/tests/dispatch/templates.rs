@@ -18,7 +18,7 @@ async fn prepared(worker: &mut FakeWorker, is: impl Fn(&TemplateSpec) -> bool) -
 
 async fn spawned(worker: &mut FakeWorker) -> (u64, Vec<StartSpec>) {
     let found = worker.told(|command| match command {
-        Command::Spawn { template, starts } => Some((*template, starts.clone())),
+        Command::Spawn(order) => Some((order.template, order.starts.iter().map(|start| start.spec.clone()).collect())),
         _ => None,
     });
     found.await
@@ -215,7 +215,7 @@ async fn stems_that_cannot_be_loaded_are_not_tried_for_ever() {
     // A round of the upkeep later there is still no other.
     node.node.deploy(Arc::new(plain("other")));
     prepared(&mut node.worker, |spec| spec.function.as_ref().is_some_and(|code| code.config.contains("other"))).await;
-    assert!(!node.worker.told_so_far().iter().any(|command| matches!(command, Command::Spawn { .. })));
+    assert!(!node.worker.told_so_far().iter().any(|command| matches!(command, Command::Spawn(_))));
 }
 
 #[tokio::test]

@@ -5,10 +5,10 @@ use super::folders::Store;
 use super::passage::{Item, Message, Passage, Passed, WINDOW};
 use super::stream::{Stream, TURN};
 use super::words::Word;
-use crate::protocol::{Command, Event};
-use crate::serve::descriptors_of;
+use crate::kits::{self, Kit};
+use crate::protocol::{Command, Event, Order, Ordered};
 use cfork::invocation;
-use interconnect::channel::{Channel, Descriptors, ReceiveError};
+use interconnect::channel::{Channel, ReceiveError};
 use interconnect::link::Link;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -50,8 +50,7 @@ struct Hosted {
 struct Parked {
     template: u64,
     start: StartSpec,
-    descriptors: Descriptors,
-    printer: OwnedFd,
+    kit: Kit,
 }
 
 /// One life of a remote worker, where it runs.
@@ -59,6 +58,8 @@ pub struct Far {
     worker: OwnedFd,
     stream: Stream,
     store: Store,
+    /// The number of the next kit.
+    next_kit: u64,
     hosted: HashMap<u64, Hosted>,
     /// Templates that wait for folders, and folders that were asked for.
     templates: Vec<(u64, TemplateSpec)>,
@@ -69,7 +70,8 @@ impl Far {
     /// Between the worker at the other end of this socket and near at the other end of this link.
     pub fn new(worker: OwnedFd, link: Box<dyn Link>, store: Store) -> Self {
         let stream = Stream::new(link);
-        Self { worker, stream, store, hosted: HashMap::new(), templates: Vec::new(), wanted: Vec::new() }
+        let (hosted, next_kit) = (HashMap::new(), kits::FIRST);
+        Self { worker, stream, store, next_kit, hosted, templates: Vec::new(), wanted: Vec::new() }
     }
 
     /// Goes on until either end is gone, or `stop` has something to say. Gives the folders back.
@@ -177,7 +179,9 @@ impl Far {
             {
                 self.not_spawned(instance, "it was ended before its code had come")
             }
-            Command::Spawn { .. } => Err(RemoteError::Malformed),
+            Command::Kits { .. } | Command::Spawn(_) | Command::OpenOrders { .. } | Command::CloseOrders { .. } => {
+                Err(RemoteError::Malformed)
+            }
             command => Ok(conversation::say(&self.worker, &command, &[])?),
         }
     }
@@ -187,13 +191,13 @@ impl Far {
         if body_max > BODY_MAX {
             return Err(RemoteError::Malformed);
         }
-        let (channel, descriptors) = Channel::create(body_max as usize)?;
+        let (channel, guest) = Channel::create(body_max as usize)?;
         let (log, printer) = std::io::pipe()?;
         let log = OwnedFd::from(log);
         rustix::io::ioctl_fionbio(&log, true).map_err(std::io::Error::from)?;
         self.want(start.code.as_ref())?;
         let instance = start.instance;
-        let parked = Parked { template, start, descriptors, printer: printer.into() };
+        let parked = Parked { template, start, kit: Kit { channel: guest, log: printer.into() } };
         let hosted = Hosted {
             passage: Passage::new(channel),
             log: Some(log),
@@ -251,15 +255,17 @@ impl Far {
             return Ok(());
         }
         let parked = self.hosted.get_mut(&instance).and_then(|hosted| hosted.parked.take());
-        let Some(Parked { template, mut start, descriptors, printer }) = parked else { return Ok(()) };
+        let Some(Parked { template, mut start, kit }) = parked else { return Ok(()) };
         start.code = code.flatten();
         // What waits for it is in its channel before it is there.
         if let Some(hosted) = self.hosted.get_mut(&instance) {
             while matches!(hosted.passage.pass(None), Passed::On) {}
         }
-        let command = Command::Spawn { template, starts: vec![start] };
-        conversation::say(&self.worker, &command, &descriptors_of(&descriptors, &printer))?;
-        Ok(())
+        let number = self.next_kit;
+        self.next_kit += 1;
+        conversation::say(&self.worker, &Command::Kits { first: number }, &kit.descriptors())?;
+        let starts = vec![Ordered { kit: number, spec: start }];
+        Ok(conversation::say(&self.worker, &Command::Spawn(Order { template, starts }), &[])?)
     }
 
     fn not_spawned(&mut self, instance: u64, reason: &str) -> Result<(), RemoteError> {

@@ -5,9 +5,10 @@ use super::folders::Packing;
 use super::passage::{Item, Message, Passage, Passed, WINDOW};
 use super::stream::{Stream, TURN};
 use super::words::Word;
-use crate::protocol::{Command, DESCRIPTORS_PER_START, Event};
+use crate::kits::{Kit, Stock};
+use crate::protocol::{Command, Event, Order, Ordered};
 use cfork::invocation::{self, RELATIVE_MAX_MS};
-use interconnect::channel::Channel;
+use interconnect::channel::{Channel, Descriptors};
 use interconnect::link::Link;
 use rustix::event::{PollFd, PollFlags, poll};
 use sandbox::conversation::{self, MESSAGE_MAX, TalkError};
@@ -31,6 +32,7 @@ struct Guest {
 pub struct Near {
     gateway: OwnedFd,
     stream: Stream,
+    stock: Stock,
     guests: HashMap<u64, Guest>,
     packing: VecDeque<Packing>,
     /// What the clock there is ahead of the one here, in nanoseconds.
@@ -41,7 +43,7 @@ impl Near {
     /// Between the gateway at the other end of this socket and far at the other end of this link.
     pub fn new(gateway: OwnedFd, link: Box<dyn Link>) -> Self {
         let stream = Stream::new(link);
-        Self { gateway, stream, guests: HashMap::new(), packing: VecDeque::new(), ahead: 0 }
+        Self { gateway, stream, stock: Stock::default(), guests: HashMap::new(), packing: VecDeque::new(), ahead: 0 }
     }
 
     /// Goes on until either end is gone, or `stop` has something to say.
@@ -103,18 +105,9 @@ impl Near {
     fn obey(&mut self) -> Result<(), RemoteError> {
         let (command, descriptors) = conversation::hear(&self.gateway, &mut vec![0; MESSAGE_MAX])?;
         match command {
-            Command::Spawn { template, starts } => {
-                let mut descriptors = descriptors.into_iter();
-                for start in starts {
-                    let own: Vec<OwnedFd> = descriptors.by_ref().take(DESCRIPTORS_PER_START).collect();
-                    let [region, down, up, log] = own.try_into().map_err(|_| RemoteError::Malformed)?;
-                    rustix::io::ioctl_fionbio(&log, true).map_err(std::io::Error::from)?;
-                    let passage = Passage::new(Channel::attach(region, down, up)?);
-                    let (instance, body_max) = (start.instance, passage.body_max() as u64);
-                    self.guests.insert(instance, Guest { passage, log, retired: false });
-                    self.stream.say(&Word::Start { template, start, body_max }, &[])?;
-                    self.look(instance)?;
-                }
+            Command::Kits { first } => self.stock.put(first, descriptors).map_err(|_| RemoteError::Malformed),
+            Command::Spawn(Order { template, starts }) => {
+                starts.into_iter().try_for_each(|start| self.start(template, start))?;
                 self.ask()
             }
             command => {
@@ -126,6 +119,19 @@ impl Near {
                 self.stream.say(&Word::Command(command), &[])
             }
         }
+    }
+
+    /// Has an instance started there, and stands in for it here.
+    fn start(&mut self, template: u64, start: Ordered) -> Result<(), RemoteError> {
+        let Ordered { kit, spec: start } = start;
+        let kit = self.stock.take(kit).map_err(|_| RemoteError::Malformed)?;
+        let Kit { channel: Descriptors { region, down, up }, log } = kit;
+        rustix::io::ioctl_fionbio(&log, true).map_err(std::io::Error::from)?;
+        let passage = Passage::new(Channel::attach(region, down, up)?);
+        let (instance, body_max) = (start.instance, passage.body_max() as u64);
+        self.guests.insert(instance, Guest { passage, log, retired: false });
+        self.stream.say(&Word::Start { template, start, body_max }, &[])?;
+        self.look(instance)
     }
 
     /// Takes what the gateway has said to an instance.

@@ -1,8 +1,8 @@
 //! A gateway and a worker that are played here, with near and far between them.
 
 use super::*;
-use crate::protocol::{Command, Event};
-use crate::serve::descriptors_of;
+use crate::kits::Kit;
+use crate::protocol::{Command, Event, Order, Ordered};
 use cfork::invocation::{self, PART_MAX, Served};
 use interconnect::channel::{Channel, SendError};
 use interconnect::doorbell;
@@ -25,6 +25,8 @@ const BODY_MAX: usize = 8 << 20;
 struct Way {
     gateway: OwnedFd,
     worker: OwnedFd,
+    /// Kits that the gateway has sent.
+    kits: std::cell::Cell<u64>,
     threads: Vec<JoinHandle<()>>,
     _stop: std::io::PipeWriter,
     _store: TempDir,
@@ -45,7 +47,7 @@ impl Way {
             std::thread::spawn(move || drop(near.run(stopped.as_fd()))),
             std::thread::spawn(move || drop(far.run(also.as_fd()))),
         ];
-        Self { gateway, worker, threads, _stop: stop, _store: folder }
+        Self { gateway, worker, kits: Default::default(), threads, _stop: stop, _store: folder }
     }
 
     fn command(&self, command: &Command) {
@@ -68,22 +70,32 @@ impl Way {
 
     /// Asks for an instance whose code is in this folder: the gateway's end of its channel, and of its log.
     fn spawn(&self, instance: u64, folder: &Path) -> (Channel, std::io::PipeReader) {
-        let (channel, descriptors) = Channel::create(BODY_MAX).unwrap();
+        let (channel, guest) = Channel::create(BODY_MAX).unwrap();
         channel.receiver.sleep_by_event();
         let (log, printer) = std::io::pipe().unwrap();
         let code = Code { folder: folder.to_owned(), layers: None, config: "{}".into() };
         let start = StartSpec { instance, code: Some(code), limits: Limits::for_memory(128, 512) };
-        let spawn = Command::Spawn { template: 1, starts: vec![start] };
-        let printer = OwnedFd::from(printer);
-        conversation::say(&self.gateway, &spawn, &descriptors_of(&descriptors, &printer)).unwrap();
+        let kit = Kit { channel: guest, log: printer.into() };
+        let number = self.kits.get() + 1;
+        self.kits.set(number);
+        conversation::say(&self.gateway, &Command::Kits { first: number }, &kit.descriptors()).unwrap();
+        self.command(&Command::Spawn(Order { template: 1, starts: vec![Ordered { kit: number, spec: start }] }));
         (channel, log)
     }
 
     /// The instance's end of what was asked for: its channel, its log, its code.
     fn spawned(&self) -> (Channel, std::fs::File, Code) {
-        let (Command::Spawn { starts, .. }, descriptors) = self.commanded() else { panic!("no start") };
-        let [region, down, up, log] = descriptors.try_into().unwrap();
-        (Channel::attach(region, down, up).unwrap(), log.into(), starts[0].code.clone().unwrap())
+        let (start, [region, down, up, log]) = self.started();
+        (Channel::attach(region, down, up).unwrap(), log.into(), start.code.unwrap())
+    }
+
+    /// A start, and its kit, at the worker.
+    fn started(&self) -> (StartSpec, [OwnedFd; 4]) {
+        let (Command::Kits { first }, kit) = self.commanded() else { panic!("no kit") };
+        let (Command::Spawn(Order { mut starts, .. }), _) = self.commanded() else { panic!("no start") };
+        let Ordered { kit: number, spec } = starts.remove(0);
+        assert_eq!(number, first);
+        (spec, kit.try_into().unwrap())
     }
 }
 
@@ -215,13 +227,13 @@ fn an_instance_whose_caller_is_gone_ends_all_the_same() {
 fn an_instance_that_breaks_its_channel_is_ended() {
     let (way, folder) = (Way::new(), code());
     let _ends = way.spawn(1, folder.path());
-    let (Command::Spawn { .. }, mut descriptors) = way.commanded() else { panic!("no start") };
-    let region = std::fs::File::from(descriptors.remove(0));
+    let (_, [region, down, up, log]) = way.started();
+    let region = std::fs::File::from(region);
     // A position that no writer can be at; and the bell.
     region.write_at(&12_345_677_u32.to_ne_bytes(), UP_PRODUCER as u64).unwrap();
-    doorbell::ring(&descriptors[1]);
+    doorbell::ring(&up);
     assert_eq!(way.commanded().0, Command::Retire { instance: 1 });
-    drop(descriptors);
+    drop((region, down, up, log));
     let ended = Event::Ended { instance: 1, end: Ending::Signal(9), memory_peak: 0 };
     way.report(&ended);
     assert_eq!(way.event(), ended);
