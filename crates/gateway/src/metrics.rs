@@ -51,7 +51,11 @@ fn node(page: &mut Page, gateway: &Gateway, state: &NodeState) {
     page.metric("lichen_pu_starts_ordered_total", "counter", "Starts that the PU's worker was ordered, by the way.");
     for pu in &state.pus {
         for (way, starts) in [("fifo", pu.ordered.fifo), ("socket", pu.ordered.socket)] {
-            page.sample("lichen_pu_starts_ordered_total", &format!("{{pu=\"{}\",way=\"{way}\"}}", pu.spec.name), starts);
+            page.sample(
+                "lichen_pu_starts_ordered_total",
+                &format!("{{pu=\"{}\",way=\"{way}\"}}", pu.spec.name),
+                starts,
+            );
         }
     }
     page.metric("lichen_bills_lost_total", "counter", "Bills that could not be kept.");

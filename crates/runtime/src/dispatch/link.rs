@@ -242,7 +242,10 @@ impl Outbox {
         }
         let first = self.next_sent;
         self.next_sent += halves.len() as u64;
-        Message { command: Command::Kits { first }, descriptors: halves.into_iter().flat_map(Half::descriptors).collect() }
+        Message {
+            command: Command::Kits { first },
+            descriptors: halves.into_iter().flat_map(Half::descriptors).collect(),
+        }
     }
 
     fn starts(&mut self, template: u64, first: Ordered) -> Vec<Ordered> {

@@ -109,8 +109,14 @@ impl FakeWorker {
         };
         let shared = Arc::new(shared);
         let server = Server::new(socket).unwrap();
-        let serving =
-            Serving { server, shared: shared.clone(), templates: HashMap::new(), origins: HashMap::new(), stock: Stock::default(), tell };
+        let serving = Serving {
+            server,
+            shared: shared.clone(),
+            templates: HashMap::new(),
+            origins: HashMap::new(),
+            stock: Stock::default(),
+            tell,
+        };
         let task = tokio::spawn(serving.run(endings)).abort_handle();
         Self { shared, told, task }
     }
