@@ -70,7 +70,7 @@ impl Stock {
         if first != self.next {
             return Err(PutError::OutOfTurn { first, next: self.next });
         }
-        if count == 0 || descriptors.len() % DESCRIPTORS_PER_KIT != 0 {
+        if count == 0 || !descriptors.len().is_multiple_of(DESCRIPTORS_PER_KIT) {
             return Err(PutError::Incomplete { descriptors: descriptors.len() });
         }
         if self.kits.len() + count > KEPT_MAX {

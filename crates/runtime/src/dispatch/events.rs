@@ -11,7 +11,7 @@ use crate::templates::Seat;
 use daemon::pu::Tier;
 use sandbox::spec::{Kind, Network, Version};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 use worker::protocol::{Command, Event};
 
 /// A template's report: see `lang/README.md`. What is missing counts as fine.
@@ -36,6 +36,14 @@ impl TemplateReport {
         });
         let unforkable = report.forkable == Some(false);
         error.or_else(|| unforkable.then(|| report.reason.unwrap_or_else(|| "it cannot be forked".into())))
+    }
+}
+
+/// The instance that an event is of; 0 where it is of none.
+fn instance_of(event: &Event) -> u64 {
+    match event {
+        Event::Spawned { instance } | Event::NotSpawned { instance, .. } | Event::Ended { instance, .. } => *instance,
+        _ => 0,
     }
 }
 
@@ -112,25 +120,22 @@ impl Dispatcher {
         self.upkeep_soon();
     }
 
-    fn heard(self: &Arc<Self>, number: u8, link: &Arc<Link>, event: Event, mut descriptors: Vec<OwnedFd>) {
-        let now = os::monotonic_ns();
+    fn heard(self: &Arc<Self>, number: u8, link: &Arc<Link>, event: Event, descriptors: Vec<OwnedFd>) {
         let mut state = self.state();
         let pu = state.pu(number);
         if !pu.worker.as_ref().is_some_and(|worker| Arc::ptr_eq(&worker.link, link)) {
             return;
         }
-        // A worker has news of its own instances only.
-        let of_instance = match &event {
-            Event::Spawned { instance } | Event::NotSpawned { instance, .. } | Event::Ended { instance, .. } => {
-                *instance
-            }
-            Event::OrdersOpen { life, fifo } => return link.orders.opened(*life, *fifo),
+        match event {
+            Event::OrdersOpen { life, fifo } => return link.orders.opened(life, fifo),
             Event::OrdersClosed { life, taken } => {
                 drop(state);
-                return link.orders_closed(*life, *taken);
+                return link.orders_closed(life, taken);
             }
-            _ => 0,
-        };
+            _ => {}
+        }
+        // A worker has news of its own instances only.
+        let of_instance = instance_of(&event);
         if of_instance > 0 {
             link.orders.heard_of(of_instance);
         }
@@ -138,6 +143,19 @@ impl Dispatcher {
             tracing::warn!(pu = number, instance = of_instance, "a worker has news of another's instance");
             return;
         }
+        self.learn(state, number, link, event, descriptors);
+    }
+
+    /// Has a worker's news known, and does what follows.
+    fn learn(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        number: u8,
+        link: &Link,
+        event: Event,
+        mut descriptors: Vec<OwnedFd>,
+    ) {
+        let now = os::monotonic_ns();
         let pu = state.pu(number);
         let mut departed = None;
         let mut buried = None;
@@ -162,6 +180,7 @@ impl Dispatcher {
                 tracing::warn!(pu = number, template, "a template has ended");
                 pu.templates.ended(template, now);
             }
+            // Of the way to the worker, not of what it runs.
             Event::OrdersOpen { .. } | Event::OrdersClosed { .. } => return,
             Event::Spawned { instance } => {
                 let shared = state.instances.get(&instance);
