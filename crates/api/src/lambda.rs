@@ -50,6 +50,17 @@ pub struct Options {
     /// node's own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pu: Vec<Profile>,
+    /// Of pure functions: input sets by name, the one first that a body is put into that names none; output sets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Vec<String>>,
+    /// Whether a pure function's clock stands still and its random numbers are the same in every run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deterministic: Option<bool>,
+    /// Whether results of a pure function may be kept for the next run with the same inputs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<bool>,
 }
 
 /// A function's configuration, as every operation on functions answers it.

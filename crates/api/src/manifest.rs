@@ -27,6 +27,11 @@ pub struct Manifest {
     /// Reserved concurrency, set by a request of its own.
     pub max_concurrency: Option<u32>,
     pub pu: Vec<Profile>,
+    /// Of pure functions.
+    pub inputs: Option<Vec<String>>,
+    pub outputs: Option<Vec<String>>,
+    pub deterministic: Option<bool>,
+    pub cache: Option<bool>,
 }
 
 impl Manifest {
@@ -57,7 +62,16 @@ impl Manifest {
     }
 
     fn options(&self) -> Options {
-        Options { isolation: self.isolation, network: self.network, min_warm: self.min_warm, pu: self.pu.clone() }
+        Options {
+            isolation: self.isolation,
+            network: self.network,
+            min_warm: self.min_warm,
+            pu: self.pu.clone(),
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
+            deterministic: self.deterministic,
+            cache: self.cache,
+        }
     }
 }
 

@@ -173,6 +173,49 @@ impl Served {
     }
 }
 
+/// What precedes the answer of a pure function: told by its engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ran {
+    pub served: Served,
+    /// Bytes of memory that the run had at the most.
+    pub memory: u64,
+    /// Whether it has printed anything.
+    pub printed: bool,
+    pub cause: Cause,
+}
+
+/// Why a run of a pure function has no outputs, as far as it matters to who counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cause {
+    /// It has, or the function itself is to blame.
+    #[default]
+    Function,
+    Timeout,
+    OutOfMemory,
+    Cancelled,
+    /// The platform is to blame.
+    Engine,
+}
+
+impl Ran {
+    pub fn encode(&self) -> [u8; 32] {
+        words([self.served.begun, self.served.ended, self.memory, u64::from(self.printed) << 8 | self.cause as u64])
+    }
+
+    /// Malformed figures read as zeroes: they are for reports only.
+    pub fn decode(head: &[u8]) -> Self {
+        let [begun, ended, memory, last] = unwords(head);
+        let cause = match last & 255 {
+            1 => Cause::Timeout,
+            2 => Cause::OutOfMemory,
+            3 => Cause::Cancelled,
+            4 => Cause::Engine,
+            _ => Cause::Function,
+        };
+        Self { served: Served { begun, ended }, memory, printed: last >> 8 == 1, cause }
+    }
+}
+
 fn words<const N: usize, const B: usize>(values: [u64; N]) -> [u8; B] {
     const { assert!(N * 8 == B) };
     let mut bytes = [0; B];
@@ -207,6 +250,8 @@ mod tests {
         assert_eq!(Started::decode(&started.encode()), started);
         let served = Served { begun: 4, ended: 5 };
         assert_eq!(Served::decode(&served.encode()), served);
+        let ran = Ran { served, memory: 7, printed: true, cause: Cause::Cancelled };
+        assert_eq!((Ran::decode(&ran.encode()), Served::decode(&ran.encode())), (ran, served));
     }
 
     #[test]

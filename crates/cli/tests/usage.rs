@@ -25,7 +25,7 @@ fn wrong_usage_is_2_and_says_what_is_right() {
     for (arguments, part) in [
         (&["inovke", "x"][..], "invoke"),
         (&["deploy", "examples"], "--name"),
-        (&["deploy", "x", "--name", "f", "--runtime", "wasm"], "not supported yet"),
+        (&["deploy", "x", "--name", "f", "--runtime", "cuda"], "not supported yet"),
         (&["run", "no-such-folder"], "no-such-folder"),
         (&["invoke", "f", "-d", "{"], "not JSON"),
         (&["ls", "-o", "xml"], "table"),

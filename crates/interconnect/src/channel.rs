@@ -337,6 +337,16 @@ impl Receiver {
         doorbell::announce(self.sleeping, doorbell::EVENT);
     }
 
+    /// From now on the sender rings for nothing: this end looks by itself, until [`Receiver::sleep_by_event`].
+    pub fn stay_awake(&self) {
+        doorbell::awake(self.sleeping);
+    }
+
+    /// Whether there is something to receive.
+    pub fn has_message(&self) -> bool {
+        !self.ring.is_empty()
+    }
+
     /// Sleeps until there may be a message, for `timeout` at most, after looking for it during `spin`.
     pub fn wait(&mut self, spin: Duration, timeout: Option<Duration>) {
         if !self.ring.is_empty() || self.spin(spin) {

@@ -104,6 +104,7 @@ fn function() -> Arc<Function> {
         network: Network::None,
         min_warm: 0,
         profiles: Vec::new(),
+        pure: Default::default(),
         max_concurrency: None,
         log_group: "/aws/lambda/hello".into(),
         log_format: Default::default(),

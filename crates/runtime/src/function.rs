@@ -45,6 +45,18 @@ pub struct FunctionKey {
     pub version: String,
 }
 
+/// What pure functions have beside what all have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pure {
+    /// Its input and output sets by name; the first input is where a body goes that names none.
+    pub inputs: Vec<String>,
+    pub outputs: Vec<String>,
+    /// Whether its clock stands still and its random numbers are the same in every run.
+    pub deterministic: bool,
+    /// Whether the outputs of a run are those of every run with the same inputs, and may be kept.
+    pub cache: bool,
+}
+
 /// All that dispatch needs to run a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
@@ -71,6 +83,7 @@ pub struct Function {
     pub min_warm: u32,
     /// Processing units on which it may run, the one that it likes best first; none for those of the node's own kind.
     pub profiles: Vec<Profile>,
+    pub pure: Pure,
     /// Reserved concurrency: the most invocations at once; nothing for the node's limit.
     pub max_concurrency: Option<u32>,
     /// `/aws/lambda/NAME` unless configured otherwise.

@@ -83,6 +83,8 @@ pub fn template_mib(kind: Kind) -> u64 {
         Kind::Python => 32,
         Kind::Node => 64,
         Kind::Provided => 2,
+        // A program in engines that are there for all of them.
+        Kind::Wasm | Kind::Native => 1,
     }
 }
 
@@ -93,6 +95,7 @@ pub fn stem_mib(kind: Kind) -> u64 {
         Kind::Node => 12,
         // The function's runtime is a program of its own, and shares nothing.
         Kind::Provided => 24,
+        Kind::Wasm | Kind::Native => 1,
     }
 }
 

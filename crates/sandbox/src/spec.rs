@@ -13,6 +13,17 @@ pub enum Kind {
     Node,
     /// Programs that speak AWS's Runtime API, on the native runtime.
     Provided,
+    /// A WebAssembly program or component: a pure function.
+    Wasm,
+    /// A static program for this machine's processor: a pure function.
+    Native,
+}
+
+impl Kind {
+    /// Whether such functions only compute: sets of items in, sets of items out, and nothing else.
+    pub fn is_pure(self) -> bool {
+        matches!(self, Self::Wasm | Self::Native)
+    }
 }
 
 /// Which version of a language, as far as AWS's names of runtimes tell: `python3.12` is 3.12, `nodejs20.x` 20.0. Zeroes
@@ -26,7 +37,7 @@ pub struct Version {
 impl Version {
     /// That of a runtime's name, or of what an interpreter says of itself.
     pub fn of(kind: Kind, text: &str) -> Self {
-        if kind == Kind::Provided {
+        if !matches!(kind, Kind::Python | Kind::Node) {
             return Self::default();
         }
         let mut numbers = text.trim_start_matches(|c: char| !c.is_ascii_digit()).split('.');

@@ -18,6 +18,10 @@ pub enum Language {
     Node,
     /// The function brings its own runtime: a program named `bootstrap`.
     Provided,
+    /// A pure function: a WebAssembly program.
+    Wasm,
+    /// A pure function: a static program for the node's processor.
+    Native,
 }
 
 impl Language {
@@ -25,7 +29,8 @@ impl Language {
         match self {
             Self::Python => &["py"],
             Self::Node => &["js", "mjs", "cjs"],
-            Self::Provided => &[],
+            Self::Provided | Self::Native => &[],
+            Self::Wasm => &["wasm"],
         }
     }
 
@@ -34,7 +39,7 @@ impl Language {
         match self {
             Self::Python => &["app", "lambda_function", "main", "handler", "index", "function"],
             Self::Node => &["index", "app", "main", "handler", "function", "lambda"],
-            Self::Provided => &[],
+            Self::Provided | Self::Wasm | Self::Native => &[],
         }
     }
 
@@ -43,7 +48,7 @@ impl Language {
         match self {
             Self::Python => &["handler", "lambda_handler", "main"],
             Self::Node => &["handler", "lambdaHandler", "main"],
-            Self::Provided => &[],
+            Self::Provided | Self::Wasm | Self::Native => &[],
         }
     }
 }
@@ -54,6 +59,8 @@ impl fmt::Display for Language {
             Self::Python => "Python",
             Self::Node => "Node.js",
             Self::Provided => "its own runtime",
+            Self::Wasm => "WebAssembly",
+            Self::Native => "native code",
         })
     }
 }
@@ -87,6 +94,14 @@ pub enum GuessError {
     MalformedHandler(String),
     #[error("no {language} file defines {functions}: say which function to call with --handler FILE.FUNCTION")]
     NoHandler { language: Language, functions: String },
+    #[error("it holds {0} programs that could be the function: name one with --handler FILE")]
+    NoProgram(usize),
+    #[error("--handler {0} names no file of it")]
+    NoSuchProgram(String),
+    #[error("{0} is not a WebAssembly program: those begin with \\0asm")]
+    NotWasm(String),
+    #[error("{0} is not a program for this machine")]
+    NotNative(String),
     #[error("a file cannot be read")]
     Unreadable(#[from] io::Error),
 }
@@ -96,8 +111,14 @@ pub fn guess(files: &Files, language: Option<Language>, handler: Option<&str>) -
     let found_language = match (language, handler) {
         (Some(language), _) => language,
         (None, None) if files.has(BOOTSTRAP) => Language::Provided,
+        (None, _) if is_all_wasm(files) => Language::Wasm,
         (None, handler) => guess_language(files, handler)?,
     };
+    if matches!(found_language, Language::Wasm | Language::Native) {
+        let found_handler = pure_program(files, found_language, handler)?;
+        let remark = language.is_none().then(|| format!("{found_language}, {found_handler}"));
+        return Ok(Guess { language: found_language, handler: found_handler, remark });
+    }
     if found_language == Language::Provided {
         check_bootstrap(files)?;
         let remark = language.is_none().then(|| found_language.to_string());
@@ -111,6 +132,40 @@ pub fn guess(files: &Files, language: Option<Language>, handler: Option<&str>) -
     let guessed = language.is_none() || handler.is_none();
     let remark = guessed.then(|| format!("{found_language}, handler {found_handler}"));
     Ok(Guess { language: found_language, handler: found_handler, remark })
+}
+
+/// Whether the only programs at the top are WebAssembly's.
+fn is_all_wasm(files: &Files) -> bool {
+    let is_code = |name: &str, language| stem(name, language).is_some();
+    files.top().any(|name| is_code(name, Language::Wasm))
+        && !files.top().any(|name| is_code(name, Language::Python) || is_code(name, Language::Node))
+}
+
+/// The file that is a pure function: the one that was named, or the only one that can be.
+fn pure_program(files: &Files, language: Language, handler: Option<&str>) -> Result<String, GuessError> {
+    let name = match handler {
+        Some(handler) if files.has(handler) => handler.to_owned(),
+        Some(handler) => return Err(GuessError::NoSuchProgram(handler.to_owned())),
+        None => {
+            let mut found = Vec::new();
+            for name in files.top().filter(|name| language == Language::Native || stem(name, language).is_some()) {
+                let start = files.start(name)?.unwrap_or_default();
+                if language == Language::Wasm || start.starts_with(b"\x7fELF") {
+                    found.push(name.to_owned());
+                }
+            }
+            match <[String; 1]>::try_from(found) {
+                Ok([name]) => name,
+                Err(found) => return Err(GuessError::NoProgram(found.len())),
+            }
+        }
+    };
+    let start = files.start(&name)?.unwrap_or_default();
+    match language {
+        Language::Wasm if !start.starts_with(b"\0asm") => Err(GuessError::NotWasm(name)),
+        Language::Native if machine(&start) != Some(std::env::consts::ARCH) => Err(GuessError::NotNative(name)),
+        _ => Ok(name),
+    }
 }
 
 /// A layer may bring the program: then the function has none.
@@ -213,7 +268,7 @@ fn defines(text: &str, language: Language, name: &str) -> bool {
                 || line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with("= "))
         }
         Language::Node => exports(line, name),
-        Language::Provided => false,
+        Language::Provided | Language::Wasm | Language::Native => false,
     })
 }
 
@@ -302,6 +357,20 @@ mod tests {
         let riscv = [&b"\x7fELF"[..], &[1; 14], &[243, 0]].concat();
         let riscv = Files::of_entries([("bootstrap".to_owned(), Content::Bytes(riscv))]);
         assert!(matches!(guess(&riscv, None, None), Err(GuessError::OtherMachine("riscv64"))));
+    }
+
+    #[test]
+    fn pure_functions_are_one_program() {
+        let wasm = files(&[("count.wasm", "\0asm\x01"), ("README.md", "")]);
+        let found = guess(&wasm, None, None).unwrap();
+        assert_eq!((found.language, found.handler.as_str()), (Language::Wasm, "count.wasm"));
+        let two = files(&[("a.wasm", "\0asm"), ("b.wasm", "(module)")]);
+        assert!(matches!(guess(&two, None, None), Err(GuessError::NoProgram(2))));
+        assert_eq!(guess(&two, None, Some("a.wasm")).unwrap().handler, "a.wasm");
+        assert!(matches!(guess(&two, None, Some("b.wasm")), Err(GuessError::NotWasm(_))));
+        assert!(matches!(guess(&two, Some(Language::Native), Some("b.wasm")), Err(GuessError::NotNative(_))));
+        let mixed = files(&[("a.wasm", "\0asm"), ("app.py", "def handler(e, c): pass")]);
+        assert_eq!(guess(&mixed, None, None).unwrap().language, Language::Python);
     }
 
     #[test]

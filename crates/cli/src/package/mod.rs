@@ -48,14 +48,11 @@ pub fn pack(path: &Path, wishes: &Wishes<'_>) -> anyhow::Result<Package> {
     match extension {
         _ if kind.is_dir() => pack_folder(path, wishes),
         "zip" => pack_zip(path, wishes),
-        "py" | "js" | "mjs" | "cjs" => pack_file(path, wishes),
-        "wasm" => Err(wrong(format!(
-            "{}: WebAssembly functions are not supported yet: give a Python or Node.js function",
-            path.display()
-        ))),
+        "py" | "js" | "mjs" | "cjs" | "wasm" => pack_file(path, wishes),
+        _ if matches!(wishes.language, Some(Language::Wasm | Language::Native)) => pack_file(path, wishes),
         _ if is_program(path) => pack_program(path, wishes),
         _ => Err(wrong(format!(
-            "{} is neither a folder, nor a zip, nor a .py, .js, .mjs or .cjs file, nor a program",
+            "{} is neither a folder, nor a zip, nor a .py, .js, .mjs, .cjs or .wasm file, nor a program",
             path.display()
         ))),
     }

@@ -22,7 +22,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// What a function is made of and how it is to run: for `deploy` and for `run`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Settings {
-    /// python, node, provided, or a name of AWS's such as python3.11 [default: told from the files]
+    /// python, node, provided, wasm, native, or a name of AWS's such as python3.11 [default: told from the files]
     #[arg(long, value_parser = parse_runtime)]
     runtime: Option<Runtime>,
     /// The function to call: FILE.FUNCTION [default: told from the files]
@@ -43,6 +43,18 @@ pub struct Settings {
     /// What an instance can reach: itself only, or the outside too
     #[arg(long, value_parser = parse_network, value_name = "none|egress")]
     network: Option<Network>,
+    /// Input sets of a pure function, the one first that a body is put into [default: in]
+    #[arg(long, value_delimiter = ',', value_name = "SET,…")]
+    input: Option<Vec<String>>,
+    /// Output sets of a pure function [default: those that it makes]
+    #[arg(long, value_delimiter = ',', value_name = "SET,…")]
+    output: Option<Vec<String>>,
+    /// A pure function's clock stands still, and its random numbers are the same in every run
+    #[arg(long)]
+    deterministic: bool,
+    /// Results of a pure function may be kept for later runs with the same inputs
+    #[arg(long)]
+    cache: bool,
     /// Install dependencies again instead of taking them from the cache
     #[arg(long)]
     reinstall: bool,
@@ -50,7 +62,7 @@ pub struct Settings {
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A folder, a zip, a .py, .js, .mjs or .cjs file, or a program that is its own runtime
+    /// A folder, a zip, a .py, .js, .mjs, .cjs or .wasm file, or a program that is its own runtime
     path: PathBuf,
     /// The function's name
     #[arg(long)]
@@ -104,6 +116,7 @@ impl Settings {
         };
         let package = package::pack(path, &wishes)?;
         let runtime = self.runtime.map_or_else(|| usual_runtime(package.language).to_owned(), |runtime| runtime.name);
+        let is_pure = matches!(package.language, Language::Wasm | Language::Native);
         let manifest = Manifest {
             name,
             runtime,
@@ -113,6 +126,10 @@ impl Settings {
             environment: self.env.into_iter().collect(),
             isolation: self.isolation,
             network: self.network,
+            inputs: is_pure.then(|| self.input.unwrap_or_default()),
+            outputs: is_pure.then(|| self.output.unwrap_or_default()),
+            deterministic: is_pure.then_some(self.deterministic),
+            cache: is_pure.then_some(self.cache),
             ..Manifest::default()
         };
         Ok((package, manifest))
@@ -209,6 +226,8 @@ fn usual_runtime(language: Language) -> &'static str {
         Language::Python => "python3.11",
         Language::Node => "nodejs20.x",
         Language::Provided => "provided.al2023",
+        Language::Wasm => "wasm",
+        Language::Native => "native",
     }
 }
 
@@ -223,11 +242,13 @@ fn parse_runtime(text: &str) -> Result<Runtime, String> {
         _ if versioned("nodejs") => named(Language::Node, text),
         "provided" => named(Language::Provided, usual_runtime(Language::Provided)),
         "provided.al2" | "provided.al2023" => named(Language::Provided, text),
-        "wasm" | "native" | "opencl" | "rtl" | "cuda" => {
-            Err("functions of this kind are not supported yet: python, node and provided are".to_owned())
+        "wasm" => named(Language::Wasm, text),
+        "native" => named(Language::Native, text),
+        "opencl" | "rtl" | "cuda" => {
+            Err("functions of this kind are not supported yet: python, node, provided, wasm and native are".to_owned())
         }
         _ => Err(
-            "there is python, node, provided, and AWS's names for their versions, such as python3.11 and nodejs20.x"
+            "there is python, node, provided, wasm, native, and AWS's names for their versions, such as python3.11 and nodejs20.x"
                 .to_owned(),
         ),
     }
@@ -266,7 +287,8 @@ mod tests {
         assert_eq!(parsed("python").unwrap(), (Language::Python, "python3.11".into()));
         assert_eq!(parsed("python3.12").unwrap(), (Language::Python, "python3.12".into()));
         assert_eq!(parsed("nodejs22.x").unwrap(), (Language::Node, "nodejs22.x".into()));
-        assert!(parsed("wasm").unwrap_err().contains("not supported yet"));
+        assert_eq!(parsed("wasm").unwrap(), (Language::Wasm, "wasm".into()));
+        assert!(parsed("cuda").unwrap_err().contains("not supported yet"));
         assert!(parsed("ruby3.3").is_err() && parsed("python3.").is_err());
     }
 

@@ -78,6 +78,7 @@ fn fits(entry: &Entry) -> Result<(), Fault> {
     let refuse = |why: &str| Err(Fault::invalid_parameter(format!("{} cannot be in a chain: {why}", entry.id.arn())));
     match entry.function.kind {
         Kind::Provided => refuse("chains are of Python and Node.js functions without wrappers and extensions."),
+        Kind::Wasm | Kind::Native => refuse("chains are of Python and Node.js functions, and this is a pure one."),
         _ if entry.is_per_tenant() => refuse("it has an instance per tenant."),
         _ => Ok(()),
     }

@@ -108,6 +108,7 @@ mod tests {
             network: Network::None,
             min_warm: 0,
             profiles: Vec::new(),
+            pure: Default::default(),
             max_concurrency: None,
             log_group: "/aws/lambda/f".into(),
             log_format: LogFormat::Text,

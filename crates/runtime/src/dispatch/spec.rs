@@ -67,7 +67,7 @@ pub(super) fn dedicated(
 ) -> TemplateSpec {
     TemplateSpec {
         kind: function.kind,
-        version: if function.kind == Kind::Provided { Version::default() } else { version },
+        version: if matches!(function.kind, Kind::Python | Kind::Node) { version } else { Version::default() },
         preload: preload(function.kind, config),
         function: Some(code(function, version, log_stream, config)),
         limits: limits(function),

@@ -5,7 +5,7 @@
 
 use super::entry::{Content, FunctionId};
 use crate::codestore::{CodeId, CodeStore};
-use crate::function::{Function, FunctionKey, Isolation, LogFormat, SystemLevel};
+use crate::function::{Function, FunctionKey, Isolation, LogFormat, Pure, SystemLevel};
 use api::lambda::LATEST;
 use api::pu::Profile;
 use sandbox::spec::{Kind, Network};
@@ -120,6 +120,10 @@ struct Options {
     network: Option<Network>,
     min_warm: u32,
     pu: Vec<Profile>,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+    deterministic: bool,
+    cache: bool,
 }
 
 /// An element of the setting `Layers`.
@@ -138,13 +142,20 @@ pub fn kind_of(runtime: &str) -> Option<Kind> {
     let python = runtime.strip_prefix("python").filter(|version| is_version(version));
     let node = runtime.strip_prefix("nodejs").or_else(|| runtime.strip_prefix("node"));
     let node = node.filter(|version| is_version(version.strip_suffix('x').unwrap_or(version)));
-    let provided = ["provided", "provided.al2", "provided.al2023"].contains(&runtime);
-    python.map(|_| Kind::Python).or_else(|| node.map(|_| Kind::Node)).or_else(|| provided.then_some(Kind::Provided))
+    match runtime {
+        "provided" | "provided.al2" | "provided.al2023" => Some(Kind::Provided),
+        "wasm" => Some(Kind::Wasm),
+        "native" => Some(Kind::Native),
+        _ => python.map(|_| Kind::Python).or_else(|| node.map(|_| Kind::Node)),
+    }
 }
 
 /// What runs this function. One whose start is wrapped, or that has extensions beside it, is no fork: its interpreter is a
 /// program like any other's, and asks the Runtime API for events.
 pub(super) fn kind_within(function: &Function) -> Kind {
+    if function.kind.is_pure() {
+        return function.kind;
+    }
     let is_wrapped = function.environment.get("AWS_LAMBDA_EXEC_WRAPPER").is_some_and(|wrapper| !wrapper.is_empty());
     let has_extensions = function.layers.as_ref().is_some_and(|folder| folder.join("extensions").is_dir());
     if is_wrapped || has_extensions { Kind::Provided } else { function.kind }
@@ -217,6 +228,13 @@ pub(super) fn function(
         network: settings.lichen.network.unwrap_or_default(),
         min_warm: if version.is_none() { settings.lichen.min_warm } else { 0 },
         profiles: settings.lichen.pu,
+        pure: Pure {
+            inputs: settings.lichen.inputs,
+            outputs: settings.lichen.outputs,
+            // Only what comes out the same each time is worth keeping.
+            deterministic: settings.lichen.deterministic || settings.lichen.cache,
+            cache: settings.lichen.cache,
+        },
         max_concurrency: content.reserved,
         log_format: settings.logging_config.format(),
         snap_start: version.is_some() && settings.snap_start.apply_on == "PublishedVersions",
@@ -239,6 +257,7 @@ mod tests {
         for runtime in ["provided", "provided.al2", "provided.al2023"] {
             assert_eq!(kind_of(runtime), Some(Kind::Provided), "{runtime}");
         }
+        assert_eq!((kind_of("wasm"), kind_of("native")), (Some(Kind::Wasm), Some(Kind::Native)));
         for runtime in ["", "PYTHON3.9", "java21", "provided.al2026", "nodejs-edge", "pythonic"] {
             assert_eq!(kind_of(runtime), None, "{runtime}");
         }

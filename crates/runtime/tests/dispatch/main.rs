@@ -138,6 +138,7 @@ fn function(name: &str, handler: &str) -> Function {
         network: Network::None,
         min_warm: 0,
         profiles: Vec::new(),
+        pure: Default::default(),
         max_concurrency: None,
         log_group: format!("/aws/lambda/{name}"),
         log_format: Default::default(),

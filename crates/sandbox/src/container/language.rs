@@ -96,7 +96,7 @@ pub fn find(kind: Kind, more: &[PathBuf]) -> Vec<Interpreter> {
     let (first, others) = match kind {
         Kind::Python => PYTHONS,
         Kind::Node => NODES,
-        Kind::Provided => return Vec::new(),
+        Kind::Provided | Kind::Wasm | Kind::Native => return Vec::new(),
     };
     let mut programs = vec![PathBuf::from(first)];
     programs.extend(others.iter().filter_map(|name| on_path(name)));
@@ -172,7 +172,7 @@ impl Interpreter {
             Kind::Node => {
                 &["--v8-pool-size=0", "--single-threaded", "--no-memory-reducer", "/var/runtime/node/template.cjs"]
             }
-            Kind::Provided => &[],
+            Kind::Provided | Kind::Wasm | Kind::Native => &[],
         };
         std::iter::once(self.program.to_string_lossy().into_owned()).chain(own.iter().map(|&a| a.to_owned())).collect()
     }

@@ -166,6 +166,8 @@ fn runtimes(folder: &Path, interpreters: &[Interpreter], libraries: &Path) -> Re
             Kind::Python => ("liblichen_python.so", "python/_lichen.so"),
             Kind::Node => ("liblichen_node.so", "node/lichen.node"),
             Kind::Provided => (NATIVE, "provided/lichen_provided"),
+            // No interpreter runs these.
+            Kind::Wasm | Kind::Native => continue,
         };
         make(folder.join(to).parent().unwrap_or(folder))?;
         fs::copy(libraries.join(from), folder.join(to)).map_err(at(libraries.join(from)))?;

@@ -52,6 +52,7 @@ impl Bench {
             Kind::Python => (folder.join("python"), "app.handler"),
             Kind::Node => (folder.join("node"), "index.handler"),
             Kind::Provided => (folder.join("python"), "app.handler"),
+            Kind::Wasm | Kind::Native => unreachable!("containers do not run these"),
         };
         Code { folder, layers: None, config: config(handler) }
     }
