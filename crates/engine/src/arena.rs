@@ -12,6 +12,8 @@
 //!
 //! Not here: small bytes, which live on the heap.
 
+pub mod room;
+
 use crate::blob::{Blob, Paged};
 use os::mapping::Mapping;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};

@@ -23,6 +23,10 @@ pub mod arena;
 pub mod artefact;
 pub mod blob;
 pub mod error;
+#[cfg(target_arch = "x86_64")]
+pub mod native;
+#[cfg(target_arch = "x86_64")]
+pub mod process;
 pub mod run;
 pub mod stop;
 

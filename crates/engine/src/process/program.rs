@@ -1,0 +1,190 @@
+//! The engine, and its programs' runs.
+
+use super::fault::{self, Verdict};
+use super::nursery::{self, Blank, Call, Ended, Nursery};
+use super::stub::report;
+use super::zygote::ARENA;
+use crate::native::context::{Context, View};
+use crate::native::image::Rights;
+use crate::native::layout::{PAGE, STACK_MOST};
+use crate::native::loaded::Loaded;
+use crate::native::{Mapping, inputs, outputs};
+use crate::{Arena, Artefact, Engine, Finished, Kind, LoadError, Program, Run, RunError, SelfTestError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Contexts that a program keeps for its next runs.
+const SPARE: usize = 2;
+
+/// Runs native functions in empty processes. They end with the thread that has made it.
+#[derive(Debug)]
+pub struct Process {
+    arena: Arena,
+    nursery: Arc<Mutex<Nursery>>,
+}
+
+#[derive(Debug)]
+struct Native {
+    loaded: Loaded,
+    arena: Arena,
+    nursery: Arc<Mutex<Nursery>>,
+    spare: Vec<Context>,
+}
+
+impl Process {
+    /// An engine whose guests' memory is in `arena`. To be called on the thread that will run them, before that gives up the
+    /// system calls that it takes to make a process.
+    pub fn new(arena: Arena) -> io::Result<Self> {
+        let nursery = Arc::new(Mutex::new(Nursery::new(arena.file())?));
+        Ok(Self { arena, nursery })
+    }
+}
+
+impl Engine for Process {
+    fn kind(&self) -> Kind {
+        Kind::Process
+    }
+
+    fn self_test(&mut self) -> Result<(), SelfTestError> {
+        let lacks = |error: io::Error| SelfTestError::Lacks(format!("processes for native functions: {error}"));
+        let mut nursery = lock(&self.nursery);
+        let blank = nursery.take().map_err(lacks)?;
+        blank.kill();
+        let ended = nursery::reap(blank.process()).map_err(lacks)?;
+        nursery.retire(blank);
+        nursery.refill();
+        match ended {
+            Ended::Signal(libc::SIGKILL) => Ok(()),
+            other => Err(SelfTestError::Wrong(format!("a process that waits has ended: {other:?}"))),
+        }
+    }
+
+    fn load(&mut self, code: &Artefact) -> Result<Box<dyn Program>, LoadError> {
+        let loaded = Loaded::new(&self.arena, code, Kind::Process)?;
+        let (arena, nursery) = (self.arena.clone(), self.nursery.clone());
+        Ok(Box::new(Native { loaded, arena, nursery, spare: Vec::new() }))
+    }
+}
+
+fn lock(nursery: &Mutex<Nursery>) -> MutexGuard<'_, Nursery> {
+    nursery.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Program for Native {
+    fn run(&mut self, run: &Run<'_>) -> Finished {
+        let mut context = match self.context(run.limits.memory) {
+            Ok(context) => context,
+            Err(error) => return Finished::failed(error),
+        };
+        let view = match inputs::write(&mut context, &self.loaded, run, self.arena.file()) {
+            Ok(view) => view,
+            Err(error) => {
+                self.recycle(context);
+                return Finished::failed(error);
+            }
+        };
+        let verdict = self.execute(&view, run, &context);
+        let peak = context.room.touched().iter().map(|part| part.end - part.start).sum();
+        let (mut finished, left) = match verdict {
+            Ok(()) => outputs::take(context, &view, &self.loaded, run),
+            Err(error) => (Finished::failed(error), Some(context)),
+        };
+        finished.memory_peak = peak;
+        if let Some(context) = left {
+            self.recycle(context);
+        }
+        finished
+    }
+}
+
+impl Native {
+    fn context(&mut self, memory: u64) -> Result<Context, RunError> {
+        // Another limit than before: the old ones will not be asked for again.
+        self.spare.retain(|context| context.fits(memory));
+        match self.spare.pop() {
+            Some(context) => Ok(context),
+            None => Context::new(&self.arena, memory).map_err(|full| RunError::Busy(full.held)),
+        }
+    }
+
+    fn recycle(&mut self, mut context: Context) {
+        if self.spare.len() < SPARE {
+            context.scrub();
+            self.spare.push(context);
+        }
+    }
+
+    /// Has a blank run the guest to its end.
+    fn execute(&self, view: &View, run: &Run<'_>, context: &Context) -> Result<(), RunError> {
+        let platform = |error: io::Error| RunError::Engine(error.to_string());
+        let mut nursery = lock(&self.nursery);
+        nursery.gather();
+        let blank = nursery.take().map_err(platform)?;
+        let calls: Vec<Call> =
+            view.mappings.iter().map(call).chain([[libc::SYS_close as u64, ARENA as u64, 0, 0, 0, 0, 0, 0]]).collect();
+        nursery.go(&blank, &calls, self.loaded.image.entry, view.stack.end);
+        let (ended, stopped) = await_end(&blank, run).map_err(platform)?;
+        let failure = nursery.failure(&blank);
+        nursery.retire(blank);
+        nursery.refill();
+        drop(nursery);
+        if let Some(stopped) = stopped {
+            return Err(stopped);
+        }
+        // SAFETY: the guest has ended and was reaped: nobody else has these pages.
+        let bytes = unsafe { context.room.bytes(STACK_MOST, report::LEN as u64) };
+        let bytes = bytes.try_into().map_err(|_| RunError::Engine("the report is short".to_owned()))?;
+        match fault::verdict(ended, bytes, view, run.limits.memory) {
+            Verdict::Done => Ok(()),
+            Verdict::NotStarted if failure != 0 => Err(platform(io::Error::from_raw_os_error(-failure))),
+            Verdict::NotStarted => Err(RunError::Exit(super::stub::FAILED)),
+            Verdict::Error(error) => Err(error),
+        }
+    }
+}
+
+/// The system call that makes a mapping.
+fn call(mapping: &Mapping) -> Call {
+    let rights = match mapping.rights {
+        Rights::Read => libc::PROT_READ,
+        Rights::Execute => libc::PROT_READ | libc::PROT_EXEC,
+        Rights::Write => libc::PROT_READ | libc::PROT_WRITE,
+    };
+    let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE;
+    let number = libc::SYS_mmap as u64;
+    debug_assert!(mapping.address.is_multiple_of(PAGE) && mapping.offset.is_multiple_of(PAGE));
+    [number, mapping.address, mapping.len, rights as u64, flags as u64, ARENA as u64, mapping.offset, mapping.address]
+}
+
+/// Waits for the guest's end, or ends it: at the deadline, or when told so.
+fn await_end(blank: &Blank, run: &Run<'_>) -> io::Result<(Ended, Option<RunError>)> {
+    let mut stopped = None;
+    while stopped.is_none() {
+        let left = run.deadline.saturating_duration_since(Instant::now());
+        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let process = blank.process();
+        let stop = run.stop.descriptor();
+        let mut wait =
+            [PollFd::from_borrowed_fd(process, PollFlags::IN), PollFd::from_borrowed_fd(stop, PollFlags::IN)];
+        match poll(&mut wait, Some(&left)) {
+            Ok(0) => stopped = Some(RunError::Timeout),
+            Ok(_) if !wait[0].revents().is_empty() => break,
+            Ok(_) if run.stop.woken() => stopped = Some(RunError::Cancelled),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => {
+                blank.kill();
+                nursery::reap(blank.process())?;
+                return Err(error.into());
+            }
+        }
+    }
+    if stopped.is_some() {
+        blank.kill();
+    }
+    let ended = nursery::reap(blank.process())?;
+    // One that was done in the same moment is done.
+    let late = matches!(ended, Ended::Exit(_));
+    Ok((ended, stopped.filter(|_| !late)))
+}
