@@ -5,7 +5,8 @@ mod native;
 
 use engine::process::Process;
 use engine::{Arena, Blob, Engine, RunError};
-use native::{Fixture, paged};
+use native::Fixture;
+use sets::Item;
 use std::time::{Duration, Instant};
 
 fn engine(arena: Arena) -> Box<dyn Engine> {
@@ -16,6 +17,20 @@ fn fixture() -> Fixture {
     Fixture::new(engine, native::guest())
 }
 
+/// The items of the one output set.
+fn items(fixture: &mut Fixture, order: &str, items: &[Blob]) -> Vec<Item<Blob>> {
+    let mut sets = fixture.run(order, items).outcome.unwrap_or_else(|error| panic!("{order}: {error}"));
+    assert_eq!((sets.len(), sets[0].name.as_str()), (1, "out"), "{order}");
+    sets.remove(0).items
+}
+
+/// A blob in pages.
+fn paged(arena: &Arena, bytes: &[u8]) -> Blob {
+    let mut extent = arena.extent(bytes.len() as u64).unwrap();
+    extent.range_mut(0, bytes.len()).unwrap().copy_from_slice(bytes);
+    extent.freeze()
+}
+
 #[test]
 fn items_come_back_as_they_went_in() {
     let mut fixture = fixture();
@@ -24,8 +39,8 @@ fn items_come_back_as_they_went_in() {
         let large = Blob::from(vec![4; 300_000]);
         let pages: Vec<u8> = (0..700_001_u32).map(|n| (n % 251) as u8).collect();
         let apart = paged(&fixture.arena, &pages);
-        let items = fixture.items(order, &[small.clone(), large.clone(), apart.clone(), Blob::default()]);
-        let [first, one, two, three, four] = items.as_slice() else { panic!("{} items", items.len()) };
+        let them = items(&mut fixture, order, &[small.clone(), large.clone(), apart.clone(), Blob::default()]);
+        let [first, one, two, three, four] = them.as_slice() else { panic!("{} items", them.len()) };
         assert_eq!((first.name.as_str(), &first.data[..]), ("order", order.as_bytes()));
         assert_eq!((one.name.as_str(), one.key, &one.data), ("item0", 0, &small));
         assert_eq!((two.key, &two.data), (1, &large));
@@ -43,14 +58,24 @@ fn items_come_back_as_they_went_in() {
 fn outputs_of_all_sizes() {
     let mut fixture = fixture();
     for len in [1_usize, 4096, 65_535, 65_536, 65_537, 1_000_000, 20_000_000] {
-        let items = fixture.items(&format!("k{len}"), &[]);
-        assert_eq!((items.len(), items[0].key, items[0].data.len()), (1, 5, len));
-        assert!(items[0].data.iter().enumerate().all(|(n, byte)| *byte == (n % 251) as u8), "{len}");
-        assert_eq!(items[0].data.pages().is_some(), len >= engine::blob::PAGED_FROM);
+        let them = items(&mut fixture, &format!("k{len}"), &[]);
+        assert_eq!((them.len(), them[0].key, them[0].data.len()), (1, 5, len));
+        assert!(them[0].data.iter().enumerate().all(|(n, byte)| *byte == (n % 251) as u8), "{len}");
+        assert_eq!(them[0].data.pages().is_some(), len >= engine::blob::PAGED_FROM);
     }
-    assert_eq!(fixture.items("c", &[])[0].data[..], *b"constant");
-    assert_eq!(fixture.items("m", &[])[0].data[..], [1]);
-    assert_eq!(fixture.items("f", &[])[0].data[..], [77]);
+    assert_eq!(items(&mut fixture, "c", &[])[0].data[..], *b"constant");
+    assert_eq!(items(&mut fixture, "m", &[])[0].data[..], [1]);
+    assert_eq!(items(&mut fixture, "f", &[])[0].data[..], [77]);
+}
+
+#[test]
+fn every_run_has_a_memory_of_its_own() {
+    let mut fixture = fixture();
+    // Fills a good part of the heap, and then all of it; the next one counts what is not zero.
+    for order in ["k3000000", "m", "4", "x7"] {
+        drop(fixture.run(order, &[]));
+        assert_eq!(items(&mut fixture, "z", &[])[0].data.len(), 0, "after {order}");
+    }
 }
 
 #[test]
@@ -66,9 +91,9 @@ fn text_is_apart() {
 fn many_items() {
     let mut fixture = fixture();
     let blobs: Vec<_> = (0..20_000_u32).map(|n| Blob::from(n.to_le_bytes().to_vec())).collect();
-    let items = fixture.items("e", &blobs);
-    assert_eq!(items.len(), 20_001);
-    assert!(items[1..].iter().zip(&blobs).all(|(item, blob)| item.data == *blob));
+    let them = items(&mut fixture, "e", &blobs);
+    assert_eq!(them.len(), 20_001);
+    assert!(them[1..].iter().zip(&blobs).all(|(item, blob)| item.data == *blob));
 }
 
 #[test]
@@ -91,7 +116,7 @@ fn faults_are_named() {
     assert_eq!(fixture.error("x254"), RunError::Exit(254));
     assert_eq!(fixture.error("X9"), RunError::Exit(9));
     let large = paged(&fixture.arena, &[9; 300_000]);
-    let written = fixture.run("w", &[large.clone()]).outcome.unwrap_err();
+    let written = fixture.run("w", std::slice::from_ref(&large)).outcome.unwrap_err();
     assert!(matches!(written, RunError::Signal { signal: libc::SIGSEGV, .. }), "{written}");
     assert!(large.iter().all(|byte| *byte == 9));
     assert!(fixture.run("e", &[]).outcome.is_ok());
@@ -126,7 +151,7 @@ fn no_system_call_by_any_gate() {
 #[test]
 fn what_is_left_is_not_believed() {
     let mut fixture = fixture();
-    let (bytes, items) = (fixture.limits.output_bytes, fixture.limits.output_items);
+    let (bytes, most) = (fixture.limits.output_bytes, fixture.limits.output_items);
     let huge = (1_u64 << 42).to_string();
     let all = u64::MAX.to_string();
     for (order, argument) in [
@@ -151,12 +176,12 @@ fn what_is_left_is_not_believed() {
         assert!(matches!(error, RunError::BadOutput(_)), "{order}{argument}: {error}");
     }
     assert_eq!(fixture.error(&format!("B{huge}")), RunError::OutputTooLarge { limit: bytes });
-    assert_eq!(fixture.error(&format!("H{huge}")), RunError::TooManyItems { limit: items });
-    assert_eq!(fixture.error(&format!("H{all}")), RunError::TooManyItems { limit: items });
+    assert_eq!(fixture.error(&format!("H{huge}")), RunError::TooManyItems { limit: most });
+    assert_eq!(fixture.error(&format!("H{all}")), RunError::TooManyItems { limit: most });
     assert_eq!(fixture.error("M1000"), RunError::OutputTooLarge { limit: bytes });
     let own = fixture.error("R");
     assert!(matches!(own, RunError::Forbidden(_)), "{own}");
-    assert_eq!(fixture.items("M64", &[]).len(), 64, "the same bytes many times are fine, within the limit");
+    assert_eq!(items(&mut fixture, "M64", &[]).len(), 64, "the same bytes many times are fine, within the limit");
 }
 
 #[test]
@@ -184,7 +209,7 @@ fn endless_functions_end() {
 fn programs_that_can_be_moved() {
     let elf = native::elf(&["-static-pie", "-fpie"]);
     let mut fixture = Fixture::new(engine, &elf);
-    assert_eq!(fixture.items("e", &[])[0].data[..], *b"e");
-    assert_eq!(fixture.items("c", &[])[0].data[..], *b"constant");
+    assert_eq!(items(&mut fixture, "e", &[])[0].data[..], *b"e");
+    assert_eq!(items(&mut fixture, "c", &[])[0].data[..], *b"constant");
     assert_eq!(fixture.run("t", &[]).stdout, b"hello\n");
 }

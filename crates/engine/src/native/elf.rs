@@ -92,6 +92,9 @@ struct Segment {
     rights: Rights,
 }
 
+/// What is to be loaded, and where the dynamic section lies in the file: its offset and length.
+type Contents = (Vec<Segment>, Option<(u64, u64)>);
+
 /// What compiling is for native code: the artefact of an ELF.
 pub fn compile(elf: &[u8]) -> Result<Vec<u8>, CompileError> {
     if elf.len() as u64 > LARGEST {
@@ -136,8 +139,8 @@ pub fn read(elf: &[u8]) -> Result<(Image, Vec<u8>), ElfError> {
     Ok((image, pages))
 }
 
-/// What is to be loaded, by address, and where the dynamic section lies in the file.
-fn segments(file: Reader<'_>) -> Result<(Vec<Segment>, Option<(u64, u64)>), ElfError> {
+/// By address.
+fn segments(file: Reader<'_>) -> Result<Contents, ElfError> {
     let what = "its program headers";
     let (start, size, count) = (file.u64(32, what)?, file.u16(54, what)?, file.u16(56, what)?);
     if size != 56 || count > 128 {

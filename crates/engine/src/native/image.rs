@@ -170,7 +170,7 @@ mod tests {
         assert!(broken(|image| image.regions[0].address = 0x1000));
         assert!(broken(|image| image.regions[0].memory = 12288));
         assert!(broken(|image| image.regions[1].offset = 8192));
-        assert!(broken(|image| image.regions[1].offset = u64::MAX & !4095));
+        assert!(broken(|image| image.regions[1].offset = !4095));
         assert!(broken(|image| image.regions[1].memory = PROGRAM_END));
         assert!(broken(|image| image.regions[1].stored = 12288));
         assert!(broken(|image| image.regions.clear()));

@@ -342,5 +342,5 @@ pub fn code() -> &'static [u8] {
         static lichen_stub_begin: [u8; STUB_LEN];
     }
     // SAFETY: defined above, with exactly this length; nobody writes read-only data.
-    unsafe { &*(&raw const lichen_stub_begin) }
+    unsafe { &lichen_stub_begin }
 }

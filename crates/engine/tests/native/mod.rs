@@ -84,21 +84,7 @@ impl Fixture {
         self.program.run(&run)
     }
 
-    /// The items of the one output set.
-    pub fn items(&mut self, order: &str, items: &[Blob]) -> Vec<Item<Blob>> {
-        let mut sets = self.run(order, items).outcome.unwrap_or_else(|error| panic!("{order}: {error}"));
-        assert_eq!((sets.len(), sets[0].name.as_str()), (1, "out"), "{order}");
-        sets.remove(0).items
-    }
-
     pub fn error(&mut self, order: &str) -> RunError {
         self.run(order, &[Blob::from(vec![1; 16])]).outcome.err().unwrap_or_else(|| panic!("{order} went well"))
     }
-}
-
-/// A blob in pages.
-pub fn paged(arena: &Arena, bytes: &[u8]) -> Blob {
-    let mut extent = arena.extent(bytes.len() as u64).unwrap();
-    extent.range_mut(0, bytes.len()).unwrap().copy_from_slice(bytes);
-    extent.freeze()
 }
