@@ -15,6 +15,9 @@
 //! | [`error`] | what can go wrong, in words that a person can act on |
 //! | [`blob`], [`arena`] | bytes that are shared, not copied |
 //! | [`stop`] | how a run is ended from outside |
+//! | [`files`] | the files of one run, in memory |
+//! | [`wipe`] | what a run leaves in this process, taken away |
+//! | [`wasm`] | WebAssembly |
 //!
 //! Not here: who starts engine processes and confines them (`sandbox::pure`), and who decides what runs where
 //! (`runtime::dispatch`).
@@ -23,12 +26,15 @@ pub mod arena;
 pub mod artefact;
 pub mod blob;
 pub mod error;
+pub mod files;
 #[cfg(target_arch = "x86_64")]
 pub mod native;
 #[cfg(target_arch = "x86_64")]
 pub mod process;
 pub mod run;
 pub mod stop;
+pub mod wasm;
+pub mod wipe;
 
 pub use arena::Arena;
 pub use artefact::{Artefact, Kind};
@@ -36,6 +42,7 @@ pub use blob::{Blob, Paged};
 pub use error::{CompileError, LoadError, RunError, SelfTestError, TrapKind};
 pub use run::{Finished, Folder, Limits, Run};
 pub use stop::{Stop, Why};
+pub use wipe::Wiping;
 
 /// One way of running pure functions, in this process.
 pub trait Engine {

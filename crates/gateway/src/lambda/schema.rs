@@ -147,7 +147,8 @@ fn check_runtime(runtime: &str) -> Result<(), Fault> {
         return Ok(());
     }
     if OTHER_RUNTIMES.iter().any(|other| runtime.starts_with(other)) {
-        let message = format!("This node does not run {runtime} yet. It runs python3.*, nodejs*.x, provided*, wasm and native.");
+        let message =
+            format!("This node does not run {runtime} yet. It runs python3.*, nodejs*.x, provided*, wasm and native.");
         return Err(Fault::invalid_parameter(message));
     }
     Err(Fault::invalid_parameter(format!(

@@ -1,0 +1,147 @@
+//! What belongs to one run: its files, streams, arguments, clocks, and how it ended.
+
+use super::memory_limit::MemoryLimit;
+use super::preview1::Descriptors;
+use super::watch;
+use crate::files::text::Text;
+use crate::files::{Answer, Budget, Errno, Files, layout, tree};
+use crate::{Arena, Blob, Run, RunError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Clocks are rounded to this: finer ones measure other people's runs.
+const TICK: u64 = 1_000_000;
+/// The time at which deterministic runs happen: 2025 begins.
+const STANDSTILL: u64 = 1_735_689_600_000_000_000;
+
+/// Strings that a guest gets one after the other, each with a NUL at its end.
+#[derive(Debug, Default)]
+pub struct Strings {
+    pub bytes: Vec<u8>,
+    pub starts: Vec<u32>,
+}
+
+impl Strings {
+    fn push(&mut self, parts: &[&str]) -> Result<(), RunError> {
+        let bad = |what: &str| RunError::BadInput(format!("an argument or variable {what}"));
+        self.starts.push(u32::try_from(self.bytes.len()).map_err(|_| bad("is too long"))?);
+        for part in parts {
+            if part.bytes().any(|byte| byte == 0) {
+                return Err(bad("has a NUL byte in it"));
+            }
+            self.bytes.extend_from_slice(part.as_bytes());
+        }
+        self.bytes.push(0);
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+pub struct Context {
+    pub files: Files,
+    pub descriptors: Descriptors,
+    pub stdin: Blob,
+    pub stdin_at: usize,
+    pub stdout: Text,
+    pub stderr: Text,
+    pub arguments: Strings,
+    pub environment: Strings,
+    pub memory: MemoryLimit,
+    /// The guest's memory, once it is there.
+    pub linear: Option<wasmtime::Memory>,
+    /// How the run ended, where the guest said so or a limit did: 0 is well.
+    pub end: Option<RunError>,
+    deterministic: bool,
+    /// Of deterministic runs: what they have waited.
+    waited: u64,
+    dice: u64,
+    began: u64,
+}
+
+impl Context {
+    pub fn new(run: &Run<'_>, arena: &Arena) -> Result<Self, RunError> {
+        let now = if run.deterministic { STANDSTILL } else { wall() };
+        let files = layout::lay_out(run, Budget::new(run.limits, arena.clone()), now)?;
+        let (mut arguments, mut environment) = (Strings::default(), Strings::default());
+        run.arguments.iter().try_for_each(|argument| arguments.push(&[argument]))?;
+        run.environment.iter().try_for_each(|(name, value)| environment.push(&[name, "=", value]))?;
+        let may_answer = run.outputs.len() <= 1 && run.folders.is_empty();
+        Ok(Self {
+            files,
+            descriptors: Descriptors::new(tree::ROOT),
+            stdin: run.stdin.cloned().unwrap_or_default(),
+            stdin_at: 0,
+            stdout: if may_answer { Text::whole() } else { Text::default() },
+            stderr: Text::default(),
+            arguments,
+            environment,
+            memory: MemoryLimit::new(run.limits.memory),
+            linear: None,
+            end: None,
+            deterministic: run.deterministic,
+            waited: 0,
+            dice: 0,
+            began: os::monotonic_ns(),
+        })
+    }
+
+    /// Nanoseconds since 1970.
+    pub fn wall_clock(&self) -> u64 {
+        if self.deterministic { STANDSTILL + self.waited } else { wall() }
+    }
+
+    /// Nanoseconds since some time before.
+    pub fn monotonic_clock(&self) -> u64 {
+        if self.deterministic { self.waited } else { os::monotonic_ns() / TICK * TICK }
+    }
+
+    /// Nanoseconds that the run has used.
+    pub fn run_clock(&self) -> u64 {
+        if self.deterministic { self.waited } else { (os::monotonic_ns() - self.began) / TICK * TICK }
+    }
+
+    pub fn resolution() -> u64 {
+        TICK
+    }
+
+    /// Fills in random bytes.
+    pub fn random(&mut self, mut bytes: &mut [u8]) -> Answer<()> {
+        while self.deterministic && !bytes.is_empty() {
+            self.dice = self.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (self.dice ^ (self.dice >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let number = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            let (now, later) = bytes.split_at_mut(bytes.len().min(8));
+            now.copy_from_slice(&(number ^ (number >> 31)).to_le_bytes()[..now.len()]);
+            bytes = later;
+        }
+        while !bytes.is_empty() && watch::told().is_none() {
+            let some = bytes.len().min(64 << 10);
+            let flags = rustix::rand::GetRandomFlags::empty();
+            let got = rustix::rand::getrandom(&mut bytes[..some], flags).map_err(|_| Errno::NotSupported)?;
+            bytes = &mut bytes[got..];
+        }
+        Ok(())
+    }
+
+    /// Waits, unless the run is to end before.
+    pub fn wait(&mut self, nanoseconds: u64) {
+        if self.deterministic {
+            self.waited = self.waited.saturating_add(nanoseconds);
+            return;
+        }
+        let until = os::monotonic_ns().saturating_add(nanoseconds);
+        while watch::told().is_none() {
+            let left = Duration::from_nanos(until.saturating_sub(os::monotonic_ns()));
+            let Ok(left) = rustix::time::Timespec::try_from(left) else { return };
+            if (left.tv_sec, left.tv_nsec) == (0, 0) {
+                return;
+            }
+            // A signal ends it early: the run's deadline, or somebody's wish.
+            let _ = rustix::event::poll(&mut [], Some(&left));
+        }
+    }
+}
+
+fn wall() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    since as u64 / TICK * TICK
+}

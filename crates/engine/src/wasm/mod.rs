@@ -1,0 +1,76 @@
+//! WebAssembly: modules with WASI preview 1, and components, compiled at deploy and run by wasmtime.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`compile`] | from WebAssembly to an artefact |
+//! | [`label`] | what stands at an artefact's end |
+//! | [`settings`] | what compiler and runner agree on |
+//! | [`program`] | an artefact loaded, and run |
+//! | [`context`], [`memory_limit`] | what belongs to one run |
+//! | [`preview1`], [`component`] | what a guest can call |
+//! | [`watch`], [`landing`] | deadlines that cost nothing |
+//!
+//! Not here: threads, sockets, clocks finer than a millisecond.
+//!
+//! Who confines an engine process makes the engine first: it opens `/proc/self/pagemap`. From then on runs make these
+//! system calls: `mmap munmap mprotect madvise ioctl` (of that descriptor) `fallocate timer_create timer_settime
+//! timer_delete rt_sigreturn rt_sigaction sigaltstack gettid getrandom clock_gettime ppoll tgkill eventfd2 read write`.
+
+pub mod compile;
+pub mod component;
+pub mod context;
+pub mod label;
+mod landing;
+mod memory_limit;
+pub mod preview1;
+pub mod program;
+pub mod settings;
+mod watch;
+
+use crate::{Arena, Artefact, Engine, Kind, LoadError, Program, SelfTestError};
+pub use compile::{compile, fit, is_wasm};
+use context::Context;
+use landing::Landing;
+use program::Loaded;
+use wasmtime::Linker;
+
+/// The engine of this process. Its clones share the pool of memories.
+#[derive(Clone)]
+pub struct Wasm {
+    engine: wasmtime::Engine,
+    linker: Linker<Context>,
+    landing: Landing,
+    arena: Arena,
+    fit: label::Fit,
+}
+
+impl Wasm {
+    /// Large outputs lie in `arena`.
+    pub fn new(arena: Arena) -> Result<Self, SelfTestError> {
+        let lacks = |error: wasmtime::Error| SelfTestError::Lacks(format!("what the engine needs: {error:#}"));
+        let engine = settings::runner().map_err(lacks)?;
+        let mut linker = Linker::new(&engine);
+        preview1::link(&mut linker).map_err(lacks)?;
+        let landing = Landing::new(&engine).map_err(lacks)?;
+        let fit = settings::fit(&engine);
+        Ok(Self { engine, linker, landing, arena, fit })
+    }
+}
+
+impl Engine for Wasm {
+    fn kind(&self) -> Kind {
+        Kind::Wasm
+    }
+
+    /// Making the engine has run a guest, and seen it trap.
+    fn self_test(&mut self) -> Result<(), SelfTestError> {
+        Ok(())
+    }
+
+    fn load(&mut self, code: &Artefact) -> Result<Box<dyn Program>, LoadError> {
+        if code.kind != Kind::Wasm {
+            return Err(LoadError::Kind { found: code.kind, here: Kind::Wasm });
+        }
+        Ok(Box::new(Loaded::new(self, &code.file)?))
+    }
+}

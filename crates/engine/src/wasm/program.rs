@@ -1,0 +1,138 @@
+//! An artefact loaded, and run: each time in an instance of its own, which is reset and gone before the answer is given.
+
+use super::context::Context;
+use super::label::{Form, Label, short};
+use super::landing::{Landing, watch_faults};
+use super::watch::{Text, Watched, told};
+use super::{Wasm, label};
+use crate::files::layout;
+use crate::{Arena, Finished, LoadError, Program, Run, RunError, TrapKind, Why, wipe};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::Instant;
+use wasmtime::{InstancePre, Module, ModuleExport, Store, Trap};
+
+/// A program, in the form in which it came.
+enum Guest {
+    Module { start: InstancePre<Context>, entry: ModuleExport, memory: Option<ModuleExport> },
+}
+
+pub struct Loaded {
+    engine: wasmtime::Engine,
+    guest: Guest,
+    /// Boxed: the signal handler knows where it is.
+    text: Box<Text>,
+    landing: Landing,
+    arena: Arena,
+}
+
+fn refused(error: wasmtime::Error) -> LoadError {
+    LoadError::Refused(format!("{error:#}"))
+}
+
+impl Loaded {
+    pub fn new(wasm: &Wasm, file: &File) -> Result<Self, LoadError> {
+        let label = Label::decode(file.metadata()?.len(), |at, into| file.read_exact_at(into, at))?;
+        if label.fit != wasm.fit {
+            let said = |fit: &label::Fit| format!("compiler and processor {}", short(fit));
+            return Err(LoadError::Stale { found: said(&label.fit), here: said(&wasm.fit) });
+        }
+        let (guest, text) = match label.form {
+            Form::Module => Self::module(wasm, file)?,
+            Form::Component => return Err(LoadError::Refused("components are not run yet".into())),
+        };
+        let text = Box::new(Text { base: text.0, len: text.1, safe: label.safe });
+        let (engine, landing, arena) = (wasm.engine.clone(), wasm.landing.clone(), wasm.arena.clone());
+        Ok(Self { engine, guest, text, landing, arena })
+    }
+
+    fn module(wasm: &Wasm, file: &File) -> Result<(Guest, (usize, usize)), LoadError> {
+        // SAFETY: the label says that our compiler made it for this engine; what it made is believed as far as this
+        // process's own confinement goes. The store never changes what it holds.
+        let module = unsafe { Module::deserialize_open_file(&wasm.engine, file.try_clone()?) }.map_err(refused)?;
+        let text = (module.text().as_ptr() as usize, module.text().len());
+        let start = wasm.linker.instantiate_pre(&module).map_err(refused)?;
+        let missing = || LoadError::Refused("it exports no `_start`".into());
+        let entry = module.get_export_index("_start").ok_or_else(missing)?;
+        let memory = module.get_export_index("memory");
+        Ok((Guest::Module { start, entry, memory }, text))
+    }
+
+    fn call(&self, store: &mut Store<Context>) -> wasmtime::Result<()> {
+        match &self.guest {
+            Guest::Module { start, entry, memory } => {
+                let instance = start.instantiate(&mut *store)?;
+                let linear = memory.and_then(|memory| instance.get_module_export(&mut *store, &memory));
+                store.data_mut().linear = linear.and_then(|linear| linear.into_memory());
+                let entry = instance.get_module_export(&mut *store, entry).and_then(|entry| entry.into_func());
+                let entry = entry.ok_or_else(|| wasmtime::format_err!("`_start` is not a function"))?;
+                entry.typed::<(), ()>(&*store)?.call(store, ())
+            }
+        }
+    }
+
+    fn run_within(&self, run: &Run<'_>, store: &mut Store<Context>) -> Result<(), RunError> {
+        let left = run.deadline.saturating_duration_since(Instant::now()).as_nanos();
+        let deadline = os::monotonic_ns().saturating_add(u64::try_from(left).unwrap_or(u64::MAX));
+        let watched = Watched::begin(run.stop, deadline, &self.text, self.landing.address)
+            .map_err(|error| RunError::Engine(format!("deadlines cannot be kept: {error}")))?;
+        let called = self.call(store);
+        let why = told();
+        drop(watched);
+        let Err(error) = called else { return Ok(()) };
+        match (why, store.data_mut().end.take()) {
+            (_, Some(RunError::Exit(0))) => Ok(()),
+            (_, Some(RunError::Exit(_))) if store.data().memory.refused => Err(out_of_memory(store.data())),
+            (_, Some(end)) => Err(end),
+            (Some(Why::Cancelled), None) => Err(RunError::Cancelled),
+            (Some(Why::Deadline), None) => Err(RunError::Timeout),
+            (None, None) => Err(explain(&error, store.data())),
+        }
+    }
+}
+
+impl Program for Loaded {
+    fn run(&mut self, run: &Run<'_>) -> Finished {
+        let context = match Context::new(run, &self.arena) {
+            Ok(context) => context,
+            Err(error) => return Finished::failed(error),
+        };
+        let mut store = Store::new(&self.engine, context);
+        store.limiter(|context| &mut context.memory);
+        watch_faults(&mut store);
+        let done = self.run_within(run, &mut store);
+        let mut context = store.into_data();
+        wipe::stack();
+        let outcome = done.and_then(|()| layout::collect(&mut context.files, run, &mut context.stdout));
+        let limit = run.limits.text_bytes;
+        let [stdout, stderr] = [context.stdout, context.stderr].map(|text| text.into_text(limit));
+        Finished { outcome, stdout, stderr, memory_peak: context.memory.peak() }
+    }
+}
+
+fn out_of_memory(context: &Context) -> RunError {
+    RunError::OutOfMemory { limit: context.memory.limit() }
+}
+
+/// What the engine says of a run that ended by itself, and not well.
+fn explain(error: &wasmtime::Error, context: &Context) -> RunError {
+    let Some(trap) = error.downcast_ref::<Trap>() else {
+        return match context.memory.refused {
+            true => out_of_memory(context),
+            false => RunError::Start(format!("{error:#}")),
+        };
+    };
+    if context.memory.refused && *trap != Trap::StackOverflow {
+        return out_of_memory(context);
+    }
+    RunError::Trap(match trap {
+        Trap::StackOverflow => return RunError::StackOverflow,
+        Trap::MemoryOutOfBounds | Trap::HeapMisaligned => TrapKind::Memory,
+        Trap::UnreachableCodeReached => TrapKind::Unreachable,
+        Trap::IntegerDivisionByZero => TrapKind::DivideByZero,
+        Trap::IntegerOverflow | Trap::BadConversionToInteger => TrapKind::Arithmetic,
+        Trap::IndirectCallToNull | Trap::BadSignature => TrapKind::IndirectCall,
+        Trap::TableOutOfBounds => TrapKind::Table,
+        _ => TrapKind::Other,
+    })
+}

@@ -1,0 +1,7 @@
+//! The wasm engine, with programs as text, and with C programs where there is a compiler for them.
+
+mod hostile;
+mod programs;
+mod secret;
+mod support;
+mod wasi;
