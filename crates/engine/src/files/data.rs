@@ -78,7 +78,7 @@ impl Data {
         }
     }
 
-    pub fn len(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.bytes().len() as u64
     }
 
@@ -101,7 +101,7 @@ impl Data {
 
     /// Makes the bytes ones that can be written, up to `to`, and charges what is new.
     fn make_ours(&mut self, to: u64, budget: &mut Budget) -> Answer<()> {
-        let len = self.len();
+        let len = self.size();
         let charge = if matches!(self, Self::Given(_)) { to.max(len) } else { to.saturating_sub(len) };
         budget.take(charge)?;
         let paged = to.max(len) >= PAGED_FROM as u64;
@@ -121,7 +121,7 @@ impl Data {
     }
 
     pub fn set_len(&mut self, len: u64, budget: &mut Budget) -> Answer<()> {
-        let now = self.len();
+        let now = self.size();
         if len > now {
             return self.range_mut(now, usize::try_from(len - now).map_err(|_| Errno::TooBig)?, budget).map(drop);
         }
@@ -139,7 +139,7 @@ impl Data {
     /// The file is gone: what it took is free again.
     pub fn refund(&self, budget: &mut Budget) {
         if !matches!(self, Self::Given(_)) {
-            budget.give(self.len());
+            budget.give(self.size());
         }
     }
 

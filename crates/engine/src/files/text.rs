@@ -22,7 +22,7 @@ impl Text {
 
     /// Room at the end for `len` bytes, or for as many as are kept of them.
     pub fn append(&mut self, len: usize, budget: &mut Budget) -> Answer<&mut [u8]> {
-        let from = self.data.len();
+        let from = self.data.size();
         if self.whole {
             return self.data.range_mut(from, len, budget);
         }
@@ -38,7 +38,7 @@ impl Text {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.data.len() == 0
+        self.data.size() == 0
     }
 
     pub fn into_blob(mut self) -> Blob {

@@ -138,7 +138,7 @@ impl Files {
     pub fn stat(&self, id: NodeId) -> Stat {
         let node = self.node(id);
         let size = match &node.content {
-            Content::File(data) => data.len(),
+            Content::File(data) => data.size(),
             Content::Folder(folder) => folder.entries.len() as u64,
             Content::Link(target) => target.len() as u64,
         };

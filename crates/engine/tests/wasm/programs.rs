@@ -1,6 +1,6 @@
 //! What a program is given, and what it leaves.
 
-use crate::support::{given, load, plain, program, set};
+use crate::support::{Plain, given, load, plain, program, set};
 use engine::{Artefact, CompileError, Engine, Kind, LoadError, RunError, wasm};
 use object::{Object, ObjectSection};
 
@@ -10,7 +10,7 @@ const HELLO: &str = r#"
     (func (export "_start") (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
 "#;
 
-fn hello(set: &str) -> Vec<(String, Vec<(String, u64, String)>)> {
+fn hello(set: &str) -> Vec<Plain> {
     vec![(set.into(), vec![("stdout".into(), 0, "hello".into())])]
 }
 

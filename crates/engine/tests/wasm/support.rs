@@ -106,8 +106,11 @@ pub fn set(name: &str, items: &[(&str, u64, &str)]) -> Set<Blob> {
     Set::new(name, items.iter().map(|(name, key, data)| Item::new(*name, *key, text(data))).collect())
 }
 
+/// A set's name, and its items' names, keys and texts.
+pub type Plain = (String, Vec<(String, u64, String)>);
+
 /// Outputs as tests compare them.
-pub fn plain(finished: &Finished) -> Vec<(String, Vec<(String, u64, String)>)> {
+pub fn plain(finished: &Finished) -> Vec<Plain> {
     let outputs = finished.outcome.as_ref().unwrap_or_else(|error| {
         panic!("{error}; stdout {:?}, stderr {:?}", lossy(&finished.stdout), lossy(&finished.stderr))
     });

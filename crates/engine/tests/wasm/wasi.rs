@@ -234,11 +234,11 @@ int main(int argc, char **argv) {
 fn folders_of_a_program_that_knows_no_sets() {
     let body = r#"
 int main(void) {
-    char b[9]; int fd = open("/work/a/in.txt", O_RDWR); OK(fd); IS(read(fd, b, 9) == 3); IS(write(fd, "+", 1) == 1); OK(close(fd));
-    OK(unlink("/work/gone")); OK(mkdir("/work/new", 0755)); put("/work/new/f", "n"); printf("text"); return 0;
+    char b[9]; int fd = open("/desk/a/in.txt", O_RDWR); OK(fd); IS(read(fd, b, 9) == 3); IS(write(fd, "+", 1) == 1); OK(close(fd));
+    OK(unlink("/desk/gone")); OK(mkdir("/desk/new", 0755)); put("/desk/new/f", "n"); printf("text"); return 0;
 }"#;
     let mut given = given();
-    given.folders = vec![Folder { set: "w".into(), path: "/work".into() }];
+    given.folders = vec![Folder { set: "w".into(), path: "/desk".into() }];
     given.inputs = vec![set("w", &[("a%2Fin.txt", 0, "abc"), ("gone", 0, "x")])];
     let Some(mut program) = compile("folder", &format!("{HEAD}{body}")) else { return };
     let finished = given.run(&mut *program);

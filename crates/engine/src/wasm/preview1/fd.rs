@@ -36,7 +36,7 @@ pub fn fd_allocate(c: &mut Context, _: &mut Memory<'_>, fd: u32, offset: u64, le
     let id = c.descriptors.node(fd, right::ALLOCATE)?;
     let to = offset.checked_add(len).filter(|_| len > 0).ok_or(Errno::Invalid)?;
     let (data, budget) = c.files.file_mut(id)?;
-    if to > data.len() { data.set_len(to, budget) } else { Ok(()) }
+    if to > data.size() { data.set_len(to, budget) } else { Ok(()) }
 }
 
 pub fn fd_close(c: &mut Context, _: &mut Memory<'_>, fd: u32) -> Answer<()> {
@@ -123,7 +123,7 @@ pub fn fd_seek(c: &mut Context, m: &mut Memory<'_>, fd: u32, by: i64, whence: u3
     let What::Node(id) = c.descriptors.get(fd)?.what else { return Err(Errno::NotSeekable.into()) };
     let telling = by == 0 && whence == 1;
     c.descriptors.with(fd, if telling { right::TELL } else { right::SEEK })?;
-    let end = c.files.file(id).map_err(|_| Errno::BadDescriptor)?.len();
+    let end = c.files.file(id).map_err(|_| Errno::BadDescriptor)?.size();
     let descriptor = c.descriptors.get_mut(fd)?;
     let from = match whence {
         0 => 0,
@@ -174,7 +174,7 @@ pub fn fd_write(c: &mut Context, m: &mut Memory<'_>, fd: u32, buffers: u32, coun
         What::Stderr => gather(m, spans, c.stderr.append(total, &mut c.files.budget)?),
         What::Node(id) => {
             let (data, budget) = c.files.file_mut(id)?;
-            let from = if descriptor.flags & flag::APPEND != 0 { data.len() } else { descriptor.offset };
+            let from = if descriptor.flags & flag::APPEND != 0 { data.size() } else { descriptor.offset };
             if total > 0 {
                 gather(m, spans, data.range_mut(from, total, budget)?);
             }

@@ -130,7 +130,7 @@ fn ready(c: &Context, fd: u32, to_read: bool) -> Result<u64, Errno> {
     let descriptor = c.descriptors.with(fd, right::POLL | if to_read { right::READ } else { right::WRITE })?;
     match descriptor.what {
         What::Stdin => Ok((c.stdin.len() - c.stdin_at) as u64),
-        What::Node(id) if to_read => Ok(c.files.file(id)?.len().saturating_sub(descriptor.offset)),
+        What::Node(id) if to_read => Ok(c.files.file(id)?.size().saturating_sub(descriptor.offset)),
         _ => Ok(1 << 16),
     }
 }
