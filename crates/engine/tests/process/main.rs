@@ -1,7 +1,10 @@
 //! Native functions in empty processes: good ones, hostile ones, and what is left of them.
 #![cfg(target_arch = "x86_64")]
 
+mod elf;
+#[path = "../native/mod.rs"]
 mod native;
+mod programs;
 
 use engine::process::Process;
 use engine::{Arena, Blob, Engine, RunError};
