@@ -35,7 +35,17 @@ impl Strings {
     }
 }
 
-#[derive(Debug)]
+impl Strings {
+    /// They were UTF-8 when they came.
+    pub fn texts(&self) -> impl Iterator<Item = String> {
+        let ends = self.starts.iter().skip(1).copied().chain([self.bytes.len() as u32]);
+        self.starts
+            .iter()
+            .zip(ends)
+            .map(|(start, end)| String::from_utf8_lossy(&self.bytes[*start as usize..end as usize - 1]).into_owned())
+    }
+}
+
 pub struct Context {
     pub files: Files,
     pub descriptors: Descriptors,
@@ -46,6 +56,8 @@ pub struct Context {
     pub arguments: Strings,
     pub environment: Strings,
     pub memory: MemoryLimit,
+    /// What a component has open.
+    pub resources: wasmtime::component::ResourceTable,
     /// The guest's memory, once it is there.
     pub linear: Option<wasmtime::Memory>,
     /// How the run ended, where the guest said so or a limit did: 0 is well.
@@ -75,6 +87,7 @@ impl Context {
             arguments,
             environment,
             memory: MemoryLimit::new(run.limits.memory),
+            resources: super::component::resources(),
             linear: None,
             end: None,
             deterministic: run.deterministic,

@@ -39,6 +39,7 @@ use wasmtime::Linker;
 pub struct Wasm {
     engine: wasmtime::Engine,
     linker: Linker<Context>,
+    components: wasmtime::component::Linker<Context>,
     landing: Landing,
     arena: Arena,
     fit: label::Fit,
@@ -51,9 +52,11 @@ impl Wasm {
         let engine = settings::runner().map_err(lacks)?;
         let mut linker = Linker::new(&engine);
         preview1::link(&mut linker).map_err(lacks)?;
+        let mut components = wasmtime::component::Linker::new(&engine);
+        component::link(&mut components).map_err(lacks)?;
         let landing = Landing::new(&engine).map_err(lacks)?;
         let fit = settings::fit(&engine);
-        Ok(Self { engine, linker, landing, arena, fit })
+        Ok(Self { engine, linker, components, landing, arena, fit })
     }
 }
 

@@ -1,5 +1,6 @@
 //! An artefact loaded, and run: each time in an instance of its own, which is reset and gone before the answer is given.
 
+use super::component::{self, ProgramPre};
 use super::context::Context;
 use super::label::{Form, Label, short};
 use super::landing::{Landing, watch_faults};
@@ -10,11 +11,13 @@ use crate::{Arena, Finished, LoadError, Program, Run, RunError, TrapKind, Why, w
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
+use wasmtime::component::Component;
 use wasmtime::{InstancePre, Module, ModuleExport, Store, Trap};
 
 /// A program, in the form in which it came.
 enum Guest {
     Module { start: InstancePre<Context>, entry: ModuleExport, memory: Option<ModuleExport> },
+    Component(ProgramPre<Context>),
 }
 
 pub struct Loaded {
@@ -39,7 +42,7 @@ impl Loaded {
         }
         let (guest, text) = match label.form {
             Form::Module => Self::module(wasm, file)?,
-            Form::Component => return Err(LoadError::Refused("components are not run yet".into())),
+            Form::Component => Self::component(wasm, file, label.object)?,
         };
         let text = Box::new(Text { base: text.0, len: text.1, safe: label.safe });
         let (engine, landing, arena) = (wasm.engine.clone(), wasm.landing.clone(), wasm.arena.clone());
@@ -58,6 +61,15 @@ impl Loaded {
         Ok((Guest::Module { start, entry, memory }, text))
     }
 
+    fn component(wasm: &Wasm, file: &File, len: u64) -> Result<(Guest, (usize, usize)), LoadError> {
+        let mut object = vec![0; len as usize];
+        file.read_exact_at(&mut object, 0)?;
+        // SAFETY: as in `module`. There is no way to map an open file as a component: it is copied.
+        let component = unsafe { Component::deserialize(&wasm.engine, object) }.map_err(refused)?;
+        let text = (component.text().as_ptr() as usize, component.text().len());
+        Ok((Guest::Component(component::prepare(&wasm.components, &component).map_err(refused)?), text))
+    }
+
     fn call(&self, store: &mut Store<Context>) -> wasmtime::Result<()> {
         match &self.guest {
             Guest::Module { start, entry, memory } => {
@@ -67,6 +79,14 @@ impl Loaded {
                 let entry = instance.get_module_export(&mut *store, entry).and_then(|entry| entry.into_func());
                 let entry = entry.ok_or_else(|| wasmtime::format_err!("`_start` is not a function"))?;
                 entry.typed::<(), ()>(&*store)?.call(store, ())
+            }
+            Guest::Component(program) => {
+                let program = program.instantiate(&mut *store)?;
+                if program.wasi_cli_run().call_run(&mut *store)?.is_err() {
+                    store.data_mut().end = Some(RunError::Exit(1));
+                    return Err(Trap::Interrupt.into());
+                }
+                Ok(())
             }
         }
     }
