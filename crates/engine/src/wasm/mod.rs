@@ -12,9 +12,11 @@
 //!
 //! Not here: threads, sockets, clocks finer than a millisecond.
 //!
-//! Who confines an engine process makes the engine first: it opens `/proc/self/pagemap`. From then on runs make these
-//! system calls: `mmap munmap mprotect madvise ioctl` (of that descriptor) `fallocate timer_create timer_settime
-//! timer_delete rt_sigreturn rt_sigaction sigaltstack gettid getrandom clock_gettime ppoll tgkill eventfd2 read write`.
+//! Who confines an engine process makes the engine first: it opens `/proc/self/pagemap`. From then on it makes these system
+//! calls: to load `fstat pread64 fcntl mmap mprotect munmap memfd_create ftruncate lseek write`; to run `mmap munmap mprotect
+//! madvise ioctl` (of that descriptor) `fallocate timer_create timer_settime timer_delete rt_sigreturn rt_sigaction
+//! rt_sigprocmask sigaltstack gettid getpid getrandom clock_gettime ppoll poll tgkill read write`. `SIGTRAP` and one
+//! real-time signal are its own.
 
 pub mod compile;
 pub mod component;

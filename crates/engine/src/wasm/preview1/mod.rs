@@ -13,6 +13,8 @@
 
 pub mod descriptors;
 pub mod fd;
+#[cfg(test)]
+mod fuzz;
 pub mod listing;
 pub mod memory;
 pub mod path;
