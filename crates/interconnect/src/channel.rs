@@ -166,8 +166,8 @@ impl Sender {
     fn new(mapping: Arc<Mapping>, line: &Line, bulk_max: usize, bell: OwnedFd) -> Self {
         // SAFETY: ring and words lie in the mapping, which this struct keeps; the other end has the other halves.
         let (ring, sleeping, released) = unsafe {
-            let (head, tail) = (word(&mapping, line.producer), word(&mapping, line.consumer));
-            let ring = Producer::new(mapping.at(line.ring), RING, head, tail);
+            let (calls, tail) = (word(&mapping, line.producer), word(&mapping, line.consumer));
+            let ring = Producer::new(mapping.at(line.ring), RING, calls, tail);
             (ring, word(&mapping, line.consumer + 4), word(&mapping, line.consumer + 8))
         };
         Self { ring, sleeping, released, bulk_sent: 0, bulk: line.bulk, bulk_max, bell, mapping }
@@ -239,9 +239,9 @@ impl Sender {
         Ok(())
     }
 
-    fn wake(&self) {
+    fn wake(&mut self) {
         match doorbell::sleeper(self.sleeping) {
-            doorbell::FUTEX => _ = doorbell::wake(self.ring.head()),
+            doorbell::FUTEX => _ = doorbell::wake(self.ring.call()),
             doorbell::EVENT => doorbell::ring(&self.bell),
             _ => {}
         }
@@ -266,8 +266,8 @@ impl Receiver {
     fn new(mapping: Arc<Mapping>, line: &Line, bulk_max: usize, bell: OwnedFd) -> Self {
         // SAFETY: ring and words lie in the mapping, which this struct keeps; the other end has the other halves.
         let (ring, sleeping, released) = unsafe {
-            let (head, tail) = (word(&mapping, line.producer), word(&mapping, line.consumer));
-            let ring = Consumer::new(mapping.at(line.ring), RING, head, tail);
+            let (calls, tail) = (word(&mapping, line.producer), word(&mapping, line.consumer));
+            let ring = Consumer::new(mapping.at(line.ring), RING, calls, tail);
             (ring, word(&mapping, line.consumer + 4), word(&mapping, line.consumer + 8))
         };
         Self { ring, sleeping, released, bulk_read: 0, bulk: line.bulk, bulk_max, bell, payload: Vec::new(), mapping }
@@ -292,9 +292,6 @@ impl Receiver {
     /// The kind of the next message that is of one of these kinds, without taking it; those before it are dropped.
     pub fn next_of(&mut self, kinds: &[u32]) -> Result<Option<u32>, ReceiveError> {
         loop {
-            if self.ring.is_known_empty() {
-                self.ring.look();
-            }
             let Some(frame) = self.ring.peek().map_err(|PopError::Broken| ReceiveError::Broken)? else {
                 return Ok(None);
             };
@@ -352,10 +349,10 @@ impl Receiver {
         if !self.ring.is_empty() || self.spin(spin) {
             return;
         }
+        let (calls, seen) = self.ring.calls();
         doorbell::announce(self.sleeping, doorbell::FUTEX);
         if self.ring.is_empty() {
-            let (head, seen) = self.ring.head();
-            doorbell::sleep(head, seen, timeout);
+            doorbell::sleep(calls, seen, timeout);
         }
         doorbell::awake(self.sleeping);
     }

@@ -5,14 +5,15 @@
 //! | value | the consumer | the producer, after publishing |
 //! |---|---|---|
 //! | [`AWAKE`] | will look at the ring by itself | does nothing |
-//! | [`FUTEX`] | sleeps on the ring's head, as a futex | wakes that futex |
+//! | [`FUTEX`] | sleeps on a word, as a futex | changes that word, wakes the futex |
 //! | [`EVENT`] | waits for its eventfd, perhaps among other things | rings the eventfd |
 //!
-//! Consumer: write the word, fence, look at the ring once more, sleep. Producer: publish, fence, read the word. At least
-//! one of the two sees what the other wrote (Dekker), so no message sleeps in a ring. Between that look and the sleep the
-//! head may still move: it is the head itself that the consumer sleeps on, so the kernel looks once more and the sleep
-//! does not begin. (On the sleeping word, which the producer never writes, it would.) A hostile consumer that lies in its
-//! word fails to be woken; a hostile producer that does not ring leaves its own messages unread.
+//! Consumer: look what the futex holds, write the sleeping word, fence, look at the ring once more, sleep. Producer:
+//! publish, fence, read the sleeping word. At least one of the two sees what the other wrote (Dekker), so no message sleeps
+//! in a ring. Between that look and the sleep something may still be published: then the futex is another than the consumer
+//! has looked at, so the kernel, which looks once more, does not let the sleep begin. (It would on the sleeping word, which
+//! the producer never writes.) A hostile consumer that lies in its word fails to be woken; a hostile producer that does not
+//! ring leaves its own messages unread.
 
 use crate::sync::{AtomicU32, Ordering, fence};
 use std::io;
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 /// The consumer will look by itself.
 pub const AWAKE: u32 = 0;
-/// The consumer sleeps on the ring's head.
+/// The consumer sleeps on a futex.
 pub const FUTEX: u32 = 1;
 /// The consumer waits for its eventfd.
 pub const EVENT: u32 = 2;
@@ -147,11 +148,11 @@ pub fn heard(bell: impl AsFd) -> bool {
     true
 }
 
-/// Wakes the process that sleeps on the ring's `head`. Whether there was one.
+/// Wakes the process that sleeps on `word`. Whether there was one.
 #[cfg(not(loom))]
-pub fn wake(head: &AtomicU32) -> bool {
+pub fn wake(word: &AtomicU32) -> bool {
     use rustix::thread::futex;
-    futex::wake(head, futex::Flags::empty(), 1).is_ok_and(|woken| woken > 0)
+    futex::wake(word, futex::Flags::empty(), 1).is_ok_and(|woken| woken > 0)
 }
 
 /// Wakes whoever sleeps on a word that several may sleep on.
@@ -161,15 +162,15 @@ pub fn wake_all(word: &AtomicU32) {
     let _ = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
 }
 
-/// Sleeps while the ring's `head` is `seen`, for `timeout` at most; returns early at will.
+/// Sleeps while `word` is `seen`, for `timeout` at most; returns early at will.
 #[cfg(not(loom))]
-pub fn sleep(head: &AtomicU32, seen: u32, timeout: Option<Duration>) {
+pub fn sleep(word: &AtomicU32, seen: u32, timeout: Option<Duration>) {
     use rustix::thread::futex;
     let timeout = timeout.map(|t| rustix::time::Timespec {
         tv_sec: t.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: t.subsec_nanos().into(),
     });
-    let _ = futex::wait(head, futex::Flags::empty(), seen, timeout.as_ref());
+    let _ = futex::wait(word, futex::Flags::empty(), seen, timeout.as_ref());
 }
 
 #[cfg(all(test, not(loom)))]

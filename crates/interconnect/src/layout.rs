@@ -1,4 +1,4 @@
-//! Where everything lies in a channel's region, version 1.
+//! Where everything lies in a channel's region, version 2.
 //!
 //! ```text
 //! 0      64     128    192    256    320           4096          +RING       +RING        +bulk         +bulk
@@ -8,14 +8,14 @@
 //! └──────┴──────┴──────┴──────┴──────┴─────────────┴─────────────┴───────────┴─────────────┴─────────────┘
 //! ```
 //!
-//! *Down* is from host to guest, *up* the other way. A producer's line holds its head, written by the producer alone; a
+//! *Down* is from host to guest, *up* the other way. A producer's line holds its count of calls, written by the producer alone for a consumer that sleeps; a
 //! consumer's line holds its tail, its sleeping word and its count of released bulk messages, written by the consumer
 //! alone. Each line is a cache line. Pages are allocated when first touched, so the bulk areas cost nothing unused.
 
 /// "lichench", read as a little-endian number.
 pub const MAGIC: u64 = 0x6863_6e65_6863_696c;
 /// Changes with every change of this layout.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes of one ring: a power of two.
 pub const RING: usize = 16 * 1024;
@@ -32,11 +32,12 @@ pub const UP_CONSUMER: usize = 256;
 /// Where the rings begin.
 pub const RINGS: usize = PAGE;
 
-/// What precedes every payload in a ring.
+/// What precedes every payload in a ring. Frames begin with a cache line.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// Bytes of payload that follow, padding not counted.
+    /// Bytes of payload that follow, padding not counted. In the ring it is one more, and 0 while there is no frame: the
+    /// frame's mark.
     pub len: u32,
     /// Bytes of the payload that are the message's head; the rest is its body.
     pub head: u32,
@@ -46,11 +47,13 @@ pub struct Frame {
     pub kind: u32,
 }
 
-/// Bytes of a [`Frame`]; payloads are padded to multiples of it, so a header never wraps.
+/// Bytes of a [`Frame`].
 pub const FRAME: usize = 16;
+/// Frames, with their payloads, are padded to multiples of this, so a header never wraps. (Models have less of all.)
+pub const LINE: usize = if cfg!(loom) { FRAME } else { 64 };
 
 const _: () = assert!(size_of::<Frame>() == FRAME && align_of::<Frame>() == 4, "the frame header is part of the ABI");
-const _: () = assert!(RING.is_power_of_two() && INLINE_MAX + 2 * FRAME <= RING / 2 + 2 * FRAME);
+const _: () = assert!(RING.is_power_of_two() && crate::ring::padded(INLINE_MAX) + LINE <= RING);
 
 /// Bytes of a whole region with bulk areas of `bulk` bytes each.
 pub const fn region_bytes(bulk: usize) -> usize {

@@ -3,17 +3,23 @@
 //! ```text
 //!            tail (consumer's)              head (producer's)
 //!              │                              │
-//!   ┄┄┄────────┼──────────┬─────────┬─────────┼──────────┄┄┄      positions count bytes for ever, modulo 2³²;
-//!     free     │ frame ▒▒ │ frame ▒ │ frame ▒ │  free             a byte's place is its position modulo the size
-//!   ┄┄┄────────┴──────────┴─────────┴─────────┴──────────┄┄┄
+//!   ┄┄┄────────┼──────────┬─────────┬─────────┼─┬────────┄┄┄      positions count bytes for ever, modulo 2³²;
+//!     free     │m frame ▒ │m frame ▒│m frame ▒│0│ free            a byte's place is its position modulo the size
+//!   ┄┄┄────────┴──────────┴─────────┴─────────┴─┴────────┄┄┄
 //! ```
 //!
-//! Each side keeps its own position in private memory and only *publishes* it: what the other side writes over it is
-//! never read back. The other side's position is checked against the ring's size before use.
+//! A frame tells of itself: its first word is its *mark*, written last, so that whoever looks for a message fetches what
+//! it looks for, and a short message is one cache line. Before a frame is marked, the producer clears the mark after it:
+//! a consumer never takes for a mark what a payload has left there a lap ago, whoever has chosen that payload. Of several
+//! frames that are published at once, the first is marked last. A consumer that sleeps does so on a
+//! word of its own, `calls`: it is written only to call one.
+//!
+//! Each side keeps its own position in private memory; the consumer *publishes* it, and what the producer finds there is
+//! checked against the ring's size before use. Marks are read once, and checked.
 
 mod bytes;
 
-use crate::layout::{FRAME, Frame};
+use crate::layout::{FRAME, Frame, LINE};
 use crate::sync::{AtomicU32, Ordering};
 use bytes::Bytes;
 use thiserror::Error;
@@ -30,21 +36,30 @@ pub enum PushError {
 /// Why nothing could be read.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum PopError {
-    #[error("the writer's position or frame is impossible: it has broken the ring")]
+    #[error("the writer's frame is impossible: it has broken the ring")]
     Broken,
 }
 
-fn padded(len: usize) -> usize {
-    FRAME + len.next_multiple_of(FRAME)
+/// Bytes that a frame with a payload of `len` bytes takes.
+pub const fn padded(len: usize) -> usize {
+    (FRAME + len).next_multiple_of(LINE)
+}
+
+/// The longest payload of a ring of `size` bytes: a line after its frame has the mark that is clear.
+const fn longest(size: u32) -> usize {
+    size as usize - LINE - FRAME
 }
 
 /// The writing end.
 pub struct Producer<'a> {
     bytes: Bytes,
     head: u32,
+    /// The first frame that was staged and not published, and its mark.
+    first: Option<(u32, u32)>,
     /// The reader's position as last looked up: looked up again only when there seems to be no room.
     seen_tail: u32,
-    shared_head: &'a AtomicU32,
+    called: u32,
+    calls: &'a AtomicU32,
     shared_tail: &'a AtomicU32,
 }
 
@@ -52,10 +67,12 @@ pub struct Producer<'a> {
 pub struct Consumer<'a> {
     bytes: Bytes,
     tail: u32,
-    /// The writer's position as last looked up: looked up again only when there seems to be nothing.
-    seen_head: u32,
+    /// Bytes that are still to be read, once no more are to come.
+    left: Option<u32>,
     published: u32,
-    shared_head: &'a AtomicU32,
+    /// Whether the last frame had two lines.
+    pairs: bool,
+    calls: &'a AtomicU32,
     shared_tail: &'a AtomicU32,
 }
 
@@ -65,17 +82,24 @@ impl<'a> Producer<'a> {
     /// # Safety
     /// `base` must be valid for `size` bytes, a power of two, for `'a`, and this the only producer of the ring.
     #[cfg(not(loom))]
-    pub unsafe fn new(base: *mut u8, size: usize, head: &'a AtomicU32, tail: &'a AtomicU32) -> Self {
-        Self::over(Bytes::new(base, size), head, tail)
+    pub unsafe fn new(base: *mut u8, size: usize, calls: &'a AtomicU32, tail: &'a AtomicU32) -> Self {
+        Self::over(Bytes::new(base, size), calls, tail)
     }
 
-    fn over(bytes: Bytes, shared_head: &'a AtomicU32, shared_tail: &'a AtomicU32) -> Self {
-        Self { bytes, head: 0, seen_tail: 0, shared_head, shared_tail }
+    fn over(bytes: Bytes, calls: &'a AtomicU32, shared_tail: &'a AtomicU32) -> Self {
+        Self { bytes, head: 0, first: None, seen_tail: 0, called: 0, calls, shared_tail }
     }
 
-    /// The word that every push changes.
-    pub fn head(&self) -> &'a AtomicU32 {
-        self.shared_head
+    /// Calls a reader that sleeps: the word that it is to be woken by, changed.
+    pub fn call(&mut self) -> &'a AtomicU32 {
+        self.called = self.called.wrapping_add(1);
+        self.calls.store(self.called, Ordering::Release);
+        self.calls
+    }
+
+    /// How many bytes it has written, modulo 2³².
+    pub fn position(&self) -> u32 {
+        self.head
     }
 
     /// The word that the reader changes when it has made room.
@@ -99,8 +123,9 @@ impl<'a> Producer<'a> {
         if known >= need { Ok(known) } else { self.look() }
     }
 
+    /// But for the line whose mark is clear.
     fn free(&self) -> usize {
-        (self.bytes.len() - self.head.wrapping_sub(self.seen_tail)) as usize
+        (self.bytes.len() - self.head.wrapping_sub(self.seen_tail)).saturating_sub(LINE as u32) as usize
     }
 
     fn look(&mut self) -> Result<usize, PushError> {
@@ -125,27 +150,48 @@ impl<'a> Producer<'a> {
         if self.room(need)? < need {
             return Err(PushError::Full(need));
         }
-        self.bytes.write(self.head, &encode(frame));
-        let mut position = self.head.wrapping_add(FRAME as u32);
-        let mut left = frame.len as usize;
-        for part in parts {
-            left = left.checked_sub(part.len()).expect("the parts are as long as the frame says");
-            self.bytes.write(position, part);
-            position = position.wrapping_add(part.len() as u32);
+        let next = self.head.wrapping_add(need as u32);
+        self.bytes.mark(next).store(0, Ordering::Relaxed);
+        self.write(frame, parts);
+        let mark = frame.len + 1;
+        match self.first {
+            Some(_) => self.bytes.mark(self.head).store(mark, Ordering::Release),
+            None => self.first = Some((self.head, mark)),
         }
-        assert_eq!(left, 0, "the parts are as long as the frame says");
-        self.head = self.head.wrapping_add(need as u32);
+        self.head = next;
         Ok(())
     }
 
-    /// Gets ready for the next frame, when there is nothing better to do.
+    /// Writes a frame but for its mark. The line that it begins with comes last, at once: a reader that looks for the mark
+    /// takes the line away between one write to it and the next.
+    fn write<'p>(&self, frame: Frame, parts: impl Iterator<Item = &'p [u8]>) {
+        let mut line = [0; LINE - MARK as usize];
+        line[..FRAME - MARK as usize].copy_from_slice(&encode(frame));
+        let (mut filled, mut position) = (FRAME - MARK as usize, self.head.wrapping_add(LINE as u32));
+        let mut left = frame.len as usize;
+        for part in parts {
+            left = left.checked_sub(part.len()).expect("the parts are as long as the frame says");
+            let (here, further) = part.split_at(part.len().min(line.len() - filled));
+            line[filled..filled + here.len()].copy_from_slice(here);
+            filled += here.len();
+            self.bytes.write(position, further);
+            position = position.wrapping_add(further.len() as u32);
+        }
+        assert_eq!(left, 0, "the parts are as long as the frame says");
+        self.bytes.write(self.head.wrapping_add(MARK), &line[..filled]);
+    }
+
+    /// Gets ready for the next frame, when there is nothing better to do. The line that it begins with is left to the
+    /// reader, who looks at it.
     pub fn prepare(&self) {
-        self.bytes.prepare(self.head);
+        self.bytes.prepare(self.head.wrapping_add(LINE as u32));
     }
 
     /// Lets the reader see what was staged.
     pub fn publish(&mut self) {
-        self.shared_head.store(self.head, Ordering::Release);
+        if let Some((position, mark)) = self.first.take() {
+            self.bytes.mark(position).store(mark, Ordering::Release);
+        }
     }
 }
 
@@ -155,29 +201,36 @@ impl<'a> Consumer<'a> {
     /// # Safety
     /// `base` must be valid for `size` bytes, a power of two, for `'a`, and this the only consumer of the ring.
     #[cfg(not(loom))]
-    pub unsafe fn new(base: *mut u8, size: usize, head: &'a AtomicU32, tail: &'a AtomicU32) -> Self {
-        Self::over(Bytes::new(base, size), head, tail)
+    pub unsafe fn new(base: *mut u8, size: usize, calls: &'a AtomicU32, tail: &'a AtomicU32) -> Self {
+        Self::over(Bytes::new(base, size), calls, tail)
     }
 
-    fn over(bytes: Bytes, shared_head: &'a AtomicU32, shared_tail: &'a AtomicU32) -> Self {
-        Self { bytes, tail: 0, seen_head: 0, published: 0, shared_head, shared_tail }
+    fn over(bytes: Bytes, calls: &'a AtomicU32, shared_tail: &'a AtomicU32) -> Self {
+        Self { bytes, tail: 0, left: None, published: 0, pairs: false, calls, shared_tail }
     }
 
-    /// Whether there is nothing to read.
+    /// Whether there is nothing to read. For those who look again and again: where the last frame had two lines, the second
+    /// is fetched with the first. (With longer ones that costs their writer more than it brings.)
     pub fn is_empty(&self) -> bool {
-        self.shared_head.load(Ordering::Acquire) == self.tail
+        if self.pairs {
+            self.bytes.fetch(self.tail.wrapping_add(LINE as u32));
+        }
+        self.bytes.mark(self.tail).load(Ordering::Acquire) == 0
     }
 
-    /// The word that every push changes, and what it holds while there is nothing to read.
-    pub fn head(&self) -> (&'a AtomicU32, u32) {
-        (self.shared_head, self.tail)
+    /// The word that changes when a sleeping reader is called, and what it holds. To be asked for before the reader says
+    /// that it sleeps, and looks once more.
+    pub fn calls(&self) -> (&'a AtomicU32, u32) {
+        (self.calls, self.calls.load(Ordering::Acquire))
+    }
+
+    /// How many bytes it has taken, modulo 2³².
+    pub fn position(&self) -> u32 {
+        self.tail
     }
 
     /// Takes the next frame, its payload into `payload`.
     pub fn pop(&mut self, payload: &mut Vec<u8>) -> Result<Option<Frame>, PopError> {
-        if self.is_known_empty() {
-            self.look();
-        }
         let Some(frame) = self.peek()? else { return Ok(None) };
         payload.clear();
         self.take(frame.len, payload);
@@ -185,42 +238,42 @@ impl<'a> Consumer<'a> {
         Ok(Some(frame))
     }
 
-    /// Whether nothing is left of what was there at the last look.
-    pub fn is_known_empty(&self) -> bool {
-        self.seen_head == self.tail
+    /// From now on no more is read than what there is.
+    pub fn finish(&mut self) {
+        let mut left = 0;
+        while left < self.bytes.len() {
+            let mark = self.bytes.mark(self.tail.wrapping_add(left)).load(Ordering::Acquire);
+            match mark.checked_sub(1).map(|len| len as usize) {
+                Some(len) if len <= longest(self.bytes.len()) => left += padded(len) as u32,
+                _ => break,
+            }
+        }
+        self.left.get_or_insert(left);
     }
 
-    /// Looks up how far the writer has come.
-    pub fn look(&mut self) {
-        self.seen_head = self.shared_head.load(Ordering::Acquire);
-    }
-
-    /// The header of the next of the frames that were there at the last look, read once and checked; to be followed by
-    /// [`Consumer::take`] with its length.
+    /// The header of the next frame, read once and checked; to be followed by [`Consumer::take`] with its length.
     pub fn peek(&mut self) -> Result<Option<Frame>, PopError> {
-        let available = self.seen_head.wrapping_sub(self.tail);
-        if available == 0 {
-            return Ok(None);
-        }
-        if available > self.bytes.len() || (available as usize) < FRAME {
-            return Err(PopError::Broken);
-        }
-        let mut header = [0; FRAME];
-        self.bytes.read(self.tail, &mut header);
-        let frame = decode(header);
+        let mark = self.bytes.mark(self.tail).load(Ordering::Acquire);
+        let Some(len) = mark.checked_sub(1) else { return Ok(None) };
+        let mut rest = [0; FRAME - MARK as usize];
+        self.bytes.read(self.tail.wrapping_add(MARK), &mut rest);
+        let frame = decode(len, rest);
         // Compared before padding: a length close to 2³² must not wrap.
-        if frame.len > available || padded(frame.len as usize) > available as usize || frame.head > frame.len {
+        if len as usize > longest(self.bytes.len()) || frame.head > len {
             return Err(PopError::Broken);
         }
-        Ok(Some(frame))
+        let ends = self.left.is_some_and(|left| padded(len as usize) > left as usize);
+        Ok((!ends).then_some(frame))
     }
 
     /// Appends the next frame's `len` bytes of payload to `to`, and passes over the frame.
     pub fn take(&mut self, len: u32, to: &mut Vec<u8>) {
-        let whole = padded(len as usize);
-        assert!(whole <= self.seen_head.wrapping_sub(self.tail) as usize, "a frame that `peek` has checked");
+        assert!(len as usize <= longest(self.bytes.len()), "a frame that `peek` has checked");
+        let whole = padded(len as usize) as u32;
         self.bytes.append(self.tail.wrapping_add(FRAME as u32), len as usize, to);
-        self.tail = self.tail.wrapping_add(whole as u32);
+        self.tail = self.tail.wrapping_add(whole);
+        self.pairs = whole == 2 * LINE as u32;
+        self.left = self.left.map(|left| left.saturating_sub(whole));
     }
 
     /// Bytes that were taken and of which the writer has not been told.
@@ -240,17 +293,21 @@ impl<'a> Consumer<'a> {
     }
 }
 
-fn encode(frame: Frame) -> [u8; FRAME] {
-    let mut bytes = [0; FRAME];
-    for (to, from) in bytes.chunks_exact_mut(4).zip([frame.len, frame.head, frame.bulk, frame.kind]) {
+/// Bytes of a frame's mark, which is its length and one.
+const MARK: u32 = 4;
+
+/// What follows the mark.
+fn encode(frame: Frame) -> [u8; FRAME - MARK as usize] {
+    let mut bytes = [0; FRAME - MARK as usize];
+    for (to, from) in bytes.chunks_exact_mut(4).zip([frame.head, frame.bulk, frame.kind]) {
         to.copy_from_slice(&from.to_ne_bytes());
     }
     bytes
 }
 
-fn decode(bytes: [u8; FRAME]) -> Frame {
-    let word = |i: usize| u32::from_ne_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
-    Frame { len: word(0), head: word(4), bulk: word(8), kind: word(12) }
+fn decode(len: u32, rest: [u8; FRAME - MARK as usize]) -> Frame {
+    let word = |i: usize| u32::from_ne_bytes([rest[i], rest[i + 1], rest[i + 2], rest[i + 3]]);
+    Frame { len, head: word(0), bulk: word(4), kind: word(8) }
 }
 
 #[cfg(all(test, loom))]

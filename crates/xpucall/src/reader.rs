@@ -182,6 +182,10 @@ impl Reader {
             }
             let slice = deadline.map_or(now + LIVENESS, |deadline| deadline.min(now + LIVENESS));
             self.wait(slice)?;
+            // What has come is looked at before the clock is.
+            if let Some(found) = self.look(bytes)? {
+                return Ok(found);
+            }
             if Instant::now() >= slice && self.calling.is_over() {
                 return Err(self.calling.why().into());
             }

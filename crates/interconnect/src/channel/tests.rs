@@ -151,9 +151,9 @@ fn a_guest_that_writes_garbage_breaks_its_own_channel_only() {
     let (host_end, descriptors) = Channel::create(4096).unwrap();
     let mut host = host_end;
     let region = Mapping::shared(&descriptors.region, layout::region_bytes(4096)).unwrap();
-    // SAFETY: a word of the first page, aligned.
-    let head = unsafe { &*region.at(layout::UP_PRODUCER).cast::<AtomicU32>() };
-    head.store(12_345_678, Ordering::Relaxed);
+    // SAFETY: the up ring's first word, aligned.
+    let mark = unsafe { &*region.at(RINGS + RING).cast::<AtomicU32>() };
+    mark.store(12_345_678, Ordering::Relaxed);
     assert!(matches!(host.receiver.receive(), Err(ReceiveError::Broken)));
 }
 
@@ -161,12 +161,8 @@ fn a_guest_that_writes_garbage_breaks_its_own_channel_only() {
 fn a_bulk_length_beyond_the_area_is_refused() {
     let (mut host, descriptors) = Channel::create(4096).unwrap();
     let region = Mapping::shared(&descriptors.region, layout::region_bytes(4096)).unwrap();
-    let frame = [0u32, 0, 4097, 0];
-    // SAFETY: the up ring's first bytes, aligned; then its head.
-    unsafe {
-        region.at(RINGS + RING).cast::<[u32; 4]>().write(frame);
-        (*region.at(layout::UP_PRODUCER).cast::<AtomicU32>()).store(16, Ordering::Release);
-    }
+    // SAFETY: the up ring's first bytes, aligned: a frame of length 0, and its mark.
+    unsafe { region.at(RINGS + RING).cast::<[u32; 4]>().write([1, 0, 4097, 0]) };
     assert!(matches!(host.receiver.receive(), Err(ReceiveError::Broken)));
 }
 

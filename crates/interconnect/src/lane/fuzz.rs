@@ -4,6 +4,7 @@
 
 use super::tests::{Shim, open};
 use super::*;
+use crate::layout::LINE;
 use os::mapping::Mapping;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -61,27 +62,27 @@ impl Peer {
     }
 
     /// A frame where the reader will look for the next one, of a kind that exists or not, its numbers wicked or nearly
-    /// right, and a head that covers it or lies.
+    /// right, and a mark that is its length or lies; after it, sometimes, another mark.
     fn frame(&mut self) {
-        let head = self.word(layout::HEAD).load(Ordering::Relaxed);
-        let at = self.word(layout::TAIL).load(Ordering::Relaxed) & 4080;
-        let len = if self.chance.below(2) == 0 { self.chance.below(600) as u32 } else { self.chance.wicked(head) };
+        let at = self.word(layout::TAIL).load(Ordering::Relaxed) & (4096 - LINE as u32);
+        let at = at.wrapping_add(self.chance.below(3) as u32 * LINE as u32);
+        let len = if self.chance.below(2) == 0 { self.chance.below(600) as u32 } else { self.chance.wicked(at) };
         let (bulk, kind) = (self.chance.wicked(len), self.chance.below(5) as u32);
-        let first = if self.chance.below(8) == 0 { self.chance.wicked(len) } else { 0 };
-        for (i, value) in [len, first, bulk, kind].into_iter().enumerate() {
-            self.word(layout::RING + (at as usize + i * 4) % 4096).store(value, Ordering::Relaxed);
+        let head = if self.chance.below(8) == 0 { self.chance.wicked(len) } else { 0 };
+        let mark = if self.chance.below(4) == 0 { self.chance.wicked(len) } else { len.wrapping_add(1) };
+        for (i, value) in [(1, head), (2, bulk), (3, kind), (0, mark)] {
+            self.word(layout::RING + (at as usize + i * 4) % 4096).store(value, Ordering::Release);
         }
-        let to = match self.chance.below(4) {
-            0 => self.chance.wicked(head),
-            1 => head.wrapping_add(16),
-            _ => head.wrapping_add(16).wrapping_add(len.wrapping_add(15) & !15),
-        };
-        self.word(layout::HEAD).store(to, Ordering::Release);
+        if self.chance.below(4) == 0 {
+            let next = at.wrapping_add(16).wrapping_add(len % 4096).next_multiple_of(LINE as u32) % 4096;
+            let mark = self.chance.wicked(len);
+            self.word(layout::RING + next as usize).store(mark, Ordering::Release);
+        }
     }
 
     fn blow(&mut self) {
         let words =
-            [layout::HEAD, layout::TAIL, layout::READER_SLEEPING, layout::WRITER_SLEEPING, layout::RELEASED, 0, 8, 16];
+            [layout::CALLS, layout::TAIL, layout::READER_SLEEPING, layout::WRITER_SLEEPING, layout::RELEASED, 0, 8, 16];
         match self.chance.below(6) {
             0 => {
                 let at = self.chance.below(self.region.len() as u64) as usize;

@@ -1,28 +1,29 @@
-//! Where everything lies in a lane's region, version 1.
+//! Where everything lies in a lane's region, version 2.
 //!
 //! ```text
 //! 0       128       256       384              512             4096         +ring                   +bulk
 //! ├───────┼─────────┼─────────┼────────────────┼───────────────┼────────────┼───────────────────────┤
-//! │header │ head    │ tail    │reader_sleeping │writer_sleeping│ ring       │ bulk (may be none)    │
+//! │header │ calls   │ tail    │reader_sleeping │writer_sleeping│ ring       │ bulk (may be none)    │
 //! │       │         │         │released        │               │            │                       │
 //! └───────┴─────────┴─────────┴────────────────┴───────────────┴────────────┴───────────────────────┘
 //! ```
 //!
-//! `head` and `writer_sleeping` are written by the writer alone, the others by the reader alone. What changes with every
+//! `calls` and `writer_sleeping` are written by the writer alone, the others by the reader alone. What changes with every
 //! message lies apart from what changes rarely, by a pair of cache lines, as processors fetch them: each end keeps the
 //! other's sleeping word in its cache while both are busy. Pages are allocated when first touched: an idle lane that was
 //! never written to has one.
 
-use crate::layout::{FRAME, PAGE};
+use crate::layout::{LINE, PAGE};
 use crate::region::Header;
+use crate::ring::padded;
 
 /// "lichlane", read as a little-endian number.
 pub const MAGIC: u64 = 0x656e_616c_6863_696c;
 /// Changes with every change of this layout.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Byte offsets of the words.
-pub const HEAD: usize = 128;
+pub const CALLS: usize = 128;
 pub const TAIL: usize = 256;
 pub const READER_SLEEPING: usize = 384;
 pub const RELEASED: usize = 388;
@@ -55,8 +56,8 @@ pub const fn ring_max(ring: usize) -> usize {
 
 /// Bytes that a message of `len` bytes takes in a ring of `ring` bytes.
 pub const fn ring_bytes(ring: usize, len: usize) -> usize {
-    let pieces = if len == 0 { 1 } else { len.div_ceil(piece(ring)) };
-    len.next_multiple_of(FRAME) + pieces * FRAME
+    let (whole, rest) = (len / piece(ring), len % piece(ring));
+    whole * padded(piece(ring)) + if rest > 0 || len == 0 { padded(rest) } else { 0 }
 }
 
 /// Bytes of the bulk area of a lane for messages of up to `message_max` bytes.
@@ -71,6 +72,5 @@ pub fn whole(header: &Header) -> Option<usize> {
     (ring_fits && message_max <= MESSAGE_LIMIT).then(|| RING + ring + bulk_bytes(ring, message_max))
 }
 
-const _: () = assert!(piece(RING_MIN).is_multiple_of(FRAME));
-const _: () = assert!(ring_bytes(RING_MIN, ring_max(RING_MIN)) <= RING_MIN);
-const _: () = assert!(ring_bytes(RING_MAX, ring_max(RING_MAX)) <= RING_MAX);
+const _: () = assert!(ring_bytes(RING_MIN, ring_max(RING_MIN)) + LINE <= RING_MIN);
+const _: () = assert!(ring_bytes(RING_MAX, ring_max(RING_MAX)) + LINE <= RING_MAX);

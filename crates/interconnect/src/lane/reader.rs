@@ -54,8 +54,8 @@ impl Reader {
         let region = Region::attach(region)?;
         // SAFETY: ring and words lie in the region, which this struct keeps; the writer has the other half.
         let ring = unsafe {
-            let (head, tail) = (region.borrowed_word(layout::HEAD), region.borrowed_word(layout::TAIL));
-            Consumer::new(region.ring_base(), region.ring, head, tail)
+            let (calls, tail) = (region.borrowed_word(layout::CALLS), region.borrowed_word(layout::TAIL));
+            Consumer::new(region.ring_base(), region.ring, calls, tail)
         };
         Ok(Self {
             ring,
@@ -82,9 +82,6 @@ impl Reader {
             return Err(error);
         }
         for _ in 0..FRAMES_MAX {
-            if self.ring.is_known_empty() && self.draining.is_none() {
-                self.ring.look();
-            }
             let step = match self.ring.peek() {
                 Ok(Some(frame)) => self.take(frame, message),
                 Ok(None) => match self.nothing()? {
@@ -173,7 +170,7 @@ impl Reader {
     /// From the first sight of an end on, only what is there now is read: nobody can go on writing for ever.
     fn drain(&mut self, cause: Cause) {
         if self.draining.replace(cause).is_none() {
-            self.ring.look();
+            self.ring.finish();
         }
     }
 
@@ -230,10 +227,10 @@ impl Reader {
         if come {
             return;
         }
+        let (calls, seen) = self.ring.calls();
         self.sleeps.begin(&self.sleeping, doorbell::FUTEX);
         if !self.is_ready() {
-            let (head, seen) = self.ring.head();
-            park(head, seen, &self.guard.news, news, deadline);
+            park(calls, seen, &self.guard.news, news, deadline);
         }
         self.sleeps.end(&self.sleeping);
     }

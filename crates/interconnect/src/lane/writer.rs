@@ -66,8 +66,8 @@ impl Writer {
         let region = Region::attach(region)?;
         // SAFETY: ring and words lie in the region, which this struct keeps; the reader has the other half.
         let ring = unsafe {
-            let (head, tail) = (region.borrowed_word(layout::HEAD), region.borrowed_word(layout::TAIL));
-            Producer::new(region.ring_base(), region.ring, head, tail)
+            let (calls, tail) = (region.borrowed_word(layout::CALLS), region.borrowed_word(layout::TAIL));
+            Producer::new(region.ring_base(), region.ring, calls, tail)
         };
         Ok(Self {
             ring,
@@ -219,8 +219,8 @@ impl Writer {
     }
 
     fn wake(&mut self) {
-        let (head, bell) = (self.ring.head(), &self.bell);
-        self.wakes.after(&self.reader_sleeping, |how| wake(how, head, bell));
+        let (ring, bell) = (&mut self.ring, &self.bell);
+        self.wakes.after(&self.reader_sleeping, |how| wake(how, ring.call(), bell));
         self.ring.prepare();
     }
 

@@ -7,6 +7,8 @@ pub(super) use modelled::Bytes;
 
 #[cfg(not(loom))]
 mod mapped {
+    use std::sync::atomic::AtomicU32;
+
     /// Bytes shared with the other side, which may change any of them at any time.
     #[derive(Clone, Copy)]
     pub(in super::super) struct Bytes {
@@ -20,8 +22,18 @@ mod mapped {
     impl Bytes {
         /// `base` must be valid for `size` bytes while this is used.
         pub fn new(base: *mut u8, size: usize) -> Self {
-            assert!(size.is_power_of_two() && size < 1 << 31);
+            assert!(size.is_power_of_two() && size < 1 << 31 && size >= 4 * crate::layout::LINE);
+            assert!(base.addr().is_multiple_of(align_of::<AtomicU32>()), "a ring of words");
             Self { base, size: size as u32 }
+        }
+
+        /// The mark of a frame that begins at `position`, at which one can begin.
+        pub fn mark(&self, position: u32) -> &AtomicU32 {
+            let (at, _) = self.split(position, 0);
+            assert!(at.is_multiple_of(crate::layout::LINE), "a frame begins with a line");
+            // SAFETY: a line's first word lies within the ring, which is valid for as long as this is used, and is aligned
+            // as its base is. What else is written to it is written by its owner while nobody looks at it as a mark.
+            unsafe { &*self.base.add(at).cast::<AtomicU32>() }
         }
 
         pub fn len(self) -> u32 {
@@ -51,6 +63,16 @@ mod mapped {
             unsafe {
                 self.copy(position, to.as_mut_ptr().add(to.len()), len);
                 to.set_len(to.len() + len);
+            }
+        }
+
+        /// Asks for the line at `position`, to be read soon.
+        pub fn fetch(self, position: u32) {
+            let (at, _) = self.split(position, 0);
+            // SAFETY: a hint, which changes nothing; `at` is within the ring.
+            #[cfg(target_arch = "x86_64")]
+            unsafe {
+                std::arch::asm!("prefetcht0 [{0}]", in(reg) self.base.add(at), options(nostack, readonly, preserves_flags));
             }
         }
 
@@ -88,12 +110,15 @@ mod mapped {
 
 #[cfg(loom)]
 mod modelled {
+    use crate::layout::LINE;
+    use crate::sync::{AtomicU32, Ordering};
     use loom::cell::UnsafeCell;
     use std::sync::Arc;
 
-    /// Bytes of which loom knows who reads and writes them when: two at once without order is a failure of the model.
+    /// Bytes of which loom knows who reads and writes them when: two at once without order is a failure of the model. The
+    /// first word of each line is an atomic besides, as frames begin there.
     #[derive(Clone)]
-    pub(in super::super) struct Bytes(Arc<Vec<UnsafeCell<u8>>>);
+    pub(in super::super) struct Bytes(Arc<(Vec<UnsafeCell<u8>>, Vec<AtomicU32>)>);
 
     // SAFETY: loom itself checks that no two threads are in one cell.
     unsafe impl Send for Bytes {}
@@ -101,25 +126,37 @@ mod modelled {
     impl Bytes {
         pub fn new(size: usize) -> Self {
             assert!(size.is_power_of_two());
-            Self(Arc::new((0..size).map(|_| UnsafeCell::new(0)).collect()))
+            let marks = (0..size / LINE).map(|_| AtomicU32::new(0)).collect();
+            Self(Arc::new(((0..size).map(|_| UnsafeCell::new(0)).collect(), marks)))
         }
 
         pub fn len(&self) -> u32 {
-            self.0.len() as u32
+            self.0.0.len() as u32
+        }
+
+        pub fn mark(&self, position: u32) -> &AtomicU32 {
+            assert!((position as usize).is_multiple_of(LINE));
+            &self.0.1[(position as usize & (self.0.0.len() - 1)) / LINE]
         }
 
         fn cell(&self, position: u32, offset: usize) -> &UnsafeCell<u8> {
-            &self.0[(position as usize + offset) & (self.0.len() - 1)]
+            &self.0.0[(position as usize + offset) & (self.0.0.len() - 1)]
         }
 
+        /// What a payload leaves where a later frame begins looks like a mark.
         pub fn write(&self, position: u32, from: &[u8]) {
             for (offset, byte) in from.iter().enumerate() {
+                if (position as usize + offset).is_multiple_of(LINE) {
+                    self.mark(position.wrapping_add(offset as u32)).store(u32::from(*byte), Ordering::Relaxed);
+                }
                 // SAFETY: loom lends the cell to this closure alone.
                 self.cell(position, offset).with_mut(|cell| unsafe { *cell = *byte });
             }
         }
 
         pub fn prepare(&self, _position: u32) {}
+
+        pub fn fetch(&self, _position: u32) {}
 
         pub fn read(&self, position: u32, to: &mut [u8]) {
             for (offset, byte) in to.iter_mut().enumerate() {

@@ -6,20 +6,20 @@ const SIZE: usize = 1024;
 
 struct Shared {
     bytes: Vec<u64>,
-    head: AtomicU32,
+    calls: AtomicU32,
     tail: AtomicU32,
 }
 
 impl Shared {
     fn new() -> Self {
-        Self { bytes: vec![0; SIZE / 8], head: AtomicU32::new(0), tail: AtomicU32::new(0) }
+        Self { bytes: vec![0; SIZE / 8], calls: AtomicU32::new(0), tail: AtomicU32::new(0) }
     }
 
     fn ends(&self) -> (Producer<'_>, Consumer<'_>) {
         let base = self.bytes.as_ptr() as *mut u8;
         // SAFETY: the memory lives as long as `self`, and each test makes one end of each kind.
         unsafe {
-            (Producer::new(base, SIZE, &self.head, &self.tail), Consumer::new(base, SIZE, &self.head, &self.tail))
+            (Producer::new(base, SIZE, &self.calls, &self.tail), Consumer::new(base, SIZE, &self.calls, &self.tail))
         }
     }
 }
@@ -53,7 +53,7 @@ fn a_full_ring_refuses_and_recovers() {
     while producer.push(frame(100), &[&text]).is_ok() {
         pushed += 1;
     }
-    assert_eq!(pushed, SIZE / padded(100));
+    assert_eq!(pushed, (SIZE - LINE) / padded(100));
     consumer.pop(&mut Vec::new()).unwrap().unwrap();
     producer.push(frame(100), &[&text]).unwrap();
 }
@@ -81,16 +81,47 @@ fn threads_exchange_a_hundred_thousand_messages() {
 }
 
 #[test]
-fn impossible_positions_break_the_ring_and_nothing_else() {
+fn impossible_marks_and_positions_break_the_ring_and_nothing_else() {
+    for len in [u32::MAX, SIZE as u32, (SIZE - LINE - FRAME + 2) as u32] {
+        let mut shared = Shared::new();
+        shared.bytes[0] = len.into();
+        assert_eq!(shared.ends().1.pop(&mut Vec::new()), Err(PopError::Broken));
+    }
     let shared = Shared::new();
-    let (mut producer, mut consumer) = shared.ends();
-    shared.head.store(u32::MAX, Ordering::Relaxed);
-    assert_eq!(consumer.pop(&mut Vec::new()), Err(PopError::Broken));
-    shared.head.store(3, Ordering::Relaxed);
-    assert_eq!(consumer.pop(&mut Vec::new()), Err(PopError::Broken));
+    let (mut producer, _) = shared.ends();
     shared.tail.store(5, Ordering::Relaxed);
     // The reader's position is looked at when there seems to be no room.
     assert_eq!(producer.push(frame(SIZE), &[&[0; SIZE]]), Err(PushError::Broken));
+}
+
+/// What a payload leaves behind where a frame begins a lap later is not taken for a frame, however it is chosen.
+#[test]
+fn payloads_forge_no_frames() {
+    let shared = Shared::new();
+    let (mut producer, mut consumer) = shared.ends();
+    let forged = [17u32, 0, 0, 7].map(u32::to_ne_bytes).concat().repeat(SIZE / FRAME);
+    let mut payload = Vec::new();
+    for round in 0..1000usize {
+        let len = round * 31 % (SIZE - LINE - FRAME);
+        producer.push(frame(len), &[&forged[..len]]).unwrap();
+        assert_eq!(consumer.pop(&mut payload).unwrap().unwrap().len as usize, len);
+        assert_eq!(consumer.pop(&mut payload), Ok(None));
+    }
+}
+
+#[test]
+fn what_comes_after_the_end_is_not_read() {
+    let shared = Shared::new();
+    let (mut producer, mut consumer) = shared.ends();
+    for _ in 0..3 {
+        producer.push(frame(100), &[&[1; 100]]).unwrap();
+    }
+    consumer.finish();
+    for left in (0..3).rev() {
+        assert!(consumer.pop(&mut Vec::new()).unwrap().is_some(), "{left} are left");
+        producer.push(frame(100), &[&[2; 100]]).unwrap();
+    }
+    assert_eq!(consumer.pop(&mut Vec::new()), Ok(None));
 }
 
 #[test]
@@ -106,9 +137,8 @@ fn garbage_from_the_other_side_is_never_read_out_of_bounds() {
         let mut shared = Shared::new();
         shared.bytes.iter_mut().for_each(|word| *word = next());
         if next() % 2 == 0 {
-            shared.bytes[0] = (next() % 64) | (next() % 64) << 32;
+            shared.bytes.iter_mut().step_by(LINE / 8).for_each(|word| *word = (next() % 256) | (next() % 64) << 32);
         }
-        shared.head.store((next() % (2 * SIZE as u64)) as u32, Ordering::Relaxed);
         let (_, mut consumer) = shared.ends();
         let mut payload = Vec::new();
         for _ in 0..100 {

@@ -409,7 +409,9 @@ impl Life<'_> {
                 self.instance.reply(b"2").unwrap();
             }
             "break" => {
-                rustix::io::pwrite(&self.region, &u32::MAX.to_ne_bytes(), layout::UP_PRODUCER as u64).unwrap();
+                // Marks of frames that no ring has room for, wherever the gateway looks.
+                let ring = (layout::RINGS + layout::RING) as u64;
+                rustix::io::pwrite(&self.region, &[0xff; layout::RING], ring).unwrap();
                 interconnect::doorbell::ring(&self.up);
             }
             "parts" | "parts-fail" | "parts-exit" => return self.answer_in_parts(word, number),

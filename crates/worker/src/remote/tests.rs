@@ -6,7 +6,7 @@ use crate::protocol::{Command, Event, Order, Ordered};
 use cfork::invocation::{self, PART_MAX, Served};
 use interconnect::channel::{Channel, SendError};
 use interconnect::doorbell;
-use interconnect::layout::UP_PRODUCER;
+use interconnect::layout::{RING, RINGS};
 use interconnect::link::shm::Shm;
 use sandbox::conversation::{self, MESSAGE_MAX};
 use sandbox::spec::{Code, End as Ending, Kind, Limits, Network, StartSpec, TemplateSpec, Version};
@@ -229,8 +229,8 @@ fn an_instance_that_breaks_its_channel_is_ended() {
     let _ends = way.spawn(1, folder.path());
     let (_, [region, down, up, log]) = way.started();
     let region = std::fs::File::from(region);
-    // A position that no writer can be at; and the bell.
-    region.write_at(&12_345_677_u32.to_ne_bytes(), UP_PRODUCER as u64).unwrap();
+    // A frame that no ring has room for; and the bell.
+    region.write_at(&12_345_677_u32.to_ne_bytes(), (RINGS + RING) as u64).unwrap();
     doorbell::ring(&up);
     assert_eq!(way.commanded().0, Command::Retire { instance: 1 });
     drop((region, down, up, log));

@@ -8,7 +8,7 @@
 //! └──────┴──────┴──────┴──────┴──────┴─────────┴───────────────┴───────────────┘
 //! ```
 //!
-//! A producer's line holds its head and its napping word (it waits for room), a consumer's line its tail and its napping
+//! A producer's line holds its position and its napping word (it waits for room), a consumer's line its tail and its napping
 //! word (it waits for messages); each is written by its owner alone. Messages go through the rings. The socket carries
 //! the rest: descriptors, one packet of them *before* the frame that says how many; a bell for an end that naps; and its
 //! hang-up is the link's end. See [`crate::nap`] for why no wake-up is lost and few are sent twice.
@@ -33,7 +33,7 @@ use thiserror::Error;
 /// "lichlink", read as a little-endian number.
 const MAGIC: u64 = 0x6b6e_696c_6863_696c;
 /// Changes with every change of this layout.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of one ring: a power of two, and room for a few of the longest messages.
 pub const RING: usize = 256 * 1024;
 const REGION: usize = PAGE + 2 * RING;
@@ -49,7 +49,8 @@ const PACKETS_MAX: usize = 32;
 /// Calls of `receive` that find nothing, from one look at the socket to the next.
 const LOOK_EVERY: u32 = 64;
 
-const _: () = assert!(MESSAGE_MAX + 2 * crate::layout::FRAME <= RING / 2, "what waits fits into half a ring");
+const _: () =
+    assert!(crate::ring::padded(MESSAGE_MAX) + crate::layout::LINE <= RING / 2, "what waits fits into half a ring");
 
 /// The first bytes of the region.
 #[repr(C)]
@@ -87,6 +88,9 @@ pub struct Shm {
     // Declared before the mapping that their references point into, so they are dropped first.
     producer: Producer<'static>,
     consumer: Consumer<'static>,
+    /// How far this end has written, and the other.
+    sent: &'static AtomicU32,
+    arrived: &'static AtomicU32,
     /// This end, waiting for messages and for room.
     messages: Nap<'static>,
     room: Nap<'static>,
@@ -148,6 +152,8 @@ impl Shm {
             Self {
                 producer: Producer::new(mapping.at(out.ring), RING, at(out.producer), at(out.consumer)),
                 consumer: Consumer::new(mapping.at(inward.ring), RING, at(inward.producer), at(inward.consumer)),
+                sent: at(out.producer),
+                arrived: at(inward.producer),
                 messages: Nap::new(at(inward.consumer + 4)),
                 room: Nap::new(at(out.producer + 4)),
                 reader: Waker::new(at(out.consumer + 4)),
@@ -258,8 +264,7 @@ impl Shm {
 
     /// Wakes the other end if it waits for room and there is plenty: whatever it wants to send fits into half a ring.
     fn give_room(&mut self) {
-        let (head, tail) = self.consumer.head();
-        let used = head.load(Ordering::Relaxed).wrapping_sub(tail);
+        let used = self.arrived.load(Ordering::Relaxed).wrapping_sub(self.consumer.position());
         if used as usize <= RING / 2 && self.writer.is_due() {
             self.ring();
         }
@@ -316,6 +321,7 @@ impl Link for Shm {
             PushError::Full(_) => SendError::Full,
             PushError::Broken => self.end(End::Broken).into(),
         })?;
+        self.sent.store(self.producer.position(), Ordering::Relaxed);
         if self.reader.is_due() {
             self.ring();
         }

@@ -17,12 +17,11 @@ fn set(mapping: &Mapping, offset: usize, value: u32) {
     unsafe { word(mapping, offset) }.store(value, Ordering::Release);
 }
 
-/// Writes a frame's header at the start of the ring that the sound end reads, and publishes `head`.
-fn frame(mapping: &Mapping, words: [u32; 4], head: u32) {
-    for (i, value) in words.into_iter().enumerate() {
-        set(mapping, UP.ring + 4 * i, value);
+/// Writes a frame's header at the start of the ring that the sound end reads: its length, as its mark, last.
+fn frame(mapping: &Mapping, words: [u32; 4]) {
+    for (i, value) in words.into_iter().enumerate().rev() {
+        set(mapping, UP.ring + 4 * i, value.wrapping_add(u32::from(i == 0)));
     }
-    set(mapping, UP.producer, head);
 }
 
 fn receive(link: &mut Shm) -> Result<bool, End> {
@@ -33,21 +32,21 @@ fn receive(link: &mut Shm) -> Result<bool, End> {
 fn impossible_frames_end_the_link() {
     let long = MESSAGE_MAX as u32 + 1;
     let frames = [
-        ([32, 32, 0, 0], 16),
-        ([u32::MAX, 0, 0, 0], 16),
-        ([0, 0, 0, 0], RING as u32 + 16),
-        ([0, 0, 0, 0], 8),
-        ([16, 8, 0, 0], 32),
-        ([16, 16, 1, 0], 32),
-        ([16, 16, 0, DESCRIPTORS_MAX as u32 + 1], 32),
-        ([long, long, 0, 0], RING as u32),
+        [u32::MAX - 1, 0, 0, 0],
+        [RING as u32, 0, 0, 0],
+        [(RING - crate::layout::LINE) as u32, 0, 0, 0],
+        [16, 8, 0, 0],
+        [16, 17, 0, 0],
+        [16, 16, 1, 0],
+        [16, 16, 0, DESCRIPTORS_MAX as u32 + 1],
+        [long, long, 0, 0],
         // Descriptors that never came.
-        ([16, 16, 0, 1], 32),
+        [16, 16, 0, 1],
     ];
-    for (words, head) in frames {
+    for words in frames {
         let (mut link, mapping, _socket) = hostile();
-        frame(&mapping, words, head);
-        assert_eq!(receive(&mut link), Err(End::Broken), "{words:?} up to {head}");
+        frame(&mapping, words);
+        assert_eq!(receive(&mut link), Err(End::Broken), "{words:?}");
         assert_eq!(link.send(b"x"), Err(SendError::Ended(End::Broken)));
         assert!(!link.arm(), "an end is something to look at");
     }
@@ -85,7 +84,7 @@ fn a_wrong_number_of_descriptors_ends_the_link() {
     let (mut link, mapping, socket) = hostile();
     let (reader, _writer) = io::pipe().unwrap();
     seqpacket::send(&socket, &[IoSlice::new(b"d")], &[reader.as_fd(); 2]).unwrap();
-    frame(&mapping, [0, 0, 0, 3], 16);
+    frame(&mapping, [0, 0, 0, 3]);
     assert_eq!(receive(&mut link), Err(End::Broken));
 }
 
