@@ -46,16 +46,9 @@ pub struct Census {
 impl Census {
     /// The processes that descend from `supervisor`, and it.
     pub fn take(supervisor: u32) -> Self {
-        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
-        for pid in pids() {
-            if let Some(parent) = field(pid, "PPid:").and_then(|parent| parent.parse().ok()) {
-                children.entry(parent).or_default().push(pid);
-            }
-        }
         let outer = depth(supervisor);
-        let (mut processes, mut next) = (Vec::new(), vec![supervisor]);
-        while let Some(pid) = next.pop() {
-            next.extend(children.remove(&pid).unwrap_or_default());
+        let mut processes = Vec::new();
+        for pid in descend(supervisor) {
             // One that ends meanwhile is not counted.
             if let (Some(part), Some(namespace)) = (part(pid, supervisor, outer), namespace(pid)) {
                 processes.push(Process { pid, part, namespace });
@@ -119,6 +112,35 @@ fn namespace(pid: u32) -> Option<u64> {
 fn field(pid: u32, name: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
+}
+
+/// A process and all that descend from it.
+pub fn descend(ancestor: u32) -> impl Iterator<Item = u32> {
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for pid in pids() {
+        if let Some(parent) = field(pid, "PPid:").and_then(|parent| parent.parse().ok()) {
+            children.entry(parent).or_default().push(pid);
+        }
+    }
+    let mut next = vec![ancestor];
+    std::iter::from_fn(move || {
+        let pid = next.pop()?;
+        next.extend(children.remove(&pid).unwrap_or_default());
+        Some(pid)
+    })
+}
+
+/// Nanoseconds for which a process and all that descend from it have had a processor.
+pub fn processor_ns(ancestor: u32) -> u64 {
+    let tasks = |pid: u32| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let spent =
+        |task: fs::DirEntry| fs::read_to_string(task.path().join("schedstat")).ok()?.split(' ').next()?.parse().ok();
+    descend(ancestor).flat_map(tasks).filter_map(spent).sum::<u64>()
+}
+
+/// Whether a process has this name.
+pub fn is_called(pid: u32, name: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name)
 }
 
 /// A process's share of memory, in MiB; 0 where it has ended.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`figure`], [`table`], [`plot`] | what comes out: JSON, text, SVG |
 //! | [`machine`] | where it was measured |
-//! | `startup`, `apps`, `memory`, `density`, `web`, `stream`, `nipc`, `neighbour`, `provided` | one bench each: nodes and baselines, arms measured in turn |
+//! | `startup`, `apps`, `memory`, `density`, `web`, `stream`, `nipc`, `neighbour`, `provided`, `pure` | one bench each: nodes and baselines, arms measured in turn |
 //! | `node` | a throw-away node: the `lichen` program itself |
 //! | `baseline` | what it is compared with |
 //! | `http`, `spans` | measuring clients |
@@ -30,6 +30,7 @@ mod node;
 mod packages;
 pub mod plot;
 mod provided;
+mod pure;
 mod series;
 mod soak;
 mod spans;
@@ -113,6 +114,11 @@ pub const BENCHES: &[Bench] = &[
         name: "provided",
         what: "a function that brings its own runtime: new, from a stem, warm; memory",
         run: provided::run,
+    },
+    Bench {
+        name: "pure",
+        what: "functions that only compute: 1×1 and 128×128, hot and cold, by load (Dandelion, SoCC '23, Figures 4, 5)",
+        run: pure::run,
     },
     Bench {
         name: "soak",

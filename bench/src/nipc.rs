@@ -3,6 +3,7 @@
 //! Each arm is two processes: this one sends, and a peer of its own echoes. Arms take turns, block by block.
 
 mod calls;
+mod many;
 mod peer;
 mod shims;
 mod wire;
@@ -132,11 +133,14 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
         }
     }
     let machine = &machine.with_unit();
-    Ok(vec![
+    let mut figures = vec![
         calls::measure(plan, machine, &pus)?,
         latencies(plan, machine, &mut ways)?,
         rates(plan, machine, &mut ways)?,
-    ])
+    ];
+    drop(ways);
+    figures.extend(many::measure(plan, machine, &pus)?);
+    Ok(figures)
 }
 
 fn latencies(plan: &Plan<'_>, machine: &Machine, ways: &mut [Way]) -> Result<Figure, BenchError> {

@@ -1,5 +1,6 @@
 //! The process at the other end: it echoes, or swallows, as each message's first byte says.
 
+use super::many::{self, MANY};
 use super::shims::{Fifos, XPU};
 use super::wire::{Medium, Wire, join};
 use crate::error::{BenchError, io};
@@ -39,6 +40,9 @@ impl Drop for Peer {
 /// What the peer's process does until its other end is gone.
 pub fn run(medium: &str, address: &str, cpu: usize) -> Result<(), BenchError> {
     stay_on(cpu).map_err(io("the processor that was asked for cannot be had"))?;
+    if medium == MANY {
+        return many::open(address).map_err(io("many FIFOs could not be opened"));
+    }
     let joined = match Medium::of(medium) {
         Some(medium) => join(medium, address),
         None if medium == XPU => Fifos::join(address).map(|fifos| Box::new(fifos) as Box<dyn Wire>),

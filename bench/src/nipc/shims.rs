@@ -62,11 +62,7 @@ impl Fifos {
 
     /// The peer's side: the address is whose peer it is, and the FIFO that leads there.
     pub fn join(address: &str) -> io::Result<Self> {
-        let numbers = address.split_once(':').and_then(|(pid, fifo)| Some((pid.parse().ok()?, fifo.parse().ok()?)));
-        let (parent, up) = numbers.ok_or(io::ErrorKind::InvalidInput)?;
-        let (parent, up) = (XpuPid(parent), FifoId(up));
-        let process = Process::inherited(Transport::Adaptive).map_err(io::Error::other)?;
-        let process = process.ok_or_else(|| io::Error::other("no shim has started this process"))?;
+        let (process, parent, up) = parent(address)?;
         let down = Fifo::create(&process, Limits::default()).map_err(io::Error::other)?;
         down.grant(parent, Rights::WRITE).map_err(io::Error::other)?;
         let mut reader = down.reader().map_err(io::Error::other)?;
@@ -75,6 +71,15 @@ impl Fifos {
         reader.read().map_err(io::Error::other)?;
         Ok(Self { reader, writer, _up: down, _process: process })
     }
+}
+
+/// This process, as its shim has started it; whose peer it is, and the FIFO that leads there.
+pub fn parent(address: &str) -> io::Result<(Process, XpuPid, FifoId)> {
+    let numbers = address.split_once(':').and_then(|(pid, fifo)| Some((pid.parse().ok()?, fifo.parse().ok()?)));
+    let (pid, fifo) = numbers.ok_or(io::ErrorKind::InvalidInput)?;
+    let process = Process::inherited(Transport::Adaptive).map_err(io::Error::other)?;
+    let process = process.ok_or_else(|| io::Error::other("no shim has started this process"))?;
+    Ok((process, XpuPid(pid), FifoId(fifo)))
 }
 
 impl Wire for Fifos {

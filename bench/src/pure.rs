@@ -1,0 +1,142 @@
+//! `pure`: functions that only compute, in a fresh sandbox each time, beside the same computation with nothing around it.
+//!
+//! M·Mᵀ of 64-bit integers: 1×1 for what a request costs, 128×128 for what isolation costs those that compute.
+
+mod cold;
+mod load;
+mod paced;
+mod programs;
+mod server;
+
+use crate::Plan;
+use crate::baseline::Hello;
+use crate::error::{BenchError, io};
+use crate::figure::{Arm, Figure, Unit};
+use crate::functions::{HELLO_PYTHON, Shelf};
+use crate::http::{Crowd, Request};
+use crate::machine::Machine;
+use crate::node::{Node, Settings};
+use programs::{Floor, Program};
+use server::Server;
+use std::time::Duration;
+
+const PAPER: &str = "Dandelion (SoCC '23), Figures 4 and 5";
+const CLIENTS: usize = 16;
+/// Requests of one arm before it is the next one's turn.
+const BLOCK: usize = 200;
+const LOAD: Duration = Duration::from_secs(2);
+/// Seconds of a native loop.
+const LOOP: u64 = 2;
+
+/// A node on which the program is deployed, for each engine.
+struct Pure {
+    node: Node,
+    programs: Vec<Program>,
+}
+
+impl Pure {
+    fn start(plan: &Plan<'_>, programs: Vec<Program>) -> Result<Self, BenchError> {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let node = Node::start(&plan.program, &Settings { path, ..Settings::default() })?;
+        for program in &programs {
+            node.deploy(&name(program), &program.file, &["--runtime", program.runtime])?;
+        }
+        Ok(Self { node, programs })
+    }
+
+    fn request(&self, program: &Program, n: u64) -> Request {
+        programs::request(self.node.address, &path(&name(program)), n)
+    }
+
+    fn servers(&self, n: u64) -> Vec<Server> {
+        let server = |program: &Program| Server::new(format!("lichen {}", program.engine), self.request(program, n));
+        self.programs.iter().map(server).collect()
+    }
+}
+
+fn name(program: &Program) -> String {
+    format!("matmul-{}", program.engine)
+}
+
+fn path(function: &str) -> String {
+    format!("/v1/functions/{function}/invoke")
+}
+
+pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError> {
+    let mut notes = vec![format!(
+        "M·Mᵀ of 64-bit integers, over HTTP by connections that are kept; each of Lichen's requests runs in a memory of its \
+         own. The arms take turns, by {BLOCK} requests of one client, and by {} s of {CLIENTS}. Load and server share this \
+         machine.",
+        LOAD.as_secs()
+    )];
+    let programs = programs::find(&mut notes);
+    let floor = Floor::compile().inspect_err(|error| notes.push(format!("the native loop is left out: {error}"))).ok();
+    (plan.tell)("starting servers");
+    let pure = Pure::start(plan, programs)?;
+    let bare = Hello::computing(programs::multiply).map_err(io("a server of hyper could not be started"))?;
+    let mut figures = Vec::new();
+    for n in [1, 128] {
+        figures.push(sizes(plan, machine, &pure, &bare, floor.as_ref(), n)?.with_notes(notes.clone()));
+    }
+    figures.extend(load::measure(plan, machine, &pure)?);
+    figures.extend(load::mixed(plan, machine, &pure)?);
+    figures.push(load::idle(plan, machine, &pure)?);
+    drop(pure);
+    figures.extend(cold::measure(plan, machine)?);
+    Ok(figures)
+}
+
+/// One size of matrix: every server by one client and by many, and the loop.
+fn sizes(
+    plan: &Plan<'_>,
+    machine: &Machine,
+    pure: &Pure,
+    bare: &Hello,
+    floor: Option<&Floor>,
+    n: u64,
+) -> Result<Figure, BenchError> {
+    let mut servers = vec![Server::new("hyper, calls it", programs::request(bare.address, "/", n))];
+    servers.extend(pure.servers(n));
+    if n == 1 {
+        servers.push(container(pure)?);
+    }
+    (plan.tell)(&format!("{n}×{n}, one client"));
+    servers.iter_mut().try_for_each(|server| server.warm(BLOCK))?;
+    for _ in 0..plan.samples(5000).div_ceil(BLOCK) {
+        servers.iter_mut().try_for_each(|server| server.ask(BLOCK))?;
+    }
+    (plan.tell)(&format!("{n}×{n}, {CLIENTS} clients"));
+    let mut loops = Vec::new();
+    let mut native = Vec::new();
+    for _ in 0..plan.samples(5).max(2) {
+        for server in &mut servers {
+            server.crowd(CLIENTS, LOAD)?;
+        }
+        if let Some(floor) = floor {
+            let told = floor.run(n, machine.cores, LOOP)?;
+            loops.push(told.per_second);
+            native.extend(told.microseconds);
+        }
+    }
+    let mut arms = vec![Arm::of("native loop", Unit::Microseconds, &native)];
+    arms.extend(servers.iter().map(|one| Arm::of(format!("{}, 1 client", one.name), Unit::Microseconds, &one.taken)));
+    arms.push(Arm::of(format!("native loop, {} processes", machine.cores), Unit::PerSecond, &loops));
+    let rate = |one: &Server| Arm::of(format!("{}, {CLIENTS} clients", one.name), Unit::PerSecond, &one.per_second);
+    arms.extend(servers.iter().map(rate));
+    Ok(Figure::new(format!("pure-{n}x{n}"), PAPER, machine, arms.into_iter().flatten().collect()))
+}
+
+/// A warm Python function, for what a request costs there.
+fn container(pure: &Pure) -> Result<Server, BenchError> {
+    let shelf = Shelf::new()?;
+    pure.node.deploy(HELLO_PYTHON.name, &shelf.put(&HELLO_PYTHON)?, &[])?;
+    pure.node.await_template(HELLO_PYTHON.name)?;
+    Ok(Server::new("lichen container (Python, hello)", pure.node.invocation(HELLO_PYTHON.name, b"{}")))
+}
+
+/// What so many clients get, at most.
+fn peak(request: &Request) -> Result<f64, BenchError> {
+    let crowd = Crowd { clients: CLIENTS, request: request.clone() };
+    let load = crowd.ask_for(LOAD).map_err(|source| BenchError::Silent { who: "a node".into(), source })?;
+    Ok(load.per_second())
+}

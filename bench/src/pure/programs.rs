@@ -1,0 +1,140 @@
+//! The program that is measured, as it was made for each engine, and its requests: M·Mᵀ of 64-bit integers, which
+//! `make guest` compiles from one source.
+
+use crate::error::{BenchError, io};
+use crate::http::Request;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// Where `make guest` puts programs; another folder by `LICHEN_GUEST`.
+const GUEST: &str = ".build/guest";
+
+/// An engine's name, and the program for it.
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub engine: &'static str,
+    pub runtime: &'static str,
+    pub file: PathBuf,
+}
+
+/// Those that are here; a note for each of the others.
+pub fn find(notes: &mut Vec<String>) -> Vec<Program> {
+    let folder = std::env::var_os("LICHEN_GUEST").map_or_else(|| PathBuf::from(GUEST), PathBuf::from);
+    let mut all = Vec::new();
+    for (engine, runtime, name) in [("wasm", "wasm", "matmul.wasm"), ("process", "native", "matmul.elf")] {
+        let file = folder.join(name);
+        if file.is_file() {
+            all.push(Program { engine, runtime, file });
+        } else {
+            notes.push(format!(
+                "{engine} is left out: {} is not here; make guest, or LICHEN_GUEST=FOLDER",
+                file.display()
+            ));
+        }
+    }
+    all
+}
+
+/// A matrix as the program reads it.
+pub fn matrix(n: u64) -> Vec<u8> {
+    let numbers = (0..n * n).map(|i| i.wrapping_mul(2_654_435_761) % 1000);
+    std::iter::once(n).chain(numbers).flat_map(u64::to_le_bytes).collect()
+}
+
+/// What is asked of a function of a node, or of a bare server.
+pub fn request(to: SocketAddr, path: &str, n: u64) -> Request {
+    Request::new(to, "POST", path, &[("Content-Type", "application/octet-stream")], &matrix(n))
+}
+
+/// The same computation in this program. Nothing from what has another shape.
+pub fn multiply(body: &[u8]) -> Vec<u8> {
+    let mut numbers = body.chunks_exact(8).map(|bytes| u64::from_le_bytes(bytes.try_into().expect("eight bytes")));
+    let n = numbers.next().unwrap_or(0) as usize;
+    let m: Vec<u64> = numbers.collect();
+    if n.checked_mul(n) != Some(m.len()) {
+        return Vec::new();
+    }
+    let transposed: Vec<u64> = (0..n * n).map(|at| m[at % n * n + at / n]).collect();
+    let mut product = vec![0u64; n * n];
+    for (row, to) in m.chunks_exact(n.max(1)).zip(product.chunks_exact_mut(n.max(1))) {
+        for (factor, column) in row.iter().zip(transposed.chunks_exact(n)) {
+            to.iter_mut().zip(column).for_each(|(sum, number)| *sum = sum.wrapping_add(factor.wrapping_mul(*number)));
+        }
+    }
+    std::iter::once(n as u64).chain(product).flat_map(u64::to_le_bytes).collect()
+}
+
+/// The program's own source in a loop, compiled as the static program is.
+pub struct Floor {
+    folder: TempDir,
+}
+
+/// What a loop has told.
+#[derive(Debug, Default)]
+pub struct Loops {
+    pub microseconds: Vec<f64>,
+    /// Of all processes together.
+    pub per_second: f64,
+}
+
+impl Floor {
+    /// Fails where there is no C compiler.
+    pub fn compile() -> Result<Self, BenchError> {
+        let folder = TempDir::with_prefix("lichen-bench-").map_err(io("a temporary folder could not be made"))?;
+        let files = [
+            ("loop.c", include_str!("../../programs/loop.c")),
+            ("matmul.c", include_str!("../../../guest/examples/matmul.c")),
+            ("lichen.h", include_str!("../../../guest/c/lichen.h")),
+        ];
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).map_err(io("a program's source could not be written"))?;
+        }
+        let mut cc = Command::new("cc");
+        cc.args(["-O3", "-march=x86-64-v3", "-o", "loop", "loop.c"]).current_dir(folder.path()).stdin(Stdio::null());
+        let done = cc.output().map_err(|source| BenchError::Program { program: "cc".into(), source })?;
+        match done.status.success() {
+            true => Ok(Self { folder }),
+            false => Err(BenchError::Broken(format!("cc refuses: {}", String::from_utf8_lossy(&done.stderr)))),
+        }
+    }
+
+    /// Runs so many at once, for some seconds.
+    pub fn run(&self, n: u64, processes: usize, seconds: u64) -> Result<Loops, BenchError> {
+        let program = self.folder.path().join("loop");
+        let children = (0..processes).map(|_| start(&program, n, seconds)).collect::<Result<Vec<_>, _>>()?;
+        let mut loops = Loops::default();
+        for child in children {
+            let done = child.wait_with_output().map_err(io("the native loop could not be heard"))?;
+            let text = String::from_utf8_lossy(&done.stdout);
+            let mut numbers = text.lines().filter_map(|line| line.parse::<f64>().ok());
+            let runs = numbers.next().ok_or_else(|| BenchError::Broken("the native loop has failed".into()))?;
+            loops.per_second += runs / seconds as f64;
+            loops.microseconds.extend(numbers.map(|nanoseconds| nanoseconds / 1000.0));
+        }
+        Ok(loops)
+    }
+}
+
+fn start(program: &Path, n: u64, seconds: u64) -> Result<Child, BenchError> {
+    let mut run = Command::new(program);
+    run.args([n.to_string(), seconds.to_string()]).stdin(Stdio::null()).stdout(Stdio::piped());
+    os::child::end_with_parent(&mut run);
+    run.spawn().map_err(|source| BenchError::Program { program: program.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_matrix_times_its_transpose() {
+        let of = |numbers: &[u64]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+        assert_eq!(multiply(&of(&[2, 1, 2, 3, 4])), of(&[2, 5, 11, 11, 25]));
+        assert_eq!(multiply(&of(&[1, 3])), of(&[1, 9]));
+        assert_eq!(multiply(&of(&[2, 1])), Vec::<u8>::new());
+        assert_eq!(multiply(&of(&[0])), of(&[0]));
+    }
+}
