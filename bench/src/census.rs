@@ -133,8 +133,9 @@ pub fn descend(ancestor: u32) -> impl Iterator<Item = u32> {
 /// Nanoseconds for which a process and all that descend from it have had a processor.
 pub fn processor_ns(ancestor: u32) -> u64 {
     let tasks = |pid: u32| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let spent =
-        |task: fs::DirEntry| fs::read_to_string(task.path().join("schedstat")).ok()?.split(' ').next()?.parse().ok();
+    let spent = |task: fs::DirEntry| {
+        fs::read_to_string(task.path().join("schedstat")).ok()?.split(' ').next()?.parse::<u64>().ok()
+    };
     descend(ancestor).flat_map(tasks).filter_map(spent).sum::<u64>()
 }
 

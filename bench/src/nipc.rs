@@ -26,6 +26,8 @@ pub use peer::run as run_peer;
 /// Lengths of messages for latencies, and for rates.
 const SHORT: [usize; 3] = [64, 1024, 4096];
 const LONG: [usize; 4] = [64, 4096, 64 << 10, 1 << 20];
+/// A ring for streams: more than a processor's own cache.
+const LARGE: u64 = 4 << 20;
 /// Messages of one arm before it is the next one's turn.
 const BLOCK: usize = 500;
 /// Bytes that a sample of a rate is measured over, and messages at most.
@@ -68,11 +70,12 @@ impl Way {
     }
 
     /// Through FIFOs of shims: with a peer on the same PU, or on the other.
-    fn xpu(plan: &Plan<'_>, pus: &Pus, pu: PuId, seats: Seats) -> Result<Self, BenchError> {
+    fn xpu(plan: &Plan<'_>, pus: &Pus, pu: PuId, seats: Seats, ring: u64) -> Result<Self, BenchError> {
         let process = pus.attach(Transport::Adaptive)?;
-        let fifos = Fifos::with_peer(&plan.program, process, pu, usize::from(seats == Seats::TwoCores))?;
+        let fifos = Fifos::with_peer(&plan.program, process, pu, usize::from(seats == Seats::TwoCores), ring)?;
         let place = if pu == PuId(0) { "one PU" } else { "across PUs" };
-        Ok(Self { name: format!("XPU-FIFO, {place}, {}", seats.name()), wire: Box::new(fifos), _peer: None })
+        let size = if ring == 0 { String::new() } else { format!(", ring of {}", bytes(ring as usize)) };
+        Ok(Self { name: format!("XPU-FIFO{size}, {place}, {}", seats.name()), wire: Box::new(fifos), _peer: None })
     }
 
     fn silent(&self) -> impl FnOnce(io::Error) -> BenchError + use<> {
@@ -125,8 +128,8 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     peer::stay_on(0).map_err(io("the first processor cannot be had"))?;
     let mut ways = Vec::new();
     for &seats in both {
-        for pu in [PuId(0), PuId(1)] {
-            ways.push(Way::xpu(plan, &pus, pu, seats)?);
+        for (pu, ring) in [(PuId(0), 0), (PuId(1), 0), (PuId(1), LARGE)] {
+            ways.push(Way::xpu(plan, &pus, pu, seats, ring)?);
         }
         for medium in Medium::ALL {
             ways.push(Way::new(plan, medium, seats)?);

@@ -15,7 +15,7 @@ use std::io;
 use std::time::{Duration, Instant};
 use xpucall::id::{FifoId, PuId, Rights};
 use xpucall::wire::{Program, Transport};
-use xpucall::{Fifo, Limits, Process};
+use xpucall::{Fifo, Limits};
 
 /// What the peer's command line calls an opener.
 pub const MANY: &str = "xpu-many";

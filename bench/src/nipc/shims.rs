@@ -37,12 +37,12 @@ pub struct Fifos {
 }
 
 impl Fifos {
-    /// With a peer on that PU, on this processor.
-    pub fn with_peer(program: &Path, process: Process, pu: PuId, cpu: usize) -> Result<Self, BenchError> {
+    /// With a peer on that PU, on this processor; rings of so many bytes, 0 for the usual.
+    pub fn with_peer(program: &Path, process: Process, pu: PuId, cpu: usize, ring: u64) -> Result<Self, BenchError> {
         let broken = |error: &dyn std::error::Error| BenchError::Broken(error.to_string());
-        let up = Fifo::create(&process, Limits::default()).map_err(|error| broken(&error))?;
+        let up = Fifo::create(&process, Limits { ring, ..Limits::default() }).map_err(|error| broken(&error))?;
         let mut reader = up.reader().map_err(|error| broken(&error))?;
-        let address = format!("{}:{}", process.pid().0, up.id().0);
+        let address = format!("{}:{}:{ring}", process.pid().0, up.id().0);
         let arguments = ["lichen", "bench-peer", XPU, &address, &cpu.to_string()];
         let program = Program {
             path: program.display().to_string(),
@@ -60,10 +60,12 @@ impl Fifos {
         Ok(Self { reader, writer, _up: up, _process: process })
     }
 
-    /// The peer's side: the address is whose peer it is, and the FIFO that leads there.
+    /// The peer's side: the address is whose peer it is, the FIFO that leads there, and the size of rings.
     pub fn join(address: &str) -> io::Result<Self> {
+        let (address, ring) = address.rsplit_once(':').ok_or(io::ErrorKind::InvalidInput)?;
         let (process, parent, up) = parent(address)?;
-        let down = Fifo::create(&process, Limits::default()).map_err(io::Error::other)?;
+        let ring = ring.parse().map_err(io::Error::other)?;
+        let down = Fifo::create(&process, Limits { ring, ..Limits::default() }).map_err(io::Error::other)?;
         down.grant(parent, Rights::WRITE).map_err(io::Error::other)?;
         let mut reader = down.reader().map_err(io::Error::other)?;
         let mut writer = process.connect_writer(up).map_err(io::Error::other)?;

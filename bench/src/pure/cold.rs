@@ -75,7 +75,7 @@ fn once(connection: &mut Connection, request: &Request) -> Result<f64, BenchErro
 /// Of clients that ask for one thing after the other, each its own share of the numbers.
 fn per_second(request: &(impl Fn(usize) -> Request + Sync)) -> Result<f64, BenchError> {
     let end = Instant::now() + LOAD;
-    let client = |number: usize| {
+    let client = |number: usize| -> Result<usize, BenchError> {
         let (mut connection, mut asked) = (Connection::new(), 0);
         while Instant::now() < end {
             once(&mut connection, &request(number * 7 + asked))?;

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const BUSY: Duration = Duration::from_millis(10);
 /// What a chunk of the plain ring and the pieces of messages have in common.
 const CHUNK: usize = 16 * 1024;
+/// Of a lane as it usually is, and of the plain ring.
+const RING: usize = 128 * 1024;
 
 fn stay_on(cpu: usize) {
     let mut set = CpuSet::new();
@@ -166,8 +168,8 @@ fn rate(budget: Duration, len: usize, mut write: impl FnMut(&[u8]) + Send, mut r
     })
 }
 
-fn lane_rate(budget: Duration, len: usize, spin: Duration) -> f64 {
-    let (mut writer, mut reader) = lane(LaneSpec::default());
+fn lane_rate(budget: Duration, len: usize, spin: Duration, ring: usize) -> f64 {
+    let (mut writer, mut reader) = lane(LaneSpec { ring, ..LaneSpec::default() });
     let write = move |text: &[u8]| writer.write(&[text], spin, None).expect("a lane that lasts");
     let mut message = Vec::new();
     rate(budget, len, write, move || read(&mut reader, &mut message, spin))
@@ -175,7 +177,6 @@ fn lane_rate(budget: Duration, len: usize, spin: Duration) -> f64 {
 
 /// Copied in by one thread and out by the other, in chunks, and nothing else.
 fn plain_rate(budget: Duration, len: usize) -> f64 {
-    const RING: usize = 128 * 1024;
     let map = || Mapping::shared(os::memfd::sealed("bench", (4096 + RING) as u64).expect("memory"), 4096 + RING);
     let page = Arc::new(map().expect("memory"));
     let (head, tail) = (Word::new(&page, 0), Word::new(&page, 128));
@@ -250,8 +251,11 @@ fn main() {
     }
     for (len, name) in [(1 << 10, "1 KiB"), (64 << 10, "64 KiB"), (1 << 20, "1 MiB"), (6 << 20, "6 MiB")] {
         for (what, rate) in [
-            ("lane, busy", lane_rate(budget, len, BUSY)),
-            ("lane, asleep", lane_rate(budget, len, Duration::ZERO)),
+            ("lane, busy", lane_rate(budget, len, BUSY, RING)),
+            ("lane, asleep", lane_rate(budget, len, Duration::ZERO, RING)),
+            ("lane, ring of 1 MiB, busy", lane_rate(budget, len, BUSY, 1 << 20)),
+            ("lane, ring of 4 MiB, busy", lane_rate(budget, len, BUSY, 4 << 20)),
+            ("lane, ring of 8 MiB, busy", lane_rate(budget, len, BUSY, 8 << 20)),
             ("plain ring", plain_rate(budget, len)),
             ("TCP", tcp_rate(budget, len)),
         ] {

@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(limits(&quota, 0, 0).unwrap().message_max, quota.message_max);
         assert_eq!(limits(&quota, 1, 4096).unwrap().ring, 4096);
         assert!(limits(&quota, u64::from(quota.message_max) + 1, 0).is_none());
-        for ring in [1, 4097, 1 << 21, u64::MAX] {
+        for ring in [1, 4097, 1 << 24, u64::MAX] {
             assert!(limits(&quota, 0, ring).is_none());
         }
     }

@@ -11,7 +11,8 @@ use thiserror::Error;
 /// How large a lane is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneSpec {
-    /// Bytes of its ring: a power of two from 4 KiB to 1 MiB.
+    /// Bytes of its ring: a power of two from 4 KiB to 8 MiB. Streams are quickest through one that is larger than a
+    /// processor's own cache: what is read has then left the writer's.
     pub ring: usize,
     /// Bytes of the longest message, up to 1 GiB.
     pub message_max: usize,

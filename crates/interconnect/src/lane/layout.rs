@@ -33,7 +33,7 @@ pub const RING: usize = PAGE;
 
 /// The smallest and the largest ring.
 pub const RING_MIN: usize = PAGE;
-pub const RING_MAX: usize = 1 << 20;
+pub const RING_MAX: usize = 8 << 20;
 /// The longest message that any lane can be made for.
 pub const MESSAGE_LIMIT: usize = 1 << 30;
 

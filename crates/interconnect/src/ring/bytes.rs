@@ -22,7 +22,7 @@ mod mapped {
     impl Bytes {
         /// `base` must be valid for `size` bytes while this is used.
         pub fn new(base: *mut u8, size: usize) -> Self {
-            assert!(size.is_power_of_two() && size < 1 << 31 && size >= 4 * crate::layout::LINE);
+            assert!(size.is_power_of_two() && (4 * crate::layout::LINE..1 << 31).contains(&size));
             assert!(base.addr().is_multiple_of(align_of::<AtomicU32>()), "a ring of words");
             Self { base, size: size as u32 }
         }
