@@ -6,6 +6,9 @@ import json
 import os
 import re
 import signal
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -13,8 +16,10 @@ import uuid
 
 from harness import FIXTURES, Node, alive, children, command_line, descendants, deploy, eventually, lichen, stat
 
-# From a stage's end to the answer that says so.
+# From a stage's end to the answer that says so, beyond what the kernel takes to bury a process.
 DEATH_MS = 10
+DEATH_MAX_MS = 250
+DEATHS = 11
 
 
 class Flow:
@@ -35,6 +40,18 @@ class Flow:
         text = answer.read()
         connection.close()
         return answer.status, json.loads(text), answer.headers
+
+
+def burial(is_node):
+    """Milliseconds from when a process of its own kind kills itself until its parent knows: the kernel's share."""
+    dies = {
+        True: ["node", "-e", "fs.writeSync(1, `${process.hrtime.bigint()}`); process.kill(process.pid, 9)"],
+        False: [sys.executable, "-c", "import os,time; os.write(1, str(time.monotonic_ns()).encode()); os.kill(os.getpid(), 9)"],
+    }[is_node]
+    with subprocess.Popen(dies, stdout=subprocess.PIPE) as process:
+        said = process.stdout.read()
+        process.wait()
+        return (time.monotonic_ns() - int(said)) / 1e6
 
 
 def ticks(pid):
@@ -124,8 +141,8 @@ class Chains(unittest.TestCase):
     def test_a_stage_that_dies(self):
         flow = self.flow(self.mixed)
         for hop in range(1, 5):
-            times = []
-            for _ in range(8):
+            times, plain = [], []
+            for _ in range(DEATHS):
                 self.assertEqual(flow.run()[1]["hop"], 4)
                 status, error, headers = flow.run({"do": {str(hop): "die"}})
                 answered = time.monotonic_ns()
@@ -134,8 +151,13 @@ class Chains(unittest.TestCase):
                 self.assertIn("signal: killed", error["errorMessage"])
                 died = [int(at) for at in re.findall(r"dies at (\d+)", self.log(self.mixed[hop - 1]))]
                 times.append((answered - died[-1]) / 1e6)
-            # A machine that does other things at the same time is late for some of them.
-            self.assertLess(min(times), DEATH_MS, f"stage {hop}: {times}")
+                plain.append(burial(self.mixed[hop - 1] in self.nodejs))
+            # What the kernel takes to bury a process is the machine's, and more where it does other things at the same
+            # time: ours is what comes on top. None waits for any timer.
+            half, kernels = statistics.median(times), statistics.median(plain)
+            print(f"stage {hop}: p50 {half:.1f} ms, of which a burial takes {kernels:.1f} ms", file=sys.stderr)
+            self.assertLess(half - kernels, DEATH_MS, f"stage {hop}: {times}, {plain}")
+            self.assertLess(max(times), DEATH_MAX_MS, f"stage {hop}: {times}, {plain}")
 
     def test_a_stage_that_exits(self):
         flow = self.flow(self.mixed)

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use thiserror::Error;
 
-/// The most kits that a worker keeps.
-pub const KEPT_MAX: usize = 256;
+/// The most kits that a worker keeps: more than any gateway has starts in flight.
+pub const KEPT_MAX: usize = 1024;
 
 /// What one instance needs.
 #[derive(Debug)]
@@ -74,6 +74,8 @@ impl Stock {
             return Err(PutError::Incomplete { descriptors: descriptors.len() });
         }
         if self.kits.len() + count > KEPT_MAX {
+            // Starts that name them are refused; those after them are not.
+            self.next += count as u64;
             return Err(PutError::TooMany);
         }
         let mut descriptors = descriptors.into_iter();
@@ -140,7 +142,11 @@ mod tests {
         for first in (1..=KEPT_MAX as u64).step_by(16) {
             stock.put(first, descriptors(16)).unwrap();
         }
-        assert_eq!(stock.put(KEPT_MAX as u64 + 1, descriptors(1)), Err(PutError::TooMany));
+        let last = KEPT_MAX as u64;
+        assert_eq!(stock.put(last + 1, descriptors(1)), Err(PutError::TooMany));
         assert_eq!(stock.len(), KEPT_MAX);
+        assert_eq!(stock.take(last + 1).unwrap_err(), NoKit(last + 1));
+        stock.take(last).unwrap();
+        stock.put(last + 2, descriptors(1)).unwrap();
     }
 }

@@ -41,7 +41,7 @@ use egress::WayOut;
 pub use language::{Interpreter, find as find_interpreter};
 use message::{Ids, MakeSandbox, SandboxMade};
 use net::egress::resolver::Resolver;
-use os::cgroup::{Tree, TreeError};
+use os::cgroup::{Bounds, Tree, TreeError};
 use os::idmap;
 use os::ns::{self, Kinds};
 use std::collections::HashMap;
@@ -59,6 +59,8 @@ const FIRST_ID: u32 = 1 << 28;
 /// Sandboxes that have ids of their own at the same time: on the first unit, and on each further one.
 const ID_RANGES: u64 = 16_384;
 const ID_RANGES_OF_OTHERS: u64 = 512;
+/// Of the processors' time, for each processor, as so many processes have: instances that start, and that work.
+const SHARES_PER_CORE: u32 = 8;
 
 /// How often, and after which pauses, the control groups of a worker that was killed are looked for.
 const SWEEPS: u32 = 200;
@@ -127,7 +129,7 @@ impl Ground {
         if cfork::forkpoint::threads() != 1 {
             return Err(OpenError::Threads);
         }
-        let tree = Tree::create();
+        let tree = Tree::create().map(weighted);
         let single_user = !rustix::process::geteuid().is_root();
         if single_user {
             become_root_of_one().map_err(OpenError::Namespaces)?;
@@ -143,6 +145,17 @@ impl Ground {
         let nursery = unsafe { nursery::start(settings.stage.clone()) }?;
         Ok(Self { nursery, interpreters, tree, single_user, resolver, unit: settings.unit.clone() })
     }
+}
+
+/// Gives all sandboxes together the weight of what they do: a group counts as one process among all others of the machine, and
+/// what waits in it (an init that is to tell of an end, a template that is to fork) would wait for all of these in turn.
+fn weighted(mut tree: Tree) -> Tree {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    let shares = Some(cores.saturating_mul(SHARES_PER_CORE));
+    if let Err(error) = tree.bound(&Bounds { shares, ..Bounds::default() }) {
+        tracing::info!(%error, "sandboxes have no more of the processors' time than one process, where it is short");
+    }
+    tree
 }
 
 /// Gives an ordinary user a namespace in which it may make others: root there, itself outside.
