@@ -6,8 +6,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use thiserror::Error;
 use tokio::io::unix::AsyncFd;
+
+/// How long calls to the shim may take that are under way when the worker ends.
+const LAST_CALLS: Duration = Duration::from_millis(100);
 
 /// Why a worker could not start, or had to stop.
 #[derive(Debug, Error)]
@@ -28,7 +32,7 @@ pub enum RunError {
 pub fn run(settings: &Settings, shim: PathBuf, socket: OwnedFd, lifeline: OwnedFd) -> Result<(), RunError> {
     let ground = Ground::prepare(settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Loop)?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let containers = Containers::open(ground).map_err(RunError::Loop)?;
         let server = Server::new(socket).map_err(RunError::Loop)?;
         let lifeline = AsyncFd::new(lifeline).map_err(RunError::Loop)?;
@@ -44,5 +48,8 @@ pub fn run(settings: &Settings, shim: PathBuf, socket: OwnedFd, lifeline: OwnedF
         containers.end_all();
         Arc::clone(&containers).close().await;
         result
-    })
+    });
+    // A thread may wait for a shim that does not answer.
+    runtime.shutdown_timeout(LAST_CALLS);
+    result
 }

@@ -171,10 +171,8 @@ impl Orders {
         news.wait_for(|news| is(news)).await.map(|news| *news).map_err(|_| OpenError::Ending)
     }
 
-    async fn open(&self, link: &Link, attachment: &Attachment, life: u32) -> Result<(), OpenError> {
-        let process = attachment.get().await?;
-        self.news.send_replace(News { life, ..News::default() });
-        link.tell(Said::Command(Command::OpenOrders { life, caller: process.pid() }));
+    /// Connects to the FIFO that the worker was asked for.
+    async fn connect(&self, process: Process) -> Result<(), OpenError> {
         let answer = self.until(|news| news.fifo.is_some() || news.closed);
         let answer = tokio::time::timeout(ANSWER, answer).await.map_err(|_| OpenError::Silent)??;
         let fifo = answer.fifo.filter(|_| !answer.closed).ok_or(OpenError::Refused)?;
@@ -191,7 +189,11 @@ impl Orders {
 
     /// One life of the FIFO, from its making to its end.
     async fn live(&self, link: &Link, attachment: &Attachment, life: u32) -> Result<(), OpenError> {
-        let opened = self.open(link, attachment, life).await;
+        let process = attachment.get().await?;
+        self.news.send_replace(News { life, ..News::default() });
+        link.tell(Said::Command(Command::OpenOrders { life, caller: process.pid() }));
+        // From here on the worker says, sooner or later, that this life is over.
+        let opened = self.connect(process).await;
         if opened.is_ok() && !self.until(|news| news.broken || news.closed).await?.closed {
             let writer = self.way().writer.take();
             let _ = tokio::task::spawn_blocking(move || drop(writer)).await;
@@ -218,5 +220,124 @@ pub(super) async fn attend(link: &Link, attachment: Option<&Attachment>) {
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sandbox::spec::{Limits, StartSpec};
+    use shim::control::{Report, Supervisor};
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::thread::JoinHandle;
+    use worker::client::Server;
+    use worker::orders::Desk;
+    use worker::protocol::{Event, Ordered};
+    use xpucall::id::PuId;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A shim in a thread, and what ends it.
+    fn start_shim(folder: &Path) -> (Supervisor, JoinHandle<()>) {
+        let mut config = shim::Config::new(PuId::HEAD, folder.join("shim.sock"));
+        config.memory = Some(folder.join("term"));
+        let (supervisor, control) = Supervisor::pair().unwrap();
+        let thread = std::thread::spawn(move || {
+            let mut shim = shim::Shim::open(config).unwrap();
+            shim.obey(control).unwrap();
+            shim.run();
+        });
+        while !matches!(supervisor.hear().unwrap(), Some(Report::Serving { .. })) {}
+        (supervisor, thread)
+    }
+
+    fn order(link: &Link, instance: u64) {
+        let spec = StartSpec { instance, code: None, limits: Limits::for_memory(128, 512) };
+        link.tell(Said::Start { template: 1, start: Ordered { kit: instance, spec } });
+    }
+
+    fn instances(order: Order) -> impl Iterator<Item = u64> {
+        order.starts.into_iter().map(|start| start.spec.instance)
+    }
+
+    /// What the worker hears next over its socket.
+    async fn command(server: &Server) -> Command {
+        tokio::time::timeout(PATIENCE, server.hear()).await.expect("a command").unwrap().0
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_start_is_ordered_once_whatever_becomes_of_shims() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("shim.sock");
+        let (ours, theirs) = os::seqpacket::pair().unwrap();
+        let (link, server) = (Link::new(ours, 4096).unwrap(), Server::new(theirs).unwrap());
+        let gateway = tokio::spawn({
+            let (link, attachment) = (link.clone(), Arc::new(Attachment::new(socket.clone())));
+            async move {
+                let hearing = async {
+                    while let Some((event, _)) = link.hear().await {
+                        match event {
+                            Event::OrdersOpen { life, fifo } => link.orders.opened(life, fifo),
+                            Event::OrdersClosed { life, taken } => link.orders_closed(life, taken),
+                            Event::NotSpawned { instance, .. } => link.orders.heard_of(instance),
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                };
+                tokio::join!(hearing, attend(&link, Some(&attachment)))
+            }
+        });
+        // There is no shim yet.
+        order(&link, 1);
+        let Command::Spawn(first) = command(&server).await else { panic!("no order") };
+        assert_eq!(instances(first).collect::<Vec<_>>(), [1]);
+        for round in 0..3 {
+            let (supervisor, thread) = start_shim(folder.path());
+            // Those of before, which find no shim, come to nothing.
+            let (life, mut desk) = loop {
+                match command(&server).await {
+                    Command::OpenOrders { life, caller } => match Desk::open(&socket, caller).await {
+                        Ok(desk) => break (life, desk),
+                        Err(_) => server.say(&Event::OrdersClosed { life, taken: 0 }, &[]).await.unwrap(),
+                    },
+                    Command::CloseOrders { .. } => {}
+                    other => panic!("{other:?}"),
+                }
+            };
+            server.say(&Event::OrdersOpen { life, fifo: desk.fifo().unwrap() }, &[]).await.unwrap();
+            let before = link.orders.ways().fifo;
+            tokio::time::timeout(PATIENCE, async {
+                while link.orders.way().writer.is_none() {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await
+            .expect("a writer");
+            let all: Vec<u64> = (0..6).map(|number| 100 * (round + 1) + number).collect();
+            order(&link, all[0]);
+            let taken = tokio::time::timeout(PATIENCE, desk.next()).await.unwrap().unwrap();
+            let mut got: Vec<u64> = instances(taken).collect();
+            server.say(&Event::NotSpawned { instance: all[0], reason: String::new() }, &[]).await.unwrap();
+            all[1..4].iter().for_each(|instance| order(&link, *instance));
+            drop(supervisor);
+            thread.join().unwrap();
+            all[4..].iter().for_each(|instance| order(&link, *instance));
+            while let Some(taken) = tokio::time::timeout(PATIENCE, desk.next()).await.unwrap() {
+                got.extend(instances(taken));
+            }
+            assert!(link.orders.ways().fifo > before);
+            server.say(&Event::OrdersClosed { life, taken: desk.taken() }, &[]).await.unwrap();
+            while got.len() < all.len() {
+                match command(&server).await {
+                    Command::Spawn(order) => got.extend(instances(order)),
+                    Command::CloseOrders { life: of } => assert_eq!(of, life),
+                    other => panic!("{other:?}"),
+                }
+            }
+            got.sort_unstable();
+            assert_eq!(got, all);
+        }
+        gateway.abort();
     }
 }

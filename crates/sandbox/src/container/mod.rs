@@ -59,8 +59,6 @@ const FIRST_ID: u32 = 1 << 28;
 /// Sandboxes that have ids of their own at the same time: on the first unit, and on each further one.
 const ID_RANGES: u64 = 16_384;
 const ID_RANGES_OF_OTHERS: u64 = 512;
-/// Of the processors' time, for each processor, as so many processes have: instances that start, and that work.
-const SHARES_PER_CORE: u32 = 8;
 
 /// How often, and after which pauses, the control groups of a worker that was killed are looked for.
 const SWEEPS: u32 = 200;
@@ -147,13 +145,13 @@ impl Ground {
     }
 }
 
-/// Gives all sandboxes together the weight of what they do: a group counts as one process among all others of the machine, and
-/// what waits in it (an init that is to tell of an end, a template that is to fork) would wait for all of these in turn.
+/// Gives all sandboxes together the weight of one process on each processor. A group as it is made has that of one on the whole
+/// machine, and what waits in it while others work (an init that is to tell of an end, a template that is to fork) waits the
+/// longer, the more processors there are. No more than that: gateway and worker compete with it.
 fn weighted(mut tree: Tree) -> Tree {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-    let shares = Some(cores.saturating_mul(SHARES_PER_CORE));
-    if let Err(error) = tree.bound(&Bounds { shares, ..Bounds::default() }) {
-        tracing::info!(%error, "sandboxes have no more of the processors' time than one process, where it is short");
+    if let Err(error) = tree.bound(&Bounds { shares: Some(cores), ..Bounds::default() }) {
+        tracing::info!(%error, "sandboxes weigh no more than one process, where processors are short");
     }
     tree
 }
