@@ -266,6 +266,20 @@ mod tests {
         tokio::time::timeout(PATIENCE, server.hear()).await.expect("a command").unwrap().0
     }
 
+    /// The worker's end of a FIFO, once there is a shim that has both. Attempts of before come to nothing.
+    async fn opened(server: &Server, socket: &Path) -> (u32, Desk) {
+        loop {
+            match command(server).await {
+                Command::OpenOrders { life, caller } => match Desk::open(socket, caller).await {
+                    Ok(desk) => return (life, desk),
+                    Err(_) => server.say(&Event::OrdersClosed { life, taken: 0 }, &[]).await.unwrap(),
+                },
+                Command::CloseOrders { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_start_is_ordered_once_whatever_becomes_of_shims() {
         let folder = tempfile::tempdir().unwrap();
@@ -294,17 +308,7 @@ mod tests {
         assert_eq!(instances(first).collect::<Vec<_>>(), [1]);
         for round in 0..3 {
             let (supervisor, thread) = start_shim(folder.path());
-            // Those of before, which find no shim, come to nothing.
-            let (life, mut desk) = loop {
-                match command(&server).await {
-                    Command::OpenOrders { life, caller } => match Desk::open(&socket, caller).await {
-                        Ok(desk) => break (life, desk),
-                        Err(_) => server.say(&Event::OrdersClosed { life, taken: 0 }, &[]).await.unwrap(),
-                    },
-                    Command::CloseOrders { .. } => {}
-                    other => panic!("{other:?}"),
-                }
-            };
+            let (life, mut desk) = opened(&server, &socket).await;
             server.say(&Event::OrdersOpen { life, fifo: desk.fifo().unwrap() }, &[]).await.unwrap();
             let before = link.orders.ways().fifo;
             tokio::time::timeout(PATIENCE, async {
