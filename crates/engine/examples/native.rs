@@ -1,6 +1,6 @@
-//! What a run of a native function costs, by the engine alone: `cargo run --release -p engine --example native -- ELF [runs]`.
+//! What a run of a native function costs, by the engine alone: `cargo run --release -p engine --example native -- ELF [runs [bytes [kvm]]]`.
 //!
-//! Gives the function one set `in` with one item of 8 bytes, or of what follows as the third argument, and prints percentiles.
+//! Gives the function one set `in` with one item of 8 bytes, or of as many as are asked for, and prints percentiles.
 //!
 //! Not here: HTTP, and whatever else is around an engine.
 
@@ -9,7 +9,7 @@ fn main() {}
 
 #[cfg(target_arch = "x86_64")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    use engine::{Arena, Artefact, Blob, Engine, Kind, Limits, Run, Stop, native, process::Process};
+    use engine::{Arena, Artefact, Blob, Engine, Limits, Run, Stop, kvm::Kvm, native, process::Process};
     use sets::{Item, Set};
     use std::io::Write;
     use std::time::{Duration, Instant};
@@ -21,9 +21,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut file = tempfile::tempfile()?;
     file.write_all(&native::elf::compile(&elf)?)?;
     let arena = Arena::new(1 << 30)?;
-    let mut engine = Process::new(arena)?;
+    let mut engine: Box<dyn Engine> = match arguments.next().as_deref() {
+        Some("kvm") => Box::new(Kvm::new(arena, 1_000)?),
+        _ => Box::new(Process::new(arena)?),
+    };
     engine.self_test()?;
-    let mut program = engine.load(&Artefact { kind: Kind::Process, file })?;
+    let mut program = engine.load(&Artefact { kind: engine.kind(), file })?;
     let stop = Stop::new()?;
     // A matrix's side, as the example functions take it: as many rows as the bytes have room for.
     let side = ((bytes.saturating_sub(8) / 8) as f64).sqrt() as u64;

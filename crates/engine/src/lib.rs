@@ -18,6 +18,8 @@
 //! | [`files`] | the files of one run, in memory |
 //! | [`wipe`] | what a run leaves in this process, taken away |
 //! | [`wasm`] | WebAssembly |
+//! | [`native`] | native programs: what both of their engines have in common |
+//! | [`process`], [`kvm`] | native programs in empty processes, and in virtual machines |
 //!
 //! Not here: who starts engine processes and confines them (`sandbox::pure`), and who decides what runs where
 //! (`runtime::dispatch`).
@@ -27,6 +29,8 @@ pub mod artefact;
 pub mod blob;
 pub mod error;
 pub mod files;
+#[cfg(target_arch = "x86_64")]
+pub mod kvm;
 #[cfg(target_arch = "x86_64")]
 pub mod native;
 #[cfg(target_arch = "x86_64")]

@@ -30,7 +30,8 @@ impl Loaded {
         Self::of(arena, bytes)
     }
 
-    fn of(arena: &Arena, artefact: &[u8]) -> Result<Self, LoadError> {
+    /// Takes in an artefact's bytes.
+    pub fn of(arena: &Arena, artefact: &[u8]) -> Result<Self, LoadError> {
         let (image, pages) = Image::decode(artefact)?;
         let full = |full: crate::arena::Full| LoadError::Refused(full.to_string());
         let mut room = arena.room(pages.len() as u64).map_err(full)?;

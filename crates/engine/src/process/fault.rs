@@ -51,7 +51,8 @@ pub fn verdict(ended: Ended, bytes: &[u8; report::LEN], view: &View, limit: u64)
     }
 }
 
-fn by(signal: i32) -> RunError {
+/// Ended by what a processor exception becomes on Linux.
+pub fn by(signal: i32) -> RunError {
     let name = match signal {
         libc::SIGSEGV => "SIGSEGV: it touched memory that it does not have, or may not write",
         libc::SIGILL => "SIGILL: an illegal instruction",

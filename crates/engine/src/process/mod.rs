@@ -14,12 +14,12 @@
 //!
 //! Not here: namespaces and cgroups, which blanks inherit from the engine process (`sandbox::pure`).
 
-mod fault;
+pub(crate) mod fault;
 mod filter;
 mod nursery;
 mod program;
 mod stub;
-mod syscalls;
+pub(crate) mod syscalls;
 mod zygote;
 
 pub use program::Process;
