@@ -32,7 +32,7 @@ pub struct Run<'a> {
 pub struct Folder {
     /// The input set that lies there at first, if there is one of this name; the output set that is left.
     pub set: String,
-    /// Where the guest sees it: an absolute path.
+    /// Where the guest sees it, and as what it finds it open.
     pub path: String,
 }
 

@@ -4,7 +4,7 @@ use super::memory_limit::MemoryLimit;
 use super::preview1::Descriptors;
 use super::watch;
 use crate::files::text::Text;
-use crate::files::{Answer, Budget, Errno, Files, layout, tree};
+use crate::files::{Answer, Budget, Errno, Files, NodeId, layout, tree};
 use crate::{Arena, Blob, Run, RunError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -49,6 +49,8 @@ impl Strings {
 pub struct Context {
     pub files: Files,
     pub descriptors: Descriptors,
+    /// Folders that are open from the beginning, by their names: the root, and those of `Run::folders`.
+    pub given: Vec<(String, NodeId)>,
     pub stdin: Blob,
     pub stdin_at: usize,
     pub stdout: Text,
@@ -72,14 +74,21 @@ pub struct Context {
 impl Context {
     pub fn new(run: &Run<'_>, arena: &Arena) -> Result<Self, RunError> {
         let now = if run.deterministic { STANDSTILL } else { wall() };
-        let files = layout::lay_out(run, Budget::new(run.limits, arena.clone()), now)?;
+        let mut files = layout::lay_out(run, Budget::new(run.limits, arena.clone()), now)?;
+        let mut given = vec![("/".to_owned(), tree::ROOT)];
+        for folder in run.folders {
+            let found = files.find(tree::ROOT, folder.path.trim_matches('/').as_bytes(), false);
+            given.extend(found.ok().and_then(|found| found.node).map(|id| (folder.path.clone(), id)));
+        }
+        given.iter().for_each(|(_, id)| files.open(*id));
         let (mut arguments, mut environment) = (Strings::default(), Strings::default());
         run.arguments.iter().try_for_each(|argument| arguments.push(&[argument]))?;
         run.environment.iter().try_for_each(|(name, value)| environment.push(&[name, "=", value]))?;
         let may_answer = run.outputs.len() <= 1 && run.folders.is_empty();
         Ok(Self {
             files,
-            descriptors: Descriptors::new(tree::ROOT),
+            descriptors: Descriptors::new(given.iter().map(|(_, id)| *id)),
+            given,
             stdin: run.stdin.cloned().unwrap_or_default(),
             stdin_at: 0,
             stdout: if may_answer { Text::whole() } else { Text::default() },

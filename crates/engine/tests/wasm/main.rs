@@ -4,5 +4,6 @@ mod components;
 mod hostile;
 mod programs;
 mod secret;
+mod suite;
 mod support;
 mod wasi;

@@ -5,7 +5,7 @@ use super::surroundings::datetime;
 use super::wasi::filesystem::{preopens, types};
 use super::{Context, over};
 use crate::files::path::Found;
-use crate::files::{Answer, Content, Data, Errno, Files, NodeId, Refusal, tree};
+use crate::files::{Answer, Content, Data, Errno, Files, NodeId, Refusal};
 use types::{
     Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, MetadataHashValue,
     NewTimestamp, OpenFlags, PathFlags,
@@ -123,9 +123,13 @@ impl Context {
 impl preopens::Host for Context {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
         let flags = DescriptorFlags::READ | DescriptorFlags::MUTATE_DIRECTORY;
-        let root = self.resources.push(Descriptor { id: tree::ROOT, flags })?;
-        self.files.open(tree::ROOT);
-        Ok(vec![(root, "/".into())])
+        let given = self.given.clone();
+        let open = |(name, id)| -> wasmtime::Result<_> {
+            let descriptor = self.resources.push(Descriptor { id, flags })?;
+            self.files.open(id);
+            Ok((descriptor, name))
+        };
+        given.into_iter().map(open).collect()
     }
 }
 

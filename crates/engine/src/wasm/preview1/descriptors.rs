@@ -79,8 +79,8 @@ pub struct Descriptor {
     pub rights: u64,
     pub inheriting: u64,
     pub offset: u64,
-    /// The folder that the guest finds open: it has a name.
-    pub given: bool,
+    /// The number of a folder that the guest finds open: it has a name.
+    pub given: Option<u16>,
 }
 
 #[derive(Debug)]
@@ -89,17 +89,18 @@ pub struct Descriptors {
 }
 
 impl Descriptors {
-    /// What every program finds open: the standard streams, and the root as 3.
-    pub fn new(root: NodeId) -> Self {
+    /// What every program finds open: the standard streams, and from 3 on folders.
+    pub fn new(folders: impl Iterator<Item = NodeId>) -> Self {
         let one =
             |what, rights, inheriting, given| Some(Descriptor { what, flags: 0, rights, inheriting, offset: 0, given });
         let mut open = Vec::with_capacity(8);
         open.extend([
-            one(What::Stdin, right::STREAM_IN, 0, false),
-            one(What::Stdout, right::STREAM_OUT, 0, false),
-            one(What::Stderr, right::STREAM_OUT, 0, false),
-            one(What::Node(root), right::FOLDER, right::FOLDER | right::FILE, true),
+            one(What::Stdin, right::STREAM_IN, 0, None),
+            one(What::Stdout, right::STREAM_OUT, 0, None),
+            one(What::Stderr, right::STREAM_OUT, 0, None),
         ]);
+        let both = right::FOLDER | right::FILE;
+        open.extend((0..).zip(folders).map(|(number, id)| one(What::Node(id), right::FOLDER, both, Some(number))));
         Self { open }
     }
 

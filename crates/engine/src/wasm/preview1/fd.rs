@@ -47,7 +47,7 @@ pub fn fd_close(c: &mut Context, _: &mut Memory<'_>, fd: u32) -> Answer<()> {
 
 /// A descriptor is gone.
 fn release(c: &mut Context, descriptor: &Descriptor) {
-    if let (What::Node(id), false) = (descriptor.what, descriptor.given) {
+    if let What::Node(id) = descriptor.what {
         c.files.close(id);
     }
 }
@@ -96,20 +96,24 @@ pub fn fd_filestat_set_size(c: &mut Context, _: &mut Memory<'_>, fd: u32, size: 
     data.set_len(size, budget)
 }
 
+/// What a folder that was found open is called.
+fn given_name(c: &Context, fd: u32) -> Result<&str, Errno> {
+    let number = c.descriptors.get(fd)?.given.ok_or(Errno::BadDescriptor)?;
+    c.given.get(usize::from(number)).map(|(name, _)| name.as_str()).ok_or(Errno::BadDescriptor)
+}
+
 pub fn fd_prestat_get(c: &mut Context, m: &mut Memory<'_>, fd: u32, result: u32) -> Answer<()> {
-    if !c.descriptors.get(fd)?.given {
-        return Err(Errno::BadDescriptor.into());
-    }
+    let len = given_name(c, fd)?.len() as u32;
     m.put_u32(result, 0)?;
-    m.put_u32(result.checked_add(4).ok_or(Errno::Fault)?, 1)
+    m.put_u32(result.checked_add(4).ok_or(Errno::Fault)?, len)
 }
 
 pub fn fd_prestat_dir_name(c: &mut Context, m: &mut Memory<'_>, fd: u32, buffer: u32, len: u32) -> Answer<()> {
-    match (c.descriptors.get(fd)?.given, len) {
-        (false, _) => Err(Errno::BadDescriptor.into()),
-        (true, 0) => Err(Errno::NameTooLong.into()),
-        (true, _) => m.put(buffer, b"/"),
+    let name = given_name(c, fd)?;
+    if (len as usize) < name.len() {
+        return Err(Errno::NameTooLong.into());
     }
+    m.put(buffer, name.as_bytes())
 }
 
 pub fn fd_renumber(c: &mut Context, _: &mut Memory<'_>, from: u32, to: u32) -> Answer<()> {

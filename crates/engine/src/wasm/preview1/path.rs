@@ -61,6 +61,9 @@ pub fn path_open(
 ) -> Answer<()> {
     let base = *c.descriptors.with(fd, right::PATH_OPEN)?;
     let flags = check_flags(flags)?;
+    if how & open::TRUNCATE != 0 {
+        c.descriptors.with(fd, right::PATH_FILESTAT_SET_SIZE)?;
+    }
     if how > 15 || how & (open::CREATE | open::FOLDER) == open::CREATE | open::FOLDER {
         return Err(Errno::Invalid.into());
     }
@@ -83,23 +86,19 @@ pub fn path_open(
     let inheriting = if c.files.is_folder(node) { inheriting } else { 0 };
     let what = What::Node(node);
     let fd =
-        c.descriptors.add(Descriptor { what, flags, rights: rights & most, inheriting, offset: 0, given: false })?;
+        c.descriptors.add(Descriptor { what, flags, rights: rights & most, inheriting, offset: 0, given: None })?;
     c.files.open(node);
     m.put_u32(result, fd)
 }
 
 /// Whether what is there may be opened so.
 fn existing(c: &mut Context, id: NodeId, how: u32, rights: u64) -> Answer<NodeId> {
-    let writes = rights & (right::WRITE | right::ALLOCATE | right::FILESTAT_SET_SIZE) != 0;
+    let writes = rights & right::WRITE != 0;
     match c.files.content(id) {
         Content::Link(_) => return Err(Errno::Loop.into()),
         Content::File(_) if how & open::FOLDER != 0 => return Err(Errno::NotFolder.into()),
-        Content::File(_) if rights & right::WRITE != 0 && c.files.is_read_only(id) => {
-            return Err(Errno::ReadOnly.into());
-        }
-        Content::Folder(_) if how & open::TRUNCATE != 0 || (writes && how & open::FOLDER == 0) => {
-            return Err(Errno::IsFolder.into());
-        }
+        Content::File(_) if writes && c.files.is_read_only(id) => return Err(Errno::ReadOnly.into()),
+        Content::Folder(_) if writes || how & open::TRUNCATE != 0 => return Err(Errno::IsFolder.into()),
         _ => {}
     }
     if how & open::TRUNCATE != 0 {
