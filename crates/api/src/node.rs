@@ -2,6 +2,7 @@
 
 use crate::pu::{Price, Profile};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// `GET /v1/node`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,16 +145,31 @@ pub struct Template {
     pub reason: Option<String>,
 }
 
-/// `POST /v1/flows`: a chain of functions, each of which gets the result of the one before.
+/// `POST /v1/flows`: a text in the flow language, or a chain of functions, each of which gets the result of the one before.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlowSpec {
     pub name: String,
     /// Names or ARNs of functions, with or without versions and aliases.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<String>,
-    /// Seconds for all stages together; the sum of theirs where it is not given.
+    /// In the flow language; the flow in it that has this name is run, else the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The files that the text names, by their paths in it: one, or those of a folder.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, Vec<FlowFile>>,
+    /// Seconds; of a chain the sum of its stages' where it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_s: Option<u32>,
+}
+
+/// A file for a set of fixed items.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowFile {
+    pub name: String,
+    /// Base64.
+    pub data: String,
 }
 
 /// `GET /v1/flows`: a list of these; `GET /v1/flows/NAME` and `POST /v1/flows`: one.
@@ -165,9 +181,49 @@ pub struct Flow {
     pub arn: String,
     /// ARNs, with the qualifiers that were given.
     pub chain: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The functions that a text applies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub functions: Vec<String>,
+    /// Changes with every change of the flow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_s: Option<u32>,
     pub modified: u64,
+    /// What is to be said about a text that was just put, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// `GET /v1/flows/NAME/runs`: a list of these; `GET /v1/runs/ID`: one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowRun {
+    pub run: String,
+    /// The flow's ARN.
+    pub flow: String,
+    /// `queued`, `running`, `done`, `failed` or `cancelled`.
+    pub state: String,
+    pub accepted: u64,
+    pub took_us: u64,
+    pub applications: Vec<FlowApplication>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<serde_json::Value>,
+}
+
+/// What has been done of an application.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowApplication {
+    /// As the text calls it; one of a flow within the flow has that one's name before it.
+    pub application: String,
+    pub line: usize,
+    pub running: u64,
+    pub done: u64,
+    pub failed: u64,
+    /// All shards together.
+    pub busy_us: u64,
 }
 
 /// `GET /v1/pus`: a list of these.

@@ -11,6 +11,7 @@ use daemon::telemetry::Log;
 use fetch::FetchConfig;
 use runtime::codestore::CodeConfig;
 use runtime::dispatch::DispatchConfig;
+use runtime::flow::FlowConfig;
 use runtime::ledger::LedgerConfig;
 use runtime::logs::LogConfig;
 use runtime::queue::QueueConfig;
@@ -69,6 +70,7 @@ pub struct Config {
     pub logs: LogConfig,
     pub dispatch: DispatchConfig,
     pub queue: QueueConfig,
+    pub flows: FlowConfig,
     pub runtime: RuntimeConfig,
     pub aws: AwsConfig,
     pub fetch: FetchConfig,
@@ -92,6 +94,7 @@ impl Config {
             logs: sections.take("logs")?,
             dispatch: sections.take("dispatch")?,
             queue: sections.take("queue")?,
+            flows: sections.take("flows")?,
             runtime: sections.take("runtime")?,
             aws: sections.take("aws")?,
             fetch: sections.take("fetch")?,
@@ -120,7 +123,7 @@ mod tests {
         assert_eq!((read.log, read.http, read.functions), (own.log, own.http, own.functions));
         assert_eq!((read.auth, read.shim, read.remote), (own.auth, own.shim, own.remote));
         assert_eq!((read.code, read.bills, read.logs), (own.code, own.bills, own.logs));
-        assert_eq!((read.dispatch, read.queue), (own.dispatch, own.queue));
+        assert_eq!((read.dispatch, read.queue, read.flows), (own.dispatch, own.queue, own.flows));
         assert_eq!((read.aws, read.fetch, read.pus), (own.aws, own.fetch, own.pus));
         let has = |section: &str, key: &str| {
             let body = REFERENCE.split_once(&format!("\n[{section}]")).unwrap().1;
@@ -139,6 +142,7 @@ mod tests {
             ("logs", keys_of::<LogConfig>()),
             ("dispatch", keys_of::<DispatchConfig>()),
             ("queue", keys_of::<QueueConfig>()),
+            ("flows", keys_of::<FlowConfig>()),
             ("runtime", keys_of::<RuntimeConfig>()),
             ("aws", keys_of::<AwsConfig>()),
             ("fetch", keys_of::<FetchConfig>()),

@@ -3,6 +3,7 @@
 use crate::destination;
 use crate::gateway::Gateway;
 use crate::lambda::name;
+use crate::v1::flows;
 use api::lambda::LATEST;
 use runtime::dispatch::{Call, InvokeError};
 use runtime::queue::{Event, Performance, Performed, Performer, Policy};
@@ -19,6 +20,10 @@ impl Performer for Delivery {
         let config = gateway.queue.config();
         let mut policy =
             Policy { retries: config.retries, age_max_ms: config.age_max_s.saturating_mul(1000), ..Policy::nowhere() };
+        if flows::invoke::is_flow(target).is_some() {
+            // What failed is told to who asks for the run; run again is what the node could not bring to its end.
+            policy.retries = 0;
+        }
         if let Some((record, qualifier)) = function(&gateway, target) {
             if let Some(config) = record.attached(Facet::EventInvoke, &qualifier) {
                 heed(&mut policy, &config.value);
@@ -61,6 +66,9 @@ fn heed(policy: &mut Policy, config: &Map<String, Value>) {
 async fn deliver(gateway: &Arc<Gateway>, event: Event) -> Performed {
     if !is_function(&event.target) {
         return destination::send(&gateway.aws, &event).await;
+    }
+    if let Some(id) = flows::invoke::is_flow(&event.target) {
+        return flows::invoke::deliver(gateway, &id, event).await;
     }
     let found = function(gateway, &event.target);
     let Some(entry) = found.and_then(|(record, qualifier)| name::pick(&record, &qualifier)) else {

@@ -4,10 +4,12 @@ use crate::auth::Auth;
 use crate::config::Config;
 use crate::http::body::Bodies;
 use crate::http::guard::Guard;
+use crate::v1::Programs;
 use aws::Aws;
 use daemon::drain::Signal;
 use daemon::readiness::Readiness;
 use runtime::dispatch::Dispatcher;
+use runtime::flow::Flows;
 use runtime::ledger::Ledger;
 use runtime::logs::LogStore;
 use runtime::queue::Queue;
@@ -55,6 +57,9 @@ pub struct Gateway {
     pub logs: Arc<LogStore>,
     pub ledger: Ledger,
     pub queue: Arc<Queue>,
+    pub flows: Flows,
+    /// Texts of flows, read.
+    pub programs: Programs,
     pub sources: Sources,
     pub rules: Arc<Rules>,
     /// Held while it is looked whether a mapping may be made, and it is made.
@@ -112,6 +117,8 @@ impl Gateway {
             logs,
             ledger,
             queue,
+            flows: Flows::new(config.flows.clone()),
+            programs: Programs::default(),
             sources,
             rules: Arc::new(rules),
             mapping_turn: Mutex::default(),

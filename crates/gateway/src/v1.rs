@@ -4,11 +4,13 @@
 //! events.
 
 mod dlq;
-mod flows;
+pub mod flows;
 mod functions;
 mod logs;
 mod node;
 mod package;
+
+pub use flows::text::Programs;
 
 use crate::lambda::{Fault, name, scope};
 use crate::route::{Exchange, Route, route};
@@ -30,7 +32,15 @@ pub const ROUTES: &[Route] = &[
     route!(POST "/v1/dlq/redrive" Redrive => dlq::redrive),
     route!(DELETE "/v1/dlq" Purge => dlq::purge),
     route!(GET "/v1/code/*" GetCode => package::download),
-    route!(POST "/v1/flows/*/invocations" InvokeFlow => flows::invoke),
+    route!(POST "/v1/flows/*/invocations" InvokeFlow => flows::invoke::invoke),
+    route!(POST "/v1/flows/*/invoke" InvokeFlow => flows::invoke::invoke),
+    route!(GET "/v1/flows/*/runs" ListRuns => flows::runs::list),
+    route!(GET "/v1/flows/*/graph" GetFlowGraph => flows::graph),
+    route!(GET "/v1/runs/*" GetRun => flows::runs::get),
+    route!(GET "/v1/runs/*/result" GetRunResult => flows::runs::result),
+    route!(GET "/v1/runs/*/graph" GetRunGraph => flows::runs::graph),
+    route!(DELETE "/v1/runs/*" CancelRun => flows::runs::cancel),
+    route!(POST "/v1/flows/check" CheckFlow => flows::check),
     route!(POST "/v1/flows" PutFlow => flows::put),
     route!(GET "/v1/flows" ListFlows => flows::list),
     route!(GET "/v1/flows/*" GetFlow => flows::get),

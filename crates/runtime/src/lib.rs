@@ -4,6 +4,7 @@
 pub mod billing;
 pub mod codestore;
 pub mod dispatch;
+pub mod flow;
 pub mod function;
 pub mod keepalive;
 pub mod ledger;

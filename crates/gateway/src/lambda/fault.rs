@@ -204,6 +204,20 @@ impl Fault {
         StatusCode::from_u16(self.kind.form().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
+    /// There is too much of something at present.
+    pub fn busy(message: String) -> Self {
+        Self { kind: Kind::TooManyRequests, message, reason: None, has_party: true }
+    }
+
+    pub fn is_not_found(&self) -> bool {
+        self.kind == Kind::ResourceNotFound
+    }
+
+    /// Whether the same request may be answered later.
+    pub fn may_pass(&self) -> bool {
+        matches!(self.kind, Kind::Unavailable | Kind::TooManyRequests)
+    }
+
     /// Whether a request was refused because nobody has signed it.
     pub fn is_unsigned(&self) -> bool {
         self.kind == Kind::MissingAuthenticationToken

@@ -6,6 +6,7 @@ use super::event;
 use crate::http::{Response, answer};
 use crate::route::{Answer, Exchange, Route, route};
 use crate::spans;
+use crate::v1::flows;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hyper::StatusCode;
@@ -20,12 +21,25 @@ async fn invoke(mut exchange: Exchange) -> Answer {
     let manner = Manner::of(&exchange, KINDS)?;
     let kind = manner.kind;
     if kind == Kind::Event {
-        let arn = event::arn(&exchange)?;
+        let arn = match event::arn(&exchange) {
+            Err(fault) if fault.is_not_found() => {
+                let flow = flows::invoke::meant(&exchange).ok_or(fault)?;
+                flows::invoke::accept(&mut exchange, &flow).await?;
+                return Ok(answer::empty(StatusCode::ACCEPTED));
+            }
+            arn => arn?,
+        };
         let payload = asked::payload(&mut exchange).await?;
         event::accept(&mut exchange, arn, payload, manner.client_context).await?;
         return Ok(answer::empty(StatusCode::ACCEPTED));
     }
-    let asked = Asked::read(&mut exchange, manner).await?;
+    let asked = match Asked::read(&mut exchange, manner).await {
+        Err(fault) if fault.is_not_found() && kind == Kind::RequestResponse => {
+            let flow = flows::invoke::meant(&exchange).ok_or(fault)?;
+            return flows::invoke::invoke_as_function(exchange, &flow).await;
+        }
+        asked => asked?,
+    };
     if kind == Kind::DryRun {
         return Ok(answer::empty(StatusCode::NO_CONTENT));
     }

@@ -1,0 +1,138 @@
+//! Carries out a plan: its shards as tasks, their outcomes as its events, until it is over.
+
+use super::datum::{Datum, Full, Purse};
+use super::run::Run;
+use super::shard::{Made, Perform, Work, object};
+use super::{Order, RunError};
+use bytes::Bytes;
+use flow::Program;
+use flow::graph::{AppId, GraphId};
+use flow::plan::{Abort, Action, Bounds, Event, Plan, Shard, ShardId};
+use sets::{Set, Sets};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// The outcome of a shard, and when it had begun.
+type Ended = (ShardId, (GraphId, AppId), u64, Made);
+
+pub(super) struct Drive {
+    pub run: Arc<Run>,
+    pub program: Arc<Program>,
+    pub performer: Arc<dyn Perform>,
+    pub purse: Purse,
+    pub bounds: Bounds,
+    pub order: Order,
+    pub deadline: Instant,
+}
+
+impl Drive {
+    /// Dropping it ends what runs.
+    pub async fn run(self, inputs: Sets<Bytes>) -> Result<Sets<Bytes>, RunError> {
+        let inputs = self.purse.hold_all(inputs).map_err(|full| self.full(full))?;
+        let mut actions = Vec::new();
+        let mut plan = Plan::start(self.program.clone(), self.bounds, inputs, &mut actions)?;
+        let (mut shards, mut blame) = (JoinSet::new(), BTreeMap::new());
+        let timeout = tokio::time::sleep_until(self.deadline);
+        let cancelled = self.run.cancelled();
+        tokio::pin!(timeout, cancelled);
+        loop {
+            for action in actions.drain(..) {
+                match action {
+                    Action::Run(shard) => self.begin(shard, &mut shards),
+                    Action::Done(outputs) => {
+                        return Ok(outputs.into_iter().map(|set| set.map(|datum| datum.bytes().clone())).collect());
+                    }
+                    Action::Abort(why) => return Err(self.aborted(why, &mut blame)),
+                }
+            }
+            let event = tokio::select! {
+                biased;
+                () = &mut cancelled => Event::Cancel,
+                () = &mut timeout => return Err(RunError::Timeout),
+                // A plan that is not over has something running.
+                Some(ended) = shards.join_next() => match ended {
+                    Ok(ended) => self.end(ended, &mut blame)?,
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(_) => Event::Cancel,
+                },
+            };
+            plan.step(event, &mut actions);
+        }
+    }
+
+    fn begin(&self, shard: Shard<Datum>, shards: &mut JoinSet<Ended>) {
+        let (id, place) = (shard.id, (shard.graph, shard.app));
+        let app = &self.program.graphs[shard.graph].apps[shard.app];
+        let flow::graph::Target::Function(function) = &app.target else { return };
+        let inputs = app.ports.iter().zip(shard.inputs);
+        let inputs = inputs.map(|(port, piece)| Set::new(port.parameter.clone(), Arc::unwrap_or_clone(piece)));
+        let work = Work {
+            function: function.clone(),
+            inputs: inputs.collect(),
+            results: app.outputs.iter().map(|(result, _)| result.clone()).collect(),
+            request_id: request_id(&self.order.id, id),
+            trace_id: self.order.trace_id.clone(),
+            deadline: self.deadline,
+        };
+        self.run.shard_begins(place);
+        let begun = os::monotonic_ns();
+        let made = self.performer.perform(work);
+        shards.spawn(async move { (id, place, begun, made.await) });
+    }
+
+    fn end(&self, ended: Ended, blame: &mut BTreeMap<ShardId, Bytes>) -> Result<Event<Datum>, RunError> {
+        let (shard, place, begun, made) = ended;
+        self.run.shard_ends(place, begun, made.is_err());
+        match made {
+            Ok(outputs) => {
+                let app = &self.program.graphs[place.0].apps[place.1];
+                let taken = |set: &Set<Bytes>| app.outputs.iter().any(|(result, _)| *result == set.name);
+                let outputs = outputs.into_iter().filter(taken).collect();
+                let outputs = self.purse.hold_all(outputs).map_err(|full| self.full(full))?;
+                Ok(Event::Finished { shard, outputs })
+            }
+            Err(error) => {
+                let report = self.purse.hold(error.clone()).map_err(|full| self.full(full))?;
+                // Asked for at once if at all: the failure of another shard is not this one's.
+                blame.clear();
+                blame.insert(shard, self.located(place, shard, error));
+                Ok(Event::Failed { shard, report })
+            }
+        }
+    }
+
+    fn aborted(&self, why: Abort, blame: &mut BTreeMap<ShardId, Bytes>) -> RunError {
+        match why {
+            Abort::Failed(shard) => RunError::Failed(blame.remove(&shard).unwrap_or_else(|| object("Flow.Failed", ""))),
+            Abort::Cancelled => RunError::Cancelled,
+            Abort::TooMany => RunError::TooMany(self.bounds.shards),
+        }
+    }
+
+    /// An error object, with where in the flow it comes from.
+    fn located(&self, (graph, app): (GraphId, AppId), shard: ShardId, error: Bytes) -> Bytes {
+        let app = &self.program.graphs[graph].apps[app];
+        let Ok(mut said) = serde_json::from_slice::<serde_json::Map<_, _>>(&error) else { return error };
+        said.insert("application".to_owned(), app.label.as_str().into());
+        said.insert("line".to_owned(), app.line.into());
+        said.insert("shard".to_owned(), shard.into());
+        serde_json::to_vec(&said).map_or(error, Bytes::from)
+    }
+
+    fn full(&self, full: Full) -> RunError {
+        match full {
+            Full::Run => RunError::TooMuch(self.purse.run.limit()),
+            Full::Node => RunError::NodeFull(self.purse.node.limit()),
+        }
+    }
+}
+
+/// The run's id, its last group the shard's number: unique, and told apart at a glance.
+fn request_id(run: &str, shard: ShardId) -> String {
+    match run.get(..24) {
+        Some(head) if run.len() == 36 => format!("{head}{shard:012x}"),
+        _ => format!("{run}-{shard:x}"),
+    }
+}

@@ -1,0 +1,179 @@
+//! Runs with functions of the test's own: many shards, failures, limits, ends of all kinds.
+
+use super::shard::{Made, Work, answered, object};
+use super::*;
+use flow::language::{Offline, check};
+use sets::{Item, Set};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use tokio::sync::Notify;
+
+/// Functions by what their names say.
+#[derive(Default)]
+struct Fake {
+    ran: AtomicUsize,
+    running: AtomicUsize,
+    most: AtomicUsize,
+    ended: Arc<Notify>,
+}
+
+struct Running(Arc<Fake>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Relaxed);
+        self.0.ended.notify_one();
+    }
+}
+
+struct Hands(Arc<Fake>);
+
+impl Perform for Hands {
+    fn perform(&self, work: Work) -> Pin<Box<dyn Future<Output = Made> + Send>> {
+        let fake = self.0.clone();
+        Box::pin(async move {
+            fake.ran.fetch_add(1, Relaxed);
+            let now = fake.running.fetch_add(1, Relaxed) + 1;
+            let _running = Running(fake.clone());
+            fake.most.fetch_max(now, Relaxed);
+            tokio::task::yield_now().await;
+            let items = work.inputs.iter().flat_map(|set| &set.items);
+            match work.function.as_str() {
+                "copy" => {
+                    let item = |item: &Item<Datum>| Item::new(item.name.clone(), item.key, item.data.bytes().clone());
+                    Ok(vec![Set::new("r", items.map(item).collect())])
+                }
+                "count" => Ok(vec![Set::new("r", vec![Item::new("n", 0, items.count().to_string().into())])]),
+                "grow" => Ok(vec![Set::new("r", vec![Item::new("n", 0, vec![0_u8; 1 << 20].into())])]),
+                "odd" if items.clone().any(|item| item.name.ends_with('1')) => Err(object("Odd", &work.request_id)),
+                "odd" => Ok(Vec::new()),
+                _ => std::future::pending().await,
+            }
+        })
+    }
+}
+
+struct Fixture {
+    flows: Flows,
+    fake: Arc<Fake>,
+}
+
+impl Fixture {
+    fn new(config: FlowConfig) -> Self {
+        Self { flows: Flows::new(config), fake: Arc::default() }
+    }
+
+    async fn run(&self, text: &str, items: usize) -> Result<Sets<Bytes>, RunError> {
+        let program = check(text, None, &Offline).program.unwrap();
+        let items = (0..items).map(|index| Item::new(index.to_string(), 0, Bytes::from_static(b"data")));
+        let id = "0d5ea7c2-7e2b-4c53-9e63-5c1d6b1d0e9a".to_owned();
+        let timeout = Duration::from_secs(60);
+        let order = Order { id, flow: "arn:flow".into(), trace_id: String::new(), timeout, keeps: true };
+        let inputs = vec![Set::new("A", items.collect())];
+        self.flows.run(Arc::new(program), Arc::new(Hands(self.fake.clone())), inputs, order).await
+    }
+
+    fn is_clean(&self) -> bool {
+        self.flows.held() == 0 && self.fake.running.load(Relaxed) == 0
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_shards_run_a_window_at_a_time_in_bounded_room() {
+    let fixture = Fixture::new(FlowConfig { run_mib: 8, ..FlowConfig::default() });
+    let text =
+        "flow f(A) => (N) { copy(a = each A) => (B = r); copy(a = each B) => (C = r); count(a = all C) => (N = r); }";
+    let outputs = fixture.run(text, 10_000).await.unwrap();
+    assert_eq!(outputs[0].items[0].data, "10000");
+    assert_eq!(fixture.fake.ran.load(Relaxed), 20_001);
+    assert!((2..=32).contains(&fixture.fake.most.load(Relaxed)));
+    assert!(fixture.is_clean());
+    let run = &fixture.flows.runs.of("arn:flow")[0];
+    let counts: Vec<u64> = run.counts().values().map(|count| count.timing.shards).collect();
+    assert_eq!(counts, [10_000, 10_000, 1]);
+    let State::Done(Some(kept)) = run.state() else { panic!("{:?}", run.state()) };
+    assert_eq!(kept[0].items[0].data, "10000");
+}
+
+#[tokio::test]
+async fn a_failure_says_where_it_comes_from_and_ends_the_rest() {
+    let fixture = Fixture::new(FlowConfig::default());
+    let text = "flow f(A) => (B, C) {\n odd(a = each A) => (B = r);\n stuck(a = each A) => (C = r); }";
+    let error = fixture.run(text, 2).await.unwrap_err();
+    let object: serde_json::Value = serde_json::from_slice(&error.object()).unwrap();
+    assert_eq!(
+        (&object["errorType"], &object["application"], &object["line"]),
+        (&"Odd".into(), &"odd".into(), &2.into())
+    );
+    let shard = object["shard"].as_u64().unwrap();
+    assert_eq!(object["errorMessage"], format!("0d5ea7c2-7e2b-4c53-9e63-{shard:012x}"));
+    while fixture.fake.running.load(Relaxed) > 0 {
+        fixture.fake.ended.notified().await;
+    }
+    assert!(fixture.is_clean());
+    assert_eq!(fixture.flows.runs.of("arn:flow")[0].state().word(), "failed");
+    let handed_on = fixture.run("flow f(A) => (E) { odd(a = each A) => () on error => E; }", 12).await.unwrap();
+    let names: Vec<&str> = handed_on[0].items.iter().map(|item| item.name.as_str()).collect();
+    assert_eq!(names, ["1", "11"]);
+}
+
+#[tokio::test]
+async fn limits_are_kept() {
+    let fixture = Fixture::new(FlowConfig { run_mib: 4, runs: 1, shards_max: 8, ..FlowConfig::default() });
+    let error = fixture.run("flow f(A) => (B) { grow(a = each A) => (B = r); }", 6).await.unwrap_err();
+    assert!(matches!(error, RunError::TooMuch(_)) && !error.is_busy(), "{error}");
+    let error = fixture.run("flow f(A) => (B) { copy(a = each A) => (B = r); }", 9).await.unwrap_err();
+    assert!(matches!(error, RunError::TooMany(8)), "{error}");
+    let mut stuck = std::pin::pin!(fixture.run("flow f(A) => (B) { stuck(a = all A) => (B = r); }", 1));
+    tokio::select! {
+        biased;
+        _ = &mut stuck => panic!("it ends"),
+        () = tokio::task::yield_now() => {}
+    }
+    let error = fixture.run("flow f(A) => (B) { copy(a = all A) => (B = r); }", 1).await.unwrap_err();
+    assert!(matches!(error, RunError::Busy(1)) && error.is_busy(), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_end_by_their_time_by_cancelling_and_when_nobody_waits() {
+    let fixture = Fixture::new(FlowConfig::default());
+    let text = "flow f(A) => (B) { stuck(a = each A) => (B = r); }";
+    assert!(matches!(fixture.run(text, 3).await, Err(RunError::Timeout)));
+    let cancel = async {
+        while fixture.fake.ran.load(Relaxed) < 6 {
+            tokio::task::yield_now().await;
+        }
+        let run = fixture.flows.runs.find("0d5ea7c2-7e2b-4c53-9e63-5c1d6b1d0e9a").unwrap();
+        assert!(run.cancel());
+    };
+    let (result, ()) = tokio::join!(fixture.run(text, 3), cancel);
+    assert!(matches!(result, Err(RunError::Cancelled)), "{result:?}");
+    assert_eq!(fixture.flows.held(), 0);
+}
+
+#[test]
+fn what_is_kept_of_runs_is_bounded() {
+    let runs = Runs::new(&FlowConfig { keep_runs: 2, ..FlowConfig::default() });
+    for id in ["a", "b", "c"] {
+        let run = runs.enter(id, "f", true);
+        runs.end(&run, State::Failed(object("X", "y")));
+    }
+    assert!(runs.find("a").is_none() && runs.find("b").is_some() && runs.find("c").is_some());
+    let queued = runs.enter("d", "f", true);
+    assert!(queued.cancel() && !queued.cancel());
+    assert_eq!(queued.state().word(), "cancelled");
+}
+
+#[test]
+fn an_answer_is_sets_or_one_item() {
+    let results = ["r".to_owned()];
+    assert_eq!(
+        answered(Bytes::from_static(b"[1]"), &results).unwrap(),
+        vec![Set::new("r", vec![Item::new("answer", 0, Bytes::from_static(b"[1]"))])]
+    );
+    let sets = answered(Bytes::from_static(br#"{"sets": {"x": ["a"]}}"#), &results).unwrap();
+    assert_eq!((sets[0].name.as_str(), sets[0].items.len()), ("x", 1));
+    let error = answered(Bytes::from_static(br#"{"sets": 1}"#), &results).unwrap_err();
+    assert!(String::from_utf8_lossy(&error).contains("Flow.BadSets"));
+    assert_eq!(answered(Bytes::from_static(b"1"), &[]).unwrap(), vec![]);
+}
