@@ -94,7 +94,7 @@ fn node(plan: &Plan<'_>, shelf: &Shelf, dispatch: &str) -> Result<Node, BenchErr
         }
         let stage = |at: usize| format!("{}-{}", function.name, names[at % names.len()].0);
         let chain = (0..STAGES).map(stage).collect();
-        node.client.put_flow(&FlowSpec { name: function.name.to_owned(), chain, timeout_s: None })?;
+        node.client.put_flow(&FlowSpec { name: function.name.to_owned(), chain, ..FlowSpec::default() })?;
     }
     Ok(node)
 }

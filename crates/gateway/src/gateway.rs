@@ -8,6 +8,7 @@ use crate::v1::Programs;
 use aws::Aws;
 use daemon::drain::Signal;
 use daemon::readiness::Readiness;
+use fetch::Fetch;
 use runtime::dispatch::Dispatcher;
 use runtime::flow::Flows;
 use runtime::ledger::Ledger;
@@ -47,6 +48,8 @@ pub enum OpenError {
     Sources(#[from] sources::store::StoreError),
     #[error(transparent)]
     Rules(#[from] sources::schedule::rules::RulesError),
+    #[error(transparent)]
+    Fetch(#[from] fetch::TrustError),
 }
 
 /// A node, as its gateway sees it.
@@ -66,6 +69,8 @@ pub struct Gateway {
     mapping_turn: Mutex<()>,
     /// The services beside functions, where there are any.
     pub aws: Aws,
+    /// I/O functions.
+    pub fetch: Fetch,
     /// Turns to fetch a package: it is in memory until it is stored.
     pub fetches: Semaphore,
     pub readiness: Readiness,
@@ -123,6 +128,7 @@ impl Gateway {
             rules: Arc::new(rules),
             mapping_turn: Mutex::default(),
             aws: Aws::new(config.aws.clone()),
+            fetch: Fetch::open(&config.fetch, Aws::new(config.aws.clone()), config.node.region.as_str())?,
             fetches: Semaphore::new(FETCHES),
             readiness: Readiness::default(),
             bodies: Bodies::new(

@@ -3,7 +3,7 @@
 use super::{Body, CallError, Client, Request, encode};
 use crate::lambda::Invoked;
 use crate::node::{
-    Bill, Count, DeadEvent, Flow, FlowSpec, Function, LogRecord, Node, Pu, Queue, Revision, Template, Usage,
+    Bill, Count, DeadEvent, Flow, FlowRun, FlowSpec, Function, LogRecord, Node, Pu, Queue, Revision, Template, Usage,
 };
 use std::io::{BufRead, BufReader};
 
@@ -56,8 +56,19 @@ impl Client {
 
     /// Runs a flow, waiting for its answer.
     pub fn invoke_flow(&self, name: &str, payload: &[u8]) -> Result<Invoked, CallError> {
-        let path = format!("/v1/flows/{}/invocations", encode(name));
-        let (response, body) = self.call(&Request::new("POST", &path).with_body(payload))?;
+        let path = format!("/v1/flows/{}/invoke", encode(name));
+        self.invoked(&Request::new("POST", &path).with_body(payload))
+    }
+
+    /// Has a flow run, and does not wait: the run's id.
+    pub fn begin_flow(&self, name: &str, payload: &[u8]) -> Result<String, CallError> {
+        let path = format!("/v1/flows/{}/invoke?async", encode(name));
+        let (response, _) = self.call(&Request::new("POST", &path).with_body(payload))?;
+        Ok(response.header("x-lichen-run").unwrap_or_default().to_owned())
+    }
+
+    fn invoked(&self, request: &Request<'_>) -> Result<Invoked, CallError> {
+        let (response, body) = self.call(request)?;
         let header = |name: &str| response.header(name).map(str::to_owned);
         Ok(Invoked {
             body,
@@ -65,6 +76,33 @@ impl Client {
             log_tail: None,
             request_id: header("x-amzn-requestid").unwrap_or_default(),
         })
+    }
+
+    /// What is to be said about a flow's text: a list of diagnostics, JSON.
+    pub fn check_flow(&self, text: &str) -> Result<Vec<u8>, CallError> {
+        self.call(&Request::new("POST", "/v1/flows/check").with_body(text.as_bytes())).map(|(_, body)| body)
+    }
+
+    /// A picture of a flow, or of a run, by its path.
+    pub fn flow_picture(&self, path: &str) -> Result<Vec<u8>, CallError> {
+        self.call(&Request::new("GET", path)).map(|(_, body)| body)
+    }
+
+    /// The runs of a flow that are known, the latest first.
+    pub fn flow_runs(&self, name: &str) -> Result<Vec<FlowRun>, CallError> {
+        self.json(&Request::new("GET", &format!("/v1/flows/{}/runs", encode(name))))
+    }
+
+    pub fn flow_run(&self, id: &str) -> Result<FlowRun, CallError> {
+        self.json(&Request::new("GET", &format!("/v1/runs/{}", encode(id))))
+    }
+
+    pub fn flow_result(&self, id: &str) -> Result<Invoked, CallError> {
+        self.invoked(&Request::new("GET", &format!("/v1/runs/{}/result", encode(id))))
+    }
+
+    pub fn cancel_run(&self, id: &str) -> Result<(), CallError> {
+        self.call(&Request::new("DELETE", &format!("/v1/runs/{}", encode(id)))).map(drop)
     }
 
     pub fn queue(&self) -> Result<Queue, CallError> {

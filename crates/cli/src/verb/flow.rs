@@ -1,11 +1,20 @@
-//! `lichen flow`: functions in a chain. Each runs where it runs best, and hands its result to the next by memory.
+//! `lichen flow`: functions composed, by a text in the flow language or as a chain.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | here | what can be typed; flows put, listed, removed |
+//! | [`source`] | files with texts, and the files that these name |
+//! | [`run`] | runs: begun, looked at, ended |
 
-use crate::node::{Endpoint, explain, payload};
+mod run;
+mod source;
+
+use crate::node::{Endpoint, explain};
 use crate::print::{self, Format, Output, Table};
-use crate::verb::invoke;
 use crate::verdict::{Exit, Verdict, conclude};
 use api::node::{Flow, FlowSpec};
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -15,14 +24,29 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Say what is wrong with a flow's text; no node is needed
+    Check {
+        /// The file with the text
+        file: PathBuf,
+        /// Look for its functions on a node
+        #[arg(long)]
+        online: bool,
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        node: Endpoint,
+    },
     /// Put a flow on a node, or a new state of it
     Deploy {
-        /// What to call it
-        name: String,
-        /// The functions, in their order: names or ARNs, with versions or aliases
-        #[arg(long, value_name = "FUNCTION,…", value_delimiter = ',', required = true)]
+        /// The file with its text; of a chain, its name
+        flow: String,
+        /// What to call it; the name of the last flow in the text unless given
+        #[arg(long, conflicts_with = "chain")]
+        name: Option<String>,
+        /// Functions in their order, each given the result of the one before: names or ARNs, with versions or aliases
+        #[arg(long, value_name = "FUNCTION,…", value_delimiter = ',')]
         chain: Vec<String>,
-        /// For all of them together; the sum of their own limits unless given
+        /// For all of it together
         #[arg(long, value_name = "SECONDS")]
         timeout: Option<u32>,
         #[command(flatten)]
@@ -31,12 +55,40 @@ enum Action {
         node: Endpoint,
     },
     /// Run a flow and print its answer
-    Invoke {
-        /// The flow
+    Invoke(run::Invoke),
+    /// Show a flow, or one run of it with its times, as a picture (SVG)
+    Graph {
+        /// The file with its text, or the flow's name
+        flow: String,
+        /// A run of it
+        #[arg(long, value_name = "ID")]
+        run: Option<String>,
+        #[command(flatten)]
+        node: Endpoint,
+    },
+    /// List a flow's runs, or show one
+    Runs {
+        /// The flow, or the id of a run
         name: String,
-        /// The event of its first function: JSON, @FILE, or - for standard input
-        #[arg(short, long, value_name = "JSON", allow_hyphen_values = true)]
-        data: Option<String>,
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        node: Endpoint,
+    },
+    /// Print what a run came to that nobody waited for
+    Result {
+        /// The run's id
+        run: String,
+        /// Wait until it is over
+        #[arg(long)]
+        wait: bool,
+        #[command(flatten)]
+        node: Endpoint,
+    },
+    /// End a run
+    Cancel {
+        /// The run's id
+        run: String,
         #[command(flatten)]
         node: Endpoint,
     },
@@ -59,20 +111,25 @@ enum Action {
 
 pub fn act(arguments: Arguments) -> Verdict {
     match arguments.action {
-        Action::Deploy { name, chain, timeout, output, node } => {
-            let flow = FlowSpec { name, chain, timeout_s: timeout };
-            let flow = node.client()?.put_flow(&flow).map_err(explain)?;
-            match output.format {
-                Format::Json => print::json(&serde_json::to_value(&flow)?)?,
-                Format::Table => eprintln!("{}: {}", flow.name, path(&flow)),
-            }
-            Ok(Exit::Done)
+        Action::Check { file, online, output, node } => source::check(&file, online.then_some(&node), output),
+        Action::Deploy { flow, name, chain, timeout, output, node } => {
+            let spec = match chain.is_empty() {
+                true => source::spec(&flow, name, timeout)?,
+                false => FlowSpec { name: flow, chain, timeout_s: timeout, ..FlowSpec::default() },
+            };
+            deploy(&spec, output, &node)
         }
-        Action::Invoke { name, data, node } => {
-            let event = payload(data.as_deref())?;
-            // Its functions have their own time limits: the node keeps them.
-            let client = node.client()?.with_patience(None);
-            invoke::tell(&client.invoke_flow(&name, &event).map_err(explain)?)
+        Action::Invoke(invoke) => run::invoke(invoke),
+        Action::Graph { flow, run, node } => match run {
+            Some(run) => print::bytes(&node.client()?.flow_picture(&format!("/v1/runs/{run}/graph")).map_err(explain)?)
+                .map(|()| Exit::Done),
+            None => source::graph(&flow, &node),
+        },
+        Action::Runs { name, output, node } => run::list(&name, output, &node),
+        Action::Result { run, wait, node } => run::result(&run, wait, &node),
+        Action::Cancel { run, node } => {
+            node.client()?.cancel_run(&run).map_err(explain)?;
+            Ok(Exit::Done)
         }
         Action::Ls { output, node } => list(output, &node),
         Action::Rm { names, node } => {
@@ -86,6 +143,18 @@ pub fn act(arguments: Arguments) -> Verdict {
     }
 }
 
+fn deploy(spec: &FlowSpec, output: Output, node: &Endpoint) -> Verdict {
+    let flow = node.client()?.put_flow(spec).map_err(explain)?;
+    for warning in &flow.warnings {
+        eprintln!("{warning}");
+    }
+    match output.format {
+        Format::Json => print::json(&serde_json::to_value(&flow)?)?,
+        Format::Table => eprintln!("{}: {}", flow.name, path(&flow)),
+    }
+    Ok(Exit::Done)
+}
+
 fn list(output: Output, node: &Endpoint) -> Verdict {
     let flows = node.client()?.flows().map_err(explain)?;
     if output.format == Format::Json {
@@ -93,22 +162,25 @@ fn list(output: Output, node: &Endpoint) -> Verdict {
         return Ok(Exit::Done);
     }
     if flows.is_empty() {
-        eprintln!("no flows yet: lichen flow deploy NAME --chain FUNCTION,FUNCTION");
+        eprintln!("no flows yet: lichen flow deploy FILE, or lichen flow deploy NAME --chain FUNCTION,FUNCTION");
         return Ok(Exit::Done);
     }
-    let mut table = Table::new(&["NAME", "STAGES", "CHAIN", "MODIFIED"]);
+    let mut table = Table::new(&["NAME", "FUNCTIONS", "PATH", "MODIFIED"]);
     for flow in flows {
-        let (stages, path) = (flow.chain.len().to_string(), path(&flow));
-        table.row([flow.name, stages, path, api::time::rfc3339(flow.modified)]);
+        let (count, path) = ((flow.chain.len() + flow.functions.len()).to_string(), path(&flow));
+        table.row([flow.name, count, path, api::time::rfc3339(flow.modified)]);
     }
     table.print()?;
     Ok(Exit::Done)
 }
 
-/// `intent → home:live → light`.
+/// `intent → home:live → light`; the functions of a text have an order of their own.
 fn path(flow: &Flow) -> String {
     let name = |arn: &String| arn.split_once(":function:").map_or(arn.clone(), |(_, name)| name.to_owned());
-    flow.chain.iter().map(name).collect::<Vec<_>>().join(" → ")
+    match flow.chain.is_empty() {
+        true => flow.functions.join(", "),
+        false => flow.chain.iter().map(name).collect::<Vec<_>>().join(" → "),
+    }
 }
 
 #[cfg(test)]
@@ -120,5 +192,7 @@ mod tests {
         let arn = |name: &str| format!("arn:aws:lambda:us-east-1:000000000000:function:{name}");
         let flow = Flow { chain: vec![arn("one"), arn("two:live")], ..Flow::default() };
         assert_eq!(path(&flow), "one → two:live");
+        let flow = Flow { functions: vec!["b".into(), "a".into()], ..Flow::default() };
+        assert_eq!(path(&flow), "b, a");
     }
 }

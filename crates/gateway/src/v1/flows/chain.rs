@@ -3,7 +3,7 @@
 //! What a chain names is looked up for every request, as it is for an invocation: aliases draw, and functions that are
 //! gone by then are named in the refusal.
 
-use super::timeout;
+use super::{TIMEOUT_MAX, timeout};
 use crate::gateway::Gateway;
 use crate::http::{Response, answer};
 use crate::lambda::{Fault, asked, name, scope};
