@@ -1,0 +1,228 @@
+"""Flows in the flow language: deployed, run by both APIs and by hand, failing, waited for and not, ended, drawn."""
+
+import http.client
+import json
+import pathlib
+import tempfile
+import unittest
+import urllib.parse
+import uuid
+
+from harness import Node, eventually, lichen, zip_of
+
+SPLIT = """
+def handler(event, context):
+    lines = [line for item in event["sets"]["text"] for line in item["text"].splitlines() if line]
+    return {"sets": {"chunks": [{"name": f"{place:05}", "text": line} for place, line in enumerate(lines)]}}
+"""
+COUNT = """
+import collections
+import zlib
+def handler(event, context):
+    stop = {item["text"].strip() for item in event["sets"]["stop"]}
+    [chunk] = event["sets"]["chunk"]
+    if "BREAK" in chunk["text"]:
+        raise ValueError(chunk["text"])
+    words = collections.Counter(word for word in chunk["text"].split() if word not in stop)
+    pairs = [{"name": word, "key": zlib.crc32(word.encode()), "text": str(count)} for word, count in words.items()]
+    return {"sets": {"pairs": pairs}}
+"""
+SUM = """
+exports.handler = async (event) => {
+  const pairs = event.sets.pairs;
+  const total = pairs.reduce((sum, pair) => sum + Number(pair.text), 0);
+  return { sets: { totals: [{ name: pairs[0].name, text: String(total) }] } };
+};
+"""
+PLAIN = "def handler(event, context):\n    return sorted(item['name'] for item in event['sets']['x'])\n"
+STUCK = "import time\ndef handler(event, context):\n    time.sleep(60)\n"
+FLOW = """
+// Words of a text, counted in parallel.
+set Stop = "the", file "stop.txt";
+flow words(Text) => (Totals, Broken) {
+    $split(text = all Text) => (Chunks = chunks);
+    $count(chunk = each Chunks, stop = all Stop) => (Pairs = pairs) on error => Broken;
+    $sum(pairs = keyed Pairs) => (Totals = totals);
+}
+"""
+TEXT = "the cat and the dog\nand a cat\n\na dog a dog\n"
+
+
+def call(node, method, path, body=None, headers=None):
+    connection = http.client.HTTPConnection(node.endpoint.removeprefix("http://"), timeout=60)
+    connection.request(method, path, body, headers or {})
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, content, answer.headers
+
+
+def deployed(api, code, is_node=False):
+    """A function of one file; names begin with a letter, as the language has them."""
+    name = f"f{uuid.uuid4().hex[:8]}"
+    api.create_function(
+        FunctionName=name,
+        Runtime="nodejs20.x" if is_node else "python3.11",
+        Handler="index.handler" if is_node else "app.handler",
+        Role="arn:aws:iam::000000000000:role/test",
+        Code={"ZipFile": zip_of({"index.js" if is_node else "app.py": code})},
+        Timeout=30,
+    )
+    api.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
+    return name
+
+
+class FlowLanguage(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.node = cls.enterClassContext(Node())
+        cls.api = cls.node.client()
+        cls.names = {
+            "split": deployed(cls.api, SPLIT),
+            "count": deployed(cls.api, COUNT),
+            "sum": deployed(cls.api, SUM, is_node=True),
+            "plain": deployed(cls.api, PLAIN),
+            "stuck": deployed(cls.api, STUCK),
+        }
+        cls.folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        (cls.folder / "stop.txt").write_text("and\n")
+        (cls.folder / "words.flow").write_text(cls.text(FLOW))
+        cls.file = cls.folder / "words.flow"
+        done = lichen("flow", "deploy", cls.file, endpoint=cls.node.endpoint)
+        assert done.returncode == 0, done.stderr
+
+    @classmethod
+    def text(cls, text):
+        for short, name in cls.names.items():
+            text = text.replace(f"${short}", name)
+        return text
+
+    def put(self, text, **spec):
+        name = f"flow-{uuid.uuid4().hex[:8]}"
+        body = json.dumps({"name": name, "text": self.text(text), **spec})
+        status, answer, _ = call(self.node, "POST", "/v1/flows", body)
+        return name, status, json.loads(answer)
+
+    def totals(self, sets):
+        return {item["name"]: int(item["text"]) for item in sets["Totals"]}
+
+    def test_words_are_counted_in_python_and_node(self):
+        done = lichen("flow", "invoke", "words", "--set", f"Text={TEXT}", endpoint=self.node.endpoint)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        sets = json.loads(done.stdout)["sets"]
+        self.assertEqual(self.totals(sets), {"a": 3, "cat": 2, "dog": 3})
+        self.assertEqual(sets["Broken"], [])
+
+    def test_the_order_of_outputs_is_the_same_in_every_run(self):
+        bodies = {call(self.node, "POST", "/v1/flows/words/invoke", TEXT)[1] for _ in range(5)}
+        self.assertEqual(len(bodies), 1)
+
+    def test_errors_are_handed_on_as_items(self):
+        status, body, headers = call(self.node, "POST", "/v1/flows/words/invoke", TEXT + "BREAK it\n")
+        self.assertEqual((status, headers["x-amz-function-error"]), (200, None))
+        [broken] = json.loads(body)["sets"]["Broken"]
+        self.assertEqual((broken["name"], json.loads(broken["text"])["errorMessage"]), ("00003", "BREAK it"))
+
+    def test_an_error_that_nobody_takes_ends_the_run(self):
+        name, status, shown = self.put("flow f(T) => (P) { $count(chunk = each T, stop = all T) => (P = pairs); }")
+        self.assertEqual(status, 200, shown)
+        status, body, headers = call(self.node, "POST", f"/v1/flows/{name}/invoke", "BREAK")
+        error = json.loads(body)
+        self.assertEqual((status, headers["x-amz-function-error"]), (200, "Unhandled"))
+        self.assertEqual((error["errorType"], error["application"], error["line"]), ("ValueError", self.names["count"], 1))
+        done = lichen("flow", "invoke", name, "--set", "T=BREAK", endpoint=self.node.endpoint)
+        self.assertEqual(done.returncode, 1, done.stderr)
+
+    def test_lambda_invokes_a_flow_by_its_name(self):
+        name, status, shown = self.put("flow f(T) => (R) { $plain(x = all T) => (R = r); }")
+        self.assertEqual(status, 200, shown)
+        event = json.dumps({"sets": {"T": [{"name": "b", "text": ""}, {"name": "a", "data": "/w=="}]}})
+        reply = self.api.invoke(FunctionName=name, Payload=event)
+        self.assertEqual(json.loads(reply["Payload"].read()), ["a", "b"])
+        self.assertEqual(self.api.invoke(FunctionName=name, Payload=event, InvocationType="Event")["StatusCode"], 202)
+        missing = f"no-{uuid.uuid4().hex[:8]}"
+        with self.assertRaises(self.api.exceptions.ResourceNotFoundException):
+            self.api.invoke(FunctionName=missing, Payload=b"{}")
+
+    def test_faults_come_back_with_their_places(self):
+        _, status, answer = self.put("flow f(T) => (R) {\n $plain(x = all U) => (R = r);\n nothere(x = all T) => (S = r);\n}")
+        self.assertEqual(status, 400)
+        places = [(found["line"], found["severity"]) for found in answer["diagnostics"]]
+        self.assertEqual([place for place in places if place[1] == "error"], [(2, "error"), (3, "error")])
+        self.assertIn("nobody makes the set `U`", answer["message"])
+        bad = self.folder / "bad.flow"
+        bad.write_text("flow f(A) => (B) {\n  g(x = A) => (B = b);\n}\n")
+        done = lichen("flow", "check", bad)
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("bad.flow:2:9", done.stderr)
+        self.assertEqual(json.loads(lichen("flow", "check", bad, "-o", "json").stdout)[0]["column"], 9)
+        self.assertEqual(lichen("flow", "check", self.file).returncode, 0)
+        online = lichen("flow", "check", self.file, "--online", endpoint=self.node.endpoint)
+        self.assertEqual(online.returncode, 0, online.stderr)
+
+    def test_unknown_inputs_and_wrong_sets_are_refused(self):
+        for body, said in [('{"sets": {"Tex": ["x"]}}', "no set 'Tex'"), ('{"sets": {"Text": 5}}', "list of items")]:
+            status, answer, _ = call(self.node, "POST", "/v1/flows/words/invoke", body)
+            self.assertEqual(status, 400, answer)
+            self.assertIn(said, json.loads(answer)["message"])
+
+    def test_a_flow_and_a_function_have_different_names(self):
+        body = json.dumps({"name": self.names["plain"], "text": "flow f(A) => (A) {}"})
+        self.assertEqual(call(self.node, "POST", "/v1/flows", body)[0], 409)
+
+    def test_a_run_that_nobody_waits_for(self):
+        begun = lichen("flow", "invoke", "words", "--async", "--set", f"Text={TEXT}", endpoint=self.node.endpoint)
+        run = begun.stdout.strip()
+        self.assertEqual(len(run), 36, begun.stderr)
+        done = lichen("flow", "result", run, "--wait", endpoint=self.node.endpoint)
+        self.assertEqual(self.totals(json.loads(done.stdout)["sets"]), {"a": 3, "cat": 2, "dog": 3}, done.stderr)
+        shown = json.loads(call(self.node, "GET", f"/v1/runs/{run}")[1])
+        self.assertEqual(shown["state"], "done")
+        self.assertEqual([app["done"] for app in shown["applications"]], [1, 3, 3])
+        status, picture, headers = call(self.node, "GET", f"/v1/runs/{run}/graph")
+        self.assertEqual((status, headers["content-type"]), (200, "image/svg+xml"))
+        self.assertIn("3 shards", picture.decode())
+        listed = lichen("flow", "runs", "words", endpoint=self.node.endpoint)
+        self.assertIn(run, listed.stdout)
+
+    def test_a_run_is_cancelled(self):
+        name, status, shown = self.put("flow f(T) => (R) { $stuck(x = each T) => (R = r); }")
+        self.assertEqual(status, 200, shown)
+        _, body, _ = call(self.node, "POST", f"/v1/flows/{name}/invoke?async", '{"sets": {"T": ["1", "2"]}}')
+        run = json.loads(body)["run"]
+
+        def state():
+            return json.loads(call(self.node, "GET", f"/v1/runs/{run}")[1])
+
+        eventually(lambda: sum(app["running"] for app in state()["applications"]) == 2, "both shards run")
+        self.assertEqual(call(self.node, "GET", f"/v1/runs/{run}/result")[0], 409)
+        self.assertEqual(lichen("flow", "cancel", run, endpoint=self.node.endpoint).returncode, 0)
+        eventually(lambda: state()["state"] == "cancelled", "the run ends")
+        self.assertEqual(call(self.node, "DELETE", f"/v1/runs/{run}")[0], 409)
+
+    def test_time_is_kept(self):
+        name, _, _ = self.put("flow f(T) => (R) { $stuck(x = each T) => (R = r); }", timeout_s=1)
+        _, body, headers = call(self.node, "POST", f"/v1/flows/{name}/invoke", "x")
+        self.assertEqual((json.loads(body)["errorType"], headers["x-amz-function-error"]), ("Flow.Timeout", "Unhandled"))
+
+    def test_pictures(self):
+        offline = lichen("flow", "graph", self.file)
+        online = lichen("flow", "graph", "words", endpoint=self.node.endpoint)
+        self.assertEqual((offline.returncode, online.returncode), (0, 0), online.stderr)
+        self.assertTrue(offline.stdout.startswith("<svg ") and "each Chunks" in offline.stdout)
+        self.assertTrue(online.stdout.startswith("<svg "))
+
+    def test_a_flow_is_changed_and_removed(self):
+        name, _, first = self.put("flow f(T) => (T) {}")
+        path = urllib.parse.quote(name)
+        self.assertEqual(call(self.node, "POST", f"/v1/flows/{path}/invoke", "as it is")[1], b"as it is")
+        body = json.dumps({"name": name, "text": self.text("flow f(T) => (R) { $plain(x = all T) => (R = r); }")})
+        second = json.loads(call(self.node, "POST", "/v1/flows", body)[1])
+        self.assertNotEqual(first["revision"], second["revision"])
+        self.assertEqual(json.loads(call(self.node, "POST", f"/v1/flows/{path}/invoke", "x")[1]), ["body"])
+        self.assertEqual(lichen("flow", "rm", name, endpoint=self.node.endpoint).returncode, 0)
+        self.assertEqual(call(self.node, "POST", f"/v1/flows/{path}/invoke", "x")[0], 404)
+
+
+if __name__ == "__main__":
+    unittest.main()
