@@ -236,6 +236,12 @@ impl Runs {
         let bytes = state.bytes();
         run.end(state);
         let mut known = self.all();
+        // One that was taken on again counts once.
+        if let Some(before) = known.over.iter().position(|(id, ..)| *id == run.id)
+            && let Some((_, _, bytes)) = known.over.remove(before)
+        {
+            known.bytes -= bytes;
+        }
         known.bytes += bytes;
         known.over.push_back((run.id.clone(), api::time::now_ms(), bytes));
         drop(known);
@@ -252,7 +258,8 @@ impl Runs {
                 return;
             }
             known.bytes -= bytes;
-            if let Some((id, ..)) = known.over.pop_front() {
+            let Some((id, ..)) = known.over.pop_front() else { return };
+            if known.by_id.get(&id).is_some_and(|run| run.state().is_over()) {
                 known.by_id.remove(&id);
             }
         }
