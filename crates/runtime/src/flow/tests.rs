@@ -73,6 +73,14 @@ impl Fixture {
         self.flows.run(Arc::new(program), Arc::new(Hands(self.fake.clone())), inputs, order).await
     }
 
+    /// Waits until shards that were ended are gone, which is soon after their run; then nothing is held.
+    async fn settled(&self) {
+        while self.fake.running.load(Relaxed) > 0 {
+            self.fake.ended.notified().await;
+        }
+        assert!(self.is_clean());
+    }
+
     fn is_clean(&self) -> bool {
         self.flows.held() == 0 && self.fake.running.load(Relaxed) == 0
     }
@@ -107,10 +115,7 @@ async fn a_failure_says_where_it_comes_from_and_ends_the_rest() {
     );
     let shard = object["shard"].as_u64().unwrap();
     assert_eq!(object["errorMessage"], format!("0d5ea7c2-7e2b-4c53-9e63-{shard:012x}"));
-    while fixture.fake.running.load(Relaxed) > 0 {
-        fixture.fake.ended.notified().await;
-    }
-    assert!(fixture.is_clean());
+    fixture.settled().await;
     assert_eq!(fixture.flows.runs.of("arn:flow")[0].state().word(), "failed");
     let handed_on = fixture.run("flow f(A) => (E) { odd(a = each A) => () on error => E; }", 12).await.unwrap();
     let names: Vec<&str> = handed_on[0].items.iter().map(|item| item.name.as_str()).collect();
@@ -148,7 +153,7 @@ async fn runs_end_by_their_time_by_cancelling_and_when_nobody_waits() {
     };
     let (result, ()) = tokio::join!(fixture.run(text, 3), cancel);
     assert!(matches!(result, Err(RunError::Cancelled)), "{result:?}");
-    assert_eq!(fixture.flows.held(), 0);
+    fixture.settled().await;
 }
 
 #[test]
