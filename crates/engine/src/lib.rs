@@ -20,10 +20,12 @@
 //! | [`wasm`] | WebAssembly |
 //! | [`native`] | native programs: what both of their engines have in common |
 //! | [`process`], [`kvm`] | native programs in empty processes, and in virtual machines |
+//! | [`serve`] | the loop of an engine process: requests from channels |
 //!
 //! Not here: who starts engine processes and confines them (`sandbox::pure`), and who decides what runs where
 //! (`runtime::dispatch`).
 
+mod all;
 pub mod arena;
 pub mod artefact;
 pub mod blob;
@@ -36,10 +38,12 @@ pub mod native;
 #[cfg(target_arch = "x86_64")]
 pub mod process;
 pub mod run;
+pub mod serve;
 pub mod stop;
 pub mod wasm;
 pub mod wipe;
 
+pub use all::{all, compile};
 pub use arena::Arena;
 pub use artefact::{Artefact, Kind};
 pub use blob::{Blob, Paged};

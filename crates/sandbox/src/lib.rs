@@ -10,15 +10,16 @@
 //! who asks for an instance makes its channel ([`interconnect::channel`]) and keeps the host's end, so that no daemon is
 //! on the data path, and a request can wait in memory before its instance exists.
 //!
-//! [`container`] is the backend for language runtimes. What holds for every backend is tested in `tests/conformance`. Which function
+//! [`container`] is the backend for language runtimes, [`pure`] the one for functions that only compute. What holds for every backend is tested in `tests/conformance`. Which function
 //! runs where and when is decided above, in `runtime`.
 
 pub mod config;
 pub mod container;
 pub mod conversation;
+pub mod pure;
 pub mod spec;
 
-use spec::{End, Kind, StartSpec, TemplateSpec, Version};
+use spec::{Code, End, Kind, StartSpec, TemplateSpec, Version};
 use std::future::Future;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
@@ -36,6 +37,55 @@ pub trait Backend: Send + Sync {
     fn missing(&self) -> &[String];
     /// Pays once for everything that can be paid once.
     fn prepare(&self, spec: TemplateSpec) -> Answer<'_, Result<Arc<dyn Template>, PrepareError>>;
+    /// Looks at new code as far as it can before its first use: for kinds that are compiled, does that.
+    fn check(&self, _kind: Kind, _code: Code) -> Answer<'_, Result<(), PrepareError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// Several backends, each for its own kinds.
+pub struct Backends {
+    each: Vec<Arc<dyn Backend>>,
+    languages: Vec<(Kind, Version)>,
+    missing: Vec<String>,
+}
+
+impl Backends {
+    pub fn new(each: Vec<Arc<dyn Backend>>) -> Self {
+        let languages = each.iter().flat_map(|backend| backend.languages().to_vec()).collect();
+        let missing = each.iter().flat_map(|backend| backend.missing().to_vec()).collect();
+        Self { each, languages, missing }
+    }
+
+    fn of(&self, kind: Kind) -> Result<&Arc<dyn Backend>, PrepareError> {
+        let runs = |backend: &&Arc<dyn Backend>| backend.languages().iter().any(|(known, _)| *known == kind);
+        let missing = PrepareError::Unsupported(kind, "no backend of this worker runs them");
+        self.each.iter().find(runs).ok_or(missing)
+    }
+}
+
+impl Backend for Backends {
+    fn languages(&self) -> &[(Kind, Version)] {
+        &self.languages
+    }
+
+    fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    fn prepare(&self, spec: TemplateSpec) -> Answer<'_, Result<Arc<dyn Template>, PrepareError>> {
+        match self.of(spec.kind) {
+            Ok(backend) => backend.prepare(spec),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+
+    fn check(&self, kind: Kind, code: Code) -> Answer<'_, Result<(), PrepareError>> {
+        match self.of(kind) {
+            Ok(backend) => backend.check(kind, code),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
 }
 
 /// A function, or a language, ready to be forked.
@@ -106,12 +156,21 @@ pub enum PrepareError {
     Late(u64),
     #[error("children of this template would not be sound: {0}")]
     NotForkable(String),
+    #[error("{0}")]
+    Refused(String),
+    #[error(transparent)]
+    Engine(pure::EngineError),
 }
 
 impl PrepareError {
     /// Whether another attempt would end in the same way.
     pub fn is_lasting(&self) -> bool {
-        matches!(self, Self::Unsupported(..) | Self::EgressNeedsRoot | Self::EgressClosed(_) | Self::NotForkable(_))
+        match self {
+            Self::Unsupported(..) | Self::EgressNeedsRoot | Self::EgressClosed(_) => true,
+            Self::NotForkable(_) | Self::Refused(_) => true,
+            Self::Engine(error) => matches!(error, pure::EngineError::Unsupported(..)),
+            _ => false,
+        }
     }
 }
 
@@ -132,4 +191,6 @@ pub enum SpawnError {
     Fork(#[source] std::io::Error),
     #[error("the template did not answer within {0} ms")]
     Silent(u64),
+    #[error(transparent)]
+    Engine(Box<PrepareError>),
 }

@@ -3,7 +3,7 @@
 //! Commands are not answered one by one: what becomes of each arrives as an [`Event`] that names the template or the
 //! instance. Every instance that was asked for ends in exactly one [`Event::NotSpawned`] or [`Event::Ended`].
 
-use sandbox::spec::{End, Kind, StartSpec, TemplateSpec, Version};
+use sandbox::spec::{Code, End, Kind, StartSpec, TemplateSpec, Version};
 use serde::{Deserialize, Serialize};
 use xpucall::id::{FifoId, XpuPid};
 
@@ -59,6 +59,8 @@ pub enum Command {
     CloseOrders { life: u32 },
     /// End an instance, whatever it does.
     Retire { instance: u64 },
+    /// Look at new code as far as that is possible before its first use. Ends in `Checked`.
+    Check { check: u64, kind: Kind, code: Code },
 }
 
 /// From a worker.
@@ -82,4 +84,6 @@ pub enum Event {
     NotSpawned { instance: u64, reason: String },
     /// The instance has ended; `memory_peak` in bytes, 0 where unknown.
     Ended { instance: u64, end: End, memory_peak: u64 },
+    /// What there is to say against the code; `refusal` is for the one who has deployed it.
+    Checked { check: u64, refusal: Option<String> },
 }

@@ -2,6 +2,7 @@
 
 use crate::{Server, TalkError, serve};
 use sandbox::container::{Containers, Ground, OpenError, Settings};
+use sandbox::{Backends, pure};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ const LAST_CALLS: Duration = Duration::from_millis(100);
 pub enum RunError {
     #[error(transparent)]
     Ground(#[from] OpenError),
+    #[error(transparent)]
+    Engines(#[from] pure::NurseryError),
     #[error("no event loop")]
     Loop(#[source] io::Error),
     #[error("the process that makes sandboxes has ended unasked")]
@@ -30,14 +33,17 @@ pub enum RunError {
 /// thread. `shim` is where its PU's shim listens; `socket` leads to the control plane; `lifeline` becomes readable, or ends,
 /// when the supervisor is gone.
 pub fn run(settings: &Settings, shim: PathBuf, socket: OwnedFd, lifeline: OwnedFd) -> Result<(), RunError> {
+    let single_user = !rustix::process::geteuid().is_root();
     let ground = Ground::prepare(settings)?;
+    let ground_of_engines = pure::Ground::prepare(settings.stage.clone(), settings.unit.number, single_user)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Loop)?;
     let result = runtime.block_on(async {
         let containers = Containers::open(ground).map_err(RunError::Loop)?;
         let server = Server::new(socket).map_err(RunError::Loop)?;
         let lifeline = AsyncFd::new(lifeline).map_err(RunError::Loop)?;
-        let backend = containers.clone();
-        let serving = tokio::spawn(serve(backend, server, Some(shim)));
+        let engines = pure::Pure::open(ground_of_engines, containers.tree()).map_err(RunError::Loop)?;
+        let backend = Backends::new(vec![containers.clone(), engines.clone()]);
+        let serving = tokio::spawn(serve(Arc::new(backend), server, Some(shim)));
         let stop = serving.abort_handle();
         let result = tokio::select! {
             result = serving => result.unwrap_or(Ok(())).map_err(RunError::Talk),
@@ -45,6 +51,7 @@ pub fn run(settings: &Settings, shim: PathBuf, socket: OwnedFd, lifeline: OwnedF
             () = containers.lost() => Err(RunError::NurseryLost),
         };
         stop.abort();
+        engines.end_all();
         containers.end_all();
         Arc::clone(&containers).close().await;
         result

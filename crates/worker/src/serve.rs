@@ -7,6 +7,7 @@ use crate::kits::{KEPT_MAX, Kit, NoKit, Stock};
 use crate::orders::Desk;
 use crate::protocol::{Command, Event, Order, Ordered};
 use crate::{Server, TalkError};
+use sandbox::spec::{Code, Kind};
 use sandbox::{Backend, Instance, Start, Template};
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -88,6 +89,7 @@ impl Worker {
                 tokio::spawn(self.take_orders(life, caller, closed));
             }
             Command::CloseOrders { life } => drop(self.state().desk.take_if(|(open, _)| *open == life)),
+            Command::Check { check, kind, code } => drop(tokio::spawn(self.check(check, kind, code))),
             Command::Retire { instance } => {
                 let end = self.state().instances.remove(&instance);
                 if let Some(end) = end {
@@ -115,6 +117,17 @@ impl Worker {
                 self.say(Event::NotPrepared { template: id, reason, lasting }).await;
             }
         }
+    }
+
+    async fn check(self: Arc<Self>, check: u64, kind: Kind, code: Code) {
+        let refusal = match self.backend.check(kind, code).await {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::info!(check, %error, "code was looked at, and is not in order");
+                error.is_lasting().then(|| with_causes(&error))
+            }
+        };
+        self.say(Event::Checked { check, refusal }).await;
     }
 
     /// Takes orders through a FIFO until that, or what they come from, is no more.

@@ -240,6 +240,11 @@ impl Containers {
         Ok(containers)
     }
 
+    /// Where its groups are, and others of this worker may be; nothing where there can be none.
+    pub fn tree(&self) -> Option<Arc<Tree>> {
+        self.tree.clone()
+    }
+
     /// Waits until the nursery is gone: then no sandbox can be made any more, and those that live are best ended.
     pub async fn lost(&self) {
         self.lost.notified().await;

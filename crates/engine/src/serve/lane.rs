@@ -1,0 +1,212 @@
+//! One instance of a pure function, as its engine has it: a channel, and what holds for each of its runs.
+
+use crate::run::Limits;
+use crate::{Blob, Finished, Program, Run, RunError, Stop};
+use bytes::Bytes;
+use cfork::invocation::{self, Cause, Ran, Served, Started};
+use interconnect::channel::{Channel, ReceiveError, SendError};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use sets::wire::{self, Data};
+use sets::{Set, Sets};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// How long a log's reader may make the engine wait in all; what it has not taken then is dropped.
+const LOG_PATIENCE: Duration = Duration::from_millis(200);
+
+/// What holds for every run of an instance.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// The function, for people.
+    pub name: String,
+    pub timeout: Duration,
+    pub limits: Limits,
+    /// The program's name first.
+    pub arguments: Vec<String>,
+    pub environment: Vec<(String, String)>,
+    /// The sets that the function says it leaves; none for whatever it leaves.
+    pub outputs: Vec<String>,
+    pub deterministic: bool,
+    /// What a request may bring.
+    pub inputs: sets::Limits,
+}
+
+/// An attached channel.
+pub(super) struct Lane {
+    pub instance: u64,
+    pub program: u64,
+    pub channel: Channel,
+    log: OwnedFd,
+    terms: Terms,
+    /// Times that the bell was heard and not emptied.
+    pub rings: u32,
+    /// When it served last, in rounds of its engine.
+    pub round: u64,
+}
+
+/// What a request is.
+pub(super) enum Request {
+    Inputs(Vec<Set<Blob>>),
+    /// It makes no sense.
+    Malformed(RunError),
+}
+
+/// The gateway has broken the channel, or does not read what it asked for.
+pub(super) struct Broken;
+
+impl Lane {
+    pub fn new(attachment: super::Attachment) -> Self {
+        let super::Attachment { instance, program, channel, log, terms } = attachment;
+        let _ = rustix::io::ioctl_fionbio(&log, true);
+        Self { instance, program, channel, log, terms, rings: 0, round: 0 }
+    }
+
+    /// Says that the function is loaded.
+    pub fn ready(&mut self, since: u64) -> Result<(), Broken> {
+        let started = Started { forked: since, entered: since, loaded: os::monotonic_ns() };
+        self.channel.sender.send(invocation::READY, &started.encode(), &[]).map_err(|_| Broken)
+    }
+
+    /// Says that it could not be loaded.
+    pub fn not_loaded(&mut self, reason: &str) {
+        let started = Started { loaded: os::monotonic_ns(), ..Started::default() };
+        let body = error_object("Pure.Load", &format!("{}: {reason}", self.terms.name));
+        // A gateway that does not read is about to end this instance.
+        let _ = self.channel.sender.send(invocation::INIT_FAILED, &started.encode(), &body);
+    }
+
+    /// The request that waits, if there is one.
+    pub fn take(&mut self) -> Result<Option<Request>, Broken> {
+        let message = match self.channel.receiver.receive_only(invocation::INVOKE) {
+            Ok(None) => return Ok(None),
+            Ok(Some(message)) => message,
+            Err(ReceiveError::Broken) => return Err(Broken),
+        };
+        let body = Bytes::from(message.body());
+        drop(message);
+        Ok(Some(match wire::decode(&body, self.terms.inputs) {
+            Ok(sets) => inputs(sets),
+            Err(error) => Request::Malformed(RunError::BadInput(error.to_string())),
+        }))
+    }
+
+    /// Runs the program once on these inputs.
+    pub fn run(&self, program: &mut dyn Program, inputs: &[Set<Blob>], stop: &Stop) -> Finished {
+        let terms = &self.terms;
+        program.run(&Run {
+            inputs,
+            outputs: &terms.outputs,
+            folders: &[],
+            arguments: &terms.arguments,
+            environment: &terms.environment,
+            stdin: single(inputs),
+            limits: terms.limits,
+            deadline: Instant::now() + terms.timeout,
+            stop,
+            deterministic: terms.deterministic,
+        })
+    }
+
+    /// Prints what the run has printed, and answers.
+    pub fn answer(&mut self, finished: Finished, served: Served, scratch: &mut Vec<u8>) -> Result<(), Broken> {
+        let printed = !finished.stdout.is_empty() || !finished.stderr.is_empty();
+        if printed {
+            let patience = Instant::now() + LOG_PATIENCE;
+            print(&self.log, &finished.stdout, patience);
+            print(&self.log, &finished.stderr, patience);
+        }
+        let mut ran = Ran { served, memory: finished.memory_peak, printed, cause: Cause::Function };
+        let error = match finished.outcome {
+            Ok(outputs) => match self.reply(&outputs, &ran, scratch) {
+                Ok(()) => return Ok(()),
+                Err(error) => error?,
+            },
+            Err(error) => error,
+        };
+        ran.cause = cause(&error);
+        let body = error_object(&format!("Pure.{}", error.code()), &format!("{}: {error}", self.terms.name));
+        self.channel.sender.send(invocation::FAILED, &ran.encode(), &body).map_err(|_| Broken)
+    }
+
+    fn reply(
+        &mut self,
+        outputs: &Sets<Blob>,
+        ran: &Ran,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), Result<RunError, Broken>> {
+        let shown: Vec<Set<&[u8]>> = outputs.iter().map(shown).collect();
+        let (len, limit) = (wire::encoded_len(&shown), self.channel.sender.body_max());
+        if len > limit {
+            return Err(Ok(RunError::OutputTooLarge { limit: limit as u64 }));
+        }
+        scratch.clear();
+        wire::encode(&shown, scratch).map_err(|error| Ok(RunError::BadOutput(error.to_string())))?;
+        match self.channel.sender.send(invocation::REPLY, &ran.encode(), scratch) {
+            Ok(()) => Ok(()),
+            Err(SendError::TooLong { limit, .. }) => Err(Ok(RunError::OutputTooLarge { limit: limit as u64 })),
+            Err(SendError::Busy | SendError::Broken) => Err(Err(Broken)),
+        }
+    }
+}
+
+fn inputs(sets: Sets<Data<Bytes>>) -> Request {
+    let mut inputs = Vec::with_capacity(sets.len());
+    for set in sets {
+        let mut items = Vec::with_capacity(set.items.len());
+        for item in set.items {
+            let Data::Inline(bytes) = item.data else {
+                let why = format!("the item {} is said to be held here, and is not", item.name);
+                return Request::Malformed(RunError::BadInput(why));
+            };
+            items.push(sets::Item { name: item.name, key: item.key, data: Blob::new(bytes) });
+        }
+        inputs.push(Set { name: set.name, items });
+    }
+    Request::Inputs(inputs)
+}
+
+fn shown(set: &Set<Blob>) -> Set<&[u8]> {
+    let items = set.items.iter().map(|item| sets::Item::new(item.name.clone(), item.key, item.data.as_ref()));
+    Set { name: set.name.clone(), items: items.collect() }
+}
+
+/// The item that is all that there is: a program that knows nothing of sets reads it as its input.
+fn single(inputs: &[Set<Blob>]) -> Option<&Blob> {
+    let mut items = inputs.iter().flat_map(|set| &set.items);
+    let first = items.next()?;
+    items.next().is_none().then_some(&first.data)
+}
+
+fn cause(error: &RunError) -> Cause {
+    match error {
+        RunError::Timeout => Cause::Timeout,
+        RunError::OutOfMemory { .. } => Cause::OutOfMemory,
+        RunError::Cancelled => Cause::Cancelled,
+        error if error.is_platforms() => Cause::Engine,
+        _ => Cause::Function,
+    }
+}
+
+/// Lambda's.
+fn error_object(kind: &str, message: &str) -> Vec<u8> {
+    serde_json::json!({ "errorType": kind, "errorMessage": message }).to_string().into_bytes()
+}
+
+/// Writes to a pipe that does not block, for as long as its reader is worth waiting for.
+fn print(log: &OwnedFd, mut text: &[u8], until: Instant) {
+    while !text.is_empty() {
+        match rustix::io::write(log, text) {
+            Ok(written) => text = &text[written..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let left = until.saturating_duration_since(Instant::now());
+                let timeout = rustix::time::Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
+                if left.is_zero() || poll(&mut [PollFd::new(log, PollFlags::OUT)], Some(&timeout)) == Ok(0) {
+                    return;
+                }
+            }
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The loop of an engine process: requests from many channels, run one after the other on one thread.
+//!
+//! ```text
+//!  channel ══╗  a look at each busy one                         ╔══ answer
+//!  channel ══╬══▶ take ──▶ run, in a memory of its own ──▶ print ╝
+//!  channel ══╝                     ▲
+//!  other thread: Desk ─ orders ────┴─ "nobody wants this run any more"
+//! ```
+//!
+//! Channels that speak often are looked at without being asked to ring; when none of them has had anything to say for a
+//! moment, all are asked to ring, and the thread sleeps: an idle engine costs no processor time. Each channel has at most one request
+//! under way, and they are served in turn.
+//!
+//! Not here: how the process is confined, and who gives the orders (`sandbox::pure`).
+
+mod desk;
+mod lane;
+#[cfg(test)]
+mod tests;
+
+pub use desk::{Attachment, Crowded, Desk, Order};
+pub use lane::Terms;
+
+use crate::{Engine, LoadError, Program};
+use cfork::invocation::Served;
+use lane::{Lane, Request};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the desk's bell is called; channels have their places.
+const BELL: u64 = u64::MAX;
+/// A channel's bell is emptied when it was heard so often.
+const RINGS_MAX: u32 = 256;
+/// A channel that was silent for so many rounds, in which others spoke, is asked to ring.
+const SILENCE: u64 = 512;
+/// Bytes kept for answers.
+const SCRATCH_MAX: usize = 1 << 20;
+
+/// What an engine says of its orders.
+#[derive(Debug)]
+pub enum Told {
+    Loaded {
+        program: u64,
+        result: Result<(), LoadError>,
+    },
+    /// The instance is served no more; `broken` if the engine has given it up.
+    Ended {
+        instance: u64,
+        broken: bool,
+    },
+}
+
+/// An engine process's thread that computes.
+pub struct Serving<T> {
+    engines: Vec<Box<dyn Engine>>,
+    desk: Arc<Desk>,
+    tell: T,
+    /// How long busy channels are looked at before the thread sleeps.
+    spin: Duration,
+    programs: HashMap<u64, Box<dyn Program>>,
+    lanes: Vec<Option<Box<Lane>>>,
+    places: HashMap<u64, usize>,
+    /// Places of the channels that need not ring.
+    busy: Vec<usize>,
+    round: u64,
+    epoll: OwnedFd,
+    scratch: Vec<u8>,
+}
+
+impl<T: Fn(Told)> Serving<T> {
+    pub fn new(engines: Vec<Box<dyn Engine>>, desk: Arc<Desk>, spin: Duration, tell: T) -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, desk.bell(), EventData::new_u64(BELL), EventFlags::IN)?;
+        Ok(Self {
+            engines,
+            desk,
+            tell,
+            spin,
+            programs: HashMap::new(),
+            lanes: Vec::new(),
+            places: HashMap::new(),
+            busy: Vec::new(),
+            round: 0,
+            epoll,
+            scratch: Vec::new(),
+        })
+    }
+
+    /// Serves until it is told to close.
+    pub fn run(mut self) {
+        let mut quiet_since = 0;
+        loop {
+            if self.desk.has_orders() && !self.follow() {
+                return;
+            }
+            if self.serve_busy() {
+                quiet_since = 0;
+                continue;
+            }
+            let now = os::monotonic_ns();
+            if quiet_since == 0 {
+                quiet_since = now;
+            }
+            if now - quiet_since < self.spin.as_nanos() as u64 && !self.busy.is_empty() {
+                std::hint::spin_loop();
+            } else if self.settle() {
+                self.wait();
+                quiet_since = 0;
+            }
+        }
+    }
+
+    /// Looks once at every busy channel. Whether one had a request.
+    fn serve_busy(&mut self) -> bool {
+        let (mut served, mut at) = (false, 0);
+        while let Some(&place) = self.busy.get(at) {
+            let (had, stays) = self.serve(place);
+            served |= had;
+            match stays {
+                true => at += 1,
+                // One that has ended is not there any more.
+                false if self.busy.get(at) == Some(&place) => drop(self.busy.swap_remove(at)),
+                false => {}
+            }
+            if had && self.desk.has_orders() {
+                return true;
+            }
+        }
+        self.round += u64::from(served);
+        served
+    }
+
+    /// Serves the request that waits in this channel: whether there was one, and whether the channel stays a busy one.
+    fn serve(&mut self, place: usize) -> (bool, bool) {
+        let Some(lane) = self.lanes.get_mut(place).and_then(Option::as_mut) else { return (false, false) };
+        let request = match lane.take() {
+            Ok(Some(request)) => request,
+            Ok(None) => {
+                let silent = self.round.saturating_sub(lane.round) > SILENCE;
+                if silent {
+                    lane.channel.receiver.sleep_by_event();
+                }
+                // What came before it was asked to ring is seen now.
+                return (false, !silent || lane.channel.receiver.has_message());
+            }
+            Err(lane::Broken) => {
+                self.end(place, true);
+                return (false, false);
+            }
+        };
+        lane.round = self.round;
+        if !self.desk.begin(lane.instance) {
+            return (true, true);
+        }
+        let begun = os::monotonic_ns();
+        let finished = match (request, self.programs.get_mut(&lane.program)) {
+            (Request::Inputs(inputs), Some(program)) => lane.run(program.as_mut(), &inputs, &self.desk.stop),
+            (Request::Malformed(error), _) => crate::Finished::failed(error),
+            (_, None) => crate::Finished::failed(crate::RunError::Engine("the program was let go of".into())),
+        };
+        self.desk.end();
+        let served = Served { begun, ended: os::monotonic_ns() };
+        let answered = lane.answer(finished, served, &mut self.scratch);
+        if self.scratch.capacity() > SCRATCH_MAX {
+            self.scratch = Vec::new();
+        }
+        if answered.is_err() {
+            self.end(place, true);
+        }
+        (true, answered.is_ok())
+    }
+
+    /// Asks all channels to ring. False: one has something to say already.
+    fn settle(&mut self) -> bool {
+        let lanes = self.busy.iter().filter_map(|place| self.lanes.get(*place)?.as_ref());
+        lanes.clone().for_each(|lane| lane.channel.receiver.sleep_by_event());
+        if lanes.clone().any(|lane| lane.channel.receiver.has_message()) || self.desk.has_orders() {
+            lanes.for_each(|lane| lane.channel.receiver.stay_awake());
+            return false;
+        }
+        self.busy.clear();
+        true
+    }
+
+    /// Sleeps until somebody rings.
+    fn wait(&mut self) {
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
+        if epoll::wait(&self.epoll, spare_capacity(&mut events), None).is_err() {
+            return;
+        }
+        for event in events {
+            let data = event.data;
+            let place = data.u64() as usize;
+            let Some(lane) = self.lanes.get_mut(place).and_then(Option::as_mut) else { continue };
+            lane.rings += 1;
+            if lane.rings >= RINGS_MAX {
+                interconnect::doorbell::hush(lane.channel.receiver.bell());
+                lane.rings = 0;
+            }
+            lane.channel.receiver.stay_awake();
+            lane.round = self.round;
+            if !self.busy.contains(&place) {
+                self.busy.push(place);
+            }
+        }
+    }
+
+    /// Follows all orders that wait. False: the last one.
+    fn follow(&mut self) -> bool {
+        while let Some(order) = self.desk.next() {
+            match order {
+                Order::Load { program, artefact } => self.load(program, &artefact),
+                Order::Unload { program } => drop(self.programs.remove(&program)),
+                Order::Attach(attachment) => self.attach(*attachment),
+                Order::Detach { instance } => {
+                    if let Some(place) = self.places.get(&instance).copied() {
+                        self.end(place, false);
+                    }
+                }
+                Order::Close => return false,
+            }
+        }
+        true
+    }
+
+    fn load(&mut self, program: u64, artefact: &crate::Artefact) {
+        let engine = self.engines.iter_mut().find(|engine| engine.kind() == artefact.kind);
+        let result = match engine {
+            Some(engine) => engine.load(artefact).map(|loaded| drop(self.programs.insert(program, loaded))),
+            None => Err(LoadError::Refused(format!("this engine runs no code of kind {}", artefact.kind))),
+        };
+        (self.tell)(Told::Loaded { program, result });
+    }
+
+    fn attach(&mut self, attachment: Attachment) {
+        let since = os::monotonic_ns();
+        let (instance, program) = (attachment.instance, attachment.program);
+        let mut lane = Lane::new(attachment);
+        if !self.programs.contains_key(&program) {
+            lane.not_loaded("its code was not loaded");
+            return (self.tell)(Told::Ended { instance, broken: true });
+        }
+        let place = self.lanes.iter().position(Option::is_none).unwrap_or(self.lanes.len());
+        let flags = EventFlags::IN | EventFlags::ET;
+        let heard = epoll::add(&self.epoll, lane.channel.receiver.bell(), EventData::new_u64(place as u64), flags);
+        if heard.is_err() || lane.ready(since).is_err() {
+            return (self.tell)(Told::Ended { instance, broken: true });
+        }
+        lane.channel.receiver.stay_awake();
+        lane.round = self.round;
+        match self.lanes.get_mut(place) {
+            Some(free) => *free = Some(Box::new(lane)),
+            None => self.lanes.push(Some(Box::new(lane))),
+        }
+        self.places.insert(instance, place);
+        // Its first request may be there already.
+        self.busy.push(place);
+    }
+
+    fn end(&mut self, place: usize, broken: bool) {
+        let Some(lane) = self.lanes.get_mut(place).and_then(Option::take) else { return };
+        let _ = epoll::delete(&self.epoll, lane.channel.receiver.bell().as_fd());
+        self.places.remove(&lane.instance);
+        self.busy.retain(|busy| *busy != place);
+        (self.tell)(Told::Ended { instance: lane.instance, broken });
+    }
+}

@@ -1,0 +1,195 @@
+use super::*;
+use crate::{Artefact, Blob, Finished, Kind, LoadError, Run, RunError, SelfTestError};
+use cfork::invocation::{self, Cause, Ran};
+use interconnect::channel::Channel;
+use sets::wire::{self, Data};
+use sets::{Item, Set, Sets};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// Leaves its inputs as outputs; one whose first item is called `wait` goes on until it is stopped.
+struct Echo;
+
+impl Engine for Echo {
+    fn kind(&self) -> Kind {
+        Kind::Wasm
+    }
+
+    fn self_test(&mut self) -> Result<(), SelfTestError> {
+        Ok(())
+    }
+
+    fn load(&mut self, _: &Artefact) -> Result<Box<dyn Program>, LoadError> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl Program for Echo {
+    fn run(&mut self, run: &Run<'_>) -> Finished {
+        let first = run.inputs.first().and_then(|set| set.items.first()).map_or("", |item| item.name.as_str());
+        if first == "wait" {
+            while !run.stop.is_cancelled() {
+                if Instant::now() > run.deadline {
+                    return Finished::failed(RunError::Timeout);
+                }
+                std::thread::yield_now();
+            }
+            return Finished::failed(RunError::Cancelled);
+        }
+        let outputs: Sets<Blob> = run.inputs.to_vec();
+        let stdout = run.stdin.map_or_else(Vec::new, |stdin| stdin.to_vec());
+        Finished { outcome: Ok(outputs), stdout, stderr: Vec::new(), memory_peak: 4096 }
+    }
+}
+
+struct Bench {
+    desk: Arc<Desk>,
+    told: mpsc::Receiver<Told>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Guest {
+    channel: Channel,
+    log: OwnedFd,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let desk = Arc::new(Desk::new().unwrap());
+        let (tell, told) = mpsc::channel();
+        let its = desk.clone();
+        let thread = std::thread::spawn(move || {
+            let tell = move |what| drop(tell.send(what));
+            Serving::new(vec![Box::new(Echo)], its, Duration::from_micros(20), tell).unwrap().run();
+        });
+        let artefact = Artefact { kind: Kind::Wasm, file: File::open("/dev/null").unwrap() };
+        desk.give(Order::Load { program: 1, artefact }).unwrap();
+        let bench = Self { desk, told, thread: Some(thread) };
+        assert!(matches!(bench.hear(), Told::Loaded { program: 1, result: Ok(()) }));
+        bench
+    }
+
+    fn hear(&self) -> Told {
+        self.told.recv_timeout(Duration::from_secs(20)).unwrap()
+    }
+
+    fn attach(&self, instance: u64, program: u64) -> Guest {
+        let (channel, theirs) = Channel::create(1 << 20).unwrap();
+        channel.receiver.sleep_by_event();
+        let (log, printer) = std::io::pipe().unwrap();
+        let channel_theirs = Channel::attach(&theirs.region, theirs.down, theirs.up).unwrap();
+        let terms = Terms { name: "f".into(), timeout: Duration::from_secs(20), ..Terms::default() };
+        let attachment = Attachment { instance, program, channel: channel_theirs, log: printer.into(), terms };
+        self.desk.give(Order::Attach(Box::new(attachment))).unwrap();
+        Guest { channel, log: log.into() }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.desk.give(Order::Close).unwrap();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+impl Guest {
+    fn ask(&mut self, name: &str, data: &[u8]) {
+        let mut body = Vec::new();
+        wire::encode(&[Set::new("in", vec![Item::new(name, 7, data)])], &mut body).unwrap();
+        self.channel.sender.send(invocation::INVOKE, b"", &body).unwrap();
+    }
+
+    /// The next message: its kind, head and body.
+    fn hear(&mut self) -> (u32, Vec<u8>, Vec<u8>) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < until {
+            if let Some(message) = self.channel.receiver.receive().unwrap() {
+                return (message.kind(), message.head().to_vec(), message.body());
+            }
+            std::thread::yield_now();
+        }
+        panic!("the engine does not answer");
+    }
+
+    fn answer(&mut self) -> (Ran, Sets<Data<bytes::Bytes>>) {
+        let (kind, head, body) = self.hear();
+        assert_eq!(kind, invocation::REPLY, "{}", String::from_utf8_lossy(&body));
+        (Ran::decode(&head), wire::decode(&bytes::Bytes::from(body), sets::Limits::default()).unwrap())
+    }
+}
+
+#[test]
+fn sets_go_in_and_come_out() {
+    let bench = Bench::new();
+    let mut guest = bench.attach(9, 1);
+    guest.ask("x", b"hello");
+    assert_eq!(guest.hear().0, invocation::READY);
+    let (ran, outputs) = guest.answer();
+    assert_eq!((outputs[0].name.as_str(), outputs[0].items[0].key), ("in", 7));
+    assert_eq!(outputs[0].items[0].data, Data::Inline(bytes::Bytes::from_static(b"hello")));
+    assert_eq!((ran.memory, ran.printed, ran.cause), (4096, true, Cause::Function));
+    assert!(ran.served.begun > 0 && ran.served.ended >= ran.served.begun);
+    let mut printed = [0; 5];
+    File::from(guest.log.try_clone().unwrap()).read_exact(&mut printed).unwrap();
+    assert_eq!(&printed, b"hello");
+    // Long ones travel beside the ring.
+    guest.ask("x", &vec![3; 200_000]);
+    assert_eq!(guest.answer().1[0].items[0].data.len(), 200_000);
+}
+
+#[test]
+fn many_channels_are_served_in_turn() {
+    let bench = Bench::new();
+    let mut guests: Vec<Guest> = (1..=100).map(|instance| bench.attach(instance, 1)).collect();
+    for guest in &mut guests {
+        assert_eq!(guest.hear().0, invocation::READY);
+    }
+    // More often than a bell may be heard before it is emptied.
+    for round in 0..2 * RINGS_MAX {
+        let some = if round % 8 == 0 { guests.len() } else { 3 };
+        guests[..some].iter_mut().for_each(|guest| guest.ask("x", b""));
+        guests[..some].iter_mut().for_each(|guest| drop(guest.answer()));
+    }
+}
+
+#[test]
+fn who_is_detached_is_stopped_and_nobody_else() {
+    let bench = Bench::new();
+    let mut guests = [bench.attach(1, 1), bench.attach(2, 1), bench.attach(3, 1)];
+    guests.iter_mut().for_each(|guest| drop(guest.hear()));
+    guests[0].ask("wait", b"");
+    guests[1].ask("wait", b"");
+    guests[2].ask("x", b"");
+    bench.desk.give(Order::Detach { instance: 1 }).unwrap();
+    assert!(matches!(bench.hear(), Told::Ended { instance: 1, broken: false }));
+    bench.desk.give(Order::Detach { instance: 2 }).unwrap();
+    assert!(matches!(bench.hear(), Told::Ended { instance: 2, broken: false }));
+    guests[2].answer();
+}
+
+#[test]
+fn nonsense_is_refused_and_breaks_nothing() {
+    let bench = Bench::new();
+    let mut guest = bench.attach(1, 1);
+    guest.hear();
+    guest.channel.sender.send(invocation::INVOKE, b"", b"nonsense").unwrap();
+    let (kind, head, body) = guest.hear();
+    assert_eq!((kind, Ran::decode(&head).cause), (invocation::FAILED, Cause::Function));
+    let error: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(error["errorType"], "Pure.BadInput");
+    assert!(error["errorMessage"].as_str().unwrap().starts_with("f: the function's inputs cannot be given to it"));
+    let held = Data::<&[u8]>::Held(wire::Held { engine: 0, id: 1, len: 5 });
+    let mut body = Vec::new();
+    wire::encode(&[Set::new("in", vec![Item::new("x", 0, held)])], &mut body).unwrap();
+    guest.channel.sender.send(invocation::INVOKE, b"", &body).unwrap();
+    assert_eq!(guest.hear().0, invocation::FAILED);
+    guest.ask("x", b"");
+    guest.answer();
+    let mut nobody = bench.attach(2, 77);
+    assert_eq!(nobody.hear().0, invocation::INIT_FAILED);
+    assert!(matches!(bench.hear(), Told::Ended { instance: 2, broken: true }));
+}

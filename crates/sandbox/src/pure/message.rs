@@ -1,0 +1,96 @@
+//! What the worker, the nursery of engines and the engines say to each other.
+
+use crate::spec::Kind;
+use serde::{Deserialize, Serialize};
+
+/// Worker to nursery: make a process.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Make {
+    pub id: u64,
+    pub what: What,
+    /// The user that it is outside; nothing where the worker is an ordinary user, which is the only one then.
+    pub outside: Option<u32>,
+    /// Processes, where no cgroup limits them.
+    pub processes: Option<u32>,
+}
+
+/// Which process.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum What {
+    /// Accompanied by: its socket, and the entrances of its cgroup.
+    Engine { cpu: Option<u32> },
+    /// Makes code ready, once. Accompanied by: the code, where the artefact goes, where it says why not, and the entrances.
+    Compiler { kind: Kind },
+}
+
+/// Nursery to worker. Accompanied by a descriptor of the process.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Made {
+    pub id: u64,
+    pub result: Result<(), String>,
+}
+
+/// Worker to engine.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToEngine {
+    /// Accompanied by the artefact. Ends in [`FromEngine::Loaded`].
+    Load {
+        program: u64,
+        kind: Kind,
+    },
+    Unload {
+        program: u64,
+    },
+    /// Accompanied by the guest's end of the channel (region, down, up) and the log.
+    Attach {
+        instance: u64,
+        program: u64,
+        terms: Terms,
+    },
+    /// Ends in [`FromEngine::Ended`], unless that was said already.
+    Detach {
+        instance: u64,
+    },
+}
+
+/// What holds for the runs of an instance: see `engine::serve::Terms`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    pub name: String,
+    pub arguments: Vec<String>,
+    pub environment: Vec<(String, String)>,
+    pub outputs: Vec<String>,
+    pub timeout_ms: u64,
+    /// Bytes.
+    pub memory: u64,
+    pub output_bytes: u64,
+    pub text_bytes: u64,
+    pub deterministic: bool,
+}
+
+/// Engine to worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromEngine {
+    /// First of all: what it runs, and why it does not run what it does not.
+    Ready {
+        kinds: Vec<Kind>,
+        missing: Vec<String>,
+    },
+    Loaded {
+        program: u64,
+        result: Result<(), NotLoaded>,
+    },
+    /// The instance is served no more.
+    Ended {
+        instance: u64,
+        broken: bool,
+    },
+}
+
+/// Why a program was not loaded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NotLoaded {
+    /// Whether the code is to be made ready anew.
+    pub stale: bool,
+    pub reason: String,
+}

@@ -1,0 +1,283 @@
+//! Pure functions: code that only computes, run by engine processes, one for each core.
+//!
+//! ```text
+//! worker ─┬─ nursery                        makes engines and compilers, executes nothing
+//!         ├─ engine (core 0): no files, no network, no system calls but for its own loop
+//!         │    ╰═ channel per instance ═══ gateway
+//!         ├─ engine (core 1) …
+//!         └─ compiler                       once for each program, at its deployment
+//! ```
+//!
+//! An instance is a channel to an engine; each run has a memory of its own, in which nothing of another run ever was. The
+//! engines come with the first function that wants them, are replaced when they end, and go when nobody has used
+//! them for a while.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `nursery` `confine` `policy` | how the processes are made, and what they may do |
+//! | `resident` | an engine process from within |
+//! | `engine` | an engine process as the worker sees it |
+//! | `program` `compile` | code, and what is made of it |
+//! | `template` `instance` | the seam's types |
+//! | `message` | what the processes say to each other |
+
+mod compile;
+mod confine;
+mod engine;
+mod instance;
+mod message;
+mod nursery;
+mod policy;
+mod program;
+mod resident;
+mod template;
+
+use crate::conversation::Conversation;
+use crate::spec::{Code, Kind, TemplateSpec, Version};
+use crate::{Answer, Backend, PrepareError, Template};
+pub use engine::EngineError;
+use engine::EngineProcess;
+use message::{Made, Make, What};
+pub use nursery::NurseryError;
+use os::cgroup::{self, Group, Tree};
+use program::{Program, Wanted};
+use rustix::thread::sched_getaffinity;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
+use template::PureTemplate;
+use tokio::sync::{Semaphore, oneshot};
+
+/// The users of engines: below those of containers, so many for each unit.
+const FIRST_ID: u32 = 1 << 27;
+const IDS_OF_A_UNIT: u32 = 1 << 14;
+/// Users of one process.
+const IDS: u32 = 2;
+/// Compilers at work at the same time.
+const COMPILERS: usize = 1;
+/// An engine that had no instance for so long ends.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What has to be done while the process has one thread.
+#[derive(Debug)]
+pub struct Ground {
+    nursery: OwnedFd,
+    unit: u8,
+    single_user: bool,
+}
+
+impl Ground {
+    /// Starts the nursery. The process must have one thread, and stand in the mount namespace of its unit; `stage` is a folder
+    /// that its engines may cover with their root.
+    pub fn prepare(stage: PathBuf, unit: u8, single_user: bool) -> Result<Self, NurseryError> {
+        if cfork::forkpoint::threads() != 1 {
+            return Err(NurseryError::Start(io::Error::other("the process has more than one thread")));
+        }
+        // SAFETY: one thread, as seen above; none is started here.
+        let nursery = unsafe { nursery::start(stage) }?;
+        Ok(Self { nursery, unit, single_user })
+    }
+}
+
+/// The backend.
+pub struct Pure {
+    engines: Arc<Engines>,
+    languages: Vec<(Kind, Version)>,
+}
+
+/// The engine processes of a worker, and what makes them.
+pub struct Engines {
+    nursery: Conversation<Make, Made>,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Result<OwnedFd, String>>>>,
+    tree: Option<Arc<Tree>>,
+    unit: u8,
+    single_user: bool,
+    /// Of each processor its engine, once there is one.
+    cores: Vec<Core>,
+    programs: Mutex<HashMap<(Kind, PathBuf, String), Weak<Program>>>,
+    compiling: Semaphore,
+    next: AtomicU64,
+}
+
+struct Core {
+    cpu: u32,
+    engine: Mutex<Option<Arc<EngineProcess>>>,
+    /// Held by who makes it.
+    starting: tokio::sync::Mutex<()>,
+}
+
+impl Core {
+    fn engine(&self) -> Option<Arc<EngineProcess>> {
+        lock(&self.engine).clone().filter(|engine| engine.is_alive())
+    }
+}
+
+impl Pure {
+    /// The backend on its ground. Needs a tokio runtime.
+    pub fn open(ground: Ground, tree: Option<Arc<Tree>>) -> io::Result<Arc<Self>> {
+        let cpus = sched_getaffinity(None)?;
+        let cores = (0..rustix::thread::CpuSet::MAX_CPU as u32).filter(|cpu| cpus.is_set(*cpu as usize));
+        let engines = Arc::new(Engines {
+            nursery: Conversation::new(ground.nursery)?,
+            waiting: Mutex::default(),
+            tree,
+            unit: ground.unit,
+            single_user: ground.single_user,
+            cores: cores.map(|cpu| Core { cpu, engine: Mutex::default(), starting: Default::default() }).collect(),
+            programs: Mutex::default(),
+            compiling: Semaphore::new(COMPILERS),
+            next: AtomicU64::new(1),
+        });
+        tokio::spawn(listen(Arc::downgrade(&engines)));
+        let languages = [Kind::Wasm, Kind::Native].map(|kind| (kind, Version::default())).into();
+        Ok(Arc::new(Self { engines, languages }))
+    }
+
+    /// Ends every engine at once.
+    pub fn end_all(&self) {
+        for core in &self.engines.cores {
+            core.engine().iter().for_each(|engine| engine.kill());
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+async fn listen(engines: Weak<Engines>) {
+    while let Some(engines) = engines.upgrade() {
+        let Ok((made, descriptors)) = engines.nursery.hear().await else { return lock(&engines.waiting).clear() };
+        let process = descriptors.into_iter().next().ok_or_else(|| "no descriptor of the process".to_owned());
+        if let Some(waiting) = lock(&engines.waiting).remove(&made.id) {
+            let _ = waiting.send(made.result.and(process));
+        }
+    }
+}
+
+/// Removes a group once its processes are gone, which takes the kernel a moment.
+async fn remove(group: &Group) {
+    for _ in 0..200 {
+        if group.remove() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tracing::warn!(?group, "the group of an engine could not be removed");
+}
+
+impl Engines {
+    /// Has the nursery make a process: `order` without its number and user.
+    async fn make(&self, order: Make, descriptors: &[BorrowedFd<'_>]) -> Result<OwnedFd, String> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let outside = FIRST_ID + u32::from(self.unit) * IDS_OF_A_UNIT + (id as u32 * IDS) % IDS_OF_A_UNIT;
+        let outside = (!self.single_user).then_some(outside);
+        let (tell, told) = oneshot::channel();
+        lock(&self.waiting).insert(id, tell);
+        let order = Make { id, outside, processes: self.tree.is_none().then_some(64), ..order };
+        self.nursery.say(&order, descriptors).await.map_err(|error| error.to_string())?;
+        told.await.map_err(|_| "the nursery of engines is gone".to_owned())?
+    }
+
+    fn group(&self, name: &str, limits: cgroup::Limits) -> io::Result<Option<Group>> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.tree.as_ref().map(|tree| tree.group(&format!("{name}-{id}"), limits)).transpose()
+    }
+
+    /// The program of this function's code, which others may use as well.
+    fn program(self: &Arc<Self>, wanted: &Wanted) -> Arc<Program> {
+        let mut programs = lock(&self.programs);
+        programs.retain(|_, program| program.strong_count() > 0);
+        let key = (wanted.kind, wanted.folder.clone(), wanted.file.clone());
+        let there = programs.get(&key).and_then(Weak::upgrade);
+        there.unwrap_or_else(|| {
+            let id = self.next.fetch_add(1, Ordering::Relaxed);
+            let program = Arc::new(Program::new(id, wanted, Arc::downgrade(self)));
+            programs.insert(key, Arc::downgrade(&program));
+            program
+        })
+    }
+
+    fn unload(&self, program: u64) {
+        for engine in self.cores.iter().filter_map(Core::engine) {
+            engine.unload(program);
+        }
+    }
+
+    /// The engine with the fewest instances, made where it is missing.
+    async fn engine_for(self: &Arc<Self>, kind: Kind) -> Result<Arc<EngineProcess>, PrepareError> {
+        let instances = |core: &&Core| core.engine().map_or(0, |engine| engine.instances());
+        let core = self.cores.iter().min_by_key(instances);
+        let core = core.ok_or_else(|| PrepareError::Sandbox("this unit has no processors".to_owned()))?;
+        let starting = core.starting.lock().await;
+        let engine = match core.engine() {
+            Some(engine) => engine,
+            None => {
+                let engine = self.start(core).await?;
+                *lock(&core.engine) = Some(engine.clone());
+                engine
+            }
+        };
+        drop(starting);
+        engine.runs(kind).await.map_err(PrepareError::Engine)?;
+        Ok(engine)
+    }
+
+    async fn start(self: &Arc<Self>, core: &Core) -> Result<Arc<EngineProcess>, PrepareError> {
+        let failed = |error: io::Error| PrepareError::Sandbox(format!("no engine could be started: {error}"));
+        let group = self.group("engine", engine::limits(0)).map_err(PrepareError::Cgroup)?;
+        let entrances = group.as_ref().map(Group::entrances).transpose().map_err(PrepareError::Cgroup)?;
+        let (socket, theirs) = os::seqpacket::pair().map_err(failed)?;
+        let mut descriptors = vec![theirs.as_fd()];
+        descriptors.extend(entrances.iter().flatten().map(AsFd::as_fd));
+        let order = Make { id: 0, what: What::Engine { cpu: Some(core.cpu) }, outside: None, processes: None };
+        let process = self.make(order, &descriptors).await.map_err(PrepareError::Sandbox)?;
+        let engine = EngineProcess::new(socket, process, group).map_err(failed)?;
+        tokio::spawn(end_when_idle(Arc::downgrade(&engine)));
+        Ok(engine)
+    }
+}
+
+/// Ends an engine that had no instance twice in a row.
+async fn end_when_idle(engine: Weak<EngineProcess>) {
+    let mut was_idle = false;
+    loop {
+        tokio::time::sleep(IDLE).await;
+        let Some(engine) = engine.upgrade().filter(|engine| engine.is_alive()) else { return };
+        let is_idle = engine.instances() == 0;
+        if is_idle && was_idle {
+            return engine.kill();
+        }
+        was_idle = is_idle;
+    }
+}
+
+impl Backend for Pure {
+    fn languages(&self) -> &[(Kind, Version)] {
+        &self.languages
+    }
+
+    fn missing(&self) -> &[String] {
+        &[]
+    }
+
+    fn prepare(&self, spec: TemplateSpec) -> Answer<'_, Result<Arc<dyn Template>, PrepareError>> {
+        Box::pin(async move {
+            let template = PureTemplate::prepare(self.engines.clone(), spec).await?;
+            Ok(Arc::new(template) as Arc<dyn Template>)
+        })
+    }
+
+    fn check(&self, kind: Kind, code: Code) -> Answer<'_, Result<(), PrepareError>> {
+        Box::pin(async move {
+            let wanted = Wanted::of(kind, &code)?;
+            let program = self.engines.program(&wanted);
+            let engine = self.engines.engine_for(kind).await?;
+            program.load_into(&engine, &wanted).await
+        })
+    }
+}

@@ -1,0 +1,137 @@
+//! An engine process, confined: one thread hears the worker, the other one computes (`engine::serve`).
+
+use super::message::{FromEngine, NotLoaded, Terms, ToEngine};
+use crate::conversation::{MESSAGE_MAX, hear, say};
+use crate::spec::Kind;
+use engine::serve::{self, Attachment, Desk, Order, Serving, Told};
+use engine::{Artefact, Engine, LoadError};
+use interconnect::channel::Channel;
+use os::process;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the engine looks for more before it sleeps.
+const SPIN: Duration = Duration::from_micros(10);
+/// Bytes of stack of the thread that computes: guests have their own.
+const STACK: usize = 8 << 20;
+
+/// Is the engine: its exit status.
+pub fn run(socket: OwnedFd) -> i32 {
+    let Ok(desk) = Desk::new() else { return 1 };
+    let (desk, socket) = (Arc::new(desk), Arc::new(socket));
+    let (its_desk, its_socket) = (desk.clone(), socket.clone());
+    let compute = move || {
+        let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| compute(its_desk, &its_socket)));
+        // Whatever ends this thread ends the process: its runs are over, and the worker starts another.
+        process::exit_now(if died.is_ok() { 0 } else { 101 })
+    };
+    if std::thread::Builder::new().name("compute".into()).stack_size(STACK).spawn(compute).is_err() {
+        return 1;
+    }
+    let mut buffer = vec![0; MESSAGE_MAX];
+    // A worker that is gone, or that cannot be understood, is none.
+    while let Ok((order, descriptors)) = hear::<ToEngine>(&*socket, &mut buffer) {
+        obey(&desk, &socket, order, descriptors);
+    }
+    0
+}
+
+fn tell(socket: &OwnedFd, told: &FromEngine) {
+    // The other thread hears that the worker is gone.
+    let _ = say(socket, told, &[]);
+}
+
+fn compute(desk: Arc<Desk>, socket: &Arc<OwnedFd>) {
+    let (engines, missing) = engines();
+    let runs = |kind: &Kind| engines.iter().any(|engine| may_run(engine.kind(), *kind));
+    let kinds = [Kind::Wasm, Kind::Native].into_iter().filter(runs).collect();
+    tell(socket, &FromEngine::Ready { kinds, missing });
+    let its = socket.clone();
+    let report = move |what: Told| tell(&its, &said(what));
+    match Serving::new(engines, desk, SPIN, report) {
+        Ok(serving) => serving.run(),
+        Err(_) => process::exit_now(1),
+    }
+}
+
+/// The engines that this machine can have, and why it has not the others.
+fn engines() -> (Vec<Box<dyn Engine>>, Vec<String>) {
+    let (mut engines, mut missing): (Vec<Box<dyn Engine>>, _) = (Vec::new(), Vec::new());
+    for made in engine::all() {
+        match made.and_then(|mut engine| engine.self_test().map(|()| engine)) {
+            Ok(engine) => engines.push(engine),
+            Err(error) => missing.push(error.to_string()),
+        }
+    }
+    (engines, missing)
+}
+
+fn may_run(engine: engine::Kind, kind: Kind) -> bool {
+    match kind {
+        Kind::Wasm => engine == engine::Kind::Wasm,
+        Kind::Native => matches!(engine, engine::Kind::Process | engine::Kind::Kvm),
+        Kind::Python | Kind::Node | Kind::Provided => false,
+    }
+}
+
+fn said(told: Told) -> FromEngine {
+    match told {
+        Told::Ended { instance, broken } => FromEngine::Ended { instance, broken },
+        Told::Loaded { program, result } => {
+            let failed = |error: LoadError| NotLoaded {
+                stale: matches!(error, LoadError::Stale { .. } | LoadError::Damaged(_)),
+                reason: error.to_string(),
+            };
+            FromEngine::Loaded { program, result: result.map_err(failed) }
+        }
+    }
+}
+
+fn obey(desk: &Desk, socket: &OwnedFd, order: ToEngine, descriptors: Vec<OwnedFd>) {
+    let given = match order {
+        ToEngine::Load { program, kind } => load(desk, program, kind, descriptors),
+        ToEngine::Unload { program } => desk.give(Order::Unload { program }).is_ok(),
+        ToEngine::Detach { instance } => desk.give(Order::Detach { instance }).is_ok(),
+        ToEngine::Attach { instance, program, terms } => {
+            let attached = attach(desk, instance, program, terms, descriptors);
+            if !attached {
+                tell(socket, &FromEngine::Ended { instance, broken: true });
+            }
+            true
+        }
+    };
+    if !given {
+        // Its worker would wait for an answer.
+        process::exit_now(1);
+    }
+}
+
+fn load(desk: &Desk, program: u64, kind: Kind, descriptors: Vec<OwnedFd>) -> bool {
+    let Some(file) = descriptors.into_iter().next() else { return false };
+    let kind = if kind == Kind::Wasm { engine::Kind::Wasm } else { engine::Kind::Process };
+    desk.give(Order::Load { program, artefact: Artefact { kind, file: File::from(file) } }).is_ok()
+}
+
+fn attach(desk: &Desk, instance: u64, program: u64, terms: Terms, descriptors: Vec<OwnedFd>) -> bool {
+    let Ok([region, down, up, log]) = <[OwnedFd; 4]>::try_from(descriptors) else { return false };
+    let Ok(channel) = Channel::attach(&region, down, up) else { return false };
+    let terms = serve::Terms {
+        name: terms.name,
+        timeout: Duration::from_millis(terms.timeout_ms),
+        limits: engine::Limits {
+            memory: terms.memory,
+            output_bytes: terms.output_bytes,
+            text_bytes: terms.text_bytes as usize,
+            ..engine::Limits::default()
+        },
+        arguments: terms.arguments,
+        environment: terms.environment,
+        outputs: terms.outputs,
+        deterministic: terms.deterministic,
+        inputs: sets::Limits::default(),
+    };
+    let attachment = Attachment { instance, program, channel, log, terms };
+    desk.give(Order::Attach(Box::new(attachment))).is_ok()
+}
