@@ -16,7 +16,7 @@
 //! | [`fault`] | errors in Lambda's words |
 //! | [`scope`], [`name`] | whose function, and which: credentials, names, ARNs |
 //! | [`model`], [`schema`], [`constraint`] | what a request may contain: AWS's model, what it cannot say, the words for it |
-//! | [`package`] | a function's code in a request |
+//! | [`package`], [`pure_code`] | a function's code in a request; what is looked at before it is anybody's |
 //! | [`logging_config`] | in which format a function's log is written |
 //! | [`runtime_version`] | versions of languages that this machine lacks |
 //! | [`shape`] | a function's configuration in an answer |
@@ -52,6 +52,7 @@ mod page;
 pub mod permission;
 mod policy;
 pub mod provisioned;
+mod pure_code;
 mod runtime_version;
 mod schema;
 pub mod scope;

@@ -60,9 +60,11 @@ async fn invoke(gateway: &Arc<Gateway>, function: String, request_id: String, pa
     let call = Call { invoked_arn, request_id, payload, trace_id, ..Call::default() };
     match gateway.dispatcher.invoke(&entry.function, call).await {
         Ok(outcome) => Invoked::Answered { body: outcome.body, failed: outcome.failed, version },
-        Err(error @ (InvokeError::PayloadTooLarge { .. } | InvokeError::ContextTooLarge { .. })) => {
-            Invoked::Impossible { reason: error.to_string() }
-        }
+        Err(
+            error @ (InvokeError::PayloadTooLarge { .. }
+            | InvokeError::ContextTooLarge { .. }
+            | InvokeError::BadSets { .. }),
+        ) => Invoked::Impossible { reason: error.to_string() },
         Err(error) => Invoked::Later { reason: error.to_string() },
     }
 }

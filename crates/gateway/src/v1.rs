@@ -1,8 +1,9 @@
 //! Lichen's own API: what a node says of itself beyond Lambda's API. The shapes are `api::node`'s.
 //!
 //! Functions are deployed through Lambda's API, and not here; all that is changed here are flows, and what becomes of dead
-//! events.
+//! events. They are invoked by either: here on sets of items and on bodies that are no JSON as well.
 
+mod compute;
 mod dlq;
 pub mod flows;
 mod functions;
@@ -21,6 +22,7 @@ pub const ROUTES: &[Route] = &[
     route!(GET "/v1/node" GetNode => node::node),
     route!(GET "/v1/pus" ListPus => node::pus),
     route!(GET "/v1/functions" ListNodeFunctions => functions::list),
+    route!(POST "/v1/functions/*/invoke" InvokeOnBody => compute::invoke),
     route!(GET "/v1/functions/*/logs" GetLogs => logs::logs),
     route!(GET "/v1/functions/*/bills" ListBills => functions::bills),
     route!(GET "/v1/usage" GetUsage => functions::usage),

@@ -23,6 +23,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 use zip::result::ZipError;
 
+/// What a worker makes of a package's programs lies in the folder of this name beside it, and goes with it.
+const ARTEFACTS: &str = ".artefacts";
+
 /// `[code]`: limits of a deployment package. The defaults are Lambda's.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]

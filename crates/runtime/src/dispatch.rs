@@ -14,12 +14,14 @@
 //! |---|---|
 //! | [`call`] | what goes into an invocation and what comes out |
 //! | [`chain`] | requests through chains of functions |
+//! | `check` | looks at new code before its first use |
 //! | [`config`] | limits and policies of a node |
 //! | [`counters`] | what is counted |
 //! | [`snapshot`] | what a node looks like at a moment |
 //! | `invoke` | one invocation, from its admission to its bill |
 //! | `node` | the state behind the lock, and all decisions on it |
 //! | `placing` | where instances are and can be |
+//! | [`pure`] | runs of pure functions |
 //! | `reception` | answers that come in parts |
 //! | `ticket` | what a request holds while it is served |
 //! | `start`, `spec` | starting an instance, and what the worker has to know for it |
@@ -34,6 +36,7 @@
 
 pub mod call;
 pub mod chain;
+mod check;
 mod clock;
 pub mod config;
 pub mod counters;
@@ -53,6 +56,7 @@ mod orders;
 mod placing;
 mod posts;
 mod pu;
+pub mod pure;
 mod reception;
 mod shared;
 pub mod snapshot;
@@ -65,6 +69,7 @@ mod upkeep;
 pub use call::{Call, InvokeError, Outcome, PlatformError, Report, Spans, StartKind, ThrottleReason};
 pub use config::{DispatchConfig, Latency};
 pub use orders::Ways;
+pub use pure::{Computed, Payload};
 pub use reception::{Parts, Streamed};
 pub use snapshot::NodeState;
 
@@ -74,6 +79,7 @@ use crate::logs::LogStore;
 use crate::scaling;
 use crate::templates::Seat;
 use chain::sets::Sets;
+use check::Checks;
 use clock::Clock;
 use daemon::pu::Pus;
 use farewell::Farewells;
@@ -120,6 +126,8 @@ pub struct Dispatcher {
     in_flight: AtomicU32,
     /// There are none any more.
     quiet: Notify,
+    /// Looks at new code that workers have been asked for.
+    checks: Mutex<Checks>,
     clock_task: AbortHandle,
     /// To the host's shim, where starts are ordered through FIFOs.
     attachment: OnceLock<Arc<Attachment>>,
@@ -146,6 +154,7 @@ impl Dispatcher {
             bills: Box::new(bills),
             in_flight: AtomicU32::new(0),
             quiet: Notify::new(),
+            checks: Mutex::default(),
             upkeep: upkeep.clone(),
             runtime,
             config,
@@ -237,17 +246,23 @@ impl Dispatcher {
         self.upkeep_soon();
     }
 
-    /// Runs a function once. Dropping the future does not stop the invocation, as on Lambda.
+    /// Runs a function once. Dropping the future does not stop the invocation, as on Lambda, unless the function is pure.
     pub async fn invoke(self: &Arc<Self>, function: &Arc<Function>, call: Call) -> Result<Outcome, InvokeError> {
+        if function.kind.is_pure() {
+            return self.invoke_pure(function, call).await;
+        }
         let reception = Reception::whole(self.config.response_max);
-        KeepGoing::new(self.runtime.clone(), invoke::run(self.clone(), function.clone(), call, reception)).await
+        KeepGoing::new(self.runtime.clone(), invoke::run(self.clone(), function.clone(), call, reception, None)).await
     }
 
     /// Runs a function once: its answer as it comes, where the function gives it in parts. Dropping it does not stop the
     /// invocation.
     pub async fn stream(self: &Arc<Self>, function: &Arc<Function>, call: Call) -> Result<Streamed, InvokeError> {
+        if function.kind.is_pure() {
+            return self.invoke_pure(function, call).await.map(Streamed::Whole);
+        }
         let (reception, opening) = Reception::in_parts(self.config.stream_max);
-        let run = invoke::run(self.clone(), function.clone(), call, reception);
+        let run = invoke::run(self.clone(), function.clone(), call, reception, None);
         opening.streamed(KeepGoing::new(self.runtime.clone(), run)).await
     }
 

@@ -256,6 +256,11 @@ impl Registry {
         Ok(self.put(&mut writer, row)?)
     }
 
+    /// The function that this content would be.
+    pub fn preview(&self, id: &FunctionId, content: &Content) -> Result<Function, SettingsError> {
+        settings::function(id, content, None, "", &self.code)
+    }
+
     /// Changes a function, if it still has the revision that the caller knows. Blocks until it is on disk.
     pub fn update<E>(
         &self,

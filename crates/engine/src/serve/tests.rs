@@ -1,3 +1,5 @@
+//! The loop with an engine that leaves its inputs: what is tested is the way to it and back, not what runs.
+
 use super::*;
 use crate::{Artefact, Blob, Finished, Kind, LoadError, Run, RunError, SelfTestError};
 use cfork::invocation::{self, Cause, Ran};
@@ -60,7 +62,7 @@ struct Guest {
 impl Bench {
     fn new() -> Self {
         let desk = Arc::new(Desk::new().unwrap());
-        let (tell, told) = mpsc::channel();
+        let (tell, told) = mpsc::sync_channel(1024);
         let its = desk.clone();
         let thread = std::thread::spawn(move || {
             let tell = move |what| drop(tell.send(what));

@@ -341,6 +341,7 @@ impl From<InvokeError> for Fault {
             InvokeError::PayloadTooLarge { .. } | InvokeError::ContextTooLarge { .. } => {
                 Self::too_large(error.to_string())
             }
+            InvokeError::BadSets { reason } => Self::invalid_content(reason),
             InvokeError::Platform(error) => Self::internal(&error),
         }
     }

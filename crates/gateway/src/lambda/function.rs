@@ -6,7 +6,7 @@ use super::page::Page;
 use super::scope::{self, Scope};
 use super::shape::{Moment, configuration, listed};
 use super::versions::is_wanted;
-use super::{layer_use, logging_config, model, package, runtime_version, schema, signing};
+use super::{layer_use, logging_config, model, package, pure_code, runtime_version, schema, signing};
 use crate::gateway::Gateway;
 use crate::http::json::{self, ObjectError};
 use crate::http::{BodyError, answer};
@@ -120,6 +120,7 @@ fn store(
     };
     let settings = schema::new_settings(std::mem::take(request), &gateway.config.functions);
     let content = Content { settings, tags, code: code.id(), code_bytes: code.zip_bytes(), reserved: None };
+    pure_code::check(gateway, &id, &content)?;
     Ok(gateway.registry.create(id, content)?)
 }
 

@@ -5,11 +5,11 @@ use super::function::{parse, read_request};
 use super::name;
 use super::shape::{Moment, configuration};
 use super::versions::is_wanted;
-use super::{layer_use, logging_config, model, package, runtime_version, schema, scope};
+use super::{layer_use, logging_config, model, package, pure_code, runtime_version, schema, scope};
 use crate::http::answer;
 use crate::route::{Answer, Exchange, Route, route};
 use hyper::StatusCode;
-use runtime::registry::Publication;
+use runtime::registry::{Content, Publication};
 use serde_json::{Map, Value};
 
 pub const ROUTES: &[Route] = &[
@@ -35,6 +35,7 @@ async fn code(mut exchange: Exchange) -> Answer {
             let architectures = request.remove("Architectures").filter(|value| !value.is_null());
             let code = package::store(&mut request, gateway, &entry.id.region)?;
             layer_use::check(gateway, &entry.content.settings, code.id())?;
+            pure_code::check(gateway, &entry.id, &Content { code: code.id(), ..entry.content.clone() })?;
             if request.get("DryRun").is_some_and(|flag| flag == &Value::Bool(true)) {
                 return Ok(answer::json(StatusCode::OK, &configuration(&entry, Moment::Settled)));
             }
@@ -72,6 +73,11 @@ async fn settings(mut exchange: Exchange) -> Answer {
             let revision = revision(&request);
             let scope = scope::of(&exchange.head, &gateway.config.node);
             let _layers = layer_use::resolve(gateway, &scope, &mut request, entry.content.code)?;
+            if ["Runtime", "Handler"].iter().any(|member| request.contains_key(*member)) {
+                let mut content = entry.content.clone();
+                schema::change_settings(&mut content.settings, request.clone());
+                pure_code::check(gateway, &entry.id, &content)?;
+            }
             let changed = gateway.registry.update(&entry.id, revision.as_deref(), |content| -> Result<(), Fault> {
                 schema::change_settings(&mut content.settings, request);
                 Ok(())

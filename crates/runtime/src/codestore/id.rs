@@ -40,7 +40,8 @@ impl CodeId {
 
     /// The package that a file or folder of the store belongs to.
     pub(super) fn from_file_name(name: &str) -> Option<Self> {
-        Self::from_hex(name.strip_suffix(".zip").unwrap_or(name))
+        let ends = [".zip", super::ARTEFACTS];
+        Self::from_hex(ends.into_iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name))
     }
 }
 

@@ -107,6 +107,8 @@ pub enum InvokeError {
     PayloadTooLarge { len: usize, limit: usize },
     #[error("client context, trace id and identity come to {len} bytes together: the limit is {limit}")]
     ContextTooLarge { len: usize, limit: usize },
+    #[error("{reason}")]
+    BadSets { reason: String },
     #[error(transparent)]
     Platform(#[from] PlatformError),
 }

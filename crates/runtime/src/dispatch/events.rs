@@ -88,6 +88,15 @@ impl State {
     }
 }
 
+impl State {
+    /// An instance runs; one that was retired meanwhile is ended now.
+    fn spawned(&self, instance: u64, link: &Link, memory: Option<OwnedFd>) {
+        if self.instances.get(&instance).is_some_and(|shared| shared.spawned(memory)) {
+            link.tell(Said::Command(Command::Retire { instance }));
+        }
+    }
+}
+
 impl Dispatcher {
     /// Connects to a PU's worker in place of the one before.
     pub(super) fn attach(self: &Arc<Self>, pu: u8, link: Arc<Link>) {
@@ -121,6 +130,9 @@ impl Dispatcher {
     }
 
     fn heard(self: &Arc<Self>, number: u8, link: &Arc<Link>, event: Event, descriptors: Vec<OwnedFd>) {
+        if let Event::Checked { check, refusal } = event {
+            return self.checked(check, refusal);
+        }
         let mut state = self.state();
         let pu = state.pu(number);
         if !pu.worker.as_ref().is_some_and(|worker| Arc::ptr_eq(&worker.link, link)) {
@@ -182,17 +194,12 @@ impl Dispatcher {
             }
             // Of the way to the worker, not of what it runs.
             Event::OrdersOpen { .. } | Event::OrdersClosed { .. } => return,
-            Event::Spawned { instance } => {
-                let shared = state.instances.get(&instance);
-                if shared.is_some_and(|shared| shared.spawned(descriptors.pop())) {
-                    link.tell(Said::Command(Command::Retire { instance }));
-                }
-                return;
-            }
+            Event::Spawned { instance } => return state.spawned(instance, link, descriptors.pop()),
             Event::NotSpawned { instance, reason } => {
                 tracing::warn!(instance, reason, "an instance could not be started");
                 departed = state.depart(instance, Departure::NotSpawned { reason });
             }
+            Event::Checked { .. } => {}
             Event::Ended { instance, end, memory_peak } => {
                 buried = Some(instance);
                 departed = state.depart(instance, Departure::Ended { end, memory_peak });

@@ -2,8 +2,11 @@
 
 use super::counters::Fault;
 use bytes::Bytes;
+use cfork::invocation::Cause;
 use sandbox::spec::End;
 use std::time::Duration;
+
+const CANCELLED: &str = "Pure.Cancelled";
 
 /// How a function failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,37 @@ impl Failure {
         let message = format!("RequestId: {request_id} Error: {why}");
         let note = format!("{message}\n{kind}\n");
         Self::new(fault, kind, &message, note)
+    }
+
+    /// An engine has said so of a pure function.
+    pub fn of_a_run(cause: Cause, request_id: &str, limit: Duration, body: Bytes) -> Self {
+        #[derive(Default, serde::Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        struct Said {
+            error_type: String,
+            error_message: String,
+        }
+        let (fault, kind) = match cause {
+            Cause::Function => (Fault::Unhandled, ""),
+            Cause::Cancelled => (Fault::Unhandled, CANCELLED),
+            Cause::Timeout => (Fault::TimedOut, "Pure.Timeout"),
+            Cause::OutOfMemory => (Fault::OutOfMemory, "Pure.OutOfMemory"),
+            Cause::Engine => (Fault::Exited, "Pure.Engine"),
+        };
+        let note = match cause {
+            Cause::Timeout => Self::timed_out(request_id, limit).note,
+            _ => {
+                let said: Said = serde_json::from_slice(&body).unwrap_or_default();
+                format!("RequestId: {request_id} Error: {} ({})\n", said.error_message, said.error_type)
+            }
+        };
+        Self { fault, kind, body, note }
+    }
+
+    /// Nobody waits for a run any more, and it was ended.
+    pub fn cancelled(request_id: &str) -> Self {
+        let why = "nobody waits for the answer any more: the run was ended";
+        Self::exit(Fault::Unhandled, CANCELLED, request_id, why)
     }
 
     /// No answer within `timeout`.

@@ -9,7 +9,7 @@ use super::link::{Link, Said};
 use super::shared::{Departure, Shared, Verdict};
 use bytes::Bytes;
 use cfork::chain::{Order, Place};
-use cfork::invocation::{self, CONTENT_TYPE_MAX, PART_MAX, Served, Started, WITH_FAREWELL};
+use cfork::invocation::{self, CONTENT_TYPE_MAX, PART_MAX, Ran, Served, Started, WITH_FAREWELL};
 use interconnect::channel::{Channel, Message, SendError};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Weak};
@@ -63,6 +63,8 @@ pub(super) enum Event {
         body: Bytes,
         failed: bool,
         served: Served,
+        /// The same and more, where it is an engine that has answered.
+        ran: Ran,
     },
     /// It answers in parts, and this is the first.
     Opened {
@@ -87,6 +89,8 @@ pub(super) enum Event {
     /// It has printed more than it may.
     LogLimit,
     TimedOut,
+    /// Nobody waits for its answer any more. Said by who has asked, not by the instance.
+    Cancelled,
     Departed(Departure),
 }
 
@@ -306,8 +310,9 @@ fn understand(message: &Message<'_>, ready: bool, open: bool, body_max: usize) -
         invocation::PART if open && is_part => (Event::Part(body()), None),
         invocation::REPLY | invocation::FAILED if ready && message.body_len() > body_max => (Event::TooLarge, None),
         kind @ (invocation::REPLY | invocation::FAILED) if ready => {
-            let served = Served::decode(message.head());
-            (Event::Replied { body: body(), failed: kind == invocation::FAILED, served }, None)
+            let ran = Ran::decode(message.head());
+            let failed = kind == invocation::FAILED;
+            (Event::Replied { body: body(), failed, served: ran.served, ran }, None)
         }
         _ => (Event::Broken, None),
     }

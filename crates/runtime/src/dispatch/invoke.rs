@@ -10,6 +10,7 @@
 use super::call::{Call, InvokeError, Outcome, PlatformError, Report, Spans, StartKind};
 use super::failure::Failure;
 use super::instance::{Event, Instance};
+use super::keep_going::Cancel;
 use super::lines::{self, Figures};
 use super::node::Step;
 use super::placing::kinds_of;
@@ -22,7 +23,7 @@ use crate::billing::{Bill, billed_ms};
 use crate::function::{Function, Isolation};
 use crate::placement::Terms;
 use bytes::Bytes;
-use cfork::invocation::Invocation;
+use cfork::invocation::{Invocation, Ran};
 use sandbox::spec::End;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,6 +44,10 @@ struct Course {
     announced: bool,
     /// Whether the request was sent before, and so is not sent again.
     last: bool,
+    /// Tells where the run ends when nobody waits for it any more.
+    cancel: Option<Arc<Cancel>>,
+    /// What an engine said of the run.
+    ran: Ran,
 }
 
 /// What came of one attempt.
@@ -71,11 +76,13 @@ pub(super) async fn run(
     function: Arc<Function>,
     call: Call,
     reception: Reception,
+    cancel: Option<Arc<Cancel>>,
 ) -> Result<Outcome, InvokeError> {
     let accepted = if call.accepted > 0 { call.accepted } else { os::monotonic_ns() };
     let (admission, mut step) = node.admit(&function, &call)?;
     let spans = Spans { accepted, ..Spans::default() };
-    let mut course = Course { node, function, call, reception, admission, spans, announced: false, last: false };
+    let (announced, last, ran) = (false, false, Ran::default());
+    let mut course = Course { node, function, call, reception, admission, spans, announced, last, cancel, ran };
     loop {
         match course.attempt(step).await {
             Attempt::Done(result) => {
@@ -147,7 +154,7 @@ impl Course {
             answer.body = Err(Failure::broken(&self.call.request_id));
             return self.conclude(lease, false, answer).await;
         }
-        instance.set_deadline(begun + answer.limit.as_nanos() as u64);
+        instance.set_deadline(begun + self.patience().as_nanos() as u64);
         let event = self.hear_out(instance).await;
         self.settle(lease, event, answer).await
     }
@@ -185,13 +192,21 @@ impl Course {
         answer.init = Some(Duration::from_nanos(answer.begun - decided));
         instance.start_took = answer.begun - decided;
         answer.limit = self.timeout();
-        instance.set_deadline(answer.begun + answer.limit.as_nanos() as u64);
+        instance.set_deadline(answer.begun + self.patience().as_nanos() as u64);
         let event = self.hear_out(instance).await;
         self.settle(lease, event, answer).await
     }
 
     /// What the instance comes to say at last, once all parts of its answer are where they are wanted.
     async fn hear_out(&mut self, instance: &mut Instance) -> Event {
+        if let Some(cancel) = &self.cancel {
+            cancel.begin();
+            return tokio::select! {
+                biased;
+                event = instance.next() => event,
+                () = cancel.told() => Event::Cancelled,
+            };
+        }
         loop {
             let (part, last) = match instance.next().await {
                 Event::Opened { content_type, part } => {
@@ -199,8 +214,8 @@ impl Course {
                     (part, None)
                 }
                 Event::Part(part) => (part, None),
-                Event::Replied { body, failed: false, served } if self.reception.is_open() => {
-                    (body, Some(Event::Replied { body: Bytes::new(), failed: false, served }))
+                Event::Replied { body, failed: false, served, ran } if self.reception.is_open() => {
+                    (body, Some(Event::Replied { body: Bytes::new(), failed: false, served, ran }))
                 }
                 event => return event,
             };
@@ -217,6 +232,11 @@ impl Course {
 
     fn timeout(&self) -> Duration {
         Duration::from_secs(self.function.timeout_s.into())
+    }
+
+    /// How long an answer is waited for. An engine keeps its runs' deadlines itself, and others may come first there.
+    fn patience(&self) -> Duration {
+        if self.function.kind.is_pure() { self.timeout() + QUEUE_MAX } else { self.timeout() }
     }
 
     /// What accompanies the event; the invocation's time counts from `since`.
@@ -236,7 +256,11 @@ impl Course {
 
     fn announce(&mut self, instance: &mut Instance) {
         if !std::mem::replace(&mut self.announced, true) {
-            instance.journal.note(lines::start(&self.function, &self.call.request_id));
+            let start = lines::start(&self.function, &self.call.request_id);
+            match self.function.kind.is_pure() {
+                true => instance.journal.note_ahead(start),
+                false => instance.journal.note(start),
+            }
         }
     }
 
@@ -252,10 +276,14 @@ impl Course {
         let untouched = may_repeat && untouched;
         let id = &self.call.request_id;
         let (body, sound) = match event {
-            Event::Replied { body, failed, served } => {
+            Event::Replied { body, failed, served, ran } => {
                 (self.spans.begun, self.spans.ended) = (served.begun, served.ended);
-                (self.replied(body, failed), true)
+                if self.function.kind.is_pure() {
+                    self.ran = ran;
+                }
+                (self.replied(body, failed, answer.limit), true)
             }
+            Event::Cancelled => (Err(Failure::cancelled(id)), false),
             Event::TooLarge => (Err(Failure::response_too_large(self.node.config.response_max)), true),
             Event::InitFailed(body) => (Err(Failure::told(super::counters::Fault::Init, body)), false),
             Event::TimedOut => (Err(Failure::timed_out(id, answer.limit)), false),
@@ -281,7 +309,10 @@ impl Course {
     }
 
     /// What its own word for its answer is worth.
-    fn replied(&mut self, body: Bytes, failed: bool) -> Result<Bytes, Failure> {
+    fn replied(&mut self, body: Bytes, failed: bool, limit: Duration) -> Result<Bytes, Failure> {
+        if failed && self.function.kind.is_pure() {
+            return Err(Failure::of_a_run(self.ran.cause, &self.call.request_id, limit, body));
+        }
         if failed {
             return Err(Failure::told(super::counters::Fault::Unhandled, body));
         }
@@ -297,7 +328,8 @@ impl Course {
         let received = os::monotonic_ns();
         let instance = &mut *lease.instance;
         instance.clear_deadline();
-        let within_limit = instance.journal.drain().await.is_ok();
+        let is_silent = sound && self.function.kind.is_pure() && !self.ran.printed;
+        let within_limit = is_silent || instance.journal.drain().await.is_ok();
         if sound && !within_limit {
             answer.body = Err(Failure::log_limit(&self.call.request_id, self.node.config.log_max_mib));
             sound = false;
@@ -314,7 +346,7 @@ impl Course {
             duration,
             billed_ms: billed_ms(duration + answer.init.unwrap_or_default()),
             memory_mib: instance.shared.terms.memory_mib,
-            memory_peak: instance.shared.memory_peak(),
+            memory_peak: if self.ran.memory > 0 { self.ran.memory } else { instance.shared.memory_peak() },
             init: answer.init,
             produced: match &answer.body {
                 Ok(_) if self.reception.is_open() => self.reception.came(),
@@ -334,7 +366,10 @@ impl Course {
         {
             instance.journal.note(lines::init_failed(&self.function, duration, failure));
         }
-        instance.journal.note(lines::end(&self.function, &self.call.request_id, &figures, answer.body.as_ref().err()));
+        if !is_silent || answer.body.is_err() || self.call.log_tail {
+            let end = lines::end(&self.function, &self.call.request_id, &figures, answer.body.as_ref().err());
+            instance.journal.note(end);
+        }
         let log_tail = instance.journal.end();
         let (id, terms) = (instance.shared.id, instance.shared.terms);
         (instance.has_served, instance.took) = (true, figures.duration.as_nanos() as u64);

@@ -28,6 +28,11 @@ struct InstanceConfig<'a> {
     layers: bool,
     response_max: usize,
     environment: &'a BTreeMap<String, String>,
+    /// Of pure functions.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    outputs: &'a [String],
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    deterministic: bool,
 }
 
 /// The function's code, and its configuration on this version of its language.
@@ -48,6 +53,8 @@ pub(super) fn code(function: &Function, version: Version, log_stream: &str, node
         layers: function.layers.is_some(),
         response_max: node.response_max,
         environment: &function.environment,
+        outputs: &function.pure.outputs,
+        deterministic: function.pure.deterministic,
     };
     // Strings and numbers cannot fail to be written.
     let config = serde_json::to_string(&config).unwrap_or_default();

@@ -44,7 +44,12 @@ impl Dispatcher {
         let mut journal = Journal::new(kit.log, self.logs.clone(), group.into(), stream, limit);
         let mut wire = kit.wire;
         if let Some(FirstRequest { call, head }) = request {
-            journal.begin_with(&call.request_id, call.log_tail, lines::init_start(function, permit.version));
+            match function.kind.is_pure() {
+                true => journal.begin(&call.request_id, call.log_tail),
+                false => {
+                    journal.begin_with(&call.request_id, call.log_tail, lines::init_start(function, permit.version));
+                }
+            }
             let sent = wire.get_mut().send(cfork::invocation::INVOKE, head, &call.payload);
             // Lengths were checked when the invocation was admitted, and nobody else has the channel yet.
             debug_assert_eq!(sent, Ok(()));

@@ -237,6 +237,10 @@ impl Post {
 
     /// How many stems there should be.
     fn stems_wanted(&self, config: &DispatchConfig, now: u64) -> u32 {
+        // Attaching to an engine takes no time that would be worth a channel kept ready.
+        if self.function.kind.is_pure() {
+            return 0;
+        }
         let keep = config.keep_alive().as_nanos() as u64;
         let isolation = self.function.isolation;
         let at_hand = self.pool.idle() + self.pool.busy() as usize;

@@ -199,13 +199,15 @@ pub(super) fn function(
     let settings = Settings::deserialize(Value::Object(content.settings.clone())).map_err(SettingsError::Malformed)?;
     let mut environment = settings.environment.variables;
     let logging = settings.logging_config.variables().into_iter().flatten();
-    for (name, value) in logging.chain(credentials(id)) {
+    let kind = kind_of(&settings.runtime).ok_or_else(|| SettingsError::UnknownRuntime((*settings.runtime).into()))?;
+    // What only computes has nobody to show credentials to.
+    let own = logging.chain(credentials(id)).filter(|_| !kind.is_pure());
+    for (name, value) in own {
         // A function that says it itself is believed.
         environment.entry(name).or_insert(value);
     }
     // An instance for each request is one for each tenant.
     let per_tenant = is_per_tenant(&content.settings);
-    let kind = kind_of(&settings.runtime).ok_or_else(|| SettingsError::UnknownRuntime((*settings.runtime).into()))?;
     Ok(Function {
         key: FunctionKey {
             account: id.account.clone(),

@@ -224,6 +224,7 @@ impl Serving {
         match command {
             Command::Prepare { template, spec } => self.prepare(template, spec).await,
             Command::Reserve { .. } => {}
+            Command::Check { check, .. } => self.say(Event::Checked { check, refusal: None }).await,
             Command::Discard { template } => {
                 self.templates.remove(&template);
                 let kills = self.shared.kills.lock().unwrap();

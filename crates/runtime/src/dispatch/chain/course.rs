@@ -215,11 +215,11 @@ impl Course {
                     reception.take(part).await;
                     continue;
                 }
-                (at, Event::Replied { body, failed: false, served }) if at == last && reception.is_open() => {
+                (at, Event::Replied { body, failed: false, served, ran }) if at == last && reception.is_open() => {
                     reception.take(body).await;
                     let whole = match reception.excess() {
                         Some(_) => Event::TooLarge,
-                        None => Event::Replied { body: reception.collected(), failed: false, served },
+                        None => Event::Replied { body: reception.collected(), failed: false, served, ran },
                     };
                     (at, whole)
                 }
@@ -241,8 +241,8 @@ impl Course {
     fn judge(&self, at: usize, event: Event) -> Result<Finish, InvokeError> {
         let id = &self.call.request_id;
         let (body, served, sound) = match event {
-            Event::Replied { body, failed: false, served } => (Ok(body), Some(served), true),
-            Event::Replied { body, failed: true, served } => {
+            Event::Replied { body, failed: false, served, .. } => (Ok(body), Some(served), true),
+            Event::Replied { body, failed: true, served, .. } => {
                 (Err(Failure::told(Fault::Unhandled, body)), Some(served), true)
             }
             Event::TooLarge => (Err(Failure::response_too_large(self.node.config.response_max)), None, true),
