@@ -45,10 +45,10 @@ pub struct Settings {
     network: Option<Network>,
     /// Input sets of a pure function, the one first that a body is put into [default: in]
     #[arg(long, value_delimiter = ',', value_name = "SET,…")]
-    input: Option<Vec<String>>,
+    inputs: Option<Vec<String>>,
     /// Output sets of a pure function [default: those that it makes]
     #[arg(long, value_delimiter = ',', value_name = "SET,…")]
-    output: Option<Vec<String>>,
+    outputs: Option<Vec<String>>,
     /// A pure function's clock stands still, and its random numbers are the same in every run
     #[arg(long)]
     deterministic: bool,
@@ -126,8 +126,8 @@ impl Settings {
             environment: self.env.into_iter().collect(),
             isolation: self.isolation,
             network: self.network,
-            inputs: is_pure.then(|| self.input.unwrap_or_default()),
-            outputs: is_pure.then(|| self.output.unwrap_or_default()),
+            inputs: is_pure.then(|| self.inputs.unwrap_or_default()),
+            outputs: is_pure.then(|| self.outputs.unwrap_or_default()),
             deterministic: is_pure.then_some(self.deterministic),
             cache: is_pure.then_some(self.cache),
             ..Manifest::default()

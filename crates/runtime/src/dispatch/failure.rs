@@ -105,6 +105,20 @@ impl Failure {
         Self::exit(fault, kind, request_id, &why)
     }
 
+    /// The engine that ran it is gone, with all that it had to do.
+    pub fn engine_ended(request_id: &str, end: End) -> Self {
+        match end {
+            End::OutOfMemory => {
+                let why = "The engine that ran the function was ended: more memory than there is for it was in use";
+                Self::exit(Fault::OutOfMemory, "Pure.OutOfMemory", request_id, why)
+            }
+            _ => {
+                let why = "The engine that ran the function has ended, and the run with it. Try again";
+                Self::exit(Fault::Exited, "Pure.Engine", request_id, why)
+            }
+        }
+    }
+
     /// It has said to the platform what makes no sense.
     pub fn broken(request_id: &str) -> Self {
         let why = "Runtime broke its channel to the platform and was ended";

@@ -290,6 +290,9 @@ impl Course {
             Event::LogLimit => (Err(Failure::log_limit(id, self.node.config.log_max_mib)), false),
             Event::Departed(_) if untouched => return Attempt::Again,
             Event::NotEntered { .. } if may_repeat => return Attempt::Again,
+            Event::Departed(Departure::Ended { end, .. }) if self.function.kind.is_pure() && end != End::Lost => {
+                (Err(Failure::engine_ended(id, end)), false)
+            }
             Event::Departed(Departure::Ended { end: End::Lost, .. }) => {
                 return Attempt::Done(Err(PlatformError::WorkerLost.into()));
             }

@@ -7,6 +7,7 @@ use super::{Engines, compile};
 use crate::PrepareError;
 use crate::spec::{Code, Kind};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -73,12 +74,13 @@ impl Wanted {
         let folder = File::open(&self.folder).map_err(failed)?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let code = openat2(&folder, &self.file, flags, Mode::empty(), inside).map_err(|e| failed(e.into()))?;
-        let code = File::from(code);
-        match code.metadata().map_err(failed)?.is_file() {
-            true => Ok(code),
-            false => Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"))),
-        }
+        let lacks = || PrepareError::Refused(format!("the package has no file {}", self.file));
+        let code = match openat2(&folder, &self.file, flags, Mode::empty(), inside) {
+            Ok(code) => File::from(code),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::XDEV | Errno::LOOP | Errno::NXIO) => return Err(lacks()),
+            Err(error) => return Err(failed(error.into())),
+        };
+        if code.metadata().map_err(failed)?.is_file() { Ok(code) } else { Err(lacks()) }
     }
 
     /// Where what was made of it is, or will be.
