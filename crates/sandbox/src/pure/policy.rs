@@ -127,6 +127,7 @@ const ALLOWED: &[i64] = &[
     SYS_sched_getparam,
     SYS_sched_getscheduler,
     SYS_sched_setaffinity,
+    SYS_sched_setscheduler,
     SYS_sched_yield,
     SYS_seccomp,
     SYS_set_robust_list,
@@ -142,7 +143,7 @@ const ALLOWED: &[i64] = &[
 mod machine {
     use libc::*;
 
-    pub const ALLOWED: &[i64] = &[SYS_arch_prctl, SYS_epoll_wait, SYS_poll, SYS_pipe, SYS_pause];
+    pub const ALLOWED: &[i64] = &[SYS_arch_prctl, SYS_dup2, SYS_epoll_wait, SYS_poll, SYS_pipe, SYS_pause];
 }
 
 #[cfg(not(target_arch = "x86_64"))]
