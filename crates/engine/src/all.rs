@@ -1,39 +1,62 @@
 //! All engines that this machine may have: the one place where each is named.
 
+use crate::wasm::{self, Wasm};
 use crate::{Arena, CompileError, Engine, Kind, SelfTestError};
+use std::io;
 
 /// Bytes of outputs and inputs that an engine process holds at the same time.
 const ARENA: u64 = 256 << 20;
 
-/// One of each kind, not tested yet, or why there is none. To be called on the thread that will run them, in a process
-/// that is confined.
-pub fn all() -> Vec<Result<Box<dyn Engine>, SelfTestError>> {
-    vec![process()]
+type Made = Result<Box<dyn Engine>, SelfTestError>;
+
+/// What has to be made before the process is confined: it looks at files.
+pub struct Prepared {
+    arena: io::Result<Arena>,
+    wasm: Result<Wasm, SelfTestError>,
+}
+
+fn lacks(error: &io::Error) -> SelfTestError {
+    SelfTestError::Lacks(format!("memory for the functions' outputs: {error}"))
+}
+
+/// Makes it, in the process that will be the engine's.
+pub fn prepare() -> Prepared {
+    let arena = Arena::new(ARENA);
+    let wasm = arena.as_ref().map_err(lacks).and_then(|arena| Wasm::new(arena.clone()));
+    Prepared { arena, wasm }
+}
+
+impl Prepared {
+    /// One of each kind, not tested yet, or why there is none. To be called on the thread that will run them, once the
+    /// process is confined.
+    pub fn engines(self) -> Vec<Made> {
+        let native = self.arena.as_ref().map_err(lacks).and_then(native);
+        vec![self.wasm.map(|wasm| Box::new(wasm) as Box<dyn Engine>), native]
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
-fn process() -> Result<Box<dyn Engine>, SelfTestError> {
-    let lacks = |error: std::io::Error| SelfTestError::Lacks(format!("what native functions need: {error}"));
-    let arena = Arena::new(ARENA).map_err(lacks)?;
-    Ok(Box::new(crate::process::Process::new(arena).map_err(lacks)?))
+fn native(arena: &Arena) -> Made {
+    let lacks = |error: io::Error| SelfTestError::Lacks(format!("processes for native functions: {error}"));
+    Ok(Box::new(crate::process::Process::new(arena.clone()).map_err(lacks)?))
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn process() -> Result<Box<dyn Engine>, SelfTestError> {
-    Err(SelfTestError::Lacks("a processor for which native functions are made: they are x86-64 programs".into()))
+fn native(_: &Arena) -> Made {
+    Err(SelfTestError::Lacks("the processor for which native functions are made: they are x86-64 programs".into()))
 }
 
 /// Makes code ready for engines of this kind on this machine: what `Engine::load` takes as its artefact's file. Takes as
 /// long and as much memory as the code wants: for a process of its own.
 pub fn compile(kind: Kind, code: &[u8]) -> Result<Vec<u8>, CompileError> {
-    let found = || code.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
     match kind {
-        Kind::Wasm => Err(CompileError::NotThis { expected: "a WebAssembly program", found: found() }),
+        Kind::Wasm => wasm::compile(code),
         #[cfg(target_arch = "x86_64")]
         Kind::Process | Kind::Kvm => crate::native::elf::compile(code),
         #[cfg(not(target_arch = "x86_64"))]
         Kind::Process | Kind::Kvm => {
-            Err(CompileError::NotThis { expected: "a program for this machine", found: found() })
+            let found = code.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+            Err(CompileError::NotThis { expected: "a program for this machine", found })
         }
     }
 }

@@ -43,7 +43,7 @@ pub mod stop;
 pub mod wasm;
 pub mod wipe;
 
-pub use all::{all, compile};
+pub use all::{Prepared, compile, prepare};
 pub use arena::Arena;
 pub use artefact::{Artefact, Kind};
 pub use blob::{Blob, Paged};

@@ -22,6 +22,9 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
 
+/// Instances of a pure function for each core.
+const CHANNELS_PER_CORE: usize = 16;
+
 /// A request that waits for an instance, or for leave to start one.
 pub(super) type Waiter = oneshot::Sender<Grant>;
 
@@ -270,6 +273,9 @@ impl State {
         };
         let chosen = placement::choose(self.candidates(post_id, false).filter(suits));
         let Some(Choice::Start(number)) = chosen else { return None };
+        if self.has_enough_channels(post_id) {
+            return None;
+        }
         let post = self.posts.get_mut(post_id)?;
         let terms = post.places.iter().find(|place| place.terms.pu == number)?.terms;
         let pu = &mut self.pus[usize::from(number)];
@@ -289,6 +295,14 @@ impl State {
         self.instances.insert(shared.id, shared.clone());
         let stream = matches!(seat, Seat::Dedicated(_)).then(|| post.stream.clone());
         Some(Permit { shared, link, function: post.function_on(terms), purpose, template, version, stream })
+    }
+
+    /// Whether more channels to engines would be of no use: engines run one request after the other, and those that wait
+    /// are better off here, where they go to whichever is free.
+    fn has_enough_channels(&self, post_id: u64) -> bool {
+        let Some(post) = self.posts.get(post_id).filter(|post| post.function.kind.is_pure()) else { return false };
+        let cores: u32 = post.places.iter().map(|place| self.pus[usize::from(place.terms.pu)].spec.cores()).sum();
+        post.live() >= CHANNELS_PER_CORE * cores.max(1) as usize
     }
 
     /// A start is over, well or not.

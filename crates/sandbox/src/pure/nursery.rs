@@ -116,11 +116,13 @@ impl Nursery {
                 if let Some(cpu) = cpu {
                     confine::pin(cpu);
                 }
+                // Its engines have descriptors of their own from now on.
+                process::close_all_but(&kept(&socket, &entrances));
+                let prepared = ::engine::prepare();
                 if let Err((step, error)) = confine(order, &self.stage, &self.filter, entrances) {
                     return failed(step, &error);
                 }
-                process::close_all_but(&[&socket]);
-                resident::run(socket)
+                resident::run(socket, prepared)
             }
             What::Compiler { kind } => {
                 process::set_name(c"lichen-compiler");
@@ -135,6 +137,13 @@ impl Nursery {
             }
         }
     }
+}
+
+/// What an engine is given, and where it says what went wrong.
+fn kept<'a>(socket: &'a OwnedFd, entrances: &'a [OwnedFd]) -> Vec<&'a dyn std::os::fd::AsRawFd> {
+    let entrances = entrances.iter().map(|entrance| entrance as &dyn std::os::fd::AsRawFd);
+    let streams: [&dyn std::os::fd::AsRawFd; 1] = [&libc::STDERR_FILENO];
+    entrances.chain(streams).chain([socket as &dyn std::os::fd::AsRawFd]).collect()
 }
 
 /// Where the worker's own standard error goes, which the process still has.

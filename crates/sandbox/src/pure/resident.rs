@@ -4,7 +4,7 @@ use super::message::{FromEngine, NotLoaded, Terms, ToEngine};
 use crate::conversation::{MESSAGE_MAX, hear, say};
 use crate::spec::Kind;
 use engine::serve::{self, Attachment, Desk, Order, Serving, Told};
-use engine::{Artefact, Engine, LoadError};
+use engine::{Artefact, Engine, LoadError, Prepared, Wiping};
 use interconnect::channel::Channel;
 use os::process;
 use std::fs::File;
@@ -12,18 +12,23 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Of every process of this program; only engines switch it on, and so leave nothing of a run behind in what they freed.
+#[global_allocator]
+static MEMORY: Wiping = Wiping::new();
+
 /// How long the engine looks for more before it sleeps.
 const SPIN: Duration = Duration::from_micros(10);
 /// Bytes of stack of the thread that computes: guests have their own.
 const STACK: usize = 8 << 20;
 
 /// Is the engine: its exit status.
-pub fn run(socket: OwnedFd) -> i32 {
+pub fn run(socket: OwnedFd, prepared: Prepared) -> i32 {
+    MEMORY.switch_on();
     let Ok(desk) = Desk::new() else { return 1 };
     let (desk, socket) = (Arc::new(desk), Arc::new(socket));
     let (its_desk, its_socket) = (desk.clone(), socket.clone());
     let compute = move || {
-        let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| compute(its_desk, &its_socket)));
+        let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| compute(its_desk, &its_socket, prepared)));
         // Whatever ends this thread ends the process: its runs are over, and the worker starts another.
         process::exit_now(if died.is_ok() { 0 } else { 101 })
     };
@@ -43,8 +48,8 @@ fn tell(socket: &OwnedFd, told: &FromEngine) {
     let _ = say(socket, told, &[]);
 }
 
-fn compute(desk: Arc<Desk>, socket: &Arc<OwnedFd>) {
-    let (engines, missing) = engines();
+fn compute(desk: Arc<Desk>, socket: &Arc<OwnedFd>, prepared: Prepared) {
+    let (engines, missing) = engines(prepared);
     let runs = |kind: &Kind| engines.iter().any(|engine| may_run(engine.kind(), *kind));
     let kinds = [Kind::Wasm, Kind::Native].into_iter().filter(runs).collect();
     tell(socket, &FromEngine::Ready { kinds, missing });
@@ -57,9 +62,9 @@ fn compute(desk: Arc<Desk>, socket: &Arc<OwnedFd>) {
 }
 
 /// The engines that this machine can have, and why it has not the others.
-fn engines() -> (Vec<Box<dyn Engine>>, Vec<String>) {
+fn engines(prepared: Prepared) -> (Vec<Box<dyn Engine>>, Vec<String>) {
     let (mut engines, mut missing): (Vec<Box<dyn Engine>>, _) = (Vec::new(), Vec::new());
-    for made in engine::all() {
+    for made in prepared.engines() {
         match made.and_then(|mut engine| engine.self_test().map(|()| engine)) {
             Ok(engine) => engines.push(engine),
             Err(error) => missing.push(error.to_string()),

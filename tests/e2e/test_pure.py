@@ -1,0 +1,220 @@
+"""Pure functions: deployed, invoked by Lambda's API and by /v1, hostile ones, and what is left of them.
+
+The programs are those of guest/examples, as `make guest` builds them; without them the tests are skipped.
+"""
+
+import concurrent.futures
+import http.client
+import json
+import os
+import signal
+import socket
+import time
+import unittest
+import urllib.parse
+from pathlib import Path
+
+from harness import REPOSITORY, Node, eventually, invoke, lichen, zip_of
+
+GUESTS = REPOSITORY / ".build/guest"
+ROLE = "arn:aws:iam::000000000000:role/test"
+ENGINE = "lichen-engine"
+# Modes of guest/examples/hostile.c, and what each is an error of.
+HOSTILE = {
+    "loop": {"Pure.Timeout"},
+    "loop-memory": {"Pure.Timeout"},
+    "trap": {"Pure.Trap", "Pure.Signal"},
+    "wild": {"Pure.Trap", "Pure.Signal"},
+    "stack": {"Pure.StackOverflow", "Pure.Trap", "Pure.Signal"},
+    "exit7": {"Pure.Exit"},
+    "bomb": {"Pure.OutputTooLarge", "Pure.OutOfMemory", "Pure.TooManyItems", "Pure.Trap", "Pure.Exit", "Pure.Timeout"},
+}
+
+
+def named(name):
+    """The processes of this name, zombies aside."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text()
+            except OSError:
+                continue
+            if f"({name})" in fields and fields.rpartition(")")[2].split()[0] not in "ZX":
+                found.append(int(entry.name))
+    return found
+
+
+def descendants(root):
+    """All processes below this one."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(fields[1])
+    below, size = {root}, 0
+    while len(below) > size:
+        size = len(below)
+        below |= {pid for pid, parent in parents.items() if parent in below}
+    return below
+
+
+class Pure(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        if not (GUESTS / "echo.wasm").exists():
+            raise unittest.SkipTest("there are no guests: `make guest` builds them")
+        cls.node = Node()
+        cls.addClassCleanup(cls.node.stop)
+        cls.api = cls.node.client()
+        cls.kinds = {"wasm": "wasm", "native": "elf"}
+        if os.uname().machine != "x86_64":
+            del cls.kinds["native"]
+        for kind, ending in cls.kinds.items():
+            for guest in ("echo", "hostile"):
+                cls.create(f"{guest}-{kind}", kind, (GUESTS / f"{guest}.{ending}").read_bytes())
+
+    @classmethod
+    def create(cls, name, kind, code, **settings):
+        settings = {"Timeout": 2, "MemorySize": 64, **settings}
+        cls.api.create_function(
+            FunctionName=name, Runtime=kind, Handler="f", Role=ROLE, Code={"ZipFile": zip_of({"f": code})}, **settings
+        )
+
+    def post(self, name, body, timeout=60):
+        connection = http.client.HTTPConnection(urllib.parse.urlsplit(self.node.endpoint).netloc, timeout=timeout)
+        try:
+            connection.request("POST", f"/v1/functions/{name}/invoke", body)
+            reply = connection.getresponse()
+            return reply.status, reply.read(), reply.headers["content-type"]
+        finally:
+            connection.close()
+
+    def engines(self):
+        return [pid for pid in named(ENGINE) if pid in descendants(self.node.process.pid)]
+
+    def test_bodies_and_sets(self):
+        for kind in self.kinds:
+            with self.subTest(kind):
+                status, body, _ = self.post(f"echo-{kind}", b"hello")
+                self.assertEqual((status, body), (200, b"hello"), body)
+                status, body, content = self.post(f"echo-{kind}", b"\xff\x00")
+                self.assertEqual((status, body, content), (200, b"\xff\x00", "application/octet-stream"))
+                sets = {"sets": {"in": [{"name": "x", "key": 7, "text": "one"}, "two"]}}
+                status, body, _ = self.post(f"echo-{kind}", json.dumps(sets))
+                (items,) = json.loads(body)["sets"].values()
+                self.assertEqual((status, sorted(item["text"] for item in items)), (200, ["one", "two"]))
+                large = os.urandom(3 << 20)
+                self.assertEqual(self.post(f"echo-{kind}", large)[:2], (200, large))
+
+    def test_lambda_invokes(self):
+        for kind in self.kinds:
+            with self.subTest(kind):
+                answer = invoke(self.api, f"echo-{kind}", {"a": [1, 2]}, log=True)
+                self.assertEqual((answer.value, answer.failed), ({"a": [1, 2]}, False))
+                self.assertIn("REPORT RequestId:", answer.log)
+                answer = invoke(self.api, f"hostile-{kind}", {"sets": {"in": ["exit7"]}}, log=True)
+                self.assertTrue(answer.failed)
+                self.assertEqual(answer.value["errorType"], "Pure.Exit")
+                self.assertIn(f"hostile-{kind}", answer.value["errorMessage"])
+
+    def test_the_command_line(self):
+        program = GUESTS / "count.wasm"
+        done = lichen("deploy", program, "--name", "counted", endpoint=self.node.endpoint)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        done = lichen("invoke", "counted", "-d", '"two words"', endpoint=self.node.endpoint)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        nonsense = self.node.folder / "nonsense.wasm"
+        nonsense.write_bytes(b"\0asm nonsense")
+        done = lichen("deploy", nonsense, "--name", "nonsense", endpoint=self.node.endpoint)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("cannot run", done.stderr)
+
+    def test_code_that_is_none_is_refused(self):
+        for kind in self.kinds:
+            with self.subTest(kind), self.assertRaises(self.api.exceptions.InvalidParameterValueException):
+                self.create(f"bad-{kind}", kind, b"nonsense")
+            with self.subTest(kind), self.assertRaises(self.api.exceptions.InvalidParameterValueException) as refused:
+                self.api.create_function(
+                    FunctionName="absent", Runtime=kind, Handler="g", Role=ROLE, Code={"ZipFile": zip_of({"f": b"x"})}
+                )
+            self.assertIn("no file g", str(refused.exception))
+
+    def test_hostile_ones_are_errors_and_neighbours_go_on(self):
+        for kind in self.kinds:
+            for mode, expected in HOSTILE.items():
+                with self.subTest(kind=kind, mode=mode):
+                    status, body, _ = self.post(f"hostile-{kind}", mode)
+                    self.assertIn(json.loads(body)["errorType"], expected, body)
+                    self.assertEqual(status, 504 if b"Pure.Timeout" in body else 502)
+                    self.assertEqual(self.post(f"echo-{kind}", b"still here")[1], b"still here")
+
+    def test_a_client_that_goes_ends_its_run(self):
+        self.create("endless", "wasm", (GUESTS / "hostile.wasm").read_bytes(), Timeout=60)
+        address = urllib.parse.urlsplit(self.node.endpoint)
+        clients = []
+        for _ in range(2 * (os.cpu_count() or 1)):
+            client = socket.create_connection((address.hostname, address.port))
+            client.sendall(b"POST /v1/functions/endless/invoke HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\n\r\nloop")
+            clients.append(client)
+        busy = lambda: any(shown["busy"] > 0 for shown in self.instances("endless"))
+        eventually(busy, "the runs go on")
+        for client in clients:
+            client.close()
+        begun = time.monotonic()
+        eventually(lambda: not busy(), "the runs have ended")
+        # Engines that compute for nobody would not answer.
+        self.assertEqual(self.post("echo-wasm", b"x")[1], b"x")
+        self.assertLess(time.monotonic() - begun, 20)
+
+    def instances(self, name):
+        connection = http.client.HTTPConnection(urllib.parse.urlsplit(self.node.endpoint).netloc, timeout=60)
+        connection.request("GET", "/v1/instances")
+        shown = json.loads(connection.getresponse().read())
+        connection.close()
+        return [one["instances"] for one in shown if one["function"] == name]
+
+    def test_an_engine_that_is_killed_is_replaced(self):
+        self.post("echo-wasm", b"x")
+        for _ in range(3):
+            engines = self.engines()
+            self.assertTrue(engines)
+            with concurrent.futures.ThreadPoolExecutor(16) as pool:
+                runs = [pool.submit(self.post, "echo-wasm", b"x") for _ in range(200)]
+                os.kill(engines[0], signal.SIGKILL)
+                answers = [run.result() for run in runs]
+            bad = [body for status, body, _ in answers if status != 200]
+            for body in bad:
+                self.assertTrue(b"Pure.Engine" in body or b"engine" in body, body)
+            eventually(lambda: self.post("echo-wasm", b"x")[0] == 200, "an engine is there again")
+
+    def test_a_thousand_at_once(self):
+        with concurrent.futures.ThreadPoolExecutor(200) as pool:
+            for kind in self.kinds:
+                answers = list(pool.map(lambda at: self.post(f"echo-{kind}", b"%d" % at), range(1000)))
+                wrong = [answer for at, answer in enumerate(answers) if answer[:2] != (200, b"%d" % at)]
+                self.assertEqual(wrong, [])
+
+
+class Left(unittest.TestCase):
+    def test_nothing_is_left_behind(self):
+        if not (GUESTS / "echo.wasm").exists():
+            raise unittest.SkipTest("there are no guests: `make guest` builds them")
+        for end in (signal.SIGTERM, signal.SIGKILL):
+            with self.subTest(end), Node() as node:
+                api = node.client()
+                code = {"ZipFile": zip_of({"f": (GUESTS / "echo.wasm").read_bytes()})}
+                api.create_function(FunctionName="f", Runtime="wasm", Handler="f", Role=ROLE, Code=code)
+                invoke(api, "f", {})
+                processes = descendants(node.process.pid)
+                self.assertTrue(set(named(ENGINE)) & processes)
+                node.stop(end)
+                gone = lambda: not [pid for pid in processes if pid in named(ENGINE) + named("lichen-nursery")]
+                eventually(gone, "its engines have ended")
+
+
+if __name__ == "__main__":
+    unittest.main()
