@@ -79,7 +79,7 @@ class Pure(unittest.TestCase):
 
     @classmethod
     def create(cls, name, kind, code, **settings):
-        settings = {"Timeout": 2, "MemorySize": 64, **settings}
+        settings = {"Timeout": 2, "MemorySize": 128, **settings}
         cls.api.create_function(
             FunctionName=name, Runtime=kind, Handler="f", Role=ROLE, Code={"ZipFile": zip_of({"f": code})}, **settings
         )
