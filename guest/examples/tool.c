@@ -7,6 +7,8 @@
  *   tool rm FILE              removes one                          tool mv FROM TO        renames
  *   tool mkdir FOLDER         makes a folder                       tool ls FOLDER         its entries, as they come
  *   tool upper                standard input in capital letters, line by line
+ *   tool trap                 gives up where it never comes        tool loop              goes on for ever
+ *   tool eat                  takes memory until there is none, and says so
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -63,6 +65,13 @@ static int upper(void) {
     return 0;
 }
 
+static int eat(void) {
+    for (volatile char *got; (got = malloc(1 << 20));)
+        got[0] = 1;
+    puts("full");
+    return 0;
+}
+
 static int done(int failed, const char *what) {
     if (failed)
         perror(what);
@@ -94,6 +103,13 @@ int main(int count, char **words) {
         return list(words[2]);
     else if (!strcmp(verb, "upper"))
         return upper();
+    else if (!strcmp(verb, "eat"))
+        return eat();
+    else if (!strcmp(verb, "trap"))
+        __builtin_trap();
+    else if (!strcmp(verb, "loop"))
+        for (;;)
+            __asm__ volatile("");
     else
         return fprintf(stderr, "tool: what is asked is not known\n"), 64;
     return 0;

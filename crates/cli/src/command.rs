@@ -30,6 +30,8 @@ pub struct Lichen {
 pub enum Verb {
     /// Start a node, and keep it running
     Serve(serve::Arguments),
+    /// Make a folder to begin a function with
+    New(new::Arguments),
     /// Run a function once, on a throw-away node
     Run(run::Arguments),
     /// Put a function on a node, or a new state of it
@@ -87,6 +89,7 @@ impl Verb {
     pub fn act(self) -> Verdict {
         match self {
             Self::Serve(arguments) => serve::act(arguments),
+            Self::New(arguments) => new::act(arguments),
             Self::Run(arguments) => run::act(arguments),
             Self::Deploy(arguments) => deploy::act(arguments),
             Self::Invoke(arguments) => invoke::act(arguments),

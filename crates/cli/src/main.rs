@@ -4,12 +4,14 @@
 mod command;
 mod doctor;
 mod installer;
+mod mirror;
 mod node;
 mod package;
 mod print;
 mod progress;
 mod pu;
 mod supervisor;
+mod templates;
 mod verb;
 mod verdict;
 

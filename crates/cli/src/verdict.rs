@@ -6,22 +6,30 @@ use crate::print::Unheard;
 use std::fmt;
 use std::process::ExitCode;
 
-/// What the shell is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the shell is told: the worse, the later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
     /// What was asked is done.
-    Done = 0,
+    Done,
     /// The function ran, and failed.
-    FunctionFailed = 1,
+    FunctionFailed,
     /// What was asked cannot be done as asked.
-    WrongUsage = 2,
+    WrongUsage,
     /// The platform could not do it.
-    PlatformFailed = 3,
+    PlatformFailed,
+    /// What the program says that was run like a command.
+    Program(u8),
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::FunctionFailed => 1,
+            Exit::WrongUsage => 2,
+            Exit::PlatformFailed => 3,
+            Exit::Program(code) => code,
+        })
     }
 }
 

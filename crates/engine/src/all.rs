@@ -7,7 +7,8 @@ use std::io;
 /// Bytes of outputs and inputs that an engine process holds at the same time.
 const ARENA: u64 = 256 << 20;
 
-type Made = Result<Box<dyn Engine>, SelfTestError>;
+/// An engine, or why there is none.
+pub type Made = Result<Box<dyn Engine>, SelfTestError>;
 
 /// What has to be made before the process is confined: it looks at files.
 pub struct Prepared {
@@ -27,6 +28,11 @@ pub fn prepare() -> Prepared {
 }
 
 impl Prepared {
+    /// That of WebAssembly alone.
+    pub fn wasm(self) -> Made {
+        self.wasm.map(|wasm| Box::new(wasm) as Box<dyn Engine>)
+    }
+
     /// One of each kind, not tested yet, or why there is none. To be called on the thread that will run them, once the
     /// process is confined.
     pub fn engines(self) -> Vec<Made> {

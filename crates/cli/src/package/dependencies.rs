@@ -160,10 +160,10 @@ impl Place {
 }
 
 /// This user's cache.
-fn cache() -> anyhow::Result<PathBuf> {
+pub fn cache() -> anyhow::Result<PathBuf> {
     let xdg = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let base = xdg.or_else(home).context("cannot tell where to keep dependencies: set XDG_CACHE_HOME or HOME")?;
+    let base = xdg.or_else(home).context("cannot tell where to keep what is made once: set XDG_CACHE_HOME or HOME")?;
     Ok(base.join("lichen"))
 }
 

@@ -6,10 +6,13 @@
 mod archive;
 mod bytecode;
 mod dependencies;
+mod described;
 mod files;
 mod guess;
 mod ignore;
 
+pub use dependencies::cache;
+pub use described::Described;
 pub use guess::Language;
 
 use crate::verdict::wrong;

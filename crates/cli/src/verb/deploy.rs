@@ -1,7 +1,7 @@
 //! `lichen deploy`: code on a node, as a new function or as a new state of one that is there.
 
 use crate::node::{Endpoint, explain, pause};
-use crate::package::{self, Language, Package, Wishes};
+use crate::package::{self, Described, Language, Package, Wishes};
 use crate::print::{self, Format, Output};
 use crate::progress::Step;
 use crate::verdict::{Exit, Verdict, wrong};
@@ -107,32 +107,59 @@ pub enum How {
 impl Settings {
     /// The package of the code at this path, and the manifest of a function made of it.
     pub fn pack(self, path: &Path, name: String, how: How) -> anyhow::Result<(Package, Manifest)> {
+        let described = Described::of(path)?;
+        let built = described.build(path, how == How::Quiet)?;
+        let settings = self.over(described)?;
         let wishes = Wishes {
-            language: self.runtime.as_ref().map(|runtime| runtime.language),
-            handler: self.handler.as_deref(),
-            reinstall: self.reinstall,
+            language: settings.runtime.as_ref().map(|runtime| runtime.language),
+            handler: settings.handler.as_deref(),
+            reinstall: settings.reinstall,
             fleeting: how == How::Fleeting,
             quiet: how == How::Quiet,
         };
-        let package = package::pack(path, &wishes)?;
-        let runtime = self.runtime.map_or_else(|| usual_runtime(package.language).to_owned(), |runtime| runtime.name);
+        let package = package::pack(&built.path, &wishes)?;
+        let runtime =
+            settings.runtime.map_or_else(|| usual_runtime(package.language).to_owned(), |runtime| runtime.name);
         let is_pure = matches!(package.language, Language::Wasm | Language::Native);
         let manifest = Manifest {
             name,
             runtime,
             handler: package.handler.clone(),
-            memory_mib: self.memory,
-            timeout_s: self.timeout,
-            environment: self.env.into_iter().collect(),
-            isolation: self.isolation,
-            network: self.network,
-            inputs: is_pure.then(|| self.inputs.unwrap_or_default()),
-            outputs: is_pure.then(|| self.outputs.unwrap_or_default()),
-            deterministic: is_pure.then_some(self.deterministic),
-            cache: is_pure.then_some(self.cache),
+            memory_mib: settings.memory,
+            timeout_s: settings.timeout,
+            environment: settings.env.into_iter().collect(),
+            isolation: settings.isolation,
+            network: settings.network,
+            inputs: is_pure.then(|| settings.inputs.unwrap_or_default()),
+            outputs: is_pure.then(|| settings.outputs.unwrap_or_default()),
+            deterministic: is_pure.then_some(settings.deterministic),
+            cache: is_pure.then_some(settings.cache),
             ..Manifest::default()
         };
         Ok((package, manifest))
+    }
+
+    /// What of it holds for a program that is run like a command: environment, memory, time.
+    pub fn of_a_program(self) -> (Vec<(String, String)>, Option<u32>, Option<u32>) {
+        (self.env, self.memory, self.timeout)
+    }
+
+    /// What was typed, and where nothing was, what the folder says.
+    fn over(self, described: Described) -> anyhow::Result<Self> {
+        let in_file = |error: String| wrong(format!("function.toml: runtime: {error}"));
+        let runtime = described.runtime.as_deref().map(parse_runtime).transpose().map_err(in_file)?;
+        Ok(Self {
+            runtime: self.runtime.or(runtime),
+            handler: self.handler.or(described.handler),
+            memory: self.memory.or(described.memory),
+            timeout: self.timeout.or(described.timeout),
+            env: described.env.into_iter().chain(self.env).collect(),
+            inputs: self.inputs.or(described.inputs),
+            outputs: self.outputs.or(described.outputs),
+            deterministic: self.deterministic || described.deterministic.unwrap_or_default(),
+            cache: self.cache || described.cache.unwrap_or_default(),
+            ..self
+        })
     }
 }
 

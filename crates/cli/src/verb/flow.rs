@@ -138,7 +138,7 @@ pub fn act(arguments: Arguments) -> Verdict {
                 Ok(()) => Exit::Done,
                 Err(error) => conclude(Err(explain(error))),
             };
-            Ok(names.iter().map(remove).max_by_key(|exit| *exit as u8).unwrap_or(Exit::Done))
+            Ok(names.iter().map(remove).max().unwrap_or(Exit::Done))
         }
     }
 }

@@ -19,5 +19,5 @@ pub fn act(arguments: Arguments) -> Verdict {
         Ok(()) => Exit::Done,
         Err(error) => conclude(Err(explain(error))),
     };
-    Ok(arguments.names.iter().map(remove).max_by_key(|exit| *exit as u8).unwrap_or(Exit::Done))
+    Ok(arguments.names.iter().map(remove).max().unwrap_or(Exit::Done))
 }

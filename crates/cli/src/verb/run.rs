@@ -3,6 +3,7 @@
 
 use super::deploy;
 use super::invoke::tell;
+use super::program::{self, Program};
 use super::serve::plan;
 use super::settings::Settings;
 use crate::node::{explain, payload};
@@ -25,11 +26,17 @@ const DRAIN: Duration = Duration::ZERO;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A folder, a zip, or a .py, .js, .mjs or .cjs file
+    /// A folder, a zip, a .py, .js, .mjs or .cjs file; or a .wasm file, which runs like a command, without -d
     path: PathBuf,
     /// The event: JSON, @FILE, or - for standard input
     #[arg(short, long, value_name = "JSON", allow_hyphen_values = true)]
     data: Option<String>,
+    /// An argument of the .wasm program; any number of them
+    #[arg(long = "arg", value_name = "A", allow_hyphen_values = true)]
+    arguments: Vec<String>,
+    /// A folder that the .wasm program has, copied in and back out; any number of them
+    #[arg(long = "dir", value_parser = program::parse_folder, value_name = "HOST::GUEST")]
+    folders: Vec<(PathBuf, String)>,
     #[command(flatten)]
     function: deploy::Settings,
     /// What to log of the node itself: error, warn, info, debug, trace
@@ -38,7 +45,14 @@ pub struct Arguments {
 }
 
 pub fn act(arguments: Arguments) -> Verdict {
-    let Arguments { path, data, function, log_level } = arguments;
+    let Arguments { path, data, arguments, folders, function, log_level } = arguments;
+    if data.is_none() && program::is_program(&path) {
+        let (environment, memory_mib, timeout_s) = function.of_a_program();
+        return program::act(Program { path, arguments, environment, folders, memory_mib, timeout_s });
+    }
+    if !arguments.is_empty() || !folders.is_empty() {
+        return Err(wrong("--arg and --dir are for programs: give a .wasm file, and no -d"));
+    }
     let event = payload(data.as_deref())?;
     let temporary = folder::throw_away()?;
     let settings =

@@ -30,6 +30,8 @@ pub struct Terms {
     pub deterministic: bool,
     /// What a request may bring.
     pub inputs: sets::Limits,
+    /// Sets that every run finds beside those of its request.
+    pub fixed: Vec<Set<Blob>>,
 }
 
 /// An attached channel.
@@ -94,8 +96,16 @@ impl Lane {
     /// Runs the program once on these inputs.
     pub fn run(&self, program: &mut dyn Program, inputs: &[Set<Blob>], stop: &Stop) -> Finished {
         let terms = &self.terms;
+        let all: Vec<Set<Blob>>;
+        let all = match terms.fixed.is_empty() {
+            true => inputs,
+            false => {
+                all = inputs.iter().chain(&terms.fixed).cloned().collect();
+                &all
+            }
+        };
         program.run(&Run {
-            inputs,
+            inputs: all,
             outputs: &terms.outputs,
             folders: &[],
             arguments: &terms.arguments,

@@ -197,7 +197,7 @@ impl EngineProcess {
         &self,
         (instance, program): (u64, u64),
         terms: Terms,
-        descriptors: [BorrowedFd<'_>; 4],
+        descriptors: &[BorrowedFd<'_>],
     ) -> Result<oneshot::Receiver<End>, EngineError> {
         let (tell, told) = oneshot::channel();
         {
@@ -208,7 +208,7 @@ impl EngineProcess {
             state.instances.insert(instance, tell);
             self.make_room(&mut state, terms.memory);
         }
-        let said = self.talk.say(&ToEngine::Attach { instance, program, terms }, &descriptors).await;
+        let said = self.talk.say(&ToEngine::Attach { instance, program, terms }, descriptors).await;
         if said.is_err() {
             self.state().instances.remove(&instance);
             return Err(EngineError::Gone);

@@ -41,7 +41,7 @@ pub enum ToEngine {
     Unload {
         program: u64,
     },
-    /// Accompanied by the guest's end of the channel (region, down, up) and the log.
+    /// Accompanied by the guest's end of the channel (region, down, up), the log, and the sets of its package if it has some.
     Attach {
         instance: u64,
         program: u64,

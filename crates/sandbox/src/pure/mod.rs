@@ -17,16 +17,19 @@
 //! | `nursery` `confine` `policy` | how the processes are made, and what they may do |
 //! | `resident` | an engine process from within |
 //! | `engine` | an engine process as the worker sees it |
-//! | `program` `compile` | code, and what is made of it |
+//! | `program` `package` `compile` | code, what lies beside it, and what is made of it |
 //! | `template` `instance` | the seam's types |
+//! | `alone` | one run for a person, without a worker |
 //! | `message` | what the processes say to each other |
 
+pub mod alone;
 mod compile;
 mod confine;
 mod engine;
 mod instance;
 mod message;
 mod nursery;
+mod package;
 mod policy;
 mod program;
 mod resident;

@@ -3,6 +3,7 @@
 
 use super::engine::{EngineError, EngineProcess};
 use super::message::Terms;
+use super::package::Package;
 use super::{Engines, compile};
 use crate::PrepareError;
 use crate::spec::{Code, Kind};
@@ -47,6 +48,8 @@ pub struct Wanted {
     /// The file in it.
     pub file: String,
     pub terms: Terms,
+    /// Files of the package that every run finds.
+    pub sets: Option<Arc<OwnedFd>>,
 }
 
 impl Wanted {
@@ -54,9 +57,11 @@ impl Wanted {
         let malformed = |error: serde_json::Error| PrepareError::Sandbox(format!("its configuration: {error}"));
         let config: Config = serde_json::from_str(&code.config).map_err(malformed)?;
         let output_bytes = if config.response_max > 0 { config.response_max } else { DEFAULT_OUTPUT };
+        let package = Package::of(&code.folder)?;
+        let itself = vec![config.handler.clone()];
         let terms = Terms {
             name: config.function_name,
-            arguments: vec![config.handler.clone()],
+            arguments: if package.arguments.is_empty() { itself } else { package.arguments },
             environment: config.environment.into_iter().collect(),
             outputs: config.outputs,
             timeout_ms: u64::from(config.timeout_s) * 1000,
@@ -65,7 +70,7 @@ impl Wanted {
             text_bytes: TEXT,
             deterministic: config.deterministic,
         };
-        Ok(Self { kind, folder: code.folder.clone(), file: config.handler, terms })
+        Ok(Self { kind, folder: code.folder.clone(), file: config.handler, terms, sets: package.sets })
     }
 
     /// The code, which may be a link within its package, and never leads out of it.

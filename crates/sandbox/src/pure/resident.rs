@@ -1,6 +1,7 @@
 //! An engine process, confined: one thread hears the worker, the other one computes (`engine::serve`).
 
 use super::message::{FromEngine, NotLoaded, Terms, ToEngine};
+use super::package;
 use crate::conversation::{MESSAGE_MAX, hear, say};
 use crate::spec::Kind;
 use engine::serve::{self, Attachment, Desk, Order, Serving, Told};
@@ -120,7 +121,10 @@ fn load(desk: &Desk, program: u64, kind: Kind, descriptors: Vec<OwnedFd>) -> boo
 }
 
 fn attach(desk: &Desk, instance: u64, program: u64, terms: Terms, descriptors: Vec<OwnedFd>) -> bool {
-    let Ok([region, down, up, log]) = <[OwnedFd; 4]>::try_from(descriptors) else { return false };
+    let mut descriptors = descriptors.into_iter();
+    let mut next = || descriptors.next();
+    let (Some(region), Some(down), Some(up), Some(log)) = (next(), next(), next(), next()) else { return false };
+    let Some(fixed) = next().map_or(Some(Vec::new()), package::fixed) else { return false };
     let Ok(channel) = Channel::attach(&region, down, up) else { return false };
     let terms = serve::Terms {
         name: terms.name,
@@ -136,6 +140,7 @@ fn attach(desk: &Desk, instance: u64, program: u64, terms: Terms, descriptors: V
         outputs: terms.outputs,
         deterministic: terms.deterministic,
         inputs: sets::Limits::default(),
+        fixed,
     };
     let attachment = Attachment { instance, program, channel, log, terms };
     desk.give(Order::Attach(Box::new(attachment))).is_ok()

@@ -46,14 +46,15 @@ impl PureTemplate {
             (None, None) => return Err(SpawnError::TemplateGone),
         };
         let (id, channel) = (start.spec.instance, &start.channel);
-        let descriptors = [channel.region.as_fd(), channel.down.as_fd(), channel.up.as_fd(), start.log.as_fd()];
+        let mut descriptors = vec![channel.region.as_fd(), channel.down.as_fd(), channel.up.as_fd(), start.log.as_fd()];
+        descriptors.extend(wanted.sets.as_ref().map(|sets| sets.as_fd()));
         let mut last = SpawnError::TemplateGone;
         // The engine that was chosen may be about to end.
         for _ in 0..2 {
             let attempt = async {
                 let engine = self.engines.engine_for(self.kind).await?;
                 program.load_into(&engine, &wanted).await?;
-                let told = engine.attach((id, program.id), wanted.terms.clone(), descriptors).await;
+                let told = engine.attach((id, program.id), wanted.terms.clone(), &descriptors).await;
                 Ok((told.map_err(PrepareError::Engine)?, engine))
             };
             match attempt.await {
