@@ -55,8 +55,10 @@ impl Exchanger {
         let key = Key::of(&request.target, request.version);
         // Whatever is kept may have been closed a moment ago, all of it.
         while let Some(sender) = self.pool.take(&key) {
-            if let Sent::Answered(response, sender) = self.send(request, sender, true).await? {
-                return self.read(request, response, key, sender).await;
+            match self.send(request, sender, true).await? {
+                Sent::Answered(response, sender) => return self.read(request, response, key, sender).await,
+                // One that takes no more requests need not be closed yet.
+                Sent::Stale => self.pool.forget_shared(&key),
             }
         }
         let sender = self.open(request).await?;

@@ -87,6 +87,11 @@ impl Pool {
         Some(kept.sender)
     }
 
+    /// Lends a connection of HTTP/2 to nobody any more.
+    pub fn forget_shared(&self, key: &Key) {
+        self.state().kept.retain(|kept| kept.key != *key || matches!(kept.sender, Sender::One(_)));
+    }
+
     /// Keeps a connection for whoever comes next.
     pub fn put(&self, key: Key, sender: Sender) {
         if sender.is_closed() || self.most == 0 {
