@@ -67,6 +67,11 @@ pub struct Counters {
     /// Invocations that the node could not serve.
     pub platform_errors: u64,
     pub cold_starts: u64,
+    /// Of pure functions: requests that outputs were kept for, and those that ran.
+    #[serde(default)]
+    pub cache_hits: u64,
+    #[serde(default)]
+    pub cache_misses: u64,
     pub stem_starts: u64,
     pub warm_starts: u64,
     pub duration_us: u64,

@@ -3,6 +3,7 @@
 pub mod amz_json;
 pub mod answer;
 pub mod body;
+pub mod form;
 pub mod guard;
 pub mod json;
 pub mod path;

@@ -60,6 +60,13 @@ fn node(page: &mut Page, gateway: &Gateway, state: &NodeState) {
     }
     page.metric("lichen_bills_lost_total", "counter", "Bills that could not be kept.");
     page.sample("lichen_bills_lost_total", "", gateway.ledger.lost());
+    let kept = gateway.dispatcher.results().fill();
+    page.metric("lichen_cache_entries", "gauge", "Outputs of pure functions that are kept.");
+    page.sample("lichen_cache_entries", "", kept.entries);
+    page.metric("lichen_cache_bytes", "gauge", "What they take.");
+    page.sample("lichen_cache_bytes", "", kept.bytes);
+    page.metric("lichen_cache_evictions_total", "counter", "Outputs that had to make room for others.");
+    page.sample("lichen_cache_evictions_total", "", kept.evictions);
     page.metric("lichen_http_responses_total", "counter", "Answers by the class of their status.");
     for (class, count) in (1..).zip(&gateway.tally.statuses) {
         let count = count.load(Ordering::Relaxed);
@@ -128,6 +135,7 @@ fn functions(page: &mut Page, states: &[FunctionState]) {
     page.metric("lichen_queue_length", "gauge", "Invocations that wait for an instance.");
     gauges.iter().for_each(|(labels, counts)| page.sample("lichen_queue_length", &format!("{{{labels}}}"), counts[4]));
     starts(page, &tallies);
+    remembered(page, &tallies);
     errors(page, &tallies);
     durations(page, &tallies);
 }
@@ -141,6 +149,16 @@ fn starts(page: &mut Page, tallies: &BTreeMap<&str, &Tally>) {
     for (labels, tally) in tallies {
         for (start, count) in [("cold", tally.cold), ("stem", tally.stem), ("warm", tally.warm)] {
             page.sample("lichen_invocations_total", &format!("{{{labels},start=\"{start}\"}}"), count);
+        }
+    }
+}
+
+/// Of functions that ask for their outputs to be kept; there are few.
+fn remembered(page: &mut Page, tallies: &BTreeMap<&str, &Tally>) {
+    page.metric("lichen_cache_requests_total", "counter", "Requests for runs that may have been done before.");
+    for (labels, tally) in tallies.iter().filter(|(_, tally)| tally.remembered + tally.not_remembered > 0) {
+        for (result, count) in [("hit", tally.remembered), ("miss", tally.not_remembered)] {
+            page.sample("lichen_cache_requests_total", &format!("{{{labels},result=\"{result}\"}}"), count);
         }
     }
 }

@@ -7,8 +7,10 @@ mod compute;
 mod dlq;
 pub mod flows;
 mod functions;
+mod inputs;
 mod logs;
 mod node;
+mod outputs;
 mod package;
 
 pub use flows::text::Programs;

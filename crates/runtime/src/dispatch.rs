@@ -34,6 +34,7 @@
 //!
 //! The policies are elsewhere, and pure: [`crate::placement`], [`crate::pool`], [`crate::scaling`], [`crate::keepalive`], [`crate::templates`].
 
+mod cached;
 pub mod call;
 pub mod chain;
 mod check;
@@ -76,6 +77,7 @@ pub use snapshot::NodeState;
 use crate::billing::BillSink;
 use crate::function::{Function, FunctionKey};
 use crate::logs::LogStore;
+use crate::results::Results;
 use crate::scaling;
 use crate::templates::Seat;
 use chain::sets::Sets;
@@ -105,6 +107,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+const MIB: usize = 1 << 20;
 /// Bytes that accompany an event beside the caller's own texts.
 const HEAD_OVERHEAD: usize = 64;
 
@@ -119,6 +122,8 @@ pub struct Dispatcher {
     farewells: Arc<Farewells>,
     /// Of chains.
     sets: Sets,
+    /// Of pure functions.
+    results: Arc<Results>,
     wakefulness: Arc<Wakefulness>,
     /// Something is to be done in the background.
     upkeep: Arc<Notify>,
@@ -150,6 +155,7 @@ impl Dispatcher {
             state: Mutex::new(State::new(&config, pus, first_id)),
             farewells: Farewells::new(runtime.clone()),
             sets: Sets::default(),
+            results: Results::new(config.results_mib as usize * MIB),
             wakefulness: Wakefulness::new(config.latency),
             bills: Box::new(bills),
             in_flight: AtomicU32::new(0),

@@ -13,5 +13,6 @@ pub mod placement;
 pub mod pool;
 pub mod queue;
 pub mod registry;
+pub mod results;
 pub mod scaling;
 pub mod templates;

@@ -99,6 +99,7 @@ fn render(now: &Look, before: Option<&Look>) -> String {
         "COLD",
         "STEM",
         "WARM",
+        "CACHED",
         "ERRORS",
         "THROTTLED",
     ]);
@@ -114,6 +115,7 @@ fn render(now: &Look, before: Option<&Look>) -> String {
             counters.cold_starts,
             counters.stem_starts,
             counters.warm_starts,
+            counters.cache_hits,
             counters.errors,
             counters.throttles,
         ];

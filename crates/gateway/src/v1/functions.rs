@@ -62,6 +62,8 @@ fn counters(tally: &Tally) -> Counters {
         throttles: tally.throttles,
         platform_errors: tally.platform_errors,
         cold_starts: tally.cold,
+        cache_hits: tally.remembered,
+        cache_misses: tally.not_remembered,
         stem_starts: tally.stem,
         warm_starts: tally.warm,
         duration_us: tally.duration_us,

@@ -66,6 +66,8 @@ pub struct Report {
     pub init: Option<Duration>,
     /// Bytes used at most so far by the instance; 0 where the host does not tell.
     pub memory_peak: u64,
+    /// Whether nothing ran: the outputs had been kept.
+    pub remembered: bool,
     pub spans: Spans,
 }
 

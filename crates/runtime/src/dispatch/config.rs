@@ -42,6 +42,8 @@ pub struct DispatchConfig {
     pub init_timeout_s: u64,
     /// Seconds for which a request waits for a worker that is being restarted.
     pub worker_wait_s: u64,
+    /// MiB for outputs of pure functions that ask for theirs to be kept; 0 keeps none.
+    pub results_mib: u32,
     /// Modules that generic templates load beforehand, by kind.
     pub preload: HashMap<Kind, Vec<String>>,
     pub latency: Latency,
@@ -62,6 +64,7 @@ impl Default for DispatchConfig {
             log_max_mib: 64,
             init_timeout_s: 10,
             worker_wait_s: 5,
+            results_mib: 256,
             preload: HashMap::new(),
             latency: Latency::Normal,
         }

@@ -78,6 +78,8 @@ pub struct Counters {
     starts: [AtomicU64; 3],
     faults: [AtomicU64; Fault::ALL.len()],
     throttles: AtomicU64,
+    remembered: AtomicU64,
+    not_remembered: AtomicU64,
     platform_errors: AtomicU64,
     duration_us: AtomicU64,
     buckets: [AtomicU64; BOUNDS_US.len() + 1],
@@ -94,6 +96,10 @@ pub struct Tally {
     /// In the order of [`Fault::ALL`].
     pub faults: [u64; Fault::ALL.len()],
     pub throttles: u64,
+    /// Requests that were answered with outputs that had been kept, and those that would have been. The former are no
+    /// invocations.
+    pub remembered: u64,
+    pub not_remembered: u64,
     /// Invocations that the platform could not serve.
     pub platform_errors: u64,
     /// The sum of all durations.
@@ -118,6 +124,14 @@ impl Counters {
         self.throttles.fetch_add(1, Relaxed);
     }
 
+    pub fn remembered(&self) {
+        self.remembered.fetch_add(1, Relaxed);
+    }
+
+    pub fn not_remembered(&self) {
+        self.not_remembered.fetch_add(1, Relaxed);
+    }
+
     pub fn platform_error(&self) {
         self.platform_errors.fetch_add(1, Relaxed);
     }
@@ -131,6 +145,8 @@ impl Counters {
             stem,
             faults: copy(&self.faults),
             throttles: self.throttles.load(Relaxed),
+            remembered: self.remembered.load(Relaxed),
+            not_remembered: self.not_remembered.load(Relaxed),
             platform_errors: self.platform_errors.load(Relaxed),
             duration_us: self.duration_us.load(Relaxed),
             buckets: copy(&self.buckets),

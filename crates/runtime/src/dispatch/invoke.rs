@@ -416,6 +416,7 @@ impl Course {
             billed_ms: figures.billed_ms,
             init: figures.init,
             memory_peak: figures.memory_peak,
+            remembered: false,
             spans: self.spans,
         };
         let body = answer.body.unwrap_or_else(|failure| failure.body);

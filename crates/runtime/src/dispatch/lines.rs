@@ -80,7 +80,7 @@ fn ms(duration: Duration) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::function::{FunctionKey, Isolation};
     use sandbox::spec::{Kind, Network};

@@ -43,7 +43,9 @@ impl Dispatcher {
         let encoded = wire::encode(inputs, &mut message);
         encoded.map_err(|error| InvokeError::BadSets { reason: error.to_string() })?;
         call.payload = message.into();
-        let outcome = self.compute(function, call).await?;
+        let mut items = inputs.iter().flat_map(|set| &set.items);
+        let is_lasting = items.all(|item| matches!(item.data.data(), Data::Inline(_)));
+        let outcome = self.compute_or_remember(function, call, is_lasting).await?;
         let result = match outcome.failed {
             true => Err(outcome.body),
             false => Ok(outputs(&outcome.body).map_err(|reason| InvokeError::BadSets { reason })?),
@@ -66,7 +68,7 @@ impl Dispatcher {
         let encoded = wire::encode(&inputs, &mut message);
         encoded.map_err(|error| InvokeError::BadSets { reason: error.to_string() })?;
         call.payload = message.into();
-        let mut outcome = self.compute(function, call).await?;
+        let mut outcome = self.compute_or_remember(function, call, true).await?;
         if !outcome.failed {
             let outputs = outputs(&outcome.body).map_err(|reason| InvokeError::BadSets { reason })?;
             outcome.body = answer(&outputs);
@@ -75,7 +77,11 @@ impl Dispatcher {
     }
 
     /// The common way: sets in their binary form, both ways.
-    async fn compute(self: &Arc<Self>, function: &Arc<Function>, call: Call) -> Result<Outcome, InvokeError> {
+    pub(super) async fn compute(
+        self: &Arc<Self>,
+        function: &Arc<Function>,
+        call: Call,
+    ) -> Result<Outcome, InvokeError> {
         let reception = Reception::whole(self.config.response_max);
         let cancel = Cancel::new();
         let run = invoke::run(self.clone(), function.clone(), call, reception, Some(cancel.clone()));
@@ -85,8 +91,12 @@ impl Dispatcher {
 
 /// What a body that is no sets is to this function: one item of its first input set.
 pub fn of_body(pure: &Pure, body: Bytes) -> Sets<Bytes> {
-    let name = pure.inputs.first().map_or(INPUT, String::as_str);
-    vec![Set::new(name, vec![Item::new(BODY, 0, body)])]
+    vec![Set::new(first_input(pure), vec![Item::new(BODY, 0, body)])]
+}
+
+/// The input set that a body without sets goes to.
+pub fn first_input(pure: &Pure) -> &str {
+    pure.inputs.first().map_or(INPUT, String::as_str)
 }
 
 /// What an event is to this function.
@@ -98,7 +108,7 @@ pub fn of_event(pure: &Pure, event: &Bytes) -> Result<Sets<Bytes>, InvokeError> 
 }
 
 /// Reads outputs; an engine, which a guest may have broken, has written them.
-fn outputs(body: &Bytes) -> Result<Sets<Payload>, String> {
+pub(super) fn outputs(body: &Bytes) -> Result<Sets<Payload>, String> {
     wire::decode(body, Limits::default()).map_err(|error| format!("the engine's answer makes no sense: {error}"))
 }
 

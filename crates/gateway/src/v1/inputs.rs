@@ -1,0 +1,81 @@
+//! What a body is to functions and flows that work on sets.
+//!
+//! | body | sets |
+//! |---|---|
+//! | `multipart/form-data` | each part an item: its name is the set, its file name the item, its header `Item-Key` the key |
+//! | JSON that begins with `{"sets":` | these |
+//! | anything else | one item, `body`, of the first input set |
+//!
+//! Items of a form and of a body without form are parts of the body: it lies in memory once.
+
+use crate::http::answer::header;
+use crate::http::form;
+use crate::lambda::Fault;
+use crate::route::Exchange;
+use bytes::Bytes;
+use hyper::header::CONTENT_TYPE;
+use sets::multipart::{self, KEY_HEADER};
+use sets::{Item, Limits, Set, Sets};
+
+/// The item that a body is which is no sets.
+const BODY: &str = "body";
+/// A body, and the message to its instance.
+const COPIES: usize = 2;
+
+/// Inputs as they came.
+pub enum Inputs {
+    Sets(Sets<Bytes>),
+    /// No sets: what it is to be, the function says.
+    Body(Bytes),
+}
+
+/// Reads a request's body, of up to `limit` bytes.
+pub async fn read(exchange: &mut Exchange, limit: usize) -> Result<Inputs, Fault> {
+    let content_type = header(&exchange.head.headers, CONTENT_TYPE.as_str()).unwrap_or_default();
+    let boundary = form::boundary(content_type).map_err(|error| Fault::invalid_content(error.to_string()))?;
+    let body = match exchange.body.take() {
+        Some(body) => exchange.gateway.bodies.read(body, limit, COPIES).await?,
+        None => Bytes::new(),
+    };
+    let limits = Limits { bytes: limit as u64, ..Limits::default() };
+    match boundary {
+        Some(boundary) => of_form(&body, &boundary, limits).map(Inputs::Sets),
+        None if sets::json::is_sets(&body) => {
+            let decoded = sets::json::decode(&body, limits);
+            decoded.map(Inputs::Sets).map_err(|error| Fault::invalid_content(error.to_string()))
+        }
+        None => Ok(Inputs::Body(body)),
+    }
+}
+
+fn of_form(body: &Bytes, boundary: &str, limits: Limits) -> Result<Sets<Bytes>, Fault> {
+    let refused = |error: &dyn std::error::Error| Fault::invalid_content(error.to_string());
+    let mut sets = Sets::new();
+    for part in form::parts(body, boundary, KEY_HEADER, limits.items).map_err(|error| refused(&error))? {
+        let item =
+            multipart::Part { name: &part.name, file_name: part.file_name.as_deref(), key: part.extra.as_deref() };
+        multipart::place(&mut sets, item, part.data).map_err(|error| refused(&error))?;
+        if sets.len() > limits.sets {
+            return Err(Fault::invalid_content(format!("The form has items of more than {} sets.", limits.sets)));
+        }
+    }
+    Ok(sets)
+}
+
+impl Inputs {
+    /// For what takes its first set by this name.
+    pub fn into_sets(self, first: &str) -> Sets<Bytes> {
+        match self {
+            Self::Sets(sets) => sets,
+            Self::Body(body) => vec![Set::new(first, vec![Item::new(BODY, 0, body)])],
+        }
+    }
+
+    /// For functions that take events.
+    pub fn into_event(self) -> Bytes {
+        match self {
+            Self::Sets(sets) => sets::json::encode(&sets).into(),
+            Self::Body(body) => body,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Sets as an answer, in the form that the client would rather have.
+//!
+//! | `Accept` | a single item | anything else |
+//! |---|---|---|
+//! | none, `*/*` | its bytes, as JSON, text or octets, whichever they are | JSON: `{"sets": …}` |
+//! | `application/json` first | its bytes where they are JSON, else `{"sets": …}` | the same |
+//! | `application/octet-stream` or `text/…` first | its bytes | the same |
+//! | `multipart/form-data` first | a form: each item a part | the same |
+//!
+//! What a client would rather not have is still better than nothing: no answer is withheld for its form. A form is
+//! written as it is taken, and never in one piece.
+
+use crate::http::Response;
+use crate::http::answer::{self, Body, Source, header};
+use bytes::Bytes;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use hyper::{HeaderMap, StatusCode};
+use sets::{Item, Set, Sets, multipart};
+use std::io;
+use std::task::{Context, Poll};
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+const OCTETS: &str = "application/octet-stream";
+
+/// What a client would rather have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Any,
+    Json,
+    Bytes,
+    Form,
+}
+
+/// The answer that these sets are to this request.
+pub fn answer(request: &HeaderMap, sets: Sets<Bytes>) -> Response {
+    let wish = header(request, ACCEPT.as_str()).map_or(Wish::Any, wish);
+    if wish == Wish::Form {
+        return form(sets);
+    }
+    if let Some(bytes) = single(&sets) {
+        let own = content_type(bytes);
+        if wish != Wish::Json || own == JSON {
+            return answer::with(StatusCode::OK, HeaderValue::from_static(own), bytes.clone());
+        }
+    }
+    answer::json_text(StatusCode::OK, sets::json::encode(&sets))
+}
+
+/// The first of the types that a client likes best.
+fn wish(accept: &str) -> Wish {
+    let mut best = (0.0, Wish::Any);
+    for entry in accept.split(',') {
+        let mut parameters = entry.split(';');
+        let kind = parameters.next().unwrap_or_default().trim().to_ascii_lowercase();
+        let weight = parameters.find_map(|parameter| parameter.trim().strip_prefix("q=")?.trim().parse().ok());
+        let wish = match kind.as_str() {
+            "multipart/form-data" => Wish::Form,
+            JSON => Wish::Json,
+            OCTETS => Wish::Bytes,
+            _ if kind.starts_with("text/") => Wish::Bytes,
+            _ => Wish::Any,
+        };
+        let weight: f32 = weight.unwrap_or(1.0);
+        if weight > best.0 {
+            best = (weight, wish);
+        }
+    }
+    best.1
+}
+
+/// The only item of all sets.
+fn single(sets: &Sets<Bytes>) -> Option<&Bytes> {
+    let mut items = sets.iter().flat_map(|set| &set.items);
+    let first = items.next()?;
+    items.next().is_none().then_some(&first.data)
+}
+
+/// What bytes are, as far as they show it themselves.
+fn content_type(bytes: &[u8]) -> &'static str {
+    let begins_json = bytes.trim_ascii_start().first().is_some_and(|first| b"{[\"-0123456789tfn".contains(first));
+    if begins_json && serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok() {
+        return JSON;
+    }
+    if std::str::from_utf8(bytes).is_ok() { TEXT } else { OCTETS }
+}
+
+fn form(sets: Sets<Bytes>) -> Response {
+    // Nobody who writes an item knows it.
+    let boundary = uuid::Uuid::new_v4().simple().to_string();
+    let content_type = format!("multipart/form-data; boundary={boundary}");
+    let items =
+        sets.into_iter().flat_map(|Set { name, items }| items.into_iter().map(move |item| (name.clone(), item)));
+    let pieces = Pieces { boundary, items: Box::new(items), data: None, is_first: true, is_over: false };
+    let mut response = Response::new(Body::Made(Box::new(pieces)));
+    // Letters and digits, all of it.
+    response.headers_mut().extend(HeaderValue::try_from(content_type).map(|value| (CONTENT_TYPE, value)));
+    response
+}
+
+/// A form, piece by piece.
+struct Pieces {
+    boundary: String,
+    items: Box<dyn Iterator<Item = (String, Item<Bytes>)> + Send>,
+    data: Option<Bytes>,
+    is_first: bool,
+    is_over: bool,
+}
+
+impl Source for Pieces {
+    fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        Poll::Ready(self.next().map(Ok))
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if let Some(data) = self.data.take().filter(|data| !data.is_empty()) {
+            return Some(data);
+        }
+        if let Some((set, item)) = self.items.next() {
+            let head = multipart::head(&self.boundary, &set, &item, std::mem::take(&mut self.is_first));
+            self.data = Some(item.data);
+            return Some(head.into());
+        }
+        let was_over = std::mem::replace(&mut self.is_over, true);
+        (!was_over).then(|| multipart::tail(&self.boundary, self.is_first).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::form as forms;
+
+    #[test]
+    fn wishes() {
+        let known = [
+            ("*/*", Wish::Any),
+            ("application/json", Wish::Json),
+            ("application/json, text/plain", Wish::Json),
+            ("text/plain;q=0.5, Multipart/Form-Data", Wish::Form),
+            ("multipart/form-data;q=0, application/octet-stream;q=0.1", Wish::Bytes),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", Wish::Bytes),
+            ("", Wish::Any),
+            ("application/json;q=nonsense", Wish::Json),
+        ];
+        for (accept, expected) in known {
+            assert_eq!(wish(accept), expected, "{accept}");
+        }
+    }
+
+    #[test]
+    fn bytes_show_what_they_are() {
+        assert_eq!(content_type(br#" {"a": [1]}"#), JSON);
+        assert_eq!((content_type(b"-1.5"), content_type(b"true")), (JSON, JSON));
+        assert_eq!((content_type(b"{a"), content_type(b"")), (TEXT, TEXT));
+        assert_eq!(content_type(&[0xff, 0]), OCTETS);
+    }
+
+    fn sets() -> Sets<Bytes> {
+        let item = |name: &str, key, data: &'static [u8]| Item::new(name, key, Bytes::from_static(data));
+        vec![
+            Set::new("a\"b", vec![item("x", 7, b"one"), item("y\r\n", 0, b"")]),
+            Set::new("none", Vec::new()),
+            Set::new("c", vec![item("z", 0, b"--\r\n\0\xff")]),
+        ]
+    }
+
+    #[test]
+    fn a_form_is_read_as_what_was_written() {
+        for sets in [sets(), Vec::new()] {
+            let response = form(sets.clone());
+            let content_type = response.headers()[CONTENT_TYPE].to_str().unwrap().to_owned();
+            let Body::Made(mut source) = response.into_body() else { panic!("it is made piece by piece") };
+            let mut whole = Vec::new();
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            while let Poll::Ready(Some(piece)) = source.poll_piece(&mut cx) {
+                whole.extend_from_slice(&piece.unwrap());
+            }
+            let boundary = forms::boundary(&content_type).unwrap().unwrap();
+            let mut read = Sets::new();
+            for part in forms::parts(&whole.into(), &boundary, multipart::KEY_HEADER, 99).unwrap() {
+                let (name, file_name, key) = (part.name.as_str(), part.file_name.as_deref(), part.extra.as_deref());
+                multipart::place(&mut read, multipart::Part { name, file_name, key }, part.data).unwrap();
+            }
+            let written: Sets<Bytes> = sets.into_iter().filter(|set| !set.items.is_empty()).collect();
+            assert_eq!(read, written);
+        }
+    }
+
+    #[test]
+    fn an_answer_is_what_is_wished_for() {
+        let of = |accept: Option<&str>, sets: Sets<Bytes>| {
+            let accept = accept.map(|accept| (ACCEPT, HeaderValue::from_str(accept).unwrap()));
+            let response = answer(&HeaderMap::from_iter(accept), sets);
+            response.headers()[CONTENT_TYPE].to_str().unwrap().to_owned()
+        };
+        let one = |data: &'static [u8]| vec![Set::new("o", vec![Item::new("x", 0, Bytes::from_static(data))])];
+        assert_eq!((of(None, one(b"text")), of(Some("*/*"), one(b"{}"))), (TEXT.into(), JSON.into()));
+        assert_eq!((of(Some(JSON), one(b"text")), of(Some(OCTETS), one(b"\xff"))), (JSON.into(), OCTETS.into()));
+        assert_eq!((of(None, sets()), of(Some("text/plain"), Vec::new())), (JSON.into(), JSON.into()));
+        assert!(of(Some("multipart/form-data"), one(b"{}")).starts_with("multipart/form-data; boundary="));
+    }
+}
