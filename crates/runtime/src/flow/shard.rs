@@ -8,6 +8,7 @@ use crate::dispatch::{Call, Dispatcher, InvokeError};
 use crate::function::Function;
 use bytes::Bytes;
 use fetch::{Fetch, Terms};
+use sets::wire::Data;
 use sets::{Item, Limits, Set, Sets};
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -61,6 +62,9 @@ pub enum Hand {
 impl Perform for Functions {
     fn perform(&self, work: Work) -> Pin<Box<dyn Future<Output = Made> + Send>> {
         match self.by_name.get(&work.function).cloned() {
+            Some(Hand::Function(function, arn)) if function.kind.is_pure() => {
+                Box::pin(compute(self.dispatcher.clone(), function, arn, work))
+            }
             Some(Hand::Function(function, arn)) => Box::pin(invoke(self.dispatcher.clone(), function, arn, work)),
             Some(Hand::Io(function)) => Box::pin(carry_out(self.fetch.clone(), function, work)),
             None => Box::pin(std::future::ready(Err(platform(&format!("there is no function {}", work.function))))),
@@ -92,6 +96,36 @@ async fn invoke(dispatcher: Arc<Dispatcher>, function: Arc<Function>, invoked_ar
             Err(error) => return Err(platform(&error.to_string())),
         }
     }
+}
+
+/// A pure function: sets as they are, both ways.
+async fn compute(dispatcher: Arc<Dispatcher>, function: Arc<Function>, invoked_arn: String, work: Work) -> Made {
+    let mut pause = PATIENCE.0;
+    loop {
+        let call = Call {
+            request_id: work.request_id.clone(),
+            trace_id: work.trace_id.clone(),
+            invoked_arn: invoked_arn.clone(),
+            ..Call::default()
+        };
+        match dispatcher.run_pure(&function, &work.inputs, call).await {
+            Ok(computed) => return computed.outcome.and_then(|outputs| outputs.into_iter().map(here).collect()),
+            Err(InvokeError::Throttled { .. }) => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PATIENCE.1);
+            }
+            Err(error) => return Err(platform(&error.to_string())),
+        }
+    }
+}
+
+/// Outputs whose data is in the message; nobody has asked an engine to keep any.
+fn here(set: Set<Data<Bytes>>) -> Result<Set<Bytes>, Bytes> {
+    let items = set.items.into_iter().map(|item| match item.data {
+        Data::Inline(data) => Ok(Item::new(item.name, item.key, data)),
+        Data::Held(_) => Err(platform("an engine has kept an item that it was to hand over")),
+    });
+    Ok(Set { name: set.name, items: items.collect::<Result<_, _>>()? })
 }
 
 async fn carry_out(fetch: Fetch, function: fetch::Function, work: Work) -> Made {
