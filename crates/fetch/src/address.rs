@@ -237,7 +237,7 @@ mod tests {
     fn an_address_in_another_form_is_what_it_is() {
         let edges = RANGES_V4.iter().flat_map(|(base, length, _)| {
             let (first, size) = (u32::from_be_bytes(*base), u32::MAX.checked_shr((*length).into()).unwrap_or(0));
-            [first, first | size, first.wrapping_sub(1), (first | size).wrapping_add(1), first | size / 2]
+            [first, first | size, first.wrapping_sub(1), (first | size).wrapping_add(1), first | (size / 2)]
         });
         let some = addresses().take(20_000).map(|bits| bits as u32);
         for inner in edges.chain(some).chain(METADATA_V4.map(u32::from)).map(Ipv4Addr::from) {
