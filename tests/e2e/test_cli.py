@@ -208,11 +208,11 @@ class Run(unittest.TestCase):
         self.assertEqual(done.returncode, FUNCTION_FAILED, done)
         self.assertEqual(json.loads(done.stdout)["errorType"], "Runtime.ExitError")
 
-    def test_a_wasm_file(self):
+    def test_a_wasm_file_that_is_none(self):
         with tempfile.NamedTemporaryFile(suffix=".wasm") as file:
             done = lichen("run", file.name)
         self.assertEqual((done.returncode, done.stdout), (WRONG_USAGE, ""))
-        self.assertIn("not supported yet", done.stderr)
+        self.assertIn("is not a WebAssembly program", done.stderr)
 
     def interrupted(self, number):
         process = subprocess.Popen(
