@@ -16,6 +16,7 @@
 pub mod config;
 pub mod container;
 pub mod conversation;
+mod nursery;
 pub mod pure;
 pub mod spec;
 

@@ -29,13 +29,6 @@ pub enum Ids {
     Single,
 }
 
-/// Nursery to worker. Accompanied by a descriptor of the sandbox's init.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct SandboxMade {
-    pub id: u64,
-    pub result: Result<(), String>,
-}
-
 /// Worker to init.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToInit {

@@ -35,11 +35,12 @@ mod template;
 
 use crate::config::Sdk;
 use crate::conversation::Conversation;
+use crate::nursery::ProcessMade;
 use crate::spec::{Kind, TemplateSpec, Version};
 use crate::{Answer, Backend, PrepareError, Template};
 use egress::WayOut;
 pub use language::{Interpreter, find as find_interpreter};
-use message::{Ids, MakeSandbox, SandboxMade};
+use message::{Ids, MakeSandbox};
 use net::egress::resolver::Resolver;
 use os::cgroup::{Bounds, Tree, TreeError};
 use os::idmap;
@@ -177,7 +178,7 @@ async fn sweep(tree: Weak<Tree>) {
 
 /// The backend.
 pub struct Containers {
-    nursery: Conversation<MakeSandbox, SandboxMade>,
+    nursery: Conversation<MakeSandbox, ProcessMade>,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Made>>>,
     interpreters: Vec<Interpreter>,
     languages: Vec<(Kind, Version)>,
@@ -277,7 +278,7 @@ impl Containers {
         tracing::warn!(?tree, "cgroups could not be removed: processes are left in them");
     }
 
-    fn made(&self, made: SandboxMade, descriptors: Vec<OwnedFd>) {
+    fn made(&self, made: ProcessMade, descriptors: Vec<OwnedFd>) {
         let init = descriptors.into_iter().next().ok_or_else(|| "no descriptor of the init".to_owned());
         let waiting = self.waiting.lock().unwrap_or_else(|e| e.into_inner()).remove(&made.id);
         if let Some(waiting) = waiting {

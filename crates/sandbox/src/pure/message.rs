@@ -23,13 +23,6 @@ pub enum What {
     Compiler { kind: Kind },
 }
 
-/// Nursery to worker. Accompanied by a descriptor of the process.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Made {
-    pub id: u64,
-    pub result: Result<(), String>,
-}
-
 /// Worker to engine.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToEngine {

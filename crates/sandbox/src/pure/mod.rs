@@ -36,11 +36,12 @@ mod resident;
 mod template;
 
 use crate::conversation::Conversation;
+use crate::nursery::ProcessMade;
 use crate::spec::{Code, Kind, TemplateSpec, Version};
 use crate::{Answer, Backend, PrepareError, Template};
 pub use engine::EngineError;
 use engine::EngineProcess;
-use message::{Made, Make, What};
+use message::{Make, What};
 pub use nursery::NurseryError;
 use os::cgroup::{self, Group, Tree};
 use program::{Program, Wanted};
@@ -94,7 +95,7 @@ pub struct Pure {
 
 /// The engine processes of a worker, and what makes them.
 pub struct Engines {
-    nursery: Conversation<Make, Made>,
+    nursery: Conversation<Make, ProcessMade>,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Result<OwnedFd, String>>>>,
     tree: Option<Arc<Tree>>,
     unit: u8,

@@ -1,20 +1,13 @@
-//! The process that makes engine processes and compilers.
-//!
-//! Forked from the worker before that has any other thread, as the nursery of containers is, so that forking stays safe
-//! and cheap: what an engine inherits is a few hundred kilobytes, and nothing is executed: there is no file in its root.
-//! It ends with the worker.
+//! The process that makes engine processes and compilers: see [`crate::nursery`]. There is no file in their root.
 
 use super::confine::{self, confine};
-use super::message::{Made, Make, What};
+use super::message::{Make, What};
 use super::{compile, policy, resident};
-use crate::conversation::{MESSAGE_MAX, hear, say};
-use os::idmap;
-use os::ns::Kinds;
-use os::process::{self, Fork};
+use crate::nursery::{self, Order, Users};
+use os::process;
 use os::seccomp::Filter;
-use rustix::event::{PollFd, PollFlags, poll};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -27,82 +20,37 @@ pub enum NurseryError {
     Start(#[source] io::Error),
 }
 
+/// What its processes have from it.
+struct Nursery {
+    stage: PathBuf,
+    filter: Filter,
+}
+
+impl Order for Make {
+    fn id(&self) -> u64 {
+        self.id
+    }
+}
+
 /// Starts the nursery, whose engines cover the folder `stage` with their root. Answers the worker's end of its socket.
 ///
 /// # Safety
 /// The calling process must have one thread.
 pub unsafe fn start(stage: PathBuf) -> Result<OwnedFd, NurseryError> {
     let filter = policy::ENGINE.compile().map_err(NurseryError::Filter)?;
-    let (ours, theirs) = os::seqpacket::pair().map_err(NurseryError::Start)?;
+    let own = Nursery { stage, filter };
     // SAFETY: one thread, by the contract.
-    match unsafe { process::fork_into(None) }.map_err(NurseryError::Start)? {
-        Fork::Parent(_) => Ok(ours),
-        Fork::Child => {
-            let _ = process::die_with_parent(libc::SIGKILL);
-            process::set_name(c"lichen-nursery");
-            // SAFETY: a process that was just forked has one thread.
-            unsafe { process::wipe_environment() };
-            drop(ours);
-            let status = Nursery { socket: theirs, stage, filter }.run().is_err();
-            process::exit_now(status.into())
-        }
-    }
-}
-
-struct Nursery {
-    socket: OwnedFd,
-    stage: PathBuf,
-    filter: Filter,
+    unsafe { nursery::start(move |order, descriptors| own.make(order, descriptors)) }.map_err(NurseryError::Start)
 }
 
 impl Nursery {
-    fn run(&self) -> io::Result<()> {
-        let children = os::signal::descriptor(&[libc::SIGCHLD])?;
-        let mut buffer = vec![0; MESSAGE_MAX];
-        loop {
-            let mut waits = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
-            poll(&mut waits, None)?;
-            if !waits[1].revents().is_empty() {
-                let _ = rustix::io::read(&children, &mut [0; 128]);
-                while process::reap().is_some() {}
-            }
-            if !waits[0].revents().is_empty() {
-                let Ok((order, descriptors)) = hear::<Make>(&self.socket, &mut buffer) else { return Ok(()) };
-                let id = order.id;
-                let (result, process) = match self.make(order, descriptors) {
-                    Ok(process) => (Ok(()), Some(process)),
-                    Err(error) => (Err(error.to_string()), None),
-                };
-                let descriptors: Vec<_> = process.iter().map(AsFd::as_fd).collect();
-                let _ = say(&self.socket, &Made { id, result }, &descriptors);
-            }
-        }
-    }
-
     fn make(&self, order: Make, descriptors: Vec<OwnedFd>) -> io::Result<OwnedFd> {
-        let (mut mapped, tell_mapped) = io::pipe()?;
+        let users = match order.outside {
+            Some(outside) => Users::Range { outside, count: confine::ID + 1 },
+            None => Users::Single { inside: confine::ID },
+        };
         // SAFETY: the nursery has one thread.
-        match unsafe { process::fork_into(Some(Kinds::WITHOUT_CGROUP)) }? {
-            Fork::Child => {
-                drop(tell_mapped);
-                let told = io::Read::read(&mut mapped, &mut [0]).unwrap_or(0);
-                drop(mapped);
-                process::exit_now(if told == 1 { self.become_it(&order, descriptors) } else { 1 })
-            }
-            Fork::Parent(pid) => {
-                let process = os::pidfd::open(pid)?;
-                let range = |outside| [idmap::Range { inside: 0, outside, count: confine::ID + 1 }];
-                match order.outside {
-                    Some(base) => idmap::write(pid, &range(base), &range(base), false)?,
-                    None => {
-                        let own = [idmap::Range { inside: confine::ID, outside: 0, count: 1 }];
-                        idmap::write(pid, &own, &own, true)?;
-                    }
-                }
-                io::Write::write_all(&mut { tell_mapped }, b"m")?;
-                Ok(process)
-            }
-        }
+        unsafe { nursery::fork(&users, || self.become_it(&order, descriptors)) }
     }
 
     /// What was ordered: its exit status.

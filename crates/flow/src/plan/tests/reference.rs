@@ -1,5 +1,6 @@
 //! A naive interpreter of graphs: one application after the other, all of its shards at once, by what the words mean and
-//! not by how the plan does it. Flows within flows that were not put in are interpreted by calling itself.
+//! not by how the plan does it. Flows within flows that were not put in are interpreted by calling itself. A flow of chance's
+//! may come to any number of shards, as products of products: one of more than `SHARDS_MAX` is given up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,13 +13,16 @@ use crate::graph::{App, Content, Graph, Join, Mode, Port, Program, SetId, Target
 type Tagged = (Tag, Item<String>);
 type Ran = BTreeMap<String, usize>;
 
-pub fn run(program: &Program, inputs: &Sets<String>) -> (Sets<String>, Ran) {
+const SHARDS_MAX: usize = 2_000;
+
+/// What the flow gives and how often each shard ran, unless there are too many.
+pub fn run(program: &Program, inputs: &Sets<String>) -> Option<(Sets<String>, Ran)> {
     let mut ran = Ran::new();
     let inputs = inputs.iter().map(|set| (set.name.clone(), set.items.clone())).collect();
-    let outputs = graph(program, program.main(), inputs, &mut ran);
+    let outputs = graph(program, program.main(), inputs, &mut ran)?;
     let plain =
         |(name, items): (String, Vec<Tagged>)| Set::new(name, items.into_iter().map(|(_, item)| item).collect());
-    (outputs.into_iter().map(plain).collect(), ran)
+    Some((outputs.into_iter().map(plain).collect(), ran))
 }
 
 fn graph(
@@ -26,7 +30,7 @@ fn graph(
     graph: &Graph,
     inputs: BTreeMap<String, Vec<Item<String>>>,
     ran: &mut Ran,
-) -> Vec<(String, Vec<Tagged>)> {
+) -> Option<Vec<(String, Vec<Tagged>)>> {
     let mut sets: BTreeMap<SetId, Vec<Tagged>> = BTreeMap::new();
     let tagged =
         |items: Vec<Item<String>>| items.into_iter().enumerate().map(|(at, item)| (Tag::index(at), item)).collect();
@@ -42,14 +46,15 @@ fn graph(
         sets.insert(*set, tagged(items.iter().enumerate().map(item).collect()));
     }
     for app in &graph.apps {
-        let made = apply(program, app, &sets, ran);
+        let made = apply(program, app, &sets, ran)?;
         for (result, to) in &app.outputs {
             let mut items = made.get(result).cloned().unwrap_or_default();
             items.sort_by(|a, b| a.0.cmp(&b.0));
             sets.insert(*to, items);
         }
     }
-    graph.outputs.iter().map(|(name, set)| (name.clone(), sets.get(set).cloned().unwrap_or_default())).collect()
+    let outputs = graph.outputs.iter();
+    Some(outputs.map(|(name, set)| (name.clone(), sets.get(set).cloned().unwrap_or_default())).collect())
 }
 
 fn apply(
@@ -57,18 +62,19 @@ fn apply(
     app: &App,
     sets: &BTreeMap<SetId, Vec<Tagged>>,
     ran: &mut Ran,
-) -> BTreeMap<String, Vec<Tagged>> {
+) -> Option<BTreeMap<String, Vec<Tagged>>> {
     let empty = |set: &SetId| sets.get(set).is_none_or(Vec::is_empty);
     let mut made: BTreeMap<String, Vec<Tagged>> = BTreeMap::new();
     if app.gates.iter().any(empty) || app.ports.iter().any(|port| !port.optional && empty(&port.set)) {
-        return made;
+        return Some(made);
     }
-    for (pieces, tag) in combinations(app, sets) {
+    for (pieces, tag) in combinations(app, sets)? {
         let inputs = app.ports.iter().map(|port| port.parameter.clone()).zip(pieces);
         let outputs = match app.target {
+            Target::Function(_) if ran.values().sum::<usize>() == SHARDS_MAX => return None,
             Target::Function(_) => shard(app, inputs, &tag, ran),
             Target::Flow(inner) => {
-                let mut outputs = graph(program, &program.graphs[inner], inputs.collect(), ran);
+                let mut outputs = graph(program, &program.graphs[inner], inputs.collect(), ran)?;
                 let items = outputs.iter_mut().flat_map(|(_, items)| items);
                 items.for_each(|(inner, _)| *inner = Tag::join(&[&tag, inner]));
                 outputs
@@ -78,7 +84,7 @@ fn apply(
             made.entry(name).or_default().extend(items);
         }
     }
-    made
+    Some(made)
 }
 
 fn shard(
@@ -108,8 +114,11 @@ struct Part {
 /// Parts, each with its port.
 type Row = Vec<(usize, Part)>;
 
-/// Every combination: the pieces in the order of the ports, and the tag.
-fn combinations(app: &App, sets: &BTreeMap<SetId, Vec<Tagged>>) -> Vec<(Vec<Vec<Item<String>>>, Tag)> {
+/// The pieces of a shard in the order of the ports, and its tag.
+type Combination = (Vec<Vec<Item<String>>>, Tag);
+
+/// Every combination, unless there are too many.
+fn combinations(app: &App, sets: &BTreeMap<SetId, Vec<Tagged>>) -> Option<Vec<Combination>> {
     let mut rows: Vec<Row> = vec![Vec::new()];
     for axis in &app.axes {
         let joined = axis.ports.len() > 1;
@@ -142,6 +151,9 @@ fn combinations(app: &App, sets: &BTreeMap<SetId, Vec<Tagged>>) -> Vec<(Vec<Vec<
                 if right.is_empty() {
                     right.push(nothing.clone());
                 }
+                if joined_rows.len() + left.len() * right.len() > SHARDS_MAX {
+                    return None;
+                }
                 for row in &left {
                     joined_rows.extend(right.iter().map(|part| [row.clone(), vec![(*port, part.clone())]].concat()));
                 }
@@ -149,6 +161,9 @@ fn combinations(app: &App, sets: &BTreeMap<SetId, Vec<Tagged>>) -> Vec<(Vec<Vec<
             side = Some((after, joined_rows));
         }
         let (_, side) = side.unwrap();
+        if rows.len() * side.len() > SHARDS_MAX {
+            return None;
+        }
         rows = rows.iter().flat_map(|row| side.iter().map(|more| [row.clone(), more.clone()].concat())).collect();
     }
     let finished = rows.into_iter().map(|row| {
@@ -157,7 +172,7 @@ fn combinations(app: &App, sets: &BTreeMap<SetId, Vec<Tagged>>) -> Vec<(Vec<Vec<
         row.sort_by_key(|(port, _)| *port);
         (row.into_iter().map(|(_, part)| part.items).collect(), tag)
     });
-    finished.collect()
+    Some(finished.collect())
 }
 
 fn divide(port: &Port, items: &[Tagged], joined: bool) -> Vec<Part> {
