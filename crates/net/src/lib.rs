@@ -4,8 +4,11 @@
 //! links, addresses, routes and packet filters: a few requests, written out here, so that neither a crate of thousands of
 //! types nor a command line has to be there (`docs/adr/0004-egress.md`).
 //!
-//! IPv4 only. What runs in a namespace, and who may have which network, is decided above.
+//! [`redirect`] reads the rules by which sidecars get a Pod's connections.
+//!
+//! Egress is IPv4 only. What runs in a namespace, and who may have which network, is decided above.
 #![forbid(unsafe_code)]
 
 pub mod egress;
 pub mod netlink;
+pub mod redirect;
