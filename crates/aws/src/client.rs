@@ -2,6 +2,7 @@
 
 use crate::config::AwsConfig;
 use crate::fault::CallError;
+use crate::tls::{Tls, Trust, TrustError};
 use crate::{http, xml};
 use api::sigv4::{self, Scope, Signed};
 use api::time;
@@ -85,11 +86,16 @@ pub struct Answer {
 #[derive(Clone, Debug, Default)]
 pub struct Aws {
     config: AwsConfig,
+    /// None where no endpoint asks for it.
+    tls: Option<Tls>,
 }
 
 impl Aws {
-    pub fn new(config: AwsConfig) -> Self {
-        Self { config }
+    /// Reads the certificates that are trusted, where an endpoint is reached by TLS.
+    pub fn open(config: AwsConfig) -> Result<Self, TrustError> {
+        let trusted = || Trust::open(&config.ca_file, "aws")?.agreeing(&[b"http/1.1"]);
+        let tls = if config.is_any_secure() { Some(trusted()?) } else { None };
+        Ok(Self { config, tls })
     }
 
     /// Whether anything is known of a service.
@@ -103,7 +109,7 @@ impl Aws {
     /// What the addresses of a service begin with.
     pub(crate) fn origin(&self, service: Service) -> String {
         let endpoint = self.config.endpoint(service);
-        endpoint.map(|endpoint| format!("http://{}{}", endpoint.authority, endpoint.prefix)).unwrap_or_default()
+        endpoint.map(|it| format!("{}://{}{}", it.scheme(), it.authority, it.prefix)).unwrap_or_default()
     }
 
     /// Asks until there is an answer that counts. A call of which nobody knows what became is not repeated.
@@ -127,7 +133,7 @@ impl Aws {
         };
         let headers = self.signed(call, &endpoint.authority, &endpoint.prefix);
         let patience = Duration::from_secs(self.config.timeout_s) + call.wait;
-        let exchanged = http::exchange(endpoint, call, &headers, call.answer_max);
+        let exchanged = http::exchange(endpoint, self.tls.as_ref(), call, &headers);
         let Ok(answer) = tokio::time::timeout(patience, exchanged).await else {
             let endpoint = endpoint.authority.clone();
             return Err(CallError::Silent { service: call.service.name(), endpoint, patience });

@@ -3,6 +3,7 @@
 use crate::client::Service;
 use daemon::secret::Secret;
 use serde::Deserialize;
+use std::path::PathBuf;
 use thiserror::Error;
 
 /// Endpoints, and how they are asked.
@@ -16,6 +17,8 @@ pub struct AwsConfig {
     pub region: String,
     pub access_key_id: String,
     pub secret_access_key: Secret,
+    /// Certificates in PEM that TLS trusts; without one, the system's.
+    pub ca_file: PathBuf,
     /// Seconds for one request; one that waits for messages has so many more.
     pub timeout_s: u64,
     /// How often a request is tried again at once that found the service busy, or not there.
@@ -30,6 +33,7 @@ impl Default for AwsConfig {
             region: String::new(),
             access_key_id: "lichen".to_owned(),
             secret_access_key: Secret::from("lichen"),
+            ca_file: PathBuf::new(),
             timeout_s: 30,
             retries: 3,
         }
@@ -49,6 +53,12 @@ pub struct Endpoints {
 }
 
 impl AwsConfig {
+    /// Whether any endpoint is reached by TLS.
+    pub fn is_any_secure(&self) -> bool {
+        let Endpoints { s3, sqs, sns, events, kinesis, dynamodb } = &self.endpoints;
+        [&self.endpoint, s3, sqs, sns, events, kinesis, dynamodb].iter().any(|endpoint| endpoint.is_secure)
+    }
+
     /// Where a service is; nothing where nobody said.
     pub fn endpoint(&self, service: Service) -> Option<&Endpoint> {
         let own = match service {
@@ -63,7 +73,7 @@ impl AwsConfig {
     }
 }
 
-/// An address: `http://HOST[:PORT][/PREFIX]`, or nothing.
+/// An address: `http[s]://HOST[:PORT][/PREFIX]`, or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Endpoint {
@@ -71,6 +81,8 @@ pub struct Endpoint {
     pub authority: String,
     pub host: String,
     pub port: u16,
+    /// Whether it is reached by TLS.
+    pub is_secure: bool,
     /// What precedes every path.
     pub prefix: String,
 }
@@ -78,10 +90,16 @@ pub struct Endpoint {
 /// Why a text is no endpoint.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum EndpointError {
-    #[error("the endpoint {0:?} does not begin with http://; for https put a proxy in between that speaks it")]
+    #[error("the endpoint {0:?} does not begin with http:// or https://")]
     NotHttp(String),
     #[error("the endpoint {0:?} names no host, or a port that is not a number")]
     NoHost(String),
+}
+
+impl Endpoint {
+    pub fn scheme(&self) -> &'static str {
+        if self.is_secure { "https" } else { "http" }
+    }
 }
 
 impl TryFrom<String> for Endpoint {
@@ -91,19 +109,23 @@ impl TryFrom<String> for Endpoint {
         if text.is_empty() {
             return Ok(Self::default());
         }
-        let rest = text.strip_prefix("http://").ok_or_else(|| EndpointError::NotHttp(text.clone()))?;
+        let schemes = [("http://", false, 80), ("https://", true, 443)];
+        let known = schemes
+            .iter()
+            .find_map(|(scheme, is_secure, port)| text.strip_prefix(scheme).map(|rest| (rest, *is_secure, *port)));
+        let (rest, is_secure, usual_port) = known.ok_or_else(|| EndpointError::NotHttp(text.clone()))?;
         let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let wrong = || EndpointError::NoHost(text.clone());
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
-            _ => (authority, 80),
+            _ => (authority, usual_port),
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(wrong());
         }
         let prefix = prefix.trim_end_matches('/').to_owned();
-        Ok(Self { authority: authority.to_owned(), host: host.to_owned(), port, prefix })
+        Ok(Self { authority: authority.to_owned(), host: host.to_owned(), port, is_secure, prefix })
     }
 }
 
@@ -121,7 +143,9 @@ mod tests {
         );
         assert_eq!((read("http://[::1]:9").unwrap().host, read("http://a").unwrap().port), ("::1".to_owned(), 80));
         assert_eq!(read("").unwrap(), Endpoint::default());
-        assert!(matches!(read("https://a"), Err(EndpointError::NotHttp(_))));
+        let secure = read("https://s3.us-east-1.amazonaws.com").unwrap();
+        assert_eq!((secure.port, secure.scheme(), read("https://a:9").unwrap().port), (443, "https", 9));
+        assert!(matches!(read("ftp://a"), Err(EndpointError::NotHttp(_))));
         for wrong in ["http://", "http://:80", "http://a:b", "http://a/\r\nx"] {
             assert!(matches!(read(wrong), Err(EndpointError::NoHost(_))), "{wrong}");
         }

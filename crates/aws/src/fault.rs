@@ -14,6 +14,8 @@ pub enum CallError {
     NotConfigured { service: &'static str, key: &'static str },
     #[error("{service} cannot be reached at {endpoint}: {source}")]
     Unreachable { service: &'static str, endpoint: String, source: io::Error },
+    #[error("{service} at {endpoint} cannot be trusted: {source}")]
+    Tls { service: &'static str, endpoint: String, source: io::Error },
     #[error("{service} at {endpoint} did not answer within {patience:?}")]
     Silent { service: &'static str, endpoint: String, patience: Duration },
     #[error("the connection to {service} at {endpoint} broke: {source}")]
@@ -42,7 +44,7 @@ impl CallError {
     /// Whether the same call may go well later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::NotConfigured { .. } | Self::TooLong { .. } => false,
+            Self::NotConfigured { .. } | Self::Tls { .. } | Self::TooLong { .. } => false,
             Self::Unreachable { .. } | Self::Silent { .. } | Self::Broken { .. } | Self::Foreign { .. } => true,
             Self::Refused { status, code, .. } => *status >= 500 || *status == 429 || BUSY.contains(&code.as_str()),
         }

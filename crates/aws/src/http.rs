@@ -4,6 +4,7 @@
 use crate::client::{Answer, Call};
 use crate::config::Endpoint;
 use crate::fault::CallError;
+use crate::tls::Tls;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::header::{CONNECTION, HOST};
@@ -11,30 +12,47 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// How long a connection may take to come about.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Sends a request, and reads the answer, of up to `limit` bytes.
+/// With or without TLS.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+async fn connect(endpoint: &Endpoint, tls: Option<&Tls>) -> io::Result<Box<dyn Stream>> {
+    let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+    stream.set_nodelay(true)?;
+    match tls.filter(|_| endpoint.is_secure) {
+        Some(tls) => Ok(Box::new(tls.agree(stream, &endpoint.host).await?)),
+        None => Ok(Box::new(stream)),
+    }
+}
+
+/// Sends a request, and reads the answer.
 pub async fn exchange(
     endpoint: &Endpoint,
+    tls: Option<&Tls>,
     call: &Call<'_>,
     headers: &[(String, String)],
-    limit: usize,
 ) -> Result<Answer, CallError> {
     let (service, name) = (call.service.name(), || endpoint.authority.clone());
-    let unreachable = |source| CallError::Unreachable { service, endpoint: name(), source };
+    let unreachable = |source: io::Error| match source.kind() {
+        // What TLS says of certificates and versions.
+        io::ErrorKind::InvalidData => CallError::Tls { service, endpoint: name(), source },
+        _ => CallError::Unreachable { service, endpoint: name(), source },
+    };
     let broken = |source| CallError::Broken { service, endpoint: name(), source };
-    let connecting = timeout(CONNECT_PATIENCE, TcpStream::connect((endpoint.host.as_str(), endpoint.port)));
+    let connecting = timeout(CONNECT_PATIENCE, connect(endpoint, tls));
     let stream = connecting.await.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?.map_err(unreachable)?;
-    stream.set_nodelay(true).map_err(unreachable)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let connection = tokio::spawn(connection);
     let answered = sender.send_request(request(endpoint, call, headers)?).await.map_err(broken);
     let answer = match answered {
-        Ok(response) => read(response, service, limit, broken).await,
+        Ok(response) => read(response, service, call.answer_max, broken).await,
         Err(error) => Err(error),
     };
     connection.abort();

@@ -5,12 +5,12 @@
 //! | [`config`] | the section `[aws]`: endpoints and keys |
 //! | [`client`] | a signed request out, an answer in; time limits, back-off |
 //! | [`http`] | one request over one connection |
+//! | [`tls`] | whom it trusts |
 //! | [`fault`] | why a call came to nothing, and whether trying again helps |
 //! | [`arn`] | names of other services' things |
 //! | [`s3`], [`sqs`], [`sns`], [`events`], [`kinesis`], [`dynamodb`] | the few operations that are needed |
 //!
-//! Not here: TLS (endpoints are on this machine, or reached through a proxy that speaks it), credentials that change, and
-//! every operation that nothing of Lichen's calls. AWS's own SDK has all of that, and takes longer to build than Lichen.
+//! Not here: credentials that change, and every operation that nothing of Lichen's calls. AWS's own SDK has all of that, and takes longer to build than Lichen.
 #![forbid(unsafe_code)]
 
 pub mod arn;
@@ -26,6 +26,7 @@ pub mod sns;
 pub mod sqs;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 mod xml;
 
 pub use arn::Arn;

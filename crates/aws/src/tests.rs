@@ -3,9 +3,13 @@
 use crate::config::{AwsConfig, Endpoint};
 use crate::sqs::Outgoing;
 use crate::{Arn, Aws, CallError, Service};
+use rustls::pki_types::PrivateKeyDer;
 use serde_json::Map;
+use std::path::Path;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 /// A client whose service answers its connections with these texts, one after the other; and what it was asked.
 async fn service(answers: &'static [&'static str], config: AwsConfig) -> (Aws, tokio::task::JoinHandle<Vec<String>>) {
@@ -20,7 +24,7 @@ async fn service(answers: &'static [&'static str], config: AwsConfig) -> (Aws, t
         }
         asked
     });
-    (Aws::new(AwsConfig { endpoint, ..config }), asked)
+    (Aws::open(AwsConfig { endpoint, ..config }).unwrap(), asked)
 }
 
 async fn read(stream: &mut TcpStream) -> String {
@@ -90,7 +94,7 @@ async fn what_is_silent_cut_off_or_too_long_ends_the_call() {
     assert!(matches!(got, Err(CallError::TooLong { limit: 1, .. })));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = Endpoint::try_from(format!("http://{}", listener.local_addr().unwrap())).unwrap();
-    let aws = Aws::new(AwsConfig { endpoint, timeout_s: 1, ..AwsConfig::default() });
+    let aws = Aws::open(AwsConfig { endpoint, timeout_s: 1, ..AwsConfig::default() }).unwrap();
     assert!(matches!(send(&aws).await, Err(CallError::Silent { .. })));
     drop(listener);
     assert!(matches!(send(&aws).await, Err(CallError::Unreachable { .. })));
@@ -111,6 +115,48 @@ async fn one_deletion_that_fails_does_not_keep_the_others() {
     assert!(asked.await.unwrap()[2].contains("receipt-24"));
     let (aws, _asked) = service(&[FAILED], config).await;
     assert_eq!(aws.delete_messages(&QUEUE, &receipts[..1]).await.unwrap_err().code(), "ReceiptHandleIsInvalid");
+}
+
+/// A service with a certificate of its own, which only its own bundle trusts.
+#[tokio::test]
+async fn a_service_is_reached_by_tls_where_it_can_be_trusted() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let config = builder.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let _asked = stream.read_u8().await.unwrap();
+            stream.write_all(OK.as_bytes()).await.unwrap();
+            let _over = stream.shutdown().await;
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("bundle.pem");
+    let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, made.cert.der());
+    std::fs::write(&ca_file, format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")).unwrap();
+    let asked = async |host: &str, ca_file: &Path| {
+        let endpoint = Endpoint::try_from(format!("https://{host}:{port}")).unwrap();
+        let config = AwsConfig { endpoint, ca_file: ca_file.to_owned(), ..AwsConfig::default() };
+        send(&Aws::open(config).unwrap()).await
+    };
+    asked("localhost", &ca_file).await.unwrap();
+    for (host, ca_file) in [("127.0.0.1", ca_file.as_path()), ("localhost", Path::new(""))] {
+        let error = asked(host, ca_file).await.unwrap_err();
+        assert!(matches!(error, CallError::Tls { .. }) && !error.is_transient(), "{host}: {error}");
+    }
+    let config = AwsConfig { endpoint: Endpoint::try_from("https://a".to_owned()).unwrap(), ..AwsConfig::default() };
+    for wrong in ["nowhere.pem", "empty.pem"] {
+        std::fs::write(folder.path().join("empty.pem"), "no certificate").unwrap();
+        let config = AwsConfig { ca_file: folder.path().join(wrong), ..config.clone() };
+        assert!(Aws::open(config).unwrap_err().to_string().contains("`ca_file` in [aws]"));
+    }
+    serving.abort();
 }
 
 #[tokio::test]

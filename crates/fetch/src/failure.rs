@@ -61,7 +61,7 @@ impl Failure {
             Self::Denied(_) | Self::Bucket { .. } => "Denied",
             Self::Resolve { .. } => "Resolve",
             Self::Connect { .. } => "Connect",
-            Self::Tls { .. } => "Tls",
+            Self::Tls { .. } | Self::Store(CallError::Tls { .. }) => "Tls",
             Self::ConnectTimeout { .. } | Self::FirstByteTimeout { .. } | Self::Timeout { .. } => "Timeout",
             Self::HeadTooLong { .. } | Self::BodyTooLong { .. } => "TooLong",
             Self::Memory => "Memory",

@@ -40,10 +40,10 @@ mod room;
 mod tests;
 mod tls;
 
+pub use aws::tls::TrustError;
 pub use config::FetchConfig;
 pub use failure::{Failure, FetchError};
 pub use function::{Function, STATUS};
-pub use tls::TrustError;
 
 use answer::{Made, Taken};
 use aws::Aws;

@@ -49,7 +49,7 @@ pub enum OpenError {
     #[error(transparent)]
     Rules(#[from] sources::schedule::rules::RulesError),
     #[error(transparent)]
-    Fetch(#[from] fetch::TrustError),
+    Trust(#[from] fetch::TrustError),
 }
 
 /// A node, as its gateway sees it.
@@ -116,6 +116,7 @@ impl Gateway {
             Change::Deployed(function) => deployer.deploy(function),
             Change::Withdrawn(key) => deployer.withdraw(&key),
         });
+        let aws = Aws::open(config.aws.clone())?;
         Ok(Arc::new(Self {
             registry,
             dispatcher,
@@ -127,8 +128,8 @@ impl Gateway {
             sources,
             rules: Arc::new(rules),
             mapping_turn: Mutex::default(),
-            aws: Aws::new(config.aws.clone()),
-            fetch: Fetch::open(&config.fetch, Aws::new(config.aws.clone()), config.node.region.as_str())?,
+            fetch: Fetch::open(&config.fetch, aws.clone(), config.node.region.as_str())?,
+            aws,
             fetches: Semaphore::new(FETCHES),
             readiness: Readiness::default(),
             bodies: Bodies::new(
