@@ -304,6 +304,11 @@ class Programs(unittest.TestCase):
             done = self.run_program(program=broken)
             self.assertEqual(done.returncode, 2, done)
             self.assertIn("not valid", done.stderr)
+            text = Path(name) / "text.wasm"
+            text.write_text("hello")
+            for event in [[], ["-d", "{}"]]:
+                done = lichen("run", text, *event)
+                self.assertEqual((done.returncode, len(done.stderr.splitlines())), (2, 1), done.stderr)
         for arguments, part in [(["--dir", "nowhere::/x"], "nowhere"), (["--dir", "/tmp::/in"], "/in and /out")]:
             done = self.run_program(*arguments)
             self.assertEqual(done.returncode, 2, done)

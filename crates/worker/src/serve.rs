@@ -43,7 +43,11 @@ pub async fn serve(backend: Arc<dyn Backend>, server: Server, shim: Option<PathB
     let worker = Arc::new(Worker { backend, server, shim, state: Mutex::default() });
     let hello =
         Event::Hello { languages: worker.backend.languages().to_vec(), missing: worker.backend.missing().to_vec() };
-    worker.server.say(&hello, &[]).await?;
+    match worker.server.say(&hello, &[]).await {
+        // It has ended before it was any use: nothing is wrong here.
+        Err(TalkError::Gone) => return Ok(()),
+        said => said?,
+    }
     let result = loop {
         match worker.server.hear().await {
             Ok((command, descriptors)) => worker.clone().obey(command, descriptors),
