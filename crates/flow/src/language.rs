@@ -17,6 +17,8 @@ mod parser;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use crate::graph::Program;
 use diagnostic::{Diagnostic, Findings, Severity};
 
@@ -32,6 +34,10 @@ pub enum Lookup {
     Open,
     /// There is one, with these sets.
     Exact(Signature),
+    /// It is a flow of its own, read and bound: it is applied like one of the same text.
+    Flow(Arc<Program>),
+    /// It is a flow of its own that cannot be applied, for this reason.
+    Unfit(String),
 }
 
 /// The sets that a function takes and gives.

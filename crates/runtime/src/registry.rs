@@ -74,6 +74,8 @@ impl From<rusqlite::Error> for StoreError {
 pub enum CreateError {
     #[error("Function already exist: {0}")]
     Exists(String),
+    #[error("There is a flow {0:?}: a function cannot have the same name. Choose another one, or delete the flow.")]
+    IsFlow(String),
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]
@@ -245,6 +247,9 @@ impl Registry {
         let mut writer = self.writer();
         if self.find(&id.account, &id.region, &id.name).is_some() {
             return Err(CreateError::Exists(id.name));
+        }
+        if self.has_flow(&id) {
+            return Err(CreateError::IsFlow(id.name));
         }
         if writer.unread.remove(&id).is_some() {
             // Nothing of the one that could not be read is the new one's.

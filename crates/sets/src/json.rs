@@ -48,6 +48,70 @@ pub fn encode<D: AsRef<[u8]>>(sets: &[Set<D>]) -> Vec<u8> {
     out
 }
 
+/// Writes what [`encode`] does piece by piece: for what is too much to be in memory twice.
+pub fn pieces<D: AsRef<[u8]>>(sets: Sets<D>) -> impl Iterator<Item = Vec<u8>> + use<D> {
+    Pieces { sets: sets.into_iter(), items: None, lead: Some("{\"sets\":{") }
+}
+
+/// About as many bytes, unless one item has more.
+const PIECE: usize = 64 << 10;
+
+struct Pieces<D> {
+    sets: std::vec::IntoIter<Set<D>>,
+    /// What is left of the set that was begun.
+    items: Option<std::vec::IntoIter<Item<D>>>,
+    /// What precedes whatever comes next; none when all is written.
+    lead: Option<&'static str>,
+}
+
+impl<D: AsRef<[u8]>> Iterator for Pieces<D> {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        while out.len() < PIECE
+            && let Some(lead) = self.lead
+        {
+            match &mut self.items {
+                Some(items) => match items.next() {
+                    Some(item) => {
+                        out.extend_from_slice(lead.as_bytes());
+                        serde_json::to_writer(&mut out, &ItemOut(&item)).expect("an item is JSON");
+                        self.lead = Some(",");
+                    }
+                    None => {
+                        out.push(b']');
+                        (self.items, self.lead) = (None, Some(","));
+                    }
+                },
+                None => self.begin(lead, &mut out),
+            }
+        }
+        (!out.is_empty()).then_some(out)
+    }
+}
+
+impl<D> Pieces<D> {
+    /// The next set, or the end of all.
+    fn begin(&mut self, lead: &str, out: &mut Vec<u8>) {
+        match self.sets.next() {
+            Some(set) => {
+                out.extend_from_slice(lead.as_bytes());
+                serde_json::to_writer(&mut *out, &set.name).expect("a name is JSON");
+                out.extend_from_slice(b":[");
+                (self.items, self.lead) = (Some(set.items.into_iter()), Some(""));
+            }
+            None => {
+                // Without any set its beginning is still to be written.
+                let is_first = lead.len() > 1;
+                out.extend_from_slice(if is_first { lead.as_bytes() } else { b"" });
+                out.extend_from_slice(b"}}");
+                self.lead = None;
+            }
+        }
+    }
+}
+
 /// Sets that are written as `{"sets": …}`, to be part of something larger.
 pub struct Body<'a, D>(pub &'a [Set<D>]);
 

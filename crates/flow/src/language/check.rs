@@ -12,6 +12,7 @@ mod build;
 mod scope;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::ast::{Flow, Function, Module, Name};
 use super::diagnostic::Findings;
@@ -33,6 +34,9 @@ struct World<'a> {
 /// What an application applies.
 enum Found<'a> {
     Flow(usize),
+    /// A flow of its own, of another text.
+    Deployed(Arc<Program>),
+    Unfit(String),
     /// A function, and its sets where these are known.
     Function(Option<Signature>),
     Missing(Vec<&'a str>),
@@ -43,19 +47,26 @@ impl<'a> World<'a> {
         if let Some(flow) = self.flows.get(name) {
             return Found::Flow(*flow);
         }
-        if let Some(function) = self.functions.get(name) {
-            return Found::Function(Some(signature(&function.inputs, &function.outputs)));
-        }
-        match self.known.lookup(name) {
-            Lookup::Open => Found::Function(None),
-            Lookup::Exact(signature) => Found::Function(Some(signature)),
-            Lookup::Missing => Found::Missing(self.declared()),
+        let known = self.known.lookup(name);
+        match (known, self.functions.get(name)) {
+            (Lookup::Flow(program), _) => Found::Deployed(program),
+            (Lookup::Unfit(reason), _) => Found::Unfit(reason),
+            (_, Some(function)) => Found::Function(Some(signature(&function.inputs, &function.outputs))),
+            (Lookup::Open, None) => Found::Function(None),
+            (Lookup::Exact(signature), None) => Found::Function(Some(signature)),
+            (Lookup::Missing, None) => Found::Missing(self.declared()),
         }
     }
 
     fn declared(&self) -> Vec<&'a str> {
         self.functions.keys().chain(self.flows.keys()).copied().collect()
     }
+}
+
+/// The sets that a flow of another text takes and gives.
+fn of_program(program: &Program) -> Signature {
+    let names = |sets: &[(String, usize)]| sets.iter().map(|(name, _)| name.clone()).collect();
+    Signature { inputs: names(&program.main().inputs), outputs: names(&program.main().outputs) }
 }
 
 fn signature(inputs: &[Name], outputs: &[Name]) -> Signature {
@@ -121,7 +132,11 @@ fn unique(names: &[Name], findings: &mut Findings<'_>) {
 
 /// A declaration says what the function itself says.
 fn known_differently(function: &Function, known: &dyn Known, findings: &mut Findings<'_>) {
-    let Lookup::Exact(actual) = known.lookup(&function.name.text) else { return };
+    let actual = match known.lookup(&function.name.text) {
+        Lookup::Exact(actual) => actual,
+        Lookup::Flow(program) => of_program(&program),
+        Lookup::Open | Lookup::Missing | Lookup::Unfit(_) => return,
+    };
     let sides = [("takes", &function.inputs, &actual.inputs), ("gives", &function.outputs, &actual.outputs)];
     for (verb, declared, actual) in sides {
         let names: Vec<&str> = actual.iter().map(String::as_str).collect();

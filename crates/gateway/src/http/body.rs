@@ -51,6 +51,14 @@ impl Unread {
         Self { body: Some(body), left, whole: Bytes::new() }
     }
 
+    /// How long it is, where its sender has said so.
+    pub fn announced(&self) -> Option<usize> {
+        match &self.body {
+            Some(body) => body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX)),
+            None => Some(self.whole.len()),
+        }
+    }
+
     /// A body that has been read, to be read again.
     pub fn whole(bytes: Bytes) -> Self {
         Self { body: None, left: Left::default(), whole: bytes }
@@ -144,11 +152,11 @@ impl Bodies {
 
     /// Reads a body of up to `limit` bytes, of which `copies` will be in memory at once.
     pub async fn read(&self, mut body: Unread, limit: usize, copies: usize) -> Result<Bytes, BodyError> {
+        let announced = body.announced();
         let Some(body) = &mut body.body else {
             let whole = std::mem::take(&mut body.whole);
             return if whole.len() > limit { Err(BodyError::TooLong { limit }) } else { Ok(whole) };
         };
-        let announced = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
         if announced.is_some_and(|length| length > limit) {
             return Err(BodyError::TooLong { limit });
         }

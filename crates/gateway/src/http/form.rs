@@ -273,6 +273,75 @@ mod tests {
         }
     }
 
+    /// Xorshift: enough to be different, the same in every run.
+    struct Chance(u64);
+
+    impl Chance {
+        fn below(&mut self, end: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % end as u64) as usize
+        }
+
+        /// Bytes that are all but a boundary.
+        fn data(&mut self) -> Vec<u8> {
+            let pieces = [
+                "\r\n",
+                "--",
+                "b",
+                "\r\n--",
+                "\r\n--c",
+                "-",
+                "\n--b0",
+                "\0",
+                "\r",
+                "Content-Disposition: form-data",
+                "é",
+            ];
+            (0..self.below(12)).flat_map(|_| pieces[self.below(pieces.len())].bytes()).collect()
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_whatever_it_is_and_nothing_breaks_it() {
+        let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+        // Right behind its head a part may not begin with it either.
+        let has_boundary = |data: &[u8]| data.starts_with(b"--b") || data.windows(5).any(|five| five == b"\r\n--b");
+        for _ in 0..5000 {
+            let written: Vec<(String, Vec<u8>)> =
+                (0..chance.below(4)).map(|at| ("n".repeat(at + 1), chance.data())).collect();
+            let written: Vec<_> = written.into_iter().filter(|(_, data)| !has_boundary(data)).collect();
+            let mut text = chance.data();
+            text.retain(|byte| *byte != b'b');
+            text.extend_from_slice(if text.is_empty() { b"--b" } else { b"\r\n--b" });
+            for (name, data) in &written {
+                let head =
+                    format!("{}\r\nContent-Disposition: form-data; name={name}\r\n\r\n", " ".repeat(chance.below(3)));
+                text.extend_from_slice(head.as_bytes());
+                text.extend_from_slice(data);
+                text.extend_from_slice(b"\r\n--b");
+            }
+            text.extend_from_slice(b"--");
+            text.extend(chance.data());
+            let read = parts(&text.clone().into(), "b", "x", 9).unwrap();
+            let read: Vec<(String, Vec<u8>)> = read.into_iter().map(|part| (part.name, part.data.to_vec())).collect();
+            assert_eq!(read, written, "{:?}", String::from_utf8_lossy(&text));
+            for _ in 0..=chance.below(4) {
+                let at = chance.below(text.len());
+                match chance.below(3) {
+                    0 => text.truncate(at + 1),
+                    1 => text.extend(chance.data()),
+                    _ => text[at] = chance.below(256) as u8,
+                }
+            }
+            let length = text.len();
+            if let Ok(read) = parts(&text.into(), "b", "x", 9) {
+                assert!(read.iter().map(|part| part.data.len()).sum::<usize>() <= length);
+            }
+        }
+    }
+
     #[test]
     fn boundaries() {
         let of = |text: &str| boundary(text);

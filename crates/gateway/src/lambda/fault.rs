@@ -287,7 +287,7 @@ impl From<SettingsError> for Fault {
 impl From<CreateError> for Fault {
     fn from(error: CreateError) -> Self {
         match error {
-            CreateError::Exists(_) => Self::conflict(error.to_string()),
+            CreateError::Exists(_) | CreateError::IsFlow(_) => Self::conflict(error.to_string()),
             CreateError::Settings(error) => error.into(),
             CreateError::Store(error) => error.into(),
         }

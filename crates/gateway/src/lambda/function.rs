@@ -14,7 +14,7 @@ use crate::route::{Answer, Exchange, Route, route};
 use api::lambda::LATEST;
 use bytes::Bytes;
 use hyper::StatusCode;
-use runtime::registry::{Content, Entry, Facet, FunctionId, Publication, Qualified, RemoveError};
+use runtime::registry::{Content, CreateError, Entry, Facet, FunctionId, Publication, Qualified, RemoveError};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -108,6 +108,9 @@ fn store(
     // Before the work of unpacking; the registry asks again.
     if gateway.registry.find(&id.account, &id.region, &id.name).is_some() {
         return Err(Fault::conflict(format!("Function already exist: {}", id.name)));
+    }
+    if gateway.registry.has_flow(&id) {
+        return Err(CreateError::IsFlow(id.name).into());
     }
     let Some(Value::Object(mut code)) = request.remove("Code") else {
         return Err(Fault::serialization("Code is a structure"));

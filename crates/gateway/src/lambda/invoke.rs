@@ -34,9 +34,12 @@ async fn invoke(mut exchange: Exchange) -> Answer {
         return Ok(answer::empty(StatusCode::ACCEPTED));
     }
     let asked = match Asked::read(&mut exchange, manner).await {
-        Err(fault) if fault.is_not_found() && kind == Kind::RequestResponse => {
+        Err(fault) if fault.is_not_found() => {
             let flow = flows::invoke::meant(&exchange).ok_or(fault)?;
-            return flows::invoke::invoke_as_function(exchange, &flow).await;
+            return match kind {
+                Kind::DryRun => Ok(answer::empty(StatusCode::NO_CONTENT)),
+                _ => flows::invoke::invoke_as_function(exchange, &flow).await,
+            };
         }
         asked => asked?,
     };

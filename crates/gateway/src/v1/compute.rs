@@ -12,8 +12,8 @@ use crate::lambda::{Fault, asked};
 use crate::route::{Answer, Exchange};
 use crate::spans;
 use bytes::Bytes;
+use hyper::StatusCode;
 use hyper::header::HeaderValue;
-use hyper::{HeaderMap, StatusCode};
 use runtime::dispatch::pure::{self, Payload};
 use runtime::dispatch::{Call, Report};
 use runtime::registry::Entry;
@@ -56,10 +56,10 @@ async fn compute(
     inputs: Inputs,
     call: Call,
 ) -> Result<(Response, Report), Fault> {
-    let inputs = inputs.into_sets(pure::first_input(&entry.function.pure));
+    let inputs = inputs.into_sets(Some(pure::first_input(&entry.function.pure)));
     let computed = exchange.gateway.dispatcher.run_pure(&entry.function, &inputs, call).await?;
     let response = match computed.outcome {
-        Ok(outputs) => shown(&exchange.head.headers, outputs),
+        Ok(outputs) => shown(exchange, outputs),
         Err(error) => failed(error),
     };
     Ok((response, computed.report))
@@ -93,13 +93,13 @@ fn failed(error: Bytes) -> Response {
     response
 }
 
-fn shown(request: &HeaderMap, outputs: Sets<Payload>) -> Response {
+fn shown(exchange: &Exchange, outputs: Sets<Payload>) -> Response {
     let inline = |data: Payload| match data {
         Data::Inline(bytes) => bytes,
         // Nothing was asked to be kept.
         Data::Held(_) => Bytes::new(),
     };
-    outputs::answer(request, outputs.into_iter().map(|set| Set::map(set, inline)).collect())
+    outputs::answer(exchange, outputs.into_iter().map(|set| Set::map(set, inline)).collect())
 }
 
 #[cfg(test)]

@@ -3,17 +3,18 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`text`] | flows in the flow language: checked, kept, made ready to run |
+//! | [`known`] | what they may apply |
 //! | [`chain`] | flows that are ordered lists of functions |
 //! | [`invoke`] | a run that somebody waits for, or that the queue has |
-//! | [`face`] | bodies of requests to sets, and sets to answers |
 //! | [`runs`] | what became of runs |
 
 mod chain;
-mod face;
 pub mod invoke;
+mod known;
 pub mod runs;
 pub mod text;
 
+use crate::gateway::Gateway;
 use crate::http::answer;
 use crate::lambda::tags::change_resource;
 use crate::lambda::{Fault, scope};
@@ -49,11 +50,13 @@ pub async fn put(mut exchange: Exchange) -> Answer {
     }
     value.insert("revision".to_owned(), uuid::Uuid::new_v4().to_string().into());
     value.extend(spec.timeout_s.map(|seconds| ("timeout_s".to_owned(), seconds.into())));
-    let made = change_resource(&exchange, id(&exchange, &spec.name), move |_| Ok(Some(value))).await?;
+    let (gateway, name) = (exchange.gateway.clone(), id(&exchange, &spec.name));
+    let wanted = name.clone();
+    let made = change_resource(&exchange, name, move |_| free(&gateway, &wanted).map(|()| Some(value))).await?;
     let made = made.ok_or_else(|| Fault::unavailable("The flow has been deleted meanwhile."))?;
     // Requests from now on are for the new state; sets of the old one that are idle end.
     exchange.gateway.dispatcher.withdraw_flow(&made.id.arn());
-    exchange.gateway.programs.forget(&made.id.arn());
+    exchange.gateway.programs.forget();
     Ok(answer::json(StatusCode::OK, &Shown { warnings, ..shown(&made) }))
 }
 
@@ -65,7 +68,7 @@ pub async fn check(mut exchange: Exchange) -> Answer {
         None => Bytes::new(),
     };
     let text = std::str::from_utf8(&body).map_err(|_| Fault::invalid_content("The text of a flow is UTF-8."))?;
-    let checked = flow::check(text, None, &Text::known(&exchange));
+    let checked = flow::check(text, None, &Text::known(&exchange, None));
     Ok(answer::json(StatusCode::OK, &checked.diagnostics))
 }
 
@@ -90,12 +93,19 @@ async fn spec(exchange: &mut Exchange) -> Result<FlowSpec, Fault> {
     if spec.timeout_s.is_some_and(|seconds| !(1..=TIMEOUT_MAX).contains(&seconds)) {
         return Err(Fault::invalid_parameter(format!("`timeout_s` is 1 to {TIMEOUT_MAX}.")));
     }
-    let scope = scope::of(&exchange.head, &gateway.config.node);
-    if gateway.registry.record(&scope.account, &scope.region, &spec.name).is_some() {
-        let message = format!("There is a function {:?}: a flow cannot have the same name.", spec.name);
-        return Err(Fault::conflict(message));
-    }
+    free(&gateway, &id(exchange, &spec.name))?;
     Ok(spec)
+}
+
+/// Functions and flows share their names.
+fn free(gateway: &Gateway, id: &ResourceId) -> Result<(), Fault> {
+    match gateway.registry.record(&id.account, &id.region, &id.name) {
+        None => Ok(()),
+        Some(_) => Err(Fault::conflict(format!(
+            "There is a function {:?}: a flow cannot have the same name. Choose another one, or delete the function.",
+            id.name
+        ))),
+    }
 }
 
 pub async fn list(exchange: Exchange) -> Answer {
@@ -114,7 +124,7 @@ pub async fn graph(exchange: Exchange) -> Answer {
     let Some(text) = Text::of(&flow) else {
         return Err(Fault::invalid_parameter("This flow is a chain: its functions run one after the other."));
     };
-    let program = exchange.gateway.programs.get(&flow, &text)?;
+    let program = exchange.gateway.programs.get(&exchange.gateway, &flow, &text)?;
     Ok(svg(flow::svg::draw(&program, None)))
 }
 
@@ -126,7 +136,7 @@ pub async fn delete(exchange: Exchange) -> Answer {
     let flow = found(&exchange)?;
     change_resource(&exchange, flow.id.clone(), |_| Ok(None)).await?;
     exchange.gateway.dispatcher.withdraw_flow(&flow.id.arn());
-    exchange.gateway.programs.forget(&flow.id.arn());
+    exchange.gateway.programs.forget();
     Ok(answer::empty(StatusCode::NO_CONTENT))
 }
 

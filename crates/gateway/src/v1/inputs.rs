@@ -8,6 +8,7 @@
 //!
 //! Items of a form and of a body without form are parts of the body: it lies in memory once.
 
+use crate::gateway::Gateway;
 use crate::http::answer::header;
 use crate::http::form;
 use crate::lambda::Fault;
@@ -21,6 +22,8 @@ use sets::{Item, Limits, Set, Sets};
 const BODY: &str = "body";
 /// A body, and the message to its instance.
 const COPIES: usize = 2;
+/// Bytes of a body that is read where others do not wait for it.
+const LONG: usize = 1 << 20;
 
 /// Inputs as they came.
 pub enum Inputs {
@@ -38,6 +41,13 @@ pub async fn read(exchange: &mut Exchange, limit: usize) -> Result<Inputs, Fault
         None => Bytes::new(),
     };
     let limits = Limits { bytes: limit as u64, ..Limits::default() };
+    if body.len() < LONG {
+        return understood(body, boundary, limits);
+    }
+    exchange.gateway.blocking(move |_: &Gateway| understood(body, boundary, limits)).await?
+}
+
+fn understood(body: Bytes, boundary: Option<String>, limits: Limits) -> Result<Inputs, Fault> {
     match boundary {
         Some(boundary) => of_form(&body, &boundary, limits).map(Inputs::Sets),
         None if sets::json::is_sets(&body) => {
@@ -63,11 +73,11 @@ fn of_form(body: &Bytes, boundary: &str, limits: Limits) -> Result<Sets<Bytes>, 
 }
 
 impl Inputs {
-    /// For what takes its first set by this name.
-    pub fn into_sets(self, first: &str) -> Sets<Bytes> {
+    /// For what takes its first set by this name, if it takes any.
+    pub fn into_sets(self, first: Option<&str>) -> Sets<Bytes> {
         match self {
             Self::Sets(sets) => sets,
-            Self::Body(body) => vec![Set::new(first, vec![Item::new(BODY, 0, body)])],
+            Self::Body(body) => first.map(|name| Set::new(name, vec![Item::new(BODY, 0, body)])).into_iter().collect(),
         }
     }
 

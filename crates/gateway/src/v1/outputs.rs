@@ -7,11 +7,12 @@
 //! | `application/octet-stream` or `text/…` first | its bytes | the same |
 //! | `multipart/form-data` first | a form: each item a part | the same |
 //!
-//! What a client would rather not have is still better than nothing: no answer is withheld for its form. A form is
-//! written as it is taken, and never in one piece.
+//! `?as=sets` asks for `{"sets": …}` whatever there is. What a client would rather not have is still better than nothing:
+//! no answer is withheld for its form. Forms, and JSON that is long, are written as they are taken, and never in one piece.
 
 use crate::http::Response;
 use crate::http::answer::{self, Body, Source, header};
+use crate::route::Exchange;
 use bytes::Bytes;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
@@ -22,6 +23,8 @@ use std::task::{Context, Poll};
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 const OCTETS: &str = "application/octet-stream";
+/// Bytes of items that are too much to be written at once.
+const LONG: usize = 1 << 20;
 
 /// What a client would rather have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,18 +36,42 @@ enum Wish {
 }
 
 /// The answer that these sets are to this request.
-pub fn answer(request: &HeaderMap, sets: Sets<Bytes>) -> Response {
+pub fn answer(request: &Exchange, sets: Sets<Bytes>) -> Response {
+    let whole = request.query("as").as_deref() == Some("sets");
+    shaped(&request.head.headers, sets, whole)
+}
+
+fn shaped(request: &HeaderMap, sets: Sets<Bytes>, whole: bool) -> Response {
     let wish = header(request, ACCEPT.as_str()).map_or(Wish::Any, wish);
-    if wish == Wish::Form {
-        return form(sets);
-    }
-    if let Some(bytes) = single(&sets) {
-        let own = content_type(bytes);
-        if wish != Wish::Json || own == JSON {
-            return answer::with(StatusCode::OK, HeaderValue::from_static(own), bytes.clone());
+    match single(&sets).filter(|_| !whole) {
+        _ if wish == Wish::Form => form(sets),
+        Some(bytes) if wish != Wish::Json || content_type(bytes) == JSON => {
+            answer::with(StatusCode::OK, HeaderValue::from_static(content_type(bytes)), bytes.clone())
         }
+        _ if bytes(&sets) > LONG => {
+            let pieces = Pieces(sets::json::pieces(sets).map(Bytes::from));
+            let mut response = Response::new(Body::Made(Box::new(pieces)));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+            response
+        }
+        _ => answer::json_text(StatusCode::OK, sets::json::encode(&sets)),
     }
-    answer::json_text(StatusCode::OK, sets::json::encode(&sets))
+}
+
+/// For Lambda's API, whose answers are JSON: a single item that is JSON, or its text, else all sets.
+pub fn json(sets: &Sets<Bytes>) -> Bytes {
+    match single(sets) {
+        Some(item) if content_type(item) == JSON => item.clone(),
+        Some(item) => match std::str::from_utf8(item) {
+            Ok(text) => serde_json::Value::from(text).to_string().into(),
+            Err(_) => sets::json::encode(sets).into(),
+        },
+        None => sets::json::encode(sets).into(),
+    }
+}
+
+fn bytes(sets: &Sets<Bytes>) -> usize {
+    sets.iter().flat_map(|set| &set.items).map(|item| item.data.len()).sum()
 }
 
 /// The first of the types that a client likes best.
@@ -91,29 +118,32 @@ fn form(sets: Sets<Bytes>) -> Response {
     let content_type = format!("multipart/form-data; boundary={boundary}");
     let items =
         sets.into_iter().flat_map(|Set { name, items }| items.into_iter().map(move |item| (name.clone(), item)));
-    let pieces = Pieces { boundary, items: Box::new(items), data: None, is_first: true, is_over: false };
-    let mut response = Response::new(Body::Made(Box::new(pieces)));
+    let parts = Parts { boundary, items, data: None, is_first: true, is_over: false };
+    let mut response = Response::new(Body::Made(Box::new(Pieces(parts))));
     // Letters and digits, all of it.
     response.headers_mut().extend(HeaderValue::try_from(content_type).map(|value| (CONTENT_TYPE, value)));
     response
 }
 
+/// A body whose pieces are there as soon as they are wanted.
+struct Pieces<I>(I);
+
+impl<I: Iterator<Item = Bytes>> Source for Pieces<I> {
+    fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        Poll::Ready(self.0.next().map(Ok))
+    }
+}
+
 /// A form, piece by piece.
-struct Pieces {
+struct Parts<I> {
     boundary: String,
-    items: Box<dyn Iterator<Item = (String, Item<Bytes>)> + Send>,
+    items: I,
     data: Option<Bytes>,
     is_first: bool,
     is_over: bool,
 }
 
-impl Source for Pieces {
-    fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        Poll::Ready(self.next().map(Ok))
-    }
-}
-
-impl Iterator for Pieces {
+impl<I: Iterator<Item = (String, Item<Bytes>)>> Iterator for Parts<I> {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
@@ -169,17 +199,42 @@ mod tests {
         ]
     }
 
+    fn made(response: Response) -> Vec<u8> {
+        let Body::Made(mut source) = response.into_body() else { panic!("it is made piece by piece") };
+        let mut whole = Vec::new();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        while let Poll::Ready(Some(piece)) = source.poll_piece(&mut cx) {
+            whole.extend_from_slice(&piece.unwrap());
+        }
+        whole
+    }
+
+    #[test]
+    fn what_is_long_is_written_in_pieces() {
+        let long: Sets<Bytes> = vec![Set::new("o", vec![Item::new("x", 0, Bytes::from(vec![b'x'; LONG + 1])); 2])];
+        let expected = sets::json::encode(&long);
+        assert_eq!(made(shaped(&HeaderMap::new(), long, false)), expected);
+    }
+
+    #[test]
+    fn lambda_is_answered_with_json() {
+        let one = |data: &'static [u8]| {
+            vec![Set::new("A", vec![Item::new("x", 0, Bytes::from_static(data))]), Set::new("B", vec![])]
+        };
+        assert_eq!(json(&one(b"{\"a\": 1}")), "{\"a\": 1}");
+        assert_eq!(json(&one(b"text")), "\"text\"");
+        assert!(json(&one(b"\xff")).starts_with(b"{\"sets\":{\"A\":[{\"name\":\"x\",\"key\":0,\"data\":\"/w==\"}]"));
+        assert_eq!(json(&Vec::new()), "{\"sets\":{}}");
+        let whole = shaped(&HeaderMap::new(), one(b"text"), true);
+        assert_eq!(whole.headers()[CONTENT_TYPE], JSON);
+    }
+
     #[test]
     fn a_form_is_read_as_what_was_written() {
         for sets in [sets(), Vec::new()] {
             let response = form(sets.clone());
             let content_type = response.headers()[CONTENT_TYPE].to_str().unwrap().to_owned();
-            let Body::Made(mut source) = response.into_body() else { panic!("it is made piece by piece") };
-            let mut whole = Vec::new();
-            let mut cx = Context::from_waker(std::task::Waker::noop());
-            while let Poll::Ready(Some(piece)) = source.poll_piece(&mut cx) {
-                whole.extend_from_slice(&piece.unwrap());
-            }
+            let whole = made(response);
             let boundary = forms::boundary(&content_type).unwrap().unwrap();
             let mut read = Sets::new();
             for part in forms::parts(&whole.into(), &boundary, multipart::KEY_HEADER, 99).unwrap() {
@@ -195,7 +250,7 @@ mod tests {
     fn an_answer_is_what_is_wished_for() {
         let of = |accept: Option<&str>, sets: Sets<Bytes>| {
             let accept = accept.map(|accept| (ACCEPT, HeaderValue::from_str(accept).unwrap()));
-            let response = answer(&HeaderMap::from_iter(accept), sets);
+            let response = shaped(&HeaderMap::from_iter(accept), sets, false);
             response.headers()[CONTENT_TYPE].to_str().unwrap().to_owned()
         };
         let one = |data: &'static [u8]| vec![Set::new("o", vec![Item::new("x", 0, Bytes::from_static(data))])];

@@ -1,7 +1,7 @@
 //! What an account has in a region beside functions and layers: to the registry named JSON objects; what they mean is the
 //! gateway's business.
 
-use super::{Registry, StoreError, rows};
+use super::{FunctionId, Registry, StoreError, rows};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -72,6 +72,12 @@ pub type Resources = BTreeMap<ResourceId, Arc<Resource>>;
 impl Registry {
     pub fn resource(&self, id: &ResourceId) -> Option<Arc<Resource>> {
         self.resources.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// Whether a flow has this name: functions and flows are invoked alike.
+    pub fn has_flow(&self, id: &FunctionId) -> bool {
+        let FunctionId { account, region, name } = id.clone();
+        self.resource(&ResourceId { account, region, kind: ResourceKind::Flow, name }).is_some()
     }
 
     /// An account's resources of a kind in a region, by name.

@@ -1,6 +1,6 @@
 //! One application against the signature of its target: the sets it takes and gives, `by`, `on error`.
 
-use super::{Found, World, near, signature};
+use super::{Found, World, near, of_program, signature};
 use crate::graph::{Join, Mode};
 use crate::language::Signature;
 use crate::language::ast::{Application, Name};
@@ -11,13 +11,19 @@ pub fn check(world: &World<'_>, application: &Application, findings: &mut Findin
     let signature =
         match world.find(&target.text) {
             Found::Flow(index) => {
-                if let Some(on_error) = &application.on_error {
-                    findings
-                        .error(&on_error.span, "`on error` goes with functions, and this is a flow")
-                        .hint("write it at the functions within that flow");
-                }
+                no_on_error(application, findings);
                 let flow = &world.module.flows[index];
                 Some(signature(&flow.inputs, &flow.outputs))
+            }
+            Found::Deployed(program) => {
+                no_on_error(application, findings);
+                Some(of_program(&program))
+            }
+            Found::Unfit(reason) => {
+                findings
+                    .error(&target.span, format!("the flow `{}` cannot be applied here: {reason}", target.text))
+                    .hint("put that flow right, or apply its functions instead");
+                None
             }
             Found::Function(signature) => {
                 if signature.is_none() {
@@ -37,6 +43,14 @@ pub fn check(world: &World<'_>, application: &Application, findings: &mut Findin
     parameters(application, signature.as_ref(), findings);
     results(application, signature.as_ref(), findings);
     joins(application, findings);
+}
+
+fn no_on_error(application: &Application, findings: &mut Findings<'_>) {
+    if let Some(on_error) = &application.on_error {
+        findings
+            .error(&on_error.span, "`on error` goes with functions, and this is a flow")
+            .hint("write it at the functions within that flow");
+    }
 }
 
 /// A name that is nearly a declared one was probably meant to be it.

@@ -12,6 +12,8 @@ use crate::language::diagnostic::Findings;
 
 /// Applications of a graph, at most: flows within flows multiply.
 const MOST_APPS: usize = 1024;
+/// Flows of other texts with their applications, at most: so do they.
+const MOST_LINKED: usize = 1024;
 
 /// `order` has the flows that are built, inner ones first; `orders` the applications of every flow.
 pub fn program(
@@ -22,9 +24,11 @@ pub fn program(
 ) -> Option<Program> {
     let mut built: BTreeMap<usize, GraphId> = BTreeMap::new();
     let mut graphs: Vec<Graph> = Vec::new();
+    let linked = linked(world, order, &mut graphs, findings)?;
     for index in order {
         let flow = &world.module.flows[*index];
-        let mut builder = Builder { world, built: &built, graphs: &graphs, graph: empty(flow), sets: BTreeMap::new() };
+        let (graph, sets) = (empty(flow), BTreeMap::new());
+        let mut builder = Builder { world, built: &built, linked: &linked, graphs: &graphs, graph, sets };
         builder.start(flow);
         for application in &orders[*index] {
             builder.apply(&flow.applications[*application], findings);
@@ -43,6 +47,46 @@ pub fn program(
     Some(Program { graphs })
 }
 
+/// Takes in the flows of other texts that these apply: the graph of each name.
+fn linked<'a>(
+    world: &World<'a>,
+    order: &[usize],
+    graphs: &mut Vec<Graph>,
+    findings: &mut Findings<'_>,
+) -> Option<BTreeMap<&'a str, GraphId>> {
+    let mut linked = BTreeMap::new();
+    for application in order.iter().flat_map(|index| &world.module.flows[*index].applications) {
+        let target = &application.target;
+        let Found::Deployed(program) = world.find(&target.text) else { continue };
+        if linked.contains_key(target.text.as_str()) {
+            continue;
+        }
+        let first = graphs.len();
+        if size(graphs) + size(&program.graphs) > MOST_LINKED {
+            let message = format!("with `{}`, more than {MOST_LINKED} applications are within flows", target.text);
+            findings.error(&target.span, message).hint("apply fewer flows, or smaller ones");
+            return None;
+        }
+        graphs.extend(program.graphs.iter().cloned().map(|graph| behind(graph, first)));
+        linked.insert(target.text.as_str(), graphs.len() - 1);
+    }
+    Some(linked)
+}
+
+fn size(graphs: &[Graph]) -> usize {
+    graphs.iter().map(|graph| 1 + graph.apps.len()).sum()
+}
+
+/// A graph of another program, of which the first is to be the one of this number.
+fn behind(mut graph: Graph, first: GraphId) -> Graph {
+    for app in &mut graph.apps {
+        if let Target::Flow(inner) = &mut app.target {
+            *inner += first;
+        }
+    }
+    graph
+}
+
 fn empty(flow: &Flow) -> Graph {
     let name = flow.name.text.clone();
     Graph { name, inputs: Vec::new(), outputs: Vec::new(), sets: Vec::new(), apps: Vec::new(), statics: Vec::new() }
@@ -51,6 +95,7 @@ fn empty(flow: &Flow) -> Graph {
 struct Builder<'a> {
     world: &'a World<'a>,
     built: &'a BTreeMap<usize, GraphId>,
+    linked: &'a BTreeMap<&'a str, GraphId>,
     graphs: &'a [Graph],
     graph: Graph,
     /// What the flow's names of sets mean.
@@ -88,7 +133,8 @@ impl<'a> Builder<'a> {
     fn apply(&mut self, application: &'a Application, findings: &mut Findings<'_>) {
         let inner = match self.world.find(&application.target.text) {
             Found::Flow(index) => self.built.get(&index).copied(),
-            Found::Function(_) | Found::Missing(_) => None,
+            Found::Deployed(_) => self.linked.get(application.target.text.as_str()).copied(),
+            Found::Function(_) | Found::Missing(_) | Found::Unfit(_) => None,
         };
         match inner {
             Some(inner) if whole(application) && !passes(&self.graphs[inner]) => self.put_in(application, inner),

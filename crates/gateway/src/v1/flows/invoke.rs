@@ -4,19 +4,23 @@
 //! it runs again, under the same id. What it came to is in memory, and does not outlive the node.
 
 use super::text::{self, Ready, Text};
-use super::{chain, face, found};
+use super::{chain, found};
 use crate::gateway::Gateway;
 use crate::http::{Response, answer};
 use crate::lambda::{Fault, asked, event};
 use crate::route::{Answer, Exchange};
+use crate::v1::inputs::{self, Inputs};
+use crate::v1::outputs;
+use api::lambda::LATEST;
 use bytes::Bytes;
+use flow::Program;
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 use runtime::dispatch::Call;
 use runtime::flow::{Order, RunError, State};
 use runtime::queue::{Event, Performed};
 use runtime::registry::{Resource, ResourceId, ResourceKind};
-use sets::Sets;
+use sets::{Limits, Sets};
 use std::sync::Arc;
 
 const RUN: HeaderName = HeaderName::from_static("x-lichen-run");
@@ -31,16 +35,20 @@ pub async fn invoke(mut exchange: Exchange) -> Answer {
         return Ok(with_run(answer::json(StatusCode::ACCEPTED, &body), &id));
     }
     let Some(text) = Text::of(&resource) else { return chain::invoke(exchange, &resource).await };
-    let whole = exchange.query("as").as_deref() == Some("sets");
-    let (id, result) = run(&mut exchange, &resource, &text).await?;
-    Ok(with_run(answered(result, |outputs| face::raw(outputs, whole))?, &id))
+    let ready = text::ready(&exchange.gateway, &resource, &text)?;
+    let inputs = body(&mut exchange).await?.into_sets(first(&ready.program));
+    let (id, result) = run(&mut exchange, &resource, ready, inputs).await;
+    Ok(with_run(answered(result, |sets| outputs::answer(&exchange, sets))?, &id))
 }
 
-/// Lambda's `Invoke` by the name of a flow.
+/// Lambda's `Invoke` by the name of a flow: JSON in, JSON out, as it is with functions.
 pub async fn invoke_as_function(mut exchange: Exchange, resource: &Resource) -> Answer {
     let Some(text) = Text::of(resource) else { return chain::invoke(exchange, resource).await };
-    let (id, result) = run(&mut exchange, resource, &text).await?;
-    let response = answered(result, |outputs| answer::json_text(StatusCode::OK, face::json(outputs)))?;
+    let ready = text::ready(&exchange.gateway, resource, &text)?;
+    let inputs = sets_of(&ready.program, asked::payload(&mut exchange).await?)?;
+    let (id, result) = run(&mut exchange, resource, ready, inputs).await;
+    let mut response = answered(result, |sets| answer::json_text(StatusCode::OK, outputs::json(&sets)))?;
+    response.headers_mut().insert("x-amz-executed-version", HeaderValue::from_static(LATEST));
     Ok(with_run(response, &id))
 }
 
@@ -54,30 +62,46 @@ pub fn meant(exchange: &Exchange) -> Option<Arc<Resource>> {
 async fn run(
     exchange: &mut Exchange,
     resource: &Resource,
-    text: &Text<'_>,
-) -> Result<(String, Result<Sets<Bytes>, RunError>), Fault> {
-    let gateway = exchange.gateway.clone();
-    let Ready { program, performer, timeout } = text::ready(&gateway, resource, text)?;
-    let inputs = face::inputs(&program, body(exchange).await?)?;
+    ready: Ready,
+    inputs: Sets<Bytes>,
+) -> (String, Result<Sets<Bytes>, RunError>) {
+    let Ready { program, performer, timeout } = ready;
     let id = std::mem::take(&mut exchange.id);
     let trace_id = asked::trace_id(exchange);
     let order = Order { id: id.clone(), flow: resource.id.arn(), trace_id, timeout, keeps: false };
-    Ok((id, gateway.flows.run(program, performer, inputs, order).await))
+    // What is dropped when the client goes away is the run.
+    (id, exchange.gateway.flows.run(program, performer, inputs, order).await)
 }
 
-async fn body(exchange: &mut Exchange) -> Result<Bytes, Fault> {
-    let gateway = exchange.gateway.clone();
-    let Some(body) = exchange.body.take() else { return Ok(Bytes::new()) };
-    Ok(gateway.bodies.read(body, gateway.config.dispatch.payload_max, 1).await?)
+/// A flow's inputs may be as much as one run may hold, where the client says beforehand how much they are: only then is
+/// no more memory set aside for them than they take.
+async fn body(exchange: &mut Exchange) -> Result<Inputs, Fault> {
+    let config = &exchange.gateway.config;
+    let announced = exchange.body.as_ref().is_some_and(|body| body.announced().is_some());
+    let (run, event) = (config.flows.run_mib << 20, config.dispatch.payload_max);
+    let limit = if announced { usize::try_from(run).unwrap_or(usize::MAX).max(event) } else { event };
+    inputs::read(exchange, limit).await
+}
+
+/// The set that a body goes to which is no sets. A flow without inputs has no use for it.
+fn first(program: &Program) -> Option<&str> {
+    program.main().inputs.first().map(|(name, _)| name.as_str())
+}
+
+fn sets_of(program: &Program, payload: Bytes) -> Result<Sets<Bytes>, Fault> {
+    if !sets::json::is_sets(&payload) {
+        return Ok(Inputs::Body(payload).into_sets(first(program)));
+    }
+    sets::json::decode(&payload, Limits::default()).map_err(|error| Fault::invalid_content(error.to_string()))
 }
 
 /// What a run came to: its outputs, an error object, or a refusal.
 pub fn answered(
     result: Result<Sets<Bytes>, RunError>,
-    form: impl FnOnce(&Sets<Bytes>) -> Response,
+    form: impl FnOnce(Sets<Bytes>) -> Response,
 ) -> Result<Response, Fault> {
     match result {
-        Ok(outputs) => Ok(form(&outputs)),
+        Ok(outputs) => Ok(form(outputs)),
         Err(error) if error.is_busy() => Err(Fault::busy(error.to_string())),
         Err(error @ RunError::UnknownSet(_)) => Err(Fault::invalid_content(error.to_string())),
         Err(error) => Ok(failed(error.object())),
@@ -100,10 +124,10 @@ pub async fn accept(exchange: &mut Exchange, resource: &Resource) -> Result<Stri
     let payload = match Text::of(resource) {
         None => asked::payload(exchange).await?,
         Some(text) => {
-            let program = exchange.gateway.programs.get(resource, &text)?;
-            let body = body(exchange).await?;
+            let program = exchange.gateway.programs.get(&exchange.gateway, resource, &text)?;
+            let inputs = inputs::read(exchange, exchange.gateway.config.dispatch.payload_max).await?;
             // The queue keeps JSON.
-            if sets::json::is_sets(&body) { body } else { sets::json::encode(&face::inputs(&program, body)?).into() }
+            sets::json::encode(&inputs.into_sets(first(&program))).into()
         }
     };
     let (id, arn) = (exchange.id.clone(), resource.id.arn());
@@ -152,11 +176,11 @@ async fn deliver_to(gateway: &Arc<Gateway>, resource: &Resource, event: Event) -
     let forever = |fault: Fault| Refused::Forever(fault.message().to_owned());
     let Some(text) = Text::of(resource) else { return deliver_chain(gateway, resource, event).await };
     let Ready { program, performer, timeout } = text::ready(gateway, resource, &text).map_err(forever)?;
-    let inputs = face::inputs(&program, event.payload).map_err(forever)?;
+    let inputs = sets_of(&program, event.payload).map_err(forever)?;
     let Event { request_id: id, target: flow, trace_id, .. } = event;
     let order = Order { id, flow, trace_id, timeout, keeps: true };
     match gateway.flows.run(program, performer, inputs, order).await {
-        Ok(outputs) => Ok((face::json(&outputs), false)),
+        Ok(outputs) => Ok((outputs::json(&outputs), false)),
         Err(error) if error.is_busy() => Err(Refused::Busy),
         Err(error) => Ok((error.object(), true)),
     }

@@ -1,9 +1,10 @@
 //! What became of runs: how far they are, what they came to, their times; and their end, where somebody wants it.
 
-use super::{face, found, invoke, svg};
+use super::{found, invoke, svg};
 use crate::http::answer;
 use crate::lambda::{Fault, scope};
 use crate::route::{Answer, Exchange};
+use crate::v1::outputs;
 use api::node::{FlowApplication, FlowRun};
 use hyper::StatusCode;
 use runtime::flow::{Run, State};
@@ -28,10 +29,7 @@ pub async fn result(exchange: Exchange) -> Answer {
             run.id,
             run.state().word()
         ))),
-        State::Done(Some(outputs)) => {
-            let whole = exchange.query("as").as_deref() == Some("sets");
-            Ok(face::raw(&outputs, whole))
-        }
+        State::Done(Some(outputs)) => Ok(outputs::answer(&exchange, outputs.as_ref().clone())),
         State::Done(None) => {
             Err(Fault::not_found(format!("The outputs of the run {} went to whoever waited for it.", run.id)))
         }

@@ -3,6 +3,7 @@
 //!
 //! Functions are looked up for every run, as they are for an invocation: one that was deployed anew is run as it is now.
 
+use super::known::{Flows, Registered};
 use super::{id, timeout};
 use crate::gateway::Gateway;
 use crate::http::{Response, answer};
@@ -12,10 +13,10 @@ use api::node::{FlowFile, FlowSpec};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use flow::{Checked, Known, Lookup, Offline, Program, Signature};
+use flow::language::diagnostic::Severity;
+use flow::{Checked, Offline, Program};
 use hyper::StatusCode;
 use runtime::flow::{Functions, Hand, Perform};
-use runtime::function::Function;
 use runtime::registry::{Resource, ResourceId};
 use scope::Scope;
 use serde_json::{Map, Value, json};
@@ -42,7 +43,7 @@ impl From<Fault> for Refusal {
 /// What is kept of a flow, and what is to be said about it.
 pub fn checked(exchange: &Exchange, spec: &FlowSpec, text: &str) -> Result<(Map<String, Value>, Vec<String>), Refusal> {
     let main = main_of(text, &spec.name);
-    let mut checked = flow::check(text, main, &Text::known(exchange));
+    let mut checked = flow::check(text, main, &Text::known(exchange, Some(&spec.name)));
     let warnings = checked.diagnostics.iter().map(|found| found.render(&spec.name)).collect();
     let Some(mut program) = checked.program.take() else { return Err(Refusal::Text(checked)) };
     let files = decoded(&spec.files)?;
@@ -111,15 +112,22 @@ impl<'a> Text<'a> {
         Some(Self { text, files: resource.value.get("files") })
     }
 
-    pub fn known(exchange: &'a Exchange) -> Registered<'a> {
-        Registered { gateway: &exchange.gateway, scope: scope::of(&exchange.head, &exchange.gateway.config.node) }
+    /// What whoever puts the flow of this name may apply.
+    pub fn known(exchange: &'a Exchange, name: Option<&str>) -> Registered<'a> {
+        let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
+        Registered(Flows::new(&exchange.gateway, scope, name))
     }
 
-    fn read(&self, name: &str) -> Result<Program, Fault> {
+    /// Reads it with the flows that it applies, which may have changed since it was put.
+    pub fn read(&self, name: &str, flows: &Flows<'_>) -> Result<Program, Fault> {
         let main = main_of(self.text, name);
-        let program = flow::check(self.text, main, &Offline).program;
-        let mut program =
-            program.ok_or_else(|| Fault::unavailable("The flow's text cannot be read any more: put it again."))?;
+        let mut checked = flow::check(self.text, main, flows);
+        let program = checked.program.take();
+        let mut program = program.ok_or_else(|| {
+            checked.diagnostics.retain(|found| found.severity == Severity::Error);
+            let said = checked.render(name);
+            Fault::invalid_parameter(format!("The flow {name} does not fit the flows that it applies:\n{said}"))
+        })?;
         let files: BTreeMap<String, Vec<FlowFile>> =
             self.files.and_then(|files| serde_json::from_value(files.clone()).ok()).unwrap_or_default();
         program.bind(&decoded(&files)?).map_err(|error| Fault::invalid_parameter(error.to_string()))?;
@@ -127,68 +135,57 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The functions of whoever puts a flow.
-pub struct Registered<'a> {
-    gateway: &'a Gateway,
-    scope: Scope<'a>,
-}
-
-impl Known for Registered<'_> {
-    fn lookup(&self, function: &str) -> Lookup {
-        if let Some(io) = fetch::Function::named(function) {
-            return Lookup::Exact(Signature::new(io.inputs(), io.outputs()));
-        }
-        let target = name::resolve(function.into(), None, self.scope.clone());
-        match target.and_then(|target| target.find(self.gateway)) {
-            Ok(entry) => signature(&entry.function),
-            Err(_) => Lookup::Missing,
-        }
-    }
-
-    fn names(&self) -> Vec<String> {
-        let own =
-            |id: &runtime::registry::FunctionId| id.account == self.scope.account && id.region == self.scope.region;
-        let registered = self.gateway.registry.all();
-        let functions = registered.iter().filter(|entry| own(&entry.id)).map(|entry| entry.id.name.clone());
-        functions.chain(fetch::Function::ALL.map(|io| io.name().to_owned())).collect()
-    }
-}
-
-/// Handlers take and give what they like; a pure function may say what it does.
-fn signature(function: &Function) -> Lookup {
-    let (inputs, outputs) = (function.pure.inputs.clone(), function.pure.outputs.clone());
-    if inputs.is_empty() || outputs.is_empty() { Lookup::Open } else { Lookup::Exact(Signature { inputs, outputs }) }
-}
-
-/// Texts that have been read, by their flows.
+/// Texts that have been read, by their flows. Each was read together with the flows that it applies: when one of them
+/// changes, all are read anew.
 #[derive(Debug, Default)]
-pub struct Programs(Mutex<HashMap<String, (String, Arc<Program>)>>);
+pub struct Programs(Mutex<Read>);
+
+#[derive(Debug, Default)]
+struct Read {
+    /// How often flows have changed.
+    changes: u64,
+    /// With the revisions that were read.
+    by_arn: HashMap<String, (String, Arc<Program>)>,
+}
 
 impl Programs {
-    fn all(&self) -> MutexGuard<'_, HashMap<String, (String, Arc<Program>)>> {
+    fn all(&self) -> MutexGuard<'_, Read> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn get(&self, resource: &Resource, text: &Text<'_>) -> Result<Arc<Program>, Fault> {
+    pub fn get(&self, gateway: &Gateway, resource: &Resource, text: &Text<'_>) -> Result<Arc<Program>, Fault> {
         let arn = resource.id.arn();
         let revision = resource.value.get("revision").and_then(Value::as_str).unwrap_or_default();
-        if let Some((read, program)) = self.all().get(&arn)
-            && read == revision
-        {
-            return Ok(program.clone());
-        }
-        let program = Arc::new(text.read(&resource.id.name)?);
+        let changes = {
+            let all = self.all();
+            if let Some((_, program)) = all.by_arn.get(&arn).filter(|(read, _)| read == revision) {
+                return Ok(program.clone());
+            }
+            all.changes
+        };
+        let flows = Flows::new(gateway, scope_of(&resource.id), Some(&resource.id.name));
+        let program = Arc::new(text.read(&resource.id.name, &flows)?);
         let mut all = self.all();
-        if all.len() >= PROGRAMS_MAX {
-            all.clear();
+        // What was read while a flow changed may be of its old state.
+        if all.changes == changes {
+            if all.by_arn.len() >= PROGRAMS_MAX {
+                all.by_arn.clear();
+            }
+            all.by_arn.insert(arn, (revision.to_owned(), program.clone()));
         }
-        all.insert(arn, (revision.to_owned(), program.clone()));
         Ok(program)
     }
 
-    pub fn forget(&self, arn: &str) {
-        self.all().remove(arn);
+    /// A flow has changed, or is gone.
+    pub fn forget(&self) {
+        let mut all = self.all();
+        all.changes += 1;
+        all.by_arn.clear();
     }
+}
+
+fn scope_of(id: &ResourceId) -> Scope<'_> {
+    Scope { account: id.account.as_str().into(), region: id.region.as_str().into(), known: true }
 }
 
 /// A flow that is ready to run.
@@ -200,9 +197,8 @@ pub struct Ready {
 
 /// A flow with its functions in their present state.
 pub fn ready(gateway: &Arc<Gateway>, resource: &Resource, text: &Text<'_>) -> Result<Ready, Fault> {
-    let program = gateway.programs.get(resource, text)?;
-    let ResourceId { account, region, .. } = &resource.id;
-    let scope = Scope { account: account.as_str().into(), region: region.as_str().into(), known: true };
+    let program = gateway.programs.get(gateway, resource, text)?;
+    let scope = scope_of(&resource.id);
     let mut by_name = BTreeMap::new();
     for function in program.functions() {
         if let Some(io) = fetch::Function::named(function) {
