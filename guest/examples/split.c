@@ -1,6 +1,6 @@
 /*
  * split: each item of `text` in pieces of about 64 KiB, which end between words, as items of `chunks`. The first of the
- * three functions that count the words of a text; their flow is in docs/flows.md.
+ * three functions that count the words of a text; their flow is examples/wordcount.
  */
 #include "words.h"
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 import urllib.error
@@ -19,6 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 import boto3
+import shop
 from botocore.config import Config
 from cloud import ACCOUNT, REGION, Cloud, node
 from harness import REPOSITORY, Node, eventually, lichen, package
@@ -377,6 +379,54 @@ class Neighbours(App):
             self.assertEqual((answer["words"], answer["distinct"]), (plain.total(), len(plain)))
             self.assertEqual(answer["top"], [list(entry) for entry in top])
             self.assertEqual((len(answer["by_mapper"]), sum(answer["by_mapper"])), (mappers, plain.total()))
+
+
+class Flows(unittest.TestCase):
+    """Functions of several kinds as one, and what the platform fetches for them."""
+
+    @classmethod
+    def setUpClass(cls):
+        folder = EXAMPLES / "digest/feeds"
+        serve = lambda asked, _: (200, {}, (folder / asked.path[1:]).read_bytes()) if (folder / asked.path[1:]).is_file() else (404, {}, b"no")  # noqa: E731
+        cls.feeds = cls.enterClassContext(shop.Server(serve))
+        config = Path(cls.enterClassContext(tempfile.TemporaryDirectory())) / "lichen.toml"
+        config.write_text(f'[fetch]\nallow = ["127.0.0.1:{cls.feeds.port}"]\n')
+        cls.node = cls.enterClassContext(Node("--config", config))
+
+    def done(self, *words):
+        run = lichen(*words, endpoint=self.node.endpoint)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        return run.stdout
+
+    def test_wordcount(self):
+        for name in ("split", "count", "sum"):
+            program = REPOSITORY / f".build/guest/{name}.wasm"
+            if not program.exists():
+                self.skipTest(f"{program.name} is not there: `make guest` makes it where clang and lld are")
+            self.done("deploy", program, "--name", name)
+        self.done("flow", "deploy", EXAMPLES / "wordcount/wordcount.flow")
+        sets = json.loads(self.done("flow", "invoke", "wordcount", "--set", f"Texts=@{REPOSITORY / 'docs'}"))["sets"]
+        lines = [line.rsplit(" ", 1) for item in sets["Totals"] for line in item["text"].splitlines()]
+        found = {word: int(number) for word, number in lines}
+        self.assertEqual((len(found), len(sets["Totals"])), (len(lines), 8))
+        texts = [path.read_text() for path in (REPOSITORY / "docs").iterdir() if path.is_file()]
+        plain = Counter(word for text in texts for word in re.findall(r"(?:[a-zA-Z0-9]|[^\x00-\x7f])+", text))
+        small = Counter()
+        for word, number in plain.items():
+            small["".join(character.lower() if character.isascii() else character for character in word)] += number
+        self.assertEqual(found, small)
+
+    def test_digest(self):
+        self.done("deploy", EXAMPLES / "digest/titles.py", "--name", "titles")
+        self.done("deploy", EXAMPLES / "digest/page.js", "--name", "page")
+        self.done("flow", "deploy", EXAMPLES / "digest/digest.flow")
+        feeds = [f"http://127.0.0.1:{self.feeds.port}/{name}" for name in ("garden.xml", "notes.atom")]
+        names = [word for url in [*feeds, "http://10.0.0.1/"] for word in ("--set", f"Feeds={url}")]
+        page = self.done("flow", "invoke", "digest", *names)
+        self.assertEqual(re.findall("<h2>(.*)</h2>", page), ["The Garden", "Notes on lichens"])
+        self.assertEqual(re.findall('href="(.*?)"', page), ["https://garden.example/moss", "https://notes.example/1"])
+        self.assertIn("Moss &#38; stone", page)
+        self.assertIn("<p>Feed 2: ", page)
 
 
 if __name__ == "__main__":

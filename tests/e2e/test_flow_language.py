@@ -1,5 +1,6 @@
 """Flows in the flow language: deployed, run by both APIs and by hand, failing, waited for and not, ended, drawn."""
 
+import base64
 import http.client
 import json
 import pathlib
@@ -57,9 +58,9 @@ def call(node, method, path, body=None, headers=None):
     return answer.status, content, answer.headers
 
 
-def deployed(api, code, is_node=False):
+def deployed(api, code, is_node=False, name=None):
     """A function of one file; names begin with a letter, as the language has them."""
-    name = f"f{uuid.uuid4().hex[:8]}"
+    name = name or f"f{uuid.uuid4().hex[:8]}"
     api.create_function(
         FunctionName=name,
         Runtime="nodejs20.x" if is_node else "python3.11",
@@ -98,10 +99,13 @@ class FlowLanguage(unittest.TestCase):
         return text
 
     def put(self, text, **spec):
-        name = f"flow-{uuid.uuid4().hex[:8]}"
+        name = f"flow{uuid.uuid4().hex[:8]}"
+        return name, *self.put_as(name, text, **spec)
+
+    def put_as(self, name, text, **spec):
         body = json.dumps({"name": name, "text": self.text(text), **spec})
         status, answer, _ = call(self.node, "POST", "/v1/flows", body)
-        return name, status, json.loads(answer)
+        return status, json.loads(answer)
 
     def totals(self, sets):
         return {item["name"]: int(item["text"]) for item in sets["Totals"]}
@@ -139,7 +143,11 @@ class FlowLanguage(unittest.TestCase):
         event = json.dumps({"sets": {"T": [{"name": "b", "text": ""}, {"name": "a", "data": "/w=="}]}})
         reply = self.api.invoke(FunctionName=name, Payload=event)
         self.assertEqual(json.loads(reply["Payload"].read()), ["a", "b"])
+        self.assertEqual(reply["ExecutedVersion"], "$LATEST")
         self.assertEqual(self.api.invoke(FunctionName=name, Payload=event, InvocationType="Event")["StatusCode"], 202)
+        self.assertEqual(self.api.invoke(FunctionName=name, Payload=event, InvocationType="DryRun")["StatusCode"], 204)
+        with self.assertRaises(self.api.exceptions.InvalidRequestContentException):
+            self.api.invoke(FunctionName=name, Payload=b"no JSON")
         missing = f"no-{uuid.uuid4().hex[:8]}"
         with self.assertRaises(self.api.exceptions.ResourceNotFoundException):
             self.api.invoke(FunctionName=missing, Payload=b"{}")
@@ -168,7 +176,80 @@ class FlowLanguage(unittest.TestCase):
 
     def test_a_flow_and_a_function_have_different_names(self):
         body = json.dumps({"name": self.names["plain"], "text": "flow f(A) => (A) {}"})
-        self.assertEqual(call(self.node, "POST", "/v1/flows", body)[0], 409)
+        status, answer, _ = call(self.node, "POST", "/v1/flows", body)
+        self.assertEqual((status, "There is a function" in answer.decode()), (409, True))
+        name, status, _ = self.put("flow f(T) => (T) {}")
+        self.assertEqual(status, 200)
+        with self.assertRaises(self.api.exceptions.ResourceConflictException) as refused:
+            deployed(self.api, PLAIN, name=name)
+        self.assertIn("There is a flow", str(refused.exception))
+        self.assertEqual(lichen("flow", "rm", name, endpoint=self.node.endpoint).returncode, 0)
+        deployed(self.api, PLAIN, name=name)
+
+    def test_bodies_are_forms_bytes_and_sets(self):
+        name, status, shown = self.put("flow f(A, B) => (A, B) {}")
+        self.assertEqual(status, 200, shown)
+        path = f"/v1/flows/{name}/invoke"
+        part = 'Content-Disposition: form-data; name="{}"; filename="{}"\r\nItem-Key: {}\r\n\r\n{}\r\n'
+        parts = [part.format("A", "x.txt", 7, "one"), part.format("B", "y", 0, "two"), part.format("A", "z", 0, "")]
+        form = "--b\r\n" + "--b\r\n".join(parts) + "--b--\r\n"
+        kind = {"Content-Type": "multipart/form-data; boundary=b"}
+        status, answer, _ = call(self.node, "POST", path, form, kind)
+        item = lambda name, key, text: {"name": name, "key": key, "text": text}  # noqa: E731
+        whole = {"sets": {"A": [item("x.txt", 7, "one"), item("z", 0, "")], "B": [item("y", 0, "two")]}}
+        self.assertEqual((status, json.loads(answer)), (200, whole))
+        status, answer, headers = call(self.node, "POST", path, form, {**kind, "Accept": "multipart/form-data"})
+        again = call(self.node, "POST", path, answer, {"Content-Type": headers["content-type"]})
+        self.assertEqual(json.loads(again[1]), whole)
+        # The same, not waited for: the result has all the forms that an answer has.
+        run = json.loads(call(self.node, "POST", f"{path}?async", form, kind)[1])["run"]
+        done = lichen("flow", "result", run, "--wait", endpoint=self.node.endpoint)
+        self.assertEqual(json.loads(done.stdout), whole)
+        accepted = call(self.node, "GET", f"/v1/runs/{run}/result", headers={"Accept": "multipart/form-data"})
+        self.assertTrue(accepted[2]["content-type"].startswith("multipart/form-data"))
+        for data, kind in [(b"\xff\x00", "application/octet-stream"), (b"[1]", "application/json"), ("é".encode(), "text/plain; charset=utf-8")]:
+            _, answer, headers = call(self.node, "POST", path, data)
+            self.assertEqual((answer, headers["content-type"]), (data, kind))
+        answer = call(self.node, "POST", f"{path}?as=sets", b"x")[1]
+        self.assertEqual(json.loads(answer)["sets"]["A"], [item("body", 0, "x")])
+        self.assertEqual(json.loads(call(self.node, "POST", path, b"x", {"Accept": "application/json"})[1])["sets"]["B"], [])
+        self.assertEqual(call(self.node, "POST", path, "--b", {"Content-Type": "multipart/form-data; boundary=b"})[0], 400)
+
+    def test_long_bodies_and_answers(self):
+        name, status, shown = self.put("flow f(A) => (A, B) { set B = \"x\"; }")
+        self.assertEqual(status, 200, shown)
+        path = f"/v1/flows/{name}/invoke"
+        # More than a function takes, and less than a run may hold.
+        data = b"\xff" * (20 << 20)
+        answer = json.loads(call(self.node, "POST", path, data)[1])["sets"]["A"]
+        self.assertEqual(base64.b64decode(answer[0]["data"]), data)
+        # Of a body whose length nobody knows beforehand less is taken.
+        pieces = (bytes(1 << 20) for _ in range(7))
+        self.assertEqual(call(self.node, "POST", path, pieces)[0], 413)
+
+    def test_flows_apply_flows_that_were_deployed_by_themselves(self):
+        inner, status, shown = self.put("flow f(X) => (R) { $plain(x = all X) => (R = r); }")
+        self.assertEqual(status, 200, shown)
+        text = f"flow f(T) => (A, B) {{ {inner}(X = each T) => (A = R); {inner}(X = all T) => (B = R); }}"
+        outer, status, shown = self.put(text)
+        self.assertEqual(status, 200, shown)
+        sets = json.dumps({"sets": {"T": [{"name": "b", "text": ""}, {"name": "a", "text": ""}]}})
+        run = lambda: json.loads(call(self.node, "POST", f"/v1/flows/{outer}/invoke", sets)[1])  # noqa: E731
+        answers = lambda name: [json.loads(item["text"]) for item in run()["sets"][name]]  # noqa: E731
+        self.assertEqual((answers("A"), answers("B")), ([["b"], ["a"]], [["a", "b"]]))
+        # A change of it is there with the next run.
+        self.put_as(inner, "flow f(X) => (R) { set S = \"s\"; $plain(x = all S, y = all X) => (R = r); }")
+        self.assertEqual(answers("B"), [["0"]])
+        # One that does not fit any more is said to be that; so is one that is gone.
+        self.put_as(inner, "flow f(Y) => (R) { $plain(x = all Y) => (R = r); }")
+        self.assertIn("does not fit the flows", run()["message"])
+        _, status, shown = self.put(text)
+        self.assertEqual((status, "takes no set `X`" in shown["message"]), (400, True))
+        circle = f"flow f(X) => (R) {{ {outer}(T = all X) => (R = A); }}"
+        status, shown = self.put_as(inner, circle)
+        self.assertEqual((status, "cannot be applied here" in shown["message"]), (400, True))
+        self.assertEqual(lichen("flow", "rm", inner, endpoint=self.node.endpoint).returncode, 0)
+        self.assertIn(inner, run()["Message"])
 
     def test_a_run_that_nobody_waits_for(self):
         begun = lichen("flow", "invoke", "words", "--async", "--set", f"Text={TEXT}", endpoint=self.node.endpoint)

@@ -110,6 +110,17 @@ class Pure(unittest.TestCase):
                 large = os.urandom(3 << 20)
                 self.assertEqual(self.post(f"echo-{kind}", large)[:2], (200, large))
 
+    def test_files_and_arguments_come_with_the_code_that_lambda_is_given(self):
+        tool = GUESTS / "tool.wasm"
+        if not tool.exists():
+            self.skipTest("tool.wasm was not built: `make guest` says what it lacks")
+        said = 'arguments = ["tool", "cat", "/in/words/a", "/in/in/body"]\n[sets]\nwords = "data/words"\n'
+        package = lambda text: zip_of({"f": tool.read_bytes(), "function.toml": said, "data/words/a": text})  # noqa: E731
+        self.api.create_function(FunctionName="own", Runtime="wasm", Handler="f", Role=ROLE, Code={"ZipFile": package("one, ")})
+        self.assertEqual(self.post("own", b"two")[:2], (200, b"one, two"))
+        self.api.update_function_code(FunctionName="own", ZipFile=package("three, "))
+        self.assertEqual(self.post("own", b"two")[:2], (200, b"three, two"))
+
     def test_lambda_invokes(self):
         for kind in self.kinds:
             with self.subTest(kind):
