@@ -52,6 +52,8 @@ pub enum Verb {
     Pu(pu::Arguments),
     /// Make this machine a processing unit of another one's node
     Join(join::Arguments),
+    /// Keep networks of Pods that stand on several processing units
+    Net(net::Arguments),
     /// Watch a node at work
     Top(top::Arguments),
     /// Install AWS's SDKs for functions that bring none
@@ -100,6 +102,7 @@ impl Verb {
             Self::Rm(arguments) => rm::act(arguments),
             Self::Pu(arguments) => pu::act(arguments),
             Self::Join(arguments) => join::act(arguments),
+            Self::Net(arguments) => net::act(arguments),
             Self::Pier(arguments) => pier::act(arguments),
             Self::Top(arguments) => top::act(arguments),
             Self::Sdk(arguments) => sdk::act(arguments),

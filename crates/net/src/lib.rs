@@ -4,7 +4,8 @@
 //! links, addresses, routes and packet filters: a few requests, written out here, so that neither a crate of thousands of
 //! types nor a command line has to be there (`docs/adr/0004-egress.md`).
 //!
-//! [`redirect`] reads the rules by which sidecars get a Pod's connections.
+//! [`redirect`] reads the rules by which sidecars get a Pod's connections. [`split`] makes one network of namespaces that
+//! stand on several processing units (`docs/hetero-net.md`).
 //!
 //! Egress is IPv4 only. What runs in a namespace, and who may have which network, is decided above.
 #![forbid(unsafe_code)]
@@ -12,3 +13,4 @@
 pub mod egress;
 pub mod netlink;
 pub mod redirect;
+pub mod split;

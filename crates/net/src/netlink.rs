@@ -8,12 +8,15 @@
 //! The kernel answers while it takes a request: when sending returns, every answer waits in the socket. So nothing here
 //! waits, and a socket needs no event loop.
 
+pub mod diag;
 pub mod filter;
+pub mod policy;
 pub mod route;
+pub mod set;
 
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 const HEADER_LEN: usize = 16;
 /// More than the kernel puts into one datagram of a listing.
@@ -184,6 +187,12 @@ impl Socket {
             rest = next;
         }
         result
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

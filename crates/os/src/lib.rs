@@ -4,6 +4,7 @@
 //! kernel, what it does not (mapping lifetimes, descriptor ownership) is put into types. Nothing here knows what a
 //! function, a sandbox or a request is.
 
+pub mod bpf;
 pub mod caps;
 pub mod cgroup;
 pub mod child;

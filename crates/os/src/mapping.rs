@@ -45,6 +45,14 @@ impl Mapping {
         Ok(Self { base, len })
     }
 
+    /// Maps `len` bytes of `fd` from byte `offset` on, shared, to be read only. `offset` must be page-aligned.
+    pub(crate) fn readable_from(fd: impl AsFd, offset: u64, len: usize) -> io::Result<Self> {
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing.
+        let base = unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED, fd, offset)? };
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(Self { base, len })
+    }
+
     /// The length in bytes.
     pub fn len(&self) -> usize {
         self.len

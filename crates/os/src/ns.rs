@@ -4,6 +4,8 @@ use crate::check;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+const SO_NETNS_COOKIE: i32 = 71;
+
 /// A set of namespace kinds, by the kernel's CLONE_NEW* bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kinds(i32);
@@ -55,4 +57,15 @@ pub fn enter(process: impl AsFd, kinds: Kinds) -> io::Result<()> {
 pub fn unshare(kinds: Kinds) -> io::Result<()> {
     // SAFETY: unshare reads no memory of ours.
     check(unsafe { libc::syscall(libc::SYS_unshare, kinds.0) }).map(drop)
+}
+
+/// A number of the network namespace in which a socket was made, that no other namespace of this kernel has ever had.
+/// Linux 5.14.
+pub fn cookie(socket: impl AsFd) -> io::Result<u64> {
+    let (mut cookie, mut len) = (0_u64, size_of::<u64>() as libc::socklen_t);
+    let socket = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes eight bytes, into a word that is there until the call returns.
+    let result =
+        unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, SO_NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut len) };
+    check(result.into()).map(|_| cookie)
 }

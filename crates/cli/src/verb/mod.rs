@@ -13,6 +13,7 @@ pub mod join;
 pub mod logs;
 pub mod ls;
 pub mod man;
+pub mod net;
 pub mod new;
 pub mod pier;
 mod program;

@@ -9,7 +9,7 @@ use super::{ANSWERED, LISTING, Message, NEW, Socket, attributes, nest, put, text
 use std::io;
 use std::net::Ipv4Addr;
 
-const SUBSYSTEM: u16 = (libc::NFNL_SUBSYS_NFTABLES << 8) as u16;
+pub(super) const SUBSYSTEM: u16 = (libc::NFNL_SUBSYS_NFTABLES << 8) as u16;
 const NEW_TABLE: u16 = SUBSYSTEM | libc::NFT_MSG_NEWTABLE as u16;
 const GET_TABLE: u16 = SUBSYSTEM | libc::NFT_MSG_GETTABLE as u16;
 const REMOVE_TABLE: u16 = SUBSYSTEM | libc::NFT_MSG_DELTABLE as u16;
@@ -20,7 +20,7 @@ const BATCH_BEGIN: u16 = libc::NFNL_MSG_BATCH_BEGIN as u16;
 const BATCH_END: u16 = libc::NFNL_MSG_BATCH_END as u16;
 
 /// The family of tables that are for IPv4 and IPv6.
-const INET: u8 = 1;
+pub(super) const INET: u8 = 1;
 const TABLE_NAME: u16 = 1;
 const TABLE_FLAGS: u16 = 2;
 const TABLE_OWNED: u32 = 2;
@@ -94,11 +94,11 @@ fn ipv4() -> [u8; 4] {
     header(libc::AF_INET, 0)
 }
 
-fn begin() -> Message {
+pub(super) fn begin() -> Message {
     Message::new(BATCH_BEGIN, 0, &header(libc::AF_UNSPEC, libc::NFNL_SUBSYS_NFTABLES as u16))
 }
 
-fn end() -> Message {
+pub(super) fn end() -> Message {
     Message::new(BATCH_END, 0, &header(libc::AF_UNSPEC, libc::NFNL_SUBSYS_NFTABLES as u16))
 }
 

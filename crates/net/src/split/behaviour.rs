@@ -1,0 +1,64 @@
+//! A half's switches (sysctl): what they were is kept, so that they can be put back.
+
+use super::plan::Side;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+const SWITCHES: &str = "/proc/sys/net";
+pub const FORWARD_V4: &str = "ipv4/ip_forward";
+
+/// A switch, by its path below `net`, and what it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Was {
+    pub switch: String,
+    pub value: String,
+}
+
+/// Of the whole half. They are put back when its network ends.
+pub fn of_half(side: &Side) -> Vec<(String, String)> {
+    let (first, last) = (side.chosen.start(), side.chosen.end());
+    vec![
+        (FORWARD_V4.to_owned(), "1".to_owned()),
+        ("ipv6/conf/all/forwarding".to_owned(), "1".to_owned()),
+        // The greater of this and a device's own counts: devices keep theirs.
+        ("ipv4/conf/all/rp_filter".to_owned(), "0".to_owned()),
+        ("ipv4/ip_local_port_range".to_owned(), format!("{first}\t{last}")),
+        // Its connections have more ends than names.
+        ("mptcp/enabled".to_owned(), "0".to_owned()),
+    ]
+}
+
+/// Of a link, with which they go. Loopback addresses may be at its other end, and so are our own.
+pub fn of_link(link: &str) -> Vec<(String, String)> {
+    [("route_localnet", "1"), ("accept_local", "1"), ("rp_filter", "0")]
+        .map(|(switch, value)| (format!("ipv4/conf/{link}/{switch}"), value.to_owned()))
+        .to_vec()
+}
+
+/// What the switch says where the calling thread stands; nothing where there is no such switch.
+pub fn get(switch: &str) -> io::Result<Option<String>> {
+    match fs::read_to_string(path(switch)) {
+        Ok(value) => Ok(Some(value.trim().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sets a switch, if there is such a one.
+pub fn set(switch: &str, value: &str) -> io::Result<()> {
+    match fs::write(path(switch), value) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// Whether there is IPv6 where the calling thread stands.
+pub fn has_ipv6() -> bool {
+    get("ipv6/conf/lo/disable_ipv6").is_ok_and(|off| off.as_deref() == Some("0"))
+}
+
+fn path(switch: &str) -> PathBuf {
+    Path::new(SWITCHES).join(switch)
+}

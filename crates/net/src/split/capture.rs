@@ -1,0 +1,220 @@
+//! Which connections a sidecar's proxy gets, from every half: one rule, taken apart.
+//!
+//! In one namespace a rule rewrites a connection's destination, and the proxy asks the kernel what it was. Rewritten on the
+//! caller's half it would be the proxy's own address that the proxy finds there, and calls: for ever. So each part can be
+//! done without the others, and the rewriting twice where it is the same (HeteroPod's *partially idempotent* rules):
+//!
+//! ```text
+//!  caller's half   judge: would the rule hold? ─▶ route to the proxy's half, destination untouched
+//!  proxy's half    judge again, by the same conditions ─▶ rewrite here, where the proxy asks
+//! ```
+//! Who the owner of a socket is, and by which device it leaves, only its own half knows: conditions on these are those by
+//! which a proxy tells itself apart, and in another half there is no proxy.
+
+use super::plan::{LINKS_V4, LINKS_V6, mark};
+use super::rules::{View, links, marked, pods};
+use crate::redirect::{Cidr, Condition, Family, Hook, How, On, Protocol, Range, Redirects, Rule, Then};
+use std::fmt::Display;
+use std::net::IpAddr;
+use thiserror::Error;
+
+/// Rules of a sidecar whose proxy is in this half.
+#[derive(Clone, Copy, Debug)]
+pub struct Capture<'a> {
+    pub redirects: &'a Redirects,
+    pub proxy: usize,
+}
+
+/// Why rules cannot be taken apart.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum CaptureError {
+    #[error("no rule hands a connection to a proxy")]
+    Nothing,
+    #[error("TPROXY needs the packet itself in the proxy's half: have the mesh redirect (“{0}”)")]
+    Tproxy(String),
+}
+
+impl Capture<'_> {
+    pub fn check(&self) -> Result<(), CaptureError> {
+        let mut some = false;
+        for rule in &self.redirects.rules {
+            match rule.then {
+                Then::Capture { how: How::Tproxy { .. }, .. } => return Err(CaptureError::Tproxy(rule.to_string())),
+                Then::Capture { .. } => some = true,
+                Then::Pass => {}
+            }
+        }
+        if some { Ok(()) } else { Err(CaptureError::Nothing) }
+    }
+
+    /// In a half without the proxy: what leaves the Pod, and the proxy is to get.
+    pub fn leaving(&self, view: &View<'_>) -> Vec<String> {
+        if view.side.number == self.proxy || !self.is_reachable(view) {
+            return Vec::new();
+        }
+        let mut rules = within(view, "goto by_port");
+        rules.extend(self.judged(Hook::Output, &self.steer()));
+        rules
+    }
+
+    /// What comes from outside: to the proxy's half, or, there, not on to the owner of the port.
+    pub fn entering(&self, view: &View<'_>) -> Vec<String> {
+        let here = view.side.number == self.proxy;
+        if !here && !self.is_reachable(view) {
+            return Vec::new();
+        }
+        let captured = if here { "return".to_owned() } else { self.steer() };
+        self.judged(Hook::Prerouting, &captured)
+    }
+
+    /// In the proxy's half: calls of the programs there, by the rules as they are.
+    pub fn local(&self, view: &View<'_>) -> Vec<String> {
+        if view.side.number != self.proxy {
+            return Vec::new();
+        }
+        // What goes to another half is none of the proxy's.
+        let mut rules = vec![format!("ct mark & {:#010x} != 0x0 accept", super::plan::MARK_MASK)];
+        for rule in self.redirects.rules.iter().filter(|rule| rule.hook == Hook::Output) {
+            rules.push(format!("{} {}", conditions(rule), then(rule, rewrite)));
+        }
+        rules
+    }
+
+    /// In the proxy's half: what other halves and the outside have sent it.
+    pub fn arriving(&self, view: &View<'_>) -> Vec<String> {
+        if view.side.number != self.proxy {
+            return Vec::new();
+        }
+        let links = links(view.side);
+        let mut rules = Vec::new();
+        for ((to, pods), (from, _)) in pods(view, "daddr").iter().zip(&pods(view, "saddr")) {
+            let family = if to.starts_with("ip ") { Family::V4 } else { Family::V6 };
+            for rule in elsewhere(self.redirects, Hook::Prerouting).iter().filter(|rule| of(rule, family)) {
+                let then = then(rule, |_, port| format!("redirect to :{port}"));
+                rules.push(format!("iifname != \"lo\" {to} {pods} {from} != {pods} {} {then}", conditions(rule)));
+            }
+        }
+        rules.extend(within(view, "accept").iter().map(|rule| format!("iifname {links} {rule}")));
+        for rule in elsewhere(self.redirects, Hook::Output) {
+            for (family, to) in [(Family::V4, "ip to 127.0.0.1"), (Family::V6, "ip6 to [::1]")] {
+                if of(&rule, family) {
+                    let then = then(&rule, |_, port| format!("dnat {to}:{port}"));
+                    let rule = Rule { family: Some(family), ..rule.clone() };
+                    rules.push(format!("iifname {links} {} {then}", conditions(&rule)));
+                }
+            }
+        }
+        rules
+    }
+
+    fn is_reachable(&self, view: &View<'_>) -> bool {
+        view.side.peers.iter().any(|peer| peer.number == self.proxy)
+    }
+
+    fn steer(&self) -> String {
+        format!("{} return", marked("ct", mark(self.proxy)))
+    }
+
+    fn judged(&self, hook: Hook, captured: &str) -> Vec<String> {
+        let then = |rule: &Rule| if rule.then == Then::Pass { "goto by_port" } else { captured };
+        elsewhere(self.redirects, hook).iter().map(|rule| format!("{} {}", conditions(rule), then(rule))).collect()
+    }
+}
+
+/// What stays within the Pod is its own, whatever the rules say.
+fn within(view: &View<'_>, then: &str) -> Vec<String> {
+    let mut rules = vec![
+        format!("ip daddr {{ 127.0.0.0/8, {LINKS_V4} }} {then}"),
+        format!("ip6 daddr {{ ::1, {LINKS_V6} }} {then}"),
+    ];
+    rules.extend(pods(view, "daddr").iter().map(|(end, list)| format!("{end} {list} {then}")));
+    rules
+}
+
+/// The rules of a hook, as they are where the proxy is not: nobody there is the proxy, and devices are others.
+fn elsewhere(redirects: &Redirects, hook: Hook) -> Vec<Rule> {
+    let own = |condition: &Condition| {
+        matches!(condition.on, On::User(_) | On::Group(_) | On::From(_) | On::To(_) | On::Mark { .. })
+    };
+    let holds = |rule: &&Rule| rule.hook == hook && !rule.when.iter().any(|condition| own(condition) && !condition.not);
+    let foreign = |rule: &Rule| {
+        let when = rule.when.iter().filter(|condition| !own(condition)).cloned().collect();
+        Rule { when, ..rule.clone() }
+    };
+    redirects.rules.iter().filter(holds).map(foreign).collect()
+}
+
+fn then(rule: &Rule, captured: impl Fn(How, u16) -> String) -> String {
+    match rule.then {
+        Then::Pass => "accept".to_owned(),
+        Then::Capture { how, port } => captured(how, port),
+    }
+}
+
+/// In the words of the rule itself.
+fn rewrite(how: How, port: u16) -> String {
+    match how {
+        How::Dnat(IpAddr::V4(address)) => format!("dnat ip to {address}:{port}"),
+        How::Dnat(IpAddr::V6(address)) => format!("dnat ip6 to [{address}]:{port}"),
+        How::Redirect | How::Tproxy { .. } => format!("redirect to :{port}"),
+    }
+}
+
+/// Whether it is asked of packets of this family.
+fn of(rule: &Rule, family: Family) -> bool {
+    let v4 = family == Family::V4;
+    let asked = |condition: &Condition| match &condition.on {
+        On::Source(of) | On::Destination(of) => of.first().is_none_or(|cidr| cidr.is_ipv4() == v4),
+        _ => true,
+    };
+    rule.family.is_none_or(|of| of == family) && rule.when.iter().all(asked)
+}
+
+fn conditions(rule: &Rule) -> String {
+    let family = match rule.family {
+        Some(Family::V4) => "meta nfproto ipv4 ",
+        Some(Family::V6) => "meta nfproto ipv6 ",
+        None => "",
+    };
+    // A port that is rewritten has to be one of these protocols'.
+    let parts = std::iter::once("meta l4proto { tcp, udp }".to_owned()).chain(rule.when.iter().map(condition));
+    format!("{family}{}", parts.collect::<Vec<_>>().join(" "))
+}
+
+fn condition(condition: &Condition) -> String {
+    let not = if condition.not { "!= " } else { "" };
+    match &condition.on {
+        On::Protocol(of) => format!(
+            "meta l4proto {not}{}",
+            list(of.iter().map(|of| match of {
+                Protocol::Tcp => "tcp",
+                Protocol::Udp => "udp",
+            }))
+        ),
+        On::Source(of) => format!("{} {not}{}", end(of, "saddr"), list(of)),
+        On::Destination(of) => format!("{} {not}{}", end(of, "daddr"), list(of)),
+        On::SourcePort(of) => format!("th sport {not}{}", list(of.iter().map(range))),
+        On::DestinationPort(of) => format!("th dport {not}{}", list(of.iter().map(range))),
+        On::User(of) => format!("meta skuid {not}{}", list(of.iter().map(range))),
+        On::Group(of) => format!("meta skgid {not}{}", list(of.iter().map(range))),
+        On::From(device) => format!("iifname {not}\"{device}\""),
+        On::To(device) => format!("oifname {not}\"{device}\""),
+        On::Mark { value, mask } => {
+            format!("meta mark & {mask:#x} {} {value:#x}", if condition.not { "!=" } else { "==" })
+        }
+    }
+}
+
+fn end(of: &[Cidr], end: &str) -> String {
+    let family = if of.first().is_some_and(|cidr| cidr.is_ipv4()) { "ip" } else { "ip6" };
+    format!("{family} {end}")
+}
+
+fn range<T: Display + PartialEq>((low, high): &Range<T>) -> String {
+    if low == high { low.to_string() } else { format!("{low}-{high}") }
+}
+
+fn list(of: impl IntoIterator<Item = impl Display>) -> String {
+    let parts: Vec<String> = of.into_iter().map(|one| one.to_string()).collect();
+    format!("{{ {} }}", parts.join(", "))
+}

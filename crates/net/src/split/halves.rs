@@ -1,0 +1,294 @@
+//! Making a network of its halves, and removing it.
+//!
+//! Every step can be done again, and undone whether it was done or not: after a crash the same code goes on.
+
+use super::behaviour::{self, FORWARD_V4, Was};
+use super::capture::Capture;
+use super::place::Place;
+use super::plan::{
+    ARRIVAL_PRIORITY, LINK_V4_LEN, LINK_V6_LEN, LOCAL_PRIORITY, MARK_MASK, MARK_PRIORITY, Peer, Side, link,
+};
+use super::ports::Port;
+use super::rules::{self, View};
+use super::{Half, Network};
+use crate::netlink::Socket;
+use crate::netlink::policy::{Choice, LOCAL, MAIN, Route};
+use crate::netlink::route::{End, News};
+use os::{ns, pidfd};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::{AsFd, OwnedFd};
+use thiserror::Error;
+
+/// Both ends of a link: what one sends is for the other, so that neither has to ask.
+const HARDWARE: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+/// Why a network cannot be made.
+#[derive(Debug, Error)]
+pub enum MakeError {
+    #[error("the namespace of the half on {pu} cannot be entered: {source}")]
+    Namespace { pu: String, source: io::Error },
+    #[error("the process of the half on {pu} is not there: {source}")]
+    Process { pu: String, source: io::Error },
+    #[error("the halves on {0} and {1} are one namespace")]
+    Same(String, String),
+    #[error("no link from {pu} to {peer}: {source}")]
+    Link { pu: String, peer: String, source: io::Error },
+    #[error("no addresses and routes on {pu}: {source}")]
+    Route { pu: String, source: io::Error },
+    #[error("the switch net/{switch} on {pu} cannot be set: {source}")]
+    Switch { pu: String, switch: String, source: io::Error },
+    #[error("no packet filter on {pu}: {source}")]
+    Filter { pu: String, source: io::Error },
+}
+
+/// A half that is there.
+#[derive(Debug)]
+pub struct Standing {
+    pub place: Place,
+    pub links: Socket,
+    pub filter: Socket,
+    /// The kernel's number of the namespace: it has never had another of this number.
+    pub namespace: u64,
+    pub process: Option<OwnedFd>,
+    ipv6: bool,
+}
+
+impl Standing {
+    pub fn of(half: &Half) -> Result<Self, MakeError> {
+        let namespace = |source| MakeError::Namespace { pu: half.pu.clone(), source };
+        let process = half.process.map(pidfd::open).transpose();
+        let process = process.map_err(|source| MakeError::Process { pu: half.pu.clone(), source })?;
+        let place = Place::open(&half.namespace).map_err(namespace)?;
+        let visit = || Ok((Socket::route()?, Socket::filter()?, behaviour::has_ipv6()));
+        let (links, filter, ipv6) = place.visit(visit).map_err(namespace)?;
+        let number = ns::cookie(&links).map_err(namespace)?;
+        Ok(Self { place, links, filter, namespace: number, process, ipv6 })
+    }
+
+    /// What its switches say now: those that will be changed.
+    pub fn note(&self, pu: &str, side: &Side) -> Result<Vec<Was>, MakeError> {
+        let mut notes = Vec::new();
+        for (switch, _) in behaviour::of_half(side) {
+            let value = self.place.visit(|| behaviour::get(&switch));
+            match value {
+                Ok(Some(value)) => notes.push(Was { switch, value }),
+                Ok(None) => {}
+                Err(source) => return Err(MakeError::Switch { pu: pu.to_owned(), switch, source }),
+            }
+        }
+        Ok(notes)
+    }
+}
+
+/// A network and those of its halves that are there.
+#[derive(Clone, Copy)]
+pub struct Whole<'a> {
+    pub network: &'a Network,
+    pub halves: &'a [Option<Standing>],
+    pub claims: &'a [(Port, usize)],
+    pub capture: Option<Capture<'a>>,
+}
+
+impl<'a> Whole<'a> {
+    pub fn there(&self) -> Vec<usize> {
+        (0..self.halves.len()).filter(|number| self.halves[*number].is_some()).collect()
+    }
+
+    pub fn side(&self, number: usize) -> Side {
+        Side::new(number, self.halves.len(), &self.there())
+    }
+
+    fn pu(&self, number: usize) -> String {
+        self.network.halves[number].pu.clone()
+    }
+
+    fn standing(&self) -> impl Iterator<Item = (usize, &'a Standing)> {
+        self.halves.iter().enumerate().filter_map(|(number, half)| half.as_ref().map(|half| (number, half)))
+    }
+
+    /// Connects the halves: links, switches, addresses and routes, but no filter yet.
+    pub fn furnish(&self) -> Result<(), MakeError> {
+        for (number, half) in self.standing() {
+            let twin = self.standing().find(|(other, twin)| *other < number && twin.namespace == half.namespace);
+            if let Some((other, _)) = twin {
+                return Err(MakeError::Same(self.pu(other), self.pu(number)));
+            }
+        }
+        for (number, half) in self.standing() {
+            for (other, peer) in self.standing().filter(|(other, _)| *other > number) {
+                let error = |source| MakeError::Link { pu: self.pu(number), peer: self.pu(other), source };
+                connect((number, half), (other, peer)).map_err(error)?;
+            }
+        }
+        for (number, half) in self.standing() {
+            let side = self.side(number);
+            self.switch(number, half, &side)?;
+            self.route(number, half, &side).map_err(|source| MakeError::Route { pu: self.pu(number), source })?;
+        }
+        Ok(())
+    }
+
+    fn switch(&self, number: usize, half: &Standing, side: &Side) -> Result<(), MakeError> {
+        let of_links = side.peers.iter().flat_map(|peer| behaviour::of_link(&peer.link));
+        for (switch, value) in behaviour::of_half(side).into_iter().chain(of_links) {
+            let set = half.place.visit(|| behaviour::set(&switch, &value));
+            set.map_err(|source| MakeError::Switch { pu: self.pu(number), switch, source })?;
+        }
+        Ok(())
+    }
+
+    fn route(&self, number: usize, half: &Standing, side: &Side) -> io::Result<()> {
+        half.place.visit(os::netlink::loopback_up)?;
+        let is_uplink = self.network.uplink.as_ref() == Some(&self.network.halves[number].pu);
+        if !is_uplink {
+            let lo = half.links.index_of("lo")?;
+            for address in self.addresses(half) {
+                half.links.give_address(lo, address, whole(address))?;
+            }
+        }
+        for peer in &side.peers {
+            reach(half, peer)?;
+            let towards = self.network.uplink.as_ref() == Some(&self.network.halves[peer.number].pu);
+            if towards {
+                self.lead_out(half, peer)?;
+            }
+        }
+        for v4 in families(half) {
+            // Marks first, then what is local: the Pod's addresses are, in every half.
+            half.links.choose(v4, &local(LOCAL_PRIORITY))?;
+            half.links.choose_no_more(v4, &local(0))?;
+        }
+        Ok(())
+    }
+
+    /// The way to the outside goes by the half that has the uplink.
+    fn lead_out(&self, half: &Standing, uplink: &Peer) -> io::Result<()> {
+        let link = half.links.index_of(&uplink.link)?;
+        for v4 in families(half) {
+            let source = self.addresses(half).find(|address| address.is_ipv4() == v4);
+            if source.is_some() {
+                let route = Route { to: None, link, gateway: Some(far(uplink, v4)), source, table: MAIN };
+                half.links.route_by(&route)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The Pod's, as far as the half has such.
+    fn addresses(&self, half: &Standing) -> impl Iterator<Item = IpAddr> {
+        let ipv6 = half.ipv6;
+        self.network.addresses.iter().copied().filter(move |address| address.is_ipv4() || ipv6)
+    }
+
+    /// Puts a half's packet filter in the place of the one there is.
+    pub fn filter(&self, number: usize, was: &[Was]) -> Result<(), MakeError> {
+        let Some(half) = self.halves.get(number).and_then(Option::as_ref) else { return Ok(()) };
+        let transit = was.iter().any(|was| was.switch == FORWARD_V4 && was.value == "1");
+        let (side, addresses) = (self.side(number), &self.network.addresses);
+        let text = rules::table(&View { side: &side, addresses, claims: self.claims, capture: self.capture, transit });
+        half.place.filter(&text).map_err(|source| MakeError::Filter { pu: self.pu(number), source })
+    }
+
+    /// Takes a half back to what it was, as far as it goes: the namespace may be about to end.
+    pub fn strip(&self, number: usize, half: &Standing, was: &[Was]) {
+        let pu = self.pu(number);
+        let told = |what: &str, result: io::Result<()>| {
+            if let Err(error) = result {
+                tracing::warn!(network = self.network.name, pu, "{what} could not be taken back: {error}");
+            }
+        };
+        for v4 in families(half) {
+            told("a rule", half.links.choose(v4, &local(0)));
+            told("a rule", half.links.choose_no_more(v4, &local(LOCAL_PRIORITY)));
+        }
+        for other in (0..self.halves.len()).filter(|other| *other != number) {
+            told("a link", disconnect(half, number, other, self.halves.len()));
+        }
+        if self.network.uplink.as_ref() != Some(&pu)
+            && let Ok(lo) = half.links.index_of("lo")
+        {
+            for address in self.addresses(half) {
+                told("an address", half.links.take_address(lo, address, whole(address)));
+            }
+        }
+        told("the packet filter", half.place.filter(&rules::removal()));
+        for was in was {
+            told("a switch", half.place.visit(|| behaviour::set(&was.switch, &was.value)));
+        }
+    }
+}
+
+/// Takes what leads from a half to another out of it.
+pub fn disconnect(half: &Standing, number: usize, other: usize, count: usize) -> io::Result<()> {
+    for peer in &Side::new(number, count, &[other]).peers {
+        for v4 in families(half) {
+            half.links.choose_no_more(v4, &by_mark(peer))?;
+        }
+        if half.ipv6 {
+            half.links.choose_no_more(false, &on_arrival(peer))?;
+        }
+        if let Ok(index) = half.links.index_of(&peer.link) {
+            half.links.remove_link(index)?;
+        }
+    }
+    Ok(())
+}
+
+/// A pair of devices, unless it is there.
+fn connect((number, half): (usize, &Standing), (other, peer): (usize, &Standing)) -> io::Result<()> {
+    let (here, there) = (link(other), link(number));
+    if half.links.index_of(&here).is_ok() && peer.links.index_of(&there).is_ok() {
+        return Ok(());
+    }
+    let news = half.place.visit(News::listen)?;
+    let end = |name| End { name, index: 0, hardware: HARDWARE, resolve: false };
+    half.links.add_pair(end(&here), end(&there), peer.place.descriptor().as_fd())?;
+    peer.links.bring_up(peer.links.index_of(&there)?)?;
+    half.links.wait_until_up(half.links.index_of(&here)?, &news)
+}
+
+/// Addresses of this end of a link, and the ways that a mark chooses.
+fn reach(half: &Standing, peer: &Peer) -> io::Result<()> {
+    let link = half.links.index_of(&peer.link)?;
+    half.links.give_address(link, peer.near.v4.into(), LINK_V4_LEN)?;
+    if half.ipv6 {
+        half.links.give_address(link, peer.near.v6.into(), LINK_V6_LEN)?;
+        // The kernel looks for ::1 at the device by which a packet has come, and nowhere else.
+        let to = Some(Ipv6Addr::LOCALHOST.into());
+        half.links.route_by(&Route { to, link, gateway: None, source: None, table: peer.arrival_table() })?;
+        half.links.choose(false, &on_arrival(peer))?;
+    }
+    for v4 in families(half) {
+        let gateway = Some(far(peer, v4));
+        half.links.route_by(&Route { to: None, link, gateway, source: None, table: peer.table() })?;
+        half.links.choose(v4, &by_mark(peer))?;
+    }
+    Ok(())
+}
+
+fn families(half: &Standing) -> impl Iterator<Item = bool> + use<> {
+    [true, false].into_iter().take(if half.ipv6 { 2 } else { 1 })
+}
+
+fn far(peer: &Peer, v4: bool) -> IpAddr {
+    if v4 { peer.far.v4.into() } else { peer.far.v6.into() }
+}
+
+/// The length of a prefix that is one address.
+fn whole(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+fn local(priority: u32) -> Choice {
+    Choice { priority, table: LOCAL, mark: None, entering_by: None }
+}
+
+fn by_mark(peer: &Peer) -> Choice {
+    Choice { priority: MARK_PRIORITY, table: peer.table(), mark: Some((peer.mark(), MARK_MASK)), entering_by: None }
+}
+
+fn on_arrival(peer: &Peer) -> Choice {
+    let entering_by = Some(peer.link.clone());
+    Choice { priority: ARRIVAL_PRIORITY, table: peer.arrival_table(), mark: None, entering_by }
+}
