@@ -21,6 +21,7 @@ const FRA_PRIORITY: u16 = 6;
 const FRA_FWMARK: u16 = 10;
 const FRA_TABLE: u16 = 15;
 const FRA_FWMASK: u16 = 16;
+const FRA_PROTOCOL: u16 = 21;
 const TO_TABLE: u8 = 1;
 
 pub const MAIN: u32 = libc::RT_TABLE_MAIN as u32;
@@ -113,7 +114,10 @@ fn address_message(kind: u16, flags: u16, link: u32, address: IpAddr, len: u8) -
 
 fn choice_message(kind: u16, flags: u16, v4: bool, choice: &Choice) -> Message {
     let header = [family(v4), 0, 0, 0, 0, 0, 0, TO_TABLE, 0, 0, 0, 0];
+    // The kernel's own first rule, and no second one like it.
+    let by = if choice.priority == 0 { libc::RTPROT_KERNEL } else { libc::RTPROT_STATIC };
     let mut message = Message::new(kind, flags | ANSWERED, &header)
+        .with(FRA_PROTOCOL, &[by])
         .with(FRA_PRIORITY, &choice.priority.to_ne_bytes())
         .with(FRA_TABLE, &choice.table.to_ne_bytes());
     if let Some((value, mask)) = choice.mark {

@@ -106,7 +106,7 @@ fn judge(text: &mut String, view: &View<'_>) {
 fn leaving(view: &View<'_>) -> Chain {
     let mut rules = vec!["ct state new jump judge_leaving".to_owned()];
     rules.extend(follow(view.side));
-    ("leaving: route hook output priority mangle", rules)
+    ("leaving: route hook output priority -150", rules)
 }
 
 /// Packets from a peer are remembered by it; those from outside follow their connection. Nobody outside reaches a link.
@@ -121,7 +121,7 @@ fn entering(view: &View<'_>) -> Chain {
     rules.push(format!("ip6 daddr {LINKS_V6} drop"));
     rules.push("ct state new jump judge_entering".to_owned());
     rules.extend(follow(view.side));
-    ("entering: filter hook prerouting priority mangle", rules)
+    ("entering: filter hook prerouting priority -150", rules)
 }
 
 /// A half passes packets on for the Pod, and for nobody else.
@@ -129,7 +129,7 @@ fn passing(view: &View<'_>) -> Chain {
     let links = links(view.side);
     let stranger = format!("iifname != {links} oifname != {links} drop");
     let rules = if view.transit || view.side.peers.is_empty() { Vec::new() } else { vec![stranger] };
-    ("passing: filter hook forward priority filter", rules)
+    ("passing: filter hook forward priority 0", rules)
 }
 
 /// Step 1.
@@ -140,7 +140,7 @@ fn translate(view: &View<'_>) -> Chain {
         rules.push(format!("ip6 daddr ::1 {port} dnat ip6 to {}", peer.far.v6));
     }
     rules.extend(view.capture.iter().flat_map(|capture| capture.local(view)));
-    ("translate: nat hook output priority dstnat", rules)
+    ("translate: nat hook output priority -100", rules)
 }
 
 /// Step 2.
@@ -152,7 +152,7 @@ fn leave(view: &View<'_>) -> Chain {
             format!("{link} ip6 saddr ::1 snat ip6 to {}", peer.near.v6),
         ]
     };
-    ("leave: nat hook postrouting priority srcnat", view.side.peers.iter().flat_map(both).collect())
+    ("leave: nat hook postrouting priority 100", view.side.peers.iter().flat_map(both).collect())
 }
 
 /// Step 3, and what a proxy on this half gets.
@@ -166,7 +166,7 @@ fn arrive(view: &View<'_>) -> Chain {
     };
     let mut rules: Vec<String> = view.side.peers.iter().flat_map(both).collect();
     rules.extend(view.capture.iter().flat_map(|capture| capture.arriving(view)));
-    ("arrive: nat hook prerouting priority dstnat", rules)
+    ("arrive: nat hook prerouting priority -100", rules)
 }
 
 /// Step 4.

@@ -16,7 +16,11 @@ use talk::{Server, at, both, call, is_taken, is_taken_in_udp};
 use world::{AFAR, Daemon, POD, Place, Pod, until};
 
 const PORT: u16 = 8080;
-/// All addresses at which a half reaches itself.
+/// At which nobody ever calls, so that no connection is still ending there.
+const QUIET: u16 = 8070;
+/// At which a half reaches itself, and servers may stand.
+const SERVED: [&str; 4] = ["127.0.0.1", "::1", POD[0], POD[1]];
+/// And callers may call.
 const OWN: [&str; 5] = ["127.0.0.1", "127.0.0.5", "::1", POD[0], POD[1]];
 
 fn main() {
@@ -66,7 +70,7 @@ fn reach(folder: &Path) {
         OWN.iter().for_each(|address| both(caller, at(address, PORT)));
         stays(server, PORT);
         drop(serving);
-        for address in OWN {
+        for address in SERVED {
             let serving = Server::start(server, address, PORT).expect("it serves");
             both(caller, at(address, PORT));
             drop(serving);
@@ -89,7 +93,7 @@ fn stays(place: &Place, port: u16) {
         link.split_whitespace().nth(10).expect("frames sent").to_owned()
     };
     let before = frames();
-    for address in OWN {
+    for address in SERVED {
         both(place, at(address, port));
     }
     assert_eq!(frames(), before, "nothing has left");
@@ -109,16 +113,15 @@ fn outside(folder: &Path) {
             let (seen, own) = call(server, at(address, PORT)).expect("the outside answers");
             assert_eq!(seen, own, "the Pod has one address");
             assert!(POD.contains(&own.ip().to_string().as_str()), "{own}");
-            talk::send(server, at(address, PORT)).expect("the outside answers");
+            let answering = Server::start(&pod.outside, address, PORT + 1).expect("it serves");
+            talk::send(server, at(address, PORT + 1)).expect("the outside answers");
+            drop(answering);
         }
     }
     both(&pod.outside, at(POD[0], PORT + 2));
     drop((afar, old));
-    for strange in ["169.254.77.5", "169.254.77.6", "127.0.0.1"] {
-        let add = ["route", "add", strange, "via", POD[0]];
-        if strange != "127.0.0.1" {
-            pod.outside.say("ip", &add);
-        }
+    for strange in ["169.254.77.5", "169.254.77.6"] {
+        pod.outside.say("ip", &["route", "add", strange, "via", POD[0]]);
     }
     let private = Server::start(&pod.cpu, "127.0.0.1", PORT).expect("it serves");
     both(&pod.dpu, at("127.0.0.1", PORT));
@@ -136,7 +139,7 @@ fn claim(folder: &Path) {
     let (pod, daemon) = (Pod::new(), Daemon::start(folder));
     daemon.join(&pod.network);
     for (owner, other) in pod.ways() {
-        for address in OWN {
+        for address in SERVED {
             let serving = Server::start(owner, address, PORT).expect("it serves");
             for taken in ["127.0.0.1", "0.0.0.0", "::", "::1", POD[0], POD[1]] {
                 assert!(is_taken(other, taken, PORT), "{taken}");
@@ -149,9 +152,9 @@ fn claim(folder: &Path) {
             assert!(!is_taken(other, "127.0.0.1", PORT), "free again, at once");
             assert!(!is_taken_in_udp(other, "127.0.0.1", PORT));
         }
-        let tcp_only = talk::bind(owner, "127.0.0.1", PORT, false).expect("bound");
-        assert!(is_taken(other, "127.0.0.1", PORT) && !is_taken_in_udp(other, "127.0.0.1", PORT));
-        assert!(is_taken(owner, "127.0.0.1", PORT), "the kernel's own check is as it was");
+        let tcp_only = talk::bind(owner, "127.0.0.1", QUIET, false).expect("bound");
+        assert!(is_taken(other, "127.0.0.1", QUIET) && !is_taken_in_udp(other, "127.0.0.1", QUIET));
+        assert!(is_taken(owner, "127.0.0.1", QUIET), "the kernel's own check is as it was");
         drop(tcp_only);
         several(owner, other);
     }
@@ -160,7 +163,7 @@ fn claim(folder: &Path) {
 
 /// Several sockets of one half share a port, and the last gives it up. Of several that try, one half wins.
 fn several(owner: &Place, other: &Place) {
-    let bind = |place, shared| talk::bind(place, "127.0.0.1", PORT, shared);
+    let bind = |place, shared| talk::bind(place, "127.0.0.1", QUIET, shared);
     let mut group: Vec<_> = (0..4).map(|_| bind(owner, true).expect("they share")).collect();
     while let Some(one) = group.pop() {
         assert!(bind(other, true).is_err(), "the other half does not share");

@@ -1,7 +1,7 @@
 //! A sidecar's proxy on one half, the program it serves on the other: the proxy gets what its rules say, and learns where
 //! each connection was to go.
 
-use crate::talk::{Server, at, both, call};
+use crate::talk::{Server, at, both, call, seen};
 use crate::world::{AFAR, Daemon, GATEWAY, PATIENCE, POD, Place, Pod};
 use net::split::Rules;
 use net::split::client::Request;
@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
 
 /// As meshes have it.
 const OUTBOUND: u16 = 15001;
@@ -37,20 +38,29 @@ COMMIT
 /// Says, for each connection that it gets, where that was to go, and by whom.
 struct Proxy {
     told: Receiver<(SocketAddr, SocketAddr)>,
+    listener: TcpListener,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
 }
 
 impl Proxy {
     fn start(place: &Place, port: u16) -> Self {
         let (tell, told) = channel();
         let listener = place.within(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))).expect("a port");
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let peer = stream.peer_addr().expect("a peer");
+        let own = listener.try_clone().expect("a descriptor");
+        let thread = std::thread::spawn(move || {
+            while let Ok((stream, peer)) = own.accept() {
                 let _ = write!(&stream, "proxy");
                 let _ = tell.send((original(&stream, peer).expect("where it was to go"), plain(peer)));
             }
         });
-        Self { told }
+        Self { told, listener, thread: Some(thread) }
     }
 
     fn got(&self) -> (SocketAddr, SocketAddr) {
@@ -152,7 +162,7 @@ fn both_out_here(to: SocketAddr) {
     let mut told = String::new();
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE).expect("the outside answers");
     stream.read_to_string(&mut told).expect("it speaks");
-    assert_eq!(told, stream.local_addr().expect("an address").to_string());
+    assert_eq!(seen(&told).expect("an address"), stream.local_addr().expect("an address"));
 }
 
 /// Does something as the proxy's user: that thread alone.
@@ -184,7 +194,8 @@ fn naive() {
         "table ip naive { chain out { type nat hook output priority -100; tcp dport 80 dnat to 10.9.0.2:15001; }; }";
     place.say("nft", &[rule]);
     // Without it the kernel there would not know of any other destination either.
-    proxy.say("nft", &["table ip naive { chain in { type nat hook prerouting priority -100; }; }"]);
+    proxy
+        .say("nft", &["table ip naive { chain in { type nat hook prerouting priority -100; ct state new accept; }; }"]);
     let listening = Proxy::start(&proxy, OUTBOUND);
     let (seen, _) = hear(&place, at(AFAR[0], 80)).expect("the proxy answers");
     assert_eq!(seen, "proxy");

@@ -70,8 +70,14 @@ pub fn call(from: &Place, to: SocketAddr) -> io::Result<(SocketAddr, SocketAddr)
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut told = String::new();
         stream.read_to_string(&mut told)?;
-        Ok((told.parse().map_err(io::Error::other)?, stream.local_addr()?))
+        Ok((seen(&told)?, stream.local_addr()?))
     })
+}
+
+/// An address that a server tells, which may take IPv4 for a part of IPv6.
+pub fn seen(told: &str) -> io::Result<SocketAddr> {
+    let address: SocketAddr = told.parse().map_err(io::Error::other)?;
+    Ok(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
 /// The same of UDP. An answer from elsewhere would not be heard.
@@ -84,8 +90,7 @@ pub fn send(from: &Place, to: SocketAddr) -> io::Result<(SocketAddr, SocketAddr)
         socket.send(b"who?")?;
         let mut told = [0; 64];
         let len = socket.recv(&mut told)?;
-        let told = String::from_utf8_lossy(&told[..len]).into_owned();
-        Ok((told.parse().map_err(io::Error::other)?, socket.local_addr()?))
+        Ok((seen(&String::from_utf8_lossy(&told[..len]))?, socket.local_addr()?))
     })
 }
 
@@ -98,7 +103,7 @@ pub fn both(from: &Place, to: SocketAddr) {
     }
 }
 
-/// A TCP socket with an address, and nothing more.
+/// A TCP socket with an address, and nothing more: not even leave to take one whose connections are still ending.
 pub fn bind(place: &Place, address: &str, port: u16, shared: bool) -> io::Result<OwnedFd> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
     let address = at(address, port);
