@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`figure`], [`table`], [`plot`] | what comes out: JSON, text, SVG |
 //! | [`machine`] | where it was measured |
-//! | `startup`, `apps`, `memory`, `density`, `web`, `stream`, `nipc`, `neighbour`, `provided`, `pure` | one bench each: nodes and baselines, arms measured in turn |
+//! | `startup`, `apps`, `memory`, `density`, `web`, `stream`, `nipc`, `neighbour`, `provided`, `pure`, `split` | one bench each: nodes and baselines, arms measured in turn |
 //! | `node` | a throw-away node: the `lichen` program itself |
 //! | `baseline` | what it is compared with |
 //! | `http`, `spans` | measuring clients |
@@ -34,6 +34,7 @@ mod pure;
 mod series;
 mod soak;
 mod spans;
+mod split;
 mod startup;
 mod stream;
 pub mod table;
@@ -119,6 +120,11 @@ pub const BENCHES: &[Bench] = &[
         name: "pure",
         what: "functions that only compute: 1×1 and 128×128, hot and cold, by load (Dandelion, SoCC '23, Figures 4, 5)",
         run: pure::run,
+    },
+    Bench {
+        name: "split",
+        what: "a call to localhost that is answered on another PU, beside one that stays (HeteroPod, split network)",
+        run: split::run,
     },
     Bench {
         name: "soak",

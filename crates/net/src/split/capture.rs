@@ -30,6 +30,8 @@ pub struct Capture<'a> {
 pub enum CaptureError {
     #[error("no rule hands a connection to a proxy")]
     Nothing,
+    #[error("{0:?} is no device that rules can name here")]
+    Device(String),
     #[error("TPROXY needs the packet itself in the proxy's half: have the mesh redirect (“{0}”)")]
     Tproxy(String),
 }
@@ -38,6 +40,7 @@ impl Capture<'_> {
     pub fn check(&self) -> Result<(), CaptureError> {
         let mut some = false;
         for rule in &self.redirects.rules {
+            rule.when.iter().try_for_each(nameable)?;
             match rule.then {
                 Then::Capture { how: How::Tproxy { .. }, .. } => return Err(CaptureError::Tproxy(rule.to_string())),
                 Then::Capture { .. } => some = true,
@@ -53,7 +56,7 @@ impl Capture<'_> {
             return Vec::new();
         }
         let mut rules = within(view, "goto by_port");
-        rules.extend(self.judged(Hook::Output, &self.steer()));
+        rules.extend(self.judged(Hook::Output, None, &self.steer()));
         rules
     }
 
@@ -64,7 +67,14 @@ impl Capture<'_> {
             return Vec::new();
         }
         let captured = if here { "return".to_owned() } else { self.steer() };
-        self.judged(Hook::Prerouting, &captured)
+        let mut rules = Vec::new();
+        // Only what is for the Pod: nobody else's packets are led to its proxy.
+        for (to, list) in pods(view, "daddr") {
+            let family = if to.starts_with("ip ") { Family::V4 } else { Family::V6 };
+            let judged = self.judged(Hook::Prerouting, Some(family), &captured);
+            rules.extend(judged.iter().map(|rule| format!("{to} {list} {rule}")));
+        }
+        rules
     }
 
     /// In the proxy's half: calls of the programs there, by the rules as they are.
@@ -115,9 +125,23 @@ impl Capture<'_> {
         format!("{} return", marked("ct", mark(self.proxy)))
     }
 
-    fn judged(&self, hook: Hook, captured: &str) -> Vec<String> {
+    /// Rules of a hook, for packets of one family or of both, where what is captured has to go elsewhere.
+    fn judged(&self, hook: Hook, family: Option<Family>, captured: &str) -> Vec<String> {
         let then = |rule: &Rule| if rule.then == Then::Pass { "goto by_port" } else { captured };
-        elsewhere(self.redirects, hook).iter().map(|rule| format!("{} {}", conditions(rule), then(rule))).collect()
+        let rules = elsewhere(self.redirects, hook);
+        let asked = rules.iter().filter(|rule| family.is_none_or(|family| of(rule, family)));
+        asked.map(|rule| format!("{} {}", conditions(rule), then(rule))).collect()
+    }
+}
+
+/// Rules are the Pod's words, and become ours: a name must not end its quotes.
+fn nameable(condition: &Condition) -> Result<(), CaptureError> {
+    let (On::From(device) | On::To(device)) = &condition.on else { return Ok(()) };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | ':');
+    if device.len() < libc::IFNAMSIZ && device.chars().all(plain) {
+        Ok(())
+    } else {
+        Err(CaptureError::Device(device.clone()))
     }
 }
 
@@ -217,4 +241,67 @@ fn range<T: Display + PartialEq>((low, high): &Range<T>) -> String {
 fn list(of: impl IntoIterator<Item = impl Display>) -> String {
     let parts: Vec<String> = of.into_iter().map(|one| one.to_string()).collect();
     format!("{{ {} }}", parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redirect::read_tables;
+    use crate::split::plan::Side;
+    use crate::split::rules::table;
+
+    const RULES: &str = "*nat
+:PREROUTING ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+-A PREROUTING -p tcp -m tcp --dport 15090 -j RETURN
+-A PREROUTING -p tcp -j REDIRECT --to-ports 15006
+-A OUTPUT -o lo -d 127.0.0.1/32 -j RETURN
+-A OUTPUT -m owner --uid-owner 1337 -j RETURN
+-A OUTPUT -p tcp -m tcp ! --dport 22 -j REDIRECT --to-ports 15001
+COMMIT
+";
+
+    /// The app's half, and the proxy's.
+    #[test]
+    fn a_rule_is_taken_apart_as_it_always_was() {
+        let redirects = read_tables(RULES, Family::V4).unwrap();
+        let capture = Capture { redirects: &redirects, proxy: 1 };
+        assert_eq!(capture.check(), Ok(()));
+        let text = |number| {
+            let side = Side::new(number, 2, &[0, 1]);
+            let addresses = ["10.77.0.5".parse().unwrap(), "fd77::5".parse().unwrap()];
+            table(&View { side: &side, addresses: &addresses, claims: &[], capture: Some(capture), transit: false })
+        };
+        assert_eq!(text(0), include_str!("golden/app.nft"));
+        assert_eq!(text(1), include_str!("golden/proxy.nft"));
+    }
+
+    #[test]
+    fn names_do_not_become_commands() {
+        let rule = |device: &str| Rule {
+            hook: Hook::Output,
+            family: None,
+            when: vec![Condition::is(On::To(device.to_owned()))],
+            then: Then::Capture { how: How::Redirect, port: 1 },
+        };
+        let check = |device: &str| {
+            let redirects = Redirects { rules: vec![rule(device)], left_out: Vec::new() };
+            Capture { redirects: &redirects, proxy: 0 }.check()
+        };
+        assert_eq!(check("eth0.7"), Ok(()));
+        for device in ["a\" accept", "a\nb", "a; b", "eth*", &"a".repeat(16)] {
+            assert_eq!(check(device), Err(CaptureError::Device(device.to_owned())));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_split_is_refused() {
+        let of = |text: &str| {
+            let redirects = read_tables(text, Family::V4).unwrap();
+            Capture { redirects: &redirects, proxy: 0 }.check()
+        };
+        assert_eq!(of("*nat\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -p tcp -j RETURN\nCOMMIT\n"), Err(CaptureError::Nothing));
+        let tproxy = "*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -j TPROXY --on-port 15006 --tproxy-mark 0x539/0xffffffff\nCOMMIT\n";
+        assert!(matches!(of(tproxy), Err(CaptureError::Tproxy(_))));
+    }
 }

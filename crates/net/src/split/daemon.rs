@@ -327,12 +327,13 @@ impl Daemon {
         if joined.redirects.as_ref().is_some_and(|(proxy, _)| *proxy == number) {
             joined.redirects = None;
         }
-        if joined.halves.iter().all(Option::is_none) {
-            drop(half);
+        let last = joined.halves.iter().all(Option::is_none);
+        let _ = self.hooks.dismiss(half.namespace).and_then(|()| self.hooks.forget(id, Some(number)));
+        // The namespace ends with the last that holds it.
+        drop(half);
+        if last {
             return self.leave(name).map(drop);
         }
-        let _ = self.hooks.dismiss(half.namespace).and_then(|()| self.hooks.forget(id, Some(number)));
-        drop(half);
         self.disconnect(name, number);
         self.rewrite(name).map(drop)
     }

@@ -63,6 +63,10 @@ impl Standing {
         let visit = || Ok((Socket::route()?, Socket::filter()?, behaviour::has_ipv6()));
         let (links, filter, ipv6) = place.visit(visit).map_err(namespace)?;
         let number = ns::cookie(&links).map_err(namespace)?;
+        // Its number may have been another's when the path was opened.
+        if process.as_ref().is_some_and(pidfd::has_ended) {
+            return Err(MakeError::Process { pu: half.pu.clone(), source: io::ErrorKind::NotFound.into() });
+        }
         Ok(Self { place, links, filter, namespace: number, process, ipv6 })
     }
 

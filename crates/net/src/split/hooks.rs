@@ -293,12 +293,11 @@ fn unkey(key: [u8; 8]) -> Option<(u32, Port)> {
 /// The root of the tree of control groups, where there is one of version 2.
 fn groups() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let found = mounts.lines().find_map(|line| {
+    mounts.lines().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         let mut fields = before.split(' ').skip(3);
         (after.starts_with("cgroup2 ") && fields.next() == Some("/")).then(|| fields.next().map(PathBuf::from))?
-    });
-    found
+    })
 }
 
 #[cfg(test)]

@@ -116,24 +116,18 @@ pub fn bind(place: &Place, address: &str, port: u16, shared: bool) -> io::Result
     })
 }
 
-/// Whether such a port is somebody else's.
+/// Whether such a port is somebody else's, in TCP. Connections that are still ending are nobody's.
 pub fn is_taken(place: &Place, address: &str, port: u16) -> bool {
-    match bind(place, address, port, false) {
-        Ok(_) => false,
-        Err(error) => {
-            assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{address}:{port}: {error}");
-            true
-        }
-    }
+    judged(address, port, place.within(|| TcpListener::bind(at(address, port)).map(drop)))
 }
 
 /// The same of UDP.
 pub fn is_taken_in_udp(place: &Place, address: &str, port: u16) -> bool {
-    match place.within(|| UdpSocket::bind(at(address, port))) {
-        Ok(_) => false,
-        Err(error) => {
-            assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{address}:{port}: {error}");
-            true
-        }
-    }
+    judged(address, port, place.within(|| UdpSocket::bind(at(address, port)).map(drop)))
+}
+
+fn judged(address: &str, port: u16, bound: io::Result<()>) -> bool {
+    let Err(error) = bound else { return false };
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{address}:{port}: {error}");
+    true
 }
