@@ -6,9 +6,9 @@ use crate::world::{AFAR, Daemon, GATEWAY, PATIENCE, POD, Place, Pod};
 use net::split::Rules;
 use net::split::client::Request;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 /// As meshes have it.
@@ -51,7 +51,7 @@ impl Drop for Proxy {
 
 impl Proxy {
     fn start(place: &Place, port: u16) -> Self {
-        let (tell, told) = channel();
+        let (tell, told) = sync_channel(64);
         let listener = place.within(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))).expect("a port");
         let own = listener.try_clone().expect("a descriptor");
         let thread = std::thread::spawn(move || {
@@ -80,7 +80,7 @@ fn plain(address: SocketAddr) -> SocketAddr {
 fn original(stream: &TcpStream, peer: SocketAddr) -> io::Result<SocketAddr> {
     if peer.ip().to_canonical().is_ipv4() {
         let found = rustix::net::sockopt::ip_original_dst(stream)?;
-        return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::from(*found.ip())), found.port()));
+        return Ok(found.into());
     }
     Ok(rustix::net::sockopt::ipv6_original_dst(stream)?.into())
 }
