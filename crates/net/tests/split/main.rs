@@ -90,13 +90,15 @@ fn stays(place: &Place, port: u16) {
     let frames = || {
         let table = place.within(|| std::fs::read_to_string("/proc/thread-self/net/dev").expect("a table of devices"));
         let link = table.lines().find(|line| line.trim().starts_with("link")).expect("a link").to_owned();
-        link.split_whitespace().nth(10).expect("frames sent").to_owned()
+        link.split_whitespace().nth(10).and_then(|sent| sent.parse::<u64>().ok()).expect("frames sent")
     };
     let before = frames();
     for address in SERVED {
         both(place, at(address, port));
     }
-    assert_eq!(frames(), before, "nothing has left");
+    // The calls would have been some fifty; the kernel's own few, of neighbours and groups, come when they come.
+    let sent = frames() - before;
+    assert!(sent < 20, "{sent} frames have left");
 }
 
 fn outside(folder: &Path) {
