@@ -5,11 +5,13 @@
 //! types nor a command line has to be there (`docs/adr/0004-egress.md`).
 //!
 //! [`redirect`] reads the rules by which sidecars get a Pod's connections. [`split`] makes one network of namespaces that
-//! stand on several processing units (`docs/hetero-net.md`).
+//! stand on several processing units (`docs/hetero-net.md`). [`broker`] serves processes that talk through memory instead:
+//! it has their records' memory in its care.
 //!
 //! Egress is IPv4 only. What runs in a namespace, and who may have which network, is decided above.
 #![forbid(unsafe_code)]
 
+pub mod broker;
 pub mod egress;
 pub mod netlink;
 pub mod redirect;

@@ -7,7 +7,7 @@ use super::tree::{File, Language};
 
 /// The crates that speak to the kernel, to shared memory or to a language runtime (DESIGN section 3). There, lints ask
 /// for a SAFETY comment at each block instead.
-const UNSAFE_CRATES: [&str; 11] = [
+const UNSAFE_CRATES: [&str; 12] = [
     "crates/os/",
     "crates/interconnect/",
     "crates/cfork/",
@@ -17,6 +17,7 @@ const UNSAFE_CRATES: [&str; 11] = [
     "crates/capi/",
     "crates/rfork/",
     "crates/preload/",
+    "crates/socket/",
     "lang/",
     "guest/",
 ];

@@ -1,0 +1,161 @@
+//! The broker of sockets over memory: one per processing unit, beside the processes that talk, never between them.
+//!
+//! ```text
+//!   process ── pairs it is in ──▶ broker ── limit, frozen, asleep ──▶ the process's notice
+//!                                   │ looks at claims, commits ahead, punches what is idle, asks the kernel what is there
+//! ```
+//!
+//! Senders take records without asking. The broker reads what they have claimed; where a side grows, it has the next
+//! records' memory there before they are used; what nobody has used for a second it gives back to the kernel, zeroed. The
+//! bound on each process is one word. What a process says is not believed where it costs others: how much memory its
+//! records have, the kernel says, and what is too much is taken, read or not.
+//!
+//! A process is gone when its socket hangs up, which is when no child that it forked has it either. What it had sent can
+//! then still be received, for a minute. Where nothing moves, the broker sleeps until somebody takes a record.
+
+mod members;
+mod pairs;
+#[cfg(test)]
+mod tests;
+
+use members::{Event, Members};
+use os::seqpacket;
+use pairs::{Pairs, Work};
+use rustix::event::{PollFd, PollFlags, poll};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+/// What a broker allows, and how it goes about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Records of all processes together.
+    pub records: u32,
+    /// Records of one process at most.
+    pub each: u32,
+    /// Processes, and pairs of one of them.
+    pub members: usize,
+    pub pairs: usize,
+    /// How long a record is unused before its memory is taken back.
+    pub idle: Duration,
+}
+
+impl Default for Bounds {
+    /// 256 MiB for all, 128 MiB for one.
+    fn default() -> Self {
+        Self { records: 8192, each: 4096, members: 1024, pairs: 4096, idle: Duration::from_secs(1) }
+    }
+}
+
+/// Between two looks while something grows, and while something was used lately.
+const GROWING: Duration = Duration::from_millis(1);
+const USED: Duration = Duration::from_millis(250);
+/// The longest time between two looks while records are taken that do not move.
+const STILL: Duration = Duration::from_secs(60);
+/// From this on, who takes a record wakes the broker.
+const NAP: Duration = Duration::from_secs(1);
+
+/// A broker.
+pub struct Broker {
+    listener: OwnedFd,
+    bounds: Bounds,
+    members: Members,
+    pairs: Pairs,
+    /// Time to the next look; none while there is nothing to look at.
+    pace: Option<Duration>,
+    nap: u32,
+}
+
+impl Broker {
+    /// A broker that listens at `path`, which must be free.
+    pub fn bind(path: &Path, bounds: Bounds) -> io::Result<Self> {
+        let listener = seqpacket::listen(path)?;
+        Ok(Self { listener, bounds, members: Members::default(), pairs: Pairs::default(), pace: None, nap: 0 })
+    }
+
+    /// Serves until `stop` can be read, or has hung up.
+    pub fn run(&mut self, stop: BorrowedFd<'_>) -> io::Result<()> {
+        while !self.wait(stop)? {
+            self.admit();
+            self.hear();
+            self.look();
+        }
+        Ok(())
+    }
+
+    /// Waits for something to do: whether to stop.
+    fn wait(&mut self, stop: BorrowedFd<'_>) -> io::Result<bool> {
+        let naps = self.pace.is_none_or(|pace| pace >= NAP);
+        if naps {
+            self.nap = self.nap.wrapping_add(1).max(1);
+            self.members.each(|member| member.notice.sleep(self.nap));
+            // What was taken before its process saw that this sleeps.
+            self.look();
+        }
+        let mut polled =
+            vec![PollFd::from_borrowed_fd(stop, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+        polled.extend(self.members.sockets().map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
+        let limit = self
+            .pace
+            .map(|pace| rustix::time::Timespec { tv_sec: pace.as_secs() as i64, tv_nsec: pace.subsec_nanos().into() });
+        match poll(&mut polled, limit.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let stops = !polled[0].revents().is_empty();
+        if naps {
+            self.members.each(|member| member.notice.sleep(0));
+        }
+        Ok(stops)
+    }
+
+    fn admit(&mut self) {
+        while let Ok(Some(socket)) = seqpacket::accept(self.listener.as_fd()) {
+            self.members.admit(socket, self.bounds.members);
+        }
+    }
+
+    /// Hears what processes say.
+    fn hear(&mut self) {
+        for (member, event) in self.members.hear() {
+            match event {
+                Event::Hello => self.members.welcome(member),
+                Event::Pair(memory, store) => {
+                    let room = self.pairs.of(member) < self.bounds.pairs;
+                    let watched = room && self.pairs.add(member, memory, store);
+                    self.members.answer(member, watched);
+                }
+                Event::Knock => {}
+                Event::Gone => {
+                    self.pairs.leave(member, os::monotonic_ns());
+                    self.members.remove(member);
+                }
+            }
+        }
+        self.share();
+    }
+
+    /// All have the same share of what there is.
+    fn share(&self) {
+        let share = self.allowed();
+        self.members.each(|member| member.notice.limit(share));
+    }
+
+    fn allowed(&self) -> u32 {
+        self.bounds.each.min(self.bounds.records / (self.members.count() as u32).max(1))
+    }
+
+    fn look(&mut self) {
+        let now = os::monotonic_ns();
+        let idle = self.bounds.idle.as_nanos() as u64;
+        let work = self.pairs.look(&self.members, now, idle, self.allowed() as usize);
+        self.pairs.bound(self.bounds.each as usize);
+        self.pace = match (work, self.pace) {
+            (Work::Grows, _) => Some(GROWING),
+            (Work::Moves, _) | (Work::Still, None) => Some(USED),
+            (Work::Still, Some(pace)) => Some((pace * 2).clamp(USED, STILL)),
+            (Work::Nothing, _) => None,
+        };
+    }
+}

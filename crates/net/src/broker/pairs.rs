@@ -1,0 +1,193 @@
+//! The memories that a broker watches, of pairs and of pods, and what it does about their records.
+
+use super::members::{Members, Number};
+use socket::layout::RECORD;
+use socket::watch::Watched;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// Records that are taken back in one turn: senders are kept out meanwhile.
+const TURN: usize = 64;
+/// Records that are had there ahead of a process that grows.
+const AHEAD: usize = 8;
+/// What a process's memory may be beyond its limit, in records: what is had there ahead, and what threads take at once.
+const SLACK: usize = 64;
+/// How long what a process has sent can be received after it is gone.
+const FAREWELL: u64 = 60_000_000_000;
+
+/// Whose a store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// Nobody has said yet.
+    Unknown,
+    Member(Number),
+    /// Gone since then.
+    Gone(u64),
+}
+
+struct Watch {
+    watched: Watched,
+    /// Of each store.
+    owners: Vec<Owner>,
+    top: Vec<usize>,
+}
+
+/// What there is to do, by how soon it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    Nothing,
+    /// Something is taken, and nothing has moved.
+    Still,
+    Moves,
+    Grows,
+}
+
+/// All of them, by their memory.
+#[derive(Default)]
+pub struct Pairs {
+    all: HashMap<(u64, u64), Watch>,
+}
+
+impl Pairs {
+    /// How many a process is in.
+    pub fn of(&self, member: Number) -> usize {
+        self.all.values().filter(|watch| watch.owners.contains(&Owner::Member(member))).count()
+    }
+
+    /// Watches memory of which `member` has the store of this number. False: it is none, or another's.
+    pub fn add(&mut self, member: Number, memory: OwnedFd, store: usize) -> bool {
+        let Ok(identity) = Watched::identity(&memory) else { return false };
+        let watch = match self.all.entry(identity) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => match Watch::new(memory).filter(|watch| store < watch.owners.len()) {
+                Some(watch) => place.insert(watch),
+                None => return false,
+            },
+        };
+        let owner = watch.owners.get_mut(store).filter(|owner| **owner == Owner::Unknown);
+        let Some(owner) = owner else { return false };
+        *owner = Owner::Member(member);
+        true
+    }
+
+    /// A process is gone.
+    pub fn leave(&mut self, member: Number, now: u64) {
+        for watch in self.all.values_mut() {
+            for owner in &mut watch.owners {
+                if *owner == Owner::Member(member) {
+                    *owner = Owner::Gone(now);
+                }
+            }
+        }
+    }
+
+    /// Looks at all of them. `limit`: records of one process, now.
+    pub fn look(&mut self, members: &Members, now: u64, idle: u64, limit: usize) -> Work {
+        let mut work = Work::Nothing;
+        self.all.retain(|_, watch| {
+            // Where the kernel does not answer, there is nothing to be watched.
+            let found = watch.look(members, now, idle, limit).unwrap_or(None);
+            work = work.max(found.unwrap_or(Work::Nothing));
+            found.is_some()
+        });
+        work
+    }
+
+    /// Takes what a process has beyond what it was ever allowed, whatever is in it: it has not kept to what it was told.
+    pub fn bound(&self, each: usize) {
+        let most = (each + SLACK) as u64 * RECORD as u64;
+        let mut resident = HashMap::<Number, u64>::new();
+        for (watch, store, member) in self.stores() {
+            *resident.entry(member).or_default() += watch.watched.resident(store).unwrap_or(0);
+        }
+        resident.retain(|_, bytes| *bytes > most);
+        for (watch, store, member) in self.stores() {
+            if let Some(bytes) = resident.get(&member) {
+                tracing::warn!(bytes, most, "a process's records are more than it may have: they are taken from it");
+                let _ = watch.watched.clear(store);
+            }
+        }
+    }
+
+    /// Whose they are.
+    fn stores(&self) -> impl Iterator<Item = (&Watch, usize, Number)> {
+        self.all.values().flat_map(|watch| {
+            let members = watch.owners.iter().enumerate();
+            members.filter_map(move |(store, owner)| match owner {
+                Owner::Member(member) => Some((watch, store, *member)),
+                _ => None,
+            })
+        })
+    }
+}
+
+impl Watch {
+    fn new(memory: OwnedFd) -> Option<Self> {
+        let watched = Watched::new(memory).ok()?;
+        let stores = watched.stores();
+        Some(Self { watched, owners: vec![Owner::Unknown; stores], top: vec![0; stores] })
+    }
+
+    /// None: there is nothing left to be watched.
+    fn look(&mut self, members: &Members, now: u64, idle: u64, limit: usize) -> io::Result<Option<Work>> {
+        let left = self.owners.iter().filter(|owner| matches!(owner, Owner::Member(_))).count();
+        let ends = self.owners.iter().filter_map(|owner| if let Owner::Gone(at) = owner { Some(*at) } else { None });
+        let since = ends.max();
+        // Of a pair, one is left: what it sends, nobody receives.
+        let alone = self.owners.len() == 2 && left == 1 && since.is_some();
+        let mut work = Work::Nothing;
+        for store in 0..self.owners.len() {
+            work = work.max(match self.owners[store] {
+                Owner::Gone(_) if left > 0 => self.trim(None, store, now, 0)?,
+                Owner::Member(_) if alone => self.watched.clear(store).map(|()| Work::Nothing)?,
+                Owner::Member(number) => {
+                    let grown = self.grow(store, limit)?;
+                    grown.max(self.trim(members.get(number).map(|member| &member.notice), store, now, idle)?)
+                }
+                _ => Work::Nothing,
+            });
+        }
+        let farewell = since.is_some_and(|since| work == Work::Nothing || now.saturating_sub(since) > FAREWELL);
+        let over = since.is_some() && left == 0 || alone && farewell;
+        if over {
+            (0..self.owners.len()).try_for_each(|store| self.watched.clear(store))?;
+        }
+        Ok((!over).then_some(work))
+    }
+
+    /// Has the next records of a store there that has taken new ones.
+    fn grow(&mut self, store: usize, limit: usize) -> io::Result<Work> {
+        let top = self.watched.top(store);
+        if top <= self.top[store] {
+            return Ok(Work::Nothing);
+        }
+        self.top[store] = top;
+        self.watched.commit(store, AHEAD, limit)?;
+        Ok(Work::Grows)
+    }
+
+    /// Takes back what is idle. `notice`: of who might be using it.
+    fn trim(&mut self, notice: Option<&socket::notice::Notice>, store: usize, now: u64, idle: u64) -> io::Result<Work> {
+        let found = self.watched.look(store, now, idle, TURN);
+        if found.records.is_empty() {
+            if found.others == 0 {
+                self.watched.uncommit(store)?;
+                return Ok(Work::Nothing);
+            }
+            return Ok(Work::Still);
+        }
+        let Some(notice) = notice else {
+            self.watched.punch(store, &found.records);
+            return Ok(Work::Moves);
+        };
+        notice.freeze();
+        let out = self.watched.is_out(store);
+        if let Ok(true) = out {
+            self.watched.punch(store, &found.records);
+        }
+        notice.thaw();
+        out.map(|_| Work::Moves)
+    }
+}

@@ -1,0 +1,33 @@
+//! Sockets over memory, without the sockets: the byte streams that two processes share, and where their bytes lie.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`layout`] | where everything lies in the memory of a pair |
+//! | [`region`] | that memory: made by one process, joined by one other |
+//! | [`stream`] | one direction of one connection: bytes in order, and marks between them |
+//! | [`freeze`] | keeping senders out of their records for a moment |
+//! | [`records`] | the larger pieces of memory that streams take and give back, and their bounds |
+//! | [`member`] | a process and its broker |
+//! | [`notice`] | what the broker tells a process: how much it may take |
+//! | [`watch`] | a pair as the broker sees it |
+//!
+//! The other process is hostile: each of its words is read once, checked, then used. Each word has one writer, and there is
+//! no read-modify-write between processes: memory that is shared by processors that are not coherent in these works too.
+//! Which connection is which stream, who sleeps, and how bytes get to TCP and back, is decided above.
+
+#[cfg(not(loom))]
+mod bytes;
+pub mod freeze;
+pub mod layout;
+#[cfg(not(loom))]
+pub mod member;
+#[cfg(not(loom))]
+pub mod notice;
+#[cfg(not(loom))]
+pub mod records;
+#[cfg(not(loom))]
+pub mod region;
+pub mod stream;
+mod sync;
+#[cfg(not(loom))]
+pub mod watch;

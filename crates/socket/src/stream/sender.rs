@@ -1,0 +1,361 @@
+//! The sending end of a stream.
+//!
+//! All that it decides by it keeps in its own memory; of the receiver it believes one word, its position, and only within
+//! what was sent. Whether and how to wait where there is no room is decided above.
+
+use super::{Fault, Memory, PIECE, Place, Spot, received};
+use crate::layout::{GONE, LOCAL, MOST, RECORD, Rest, SEGMENTS, Way};
+use crate::sync::Ordering;
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+/// Room in the local record that is worth going on in it.
+const WORTH: usize = LOCAL / 4;
+/// Bytes after which a local record whose reader keeps up is used from its beginning again: a connection of short
+/// messages stays in few pages.
+const WARM: u64 = LOCAL as u64 / 4;
+
+/// A part that the receiver may not be through with.
+struct Part {
+    start: u64,
+    /// `u64::MAX` while it is being filled.
+    end: u64,
+    place: Place,
+}
+
+/// The sending end.
+pub struct Sender<M: Memory> {
+    memory: M,
+    head: u64,
+    base: u64,
+    segments: u32,
+    marks: u64,
+    parts: VecDeque<Part>,
+    /// The receiver's position as last looked up.
+    seen: u64,
+    /// Where the parts are accounted for up to.
+    settled: u64,
+    /// Bytes that went into the local record, and that came out, since it was last begun anew.
+    local_head: u64,
+    local_tail: u64,
+    /// Where the receiver's keeping up is next looked for.
+    warm: u64,
+    fault: Option<Fault>,
+    hand: bool,
+}
+
+impl<M: Memory> Sender<M> {
+    pub(crate) fn new(memory: M) -> Self {
+        let line = &memory.way().sender;
+        // This side's own words, which a hostile peer can have changed: room is left for all that will ever be sent.
+        let head = line.base.load(Ordering::Relaxed) & !GONE;
+        let segments = line.base_segments.load(Ordering::Relaxed);
+        line.open.store(1, Ordering::Relaxed);
+        let parts = VecDeque::from([Part { start: head, end: u64::MAX, place: Place::Local(0) }]);
+        Self {
+            head,
+            base: head,
+            segments,
+            marks: 0,
+            parts,
+            seen: head,
+            settled: head,
+            local_head: 0,
+            local_tail: 0,
+            warm: WARM,
+            fault: None,
+            hand: false,
+            memory,
+        }
+    }
+
+    /// Sends as much of `parts`, one after the other, as there is room for: how many bytes. 0: no room now.
+    pub fn write(&mut self, parts: &[IoSlice<'_>]) -> Result<usize, Fault> {
+        self.write_from(parts, 0)
+    }
+
+    /// As [`Sender::write`], of what lies behind the first `skip` bytes.
+    pub fn write_from(&mut self, parts: &[IoSlice<'_>], skip: usize) -> Result<usize, Fault> {
+        let whole = parts.iter().fold(0usize, |sum, part| sum.saturating_add(part.len())).saturating_sub(skip);
+        let mut left = whole;
+        let mut source = Source::new(parts, skip);
+        while left > 0 {
+            let room = self.room(left).min(left).min(PIECE);
+            if room == 0 {
+                break;
+            }
+            self.copy(&mut source, room);
+            left -= room;
+        }
+        self.rest();
+        match self.fault {
+            Some(fault) if left == whole && whole > 0 => Err(fault),
+            _ => Ok(whole - left),
+        }
+    }
+
+    /// Puts a mark behind what was sent. False: no room for it now.
+    pub fn mark(&mut self, mark: u8) -> Result<bool, Fault> {
+        if !self.has_part() {
+            return self.fault.map_or(Ok(false), Err);
+        }
+        self.begin(Place::Mark(mark));
+        self.head += 1;
+        self.marks += 1;
+        self.finish();
+        self.publish();
+        Ok(true)
+    }
+
+    /// Copies of what was sent, as far as it is not known to be received, what lies behind the first `skip` bytes: how many.
+    /// For who is to send them another way. A hostile receiver can have changed them.
+    pub fn take_back(&self, mut skip: usize, bytes: &mut [u8]) -> usize {
+        let mut done = 0;
+        for part in self.parts.iter().filter(|part| !matches!(part.place, Place::Mark(_))) {
+            let (from, end) = (part.start.max(self.seen), part.end.min(self.head));
+            let len = end.saturating_sub(from) as usize;
+            let begin = skip.min(len);
+            skip -= begin;
+            let run = (len - begin).min(bytes.len() - done);
+            let offset = (from - part.start) as usize + begin;
+            let to = &mut bytes[done..done + run];
+            match part.place {
+                Place::Local(at) => self.memory.get(Spot::Local((at + offset) % LOCAL), to),
+                Place::Record(record) => self.memory.get(Spot::Record(record, offset), to),
+                Place::Mark(_) => {}
+            }
+            done += run;
+        }
+        done
+    }
+
+    /// Bytes that were sent on this connection.
+    pub fn sent(&self) -> u64 {
+        self.head - self.base - self.marks
+    }
+
+    /// Whether the receiver has taken everything, by a fresh look.
+    pub fn is_received(&mut self) -> Result<bool, Fault> {
+        self.look();
+        self.fault.map_or(Ok(self.seen == self.head), Err)
+    }
+
+    /// Whether there is room in what this end has, by a fresh look.
+    pub fn has_room(&mut self) -> Result<bool, Fault> {
+        self.look();
+        let filling = matches!(self.parts.back(), Some(Part { end: u64::MAX, place: Place::Record(_), .. }));
+        let room = filling || self.local_free() > 0 && self.has_part();
+        self.fault.map_or(Ok(room), Err)
+    }
+
+    /// What this end says while it does not work.
+    pub fn own_rest(&self) -> &Rest {
+        &self.way().sender_rest
+    }
+
+    /// What the receiver says so. Not to be believed.
+    pub fn peer_rest(&self) -> &Rest {
+        &self.way().receiver_rest
+    }
+
+    fn way(&self) -> &Way {
+        self.memory.way()
+    }
+
+    /// Bytes of room where the stream goes on, for up to `want`: in the record that is being filled, in the local one, or
+    /// in a new one. 0 where there is none, or a fault.
+    fn room(&mut self, want: usize) -> usize {
+        if let Some(Part { start, end: u64::MAX, place: Place::Record(_) }) = self.parts.back() {
+            let start = *start;
+            // A record that is full was finished.
+            if self.enter() {
+                return RECORD - (self.head - start) as usize;
+            }
+            self.finish();
+        }
+        let worth = want.min(WORTH);
+        if self.local_free() < worth || self.local_head >= self.warm {
+            self.look();
+            self.keep_warm();
+        }
+        if self.local_free() < worth
+            && self.has_part()
+            && self.enter()
+            && let Some(record) = self.memory.take(self.head)
+        {
+            self.begin(Place::Record(record));
+            return RECORD;
+        }
+        let free = if self.fault.is_some() { 0 } else { self.local_free() };
+        let goes_on = matches!(self.parts.back(), Some(Part { end: u64::MAX, place: Place::Local(_), .. }));
+        if free > 0 && !goes_on {
+            if !self.has_part() {
+                return 0;
+            }
+            self.begin(Place::Local(self.local_head as usize % LOCAL));
+        }
+        free
+    }
+
+    fn local_free(&self) -> usize {
+        LOCAL - (self.local_head - self.local_tail) as usize
+    }
+
+    /// Uses the local record from its beginning again, if nothing in it is unread.
+    fn keep_warm(&mut self) {
+        if self.local_head < self.warm {
+            return;
+        }
+        self.warm = self.local_head + WARM;
+        if self.seen == self.head && self.fault.is_none() && self.has_part() {
+            self.finish();
+            self.settle();
+            (self.local_head, self.local_tail, self.warm) = (0, 0, WARM);
+        }
+    }
+
+    /// Whether one more part can be described: the receiver has read the word that its own takes the place of.
+    fn has_part(&mut self) -> bool {
+        if self.parts.len() >= SEGMENTS {
+            self.look();
+        }
+        self.parts.len() < SEGMENTS && self.fault.is_none()
+    }
+
+    fn enter(&mut self) -> bool {
+        self.hand = self.hand || self.memory.enter();
+        self.hand
+    }
+
+    fn rest(&mut self) {
+        if self.hand {
+            crate::freeze::leave(&self.way().sender.hand);
+            self.hand = false;
+        }
+    }
+
+    fn copy(&mut self, source: &mut Source<'_>, len: usize) {
+        let Some(part) = self.parts.back() else { return };
+        let (start, place) = (part.start, part.place);
+        let offset = (self.head - start) as usize;
+        source.take(len, |at, bytes| match place {
+            Place::Local(begin) => self.memory.put(Spot::Local((begin + offset + at) % LOCAL), bytes),
+            Place::Record(record) => self.memory.put(Spot::Record(record, offset + at), bytes),
+            Place::Mark(_) => {}
+        });
+        self.head += len as u64;
+        match place {
+            Place::Local(_) => self.local_head += len as u64,
+            _ if self.head - start == RECORD as u64 => self.finish(),
+            _ => {}
+        }
+        self.publish();
+    }
+
+    fn publish(&self) {
+        self.way().sender.head.store(self.head, Ordering::Release);
+    }
+
+    /// Begins a part here.
+    fn begin(&mut self, place: Place) {
+        self.finish();
+        let way = self.memory.way();
+        way.segments[self.segments as usize % SEGMENTS].store(place.word(self.head), Ordering::Relaxed);
+        self.segments = self.segments.wrapping_add(1);
+        way.sender.segments.store(self.segments, Ordering::Release);
+        self.parts.push_back(Part { start: self.head, end: u64::MAX, place });
+    }
+
+    /// Ends the part that is being filled, if there is one.
+    fn finish(&mut self) {
+        let Some(part) = self.parts.back_mut().filter(|part| part.end == u64::MAX) else { return };
+        part.end = self.head;
+        if let Place::Record(record) = part.place {
+            self.memory.close(record, part.start, self.head);
+        }
+    }
+
+    /// Looks where the receiver is.
+    fn look(&mut self) {
+        let (tail, gone) = received(self.way().receiver.tail.load(Ordering::Acquire), self.base);
+        if tail < self.seen || tail > self.head || self.head - tail > MOST {
+            self.fault = Some(Fault::Broken);
+            return;
+        }
+        self.seen = tail;
+        if gone {
+            self.fault = Some(Fault::Gone);
+        }
+        // Whatever is in a record that was not filled, nobody needs it.
+        if tail == self.head && matches!(self.parts.back(), Some(Part { place: Place::Record(_), .. })) {
+            self.finish();
+        }
+        self.settle();
+    }
+
+    /// Gives back what the receiver is through with.
+    fn settle(&mut self) {
+        while let Some(part) = self.parts.front() {
+            let upto = part.end.min(self.seen);
+            match part.place {
+                Place::Local(_) => self.local_tail += upto - self.settled,
+                Place::Record(record) if part.end <= self.seen => self.memory.give_back(record, part.start),
+                _ => {}
+            }
+            self.settled = upto;
+            if part.end > self.seen {
+                return;
+            }
+            self.parts.pop_front();
+        }
+    }
+}
+
+impl<M: Memory> Drop for Sender<M> {
+    /// What was sent can still be received: its records come back when it was.
+    fn drop(&mut self) {
+        self.finish();
+        self.rest();
+        self.look();
+        if self.fault == Some(Fault::Gone) {
+            self.seen = self.head;
+            self.settle();
+        }
+        let line = &self.way().sender;
+        line.base.store(self.head, Ordering::Relaxed);
+        line.base_segments.store(self.segments, Ordering::Relaxed);
+        line.open.store(0, Ordering::Release);
+    }
+}
+
+/// What is being sent.
+struct Source<'a> {
+    parts: &'a [IoSlice<'a>],
+    /// Bytes of the first part that were taken.
+    at: usize,
+}
+
+impl<'a> Source<'a> {
+    fn new(mut parts: &'a [IoSlice<'a>], skip: usize) -> Self {
+        let mut at = skip;
+        while let Some((part, rest)) = parts.split_first().filter(|(part, _)| at >= part.len()) {
+            (parts, at) = (rest, at - part.len());
+        }
+        Self { parts, at }
+    }
+
+    /// Takes the next `len` bytes, which there are: hands each run of them to `put`, with its offset.
+    fn take(&mut self, len: usize, mut put: impl FnMut(usize, &[u8])) {
+        let mut done = 0;
+        while done < len {
+            let Some((part, rest)) = self.parts.split_first() else { return };
+            let run = (part.len() - self.at).min(len - done);
+            put(done, &part[self.at..self.at + run]);
+            done += run;
+            self.at += run;
+            if self.at == part.len() {
+                (self.parts, self.at) = (rest, 0);
+            }
+        }
+    }
+}

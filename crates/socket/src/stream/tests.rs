@@ -1,0 +1,262 @@
+//! Streams between two sides in one process: order, marks, room, records that come back.
+
+use super::*;
+use crate::layout::{CONNECTIONS, LOCAL, RECORD, SEGMENTS};
+use crate::notice::Told;
+use crate::records::Quota;
+use crate::region::{OpenError, Pair, Pod, Receiver, Sender};
+use interconnect::lane::Word;
+use std::io::{IoSlice, IoSliceMut};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+pub fn pair() -> (Pair, Pair, Arc<Quota>) {
+    let quota = Quota::own();
+    let (a, file) = Pair::create(&quota).unwrap();
+    let b = Pair::join(&file, &quota).unwrap();
+    (a, b, quota)
+}
+
+fn ends() -> (Sender, Receiver, (Pair, Pair, Arc<Quota>)) {
+    let (a, b, quota) = pair();
+    let (sender, receiver) = (a.open(0).unwrap().0, b.open(0).unwrap().1);
+    (sender, receiver, (a, b, quota))
+}
+
+/// A quota, its limit (0) and whether it is frozen.
+fn told() -> (Arc<Quota>, Word, Word) {
+    let told = Told { limit: Word::own(), frozen: Word::own(), asleep: Word::own() };
+    let (limit, frozen) = (told.limit.clone(), told.frozen.clone());
+    (Quota::new(told, None), limit, frozen)
+}
+
+fn write(sender: &mut Sender, bytes: &[u8]) -> usize {
+    sender.write(&[IoSlice::new(bytes)]).unwrap()
+}
+
+fn read(receiver: &mut Receiver, bytes: &mut [u8]) -> usize {
+    receiver.read(&mut [IoSliceMut::new(bytes)], false).unwrap()
+}
+
+/// The byte at a position of a stream that repeats late enough to show what is out of place.
+fn byte(position: u64) -> u8 {
+    (position % 251) as u8 ^ (position / 251 % 241) as u8
+}
+
+fn text(from: u64, len: usize) -> Vec<u8> {
+    (from..from + len as u64).map(byte).collect()
+}
+
+#[test]
+fn what_is_sent_is_received_in_order() {
+    let (mut sender, mut receiver, (_a, _b, quota)) = ends();
+    let (mut chance, mut buffer) = (0x9e37_79b9_7f4a_7c15u64, vec![0; 300_000]);
+    for _ in 0..400 {
+        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let longest = [16, 3000, 70_000, 300_000][(chance >> 62) as usize];
+        let len = (chance >> 20) as usize % longest;
+        let bytes = text(sender.sent(), len);
+        let (one, two) = bytes.split_at(len / 3);
+        sender.write(&[IoSlice::new(one), IoSlice::new(&[]), IoSlice::new(two)]).unwrap();
+        let len = (chance >> 40) as usize % longest;
+        let (before, peek) = (receiver.received(), chance & 1 << 33 != 0);
+        let got = receiver.read(&mut [IoSliceMut::new(&mut buffer[..len])], peek).unwrap();
+        assert_eq!(buffer[..got], text(before, got));
+        assert_eq!(receiver.received(), before + if peek { 0 } else { got as u64 });
+    }
+    while read(&mut receiver, &mut buffer) > 0 {}
+    assert_eq!(receiver.received(), sender.sent());
+    assert!(sender.is_received().unwrap());
+    assert_eq!(quota.taken(), 0);
+}
+
+#[test]
+fn a_full_stream_says_so_and_goes_on() {
+    let (mut sender, mut receiver, _pair) = ends();
+    let bytes = vec![1; 100_000];
+    let mut sent = 0;
+    loop {
+        let took = write(&mut sender, &bytes);
+        if took == 0 {
+            break;
+        }
+        sent += took;
+    }
+    assert!(sent > LOCAL + (SEGMENTS - 4) * RECORD, "{sent}");
+    assert!(!sender.has_room().unwrap());
+    assert_eq!(receiver.unread(), Ok(sent));
+    let mut buffer = vec![0; 100_000];
+    assert_eq!(read(&mut receiver, &mut buffer), 100_000);
+    assert!(sender.has_room().unwrap());
+    assert!(write(&mut sender, &bytes) > 0);
+}
+
+#[test]
+fn beyond_the_quota_a_stream_has_its_local_record() {
+    let (quota, limit, _) = told();
+    let (a, file) = Pair::create(&quota).unwrap();
+    let b = Pair::join(&file, &quota).unwrap();
+    let (mut sender, mut receiver) = (a.open(0).unwrap().0, b.open(0).unwrap().1);
+    let bytes = vec![2; 10 * RECORD];
+    assert_eq!(write(&mut sender, &bytes), LOCAL);
+    assert!(a.store().refused() > 0);
+    limit.store(3, Ordering::Relaxed);
+    assert_eq!(write(&mut sender, &bytes), 3 * RECORD);
+    assert_eq!(quota.taken(), 3);
+    let mut buffer = vec![0; bytes.len()];
+    assert_eq!(read(&mut receiver, &mut buffer), LOCAL + 3 * RECORD);
+    assert!(sender.is_received().unwrap());
+    assert_eq!(quota.taken(), 0);
+}
+
+#[test]
+fn no_record_is_written_while_they_are_frozen() {
+    let (quota, limit, frozen) = told();
+    limit.store(10, Ordering::Relaxed);
+    let (a, file) = Pair::create(&quota).unwrap();
+    let b = Pair::join(&file, &quota).unwrap();
+    let (mut sender, mut receiver) = (a.open(0).unwrap().0, b.open(0).unwrap().1);
+    write(&mut sender, &text(0, LOCAL));
+    write(&mut sender, &text(LOCAL as u64, 100));
+    frozen.store(1, Ordering::Relaxed);
+    assert_eq!(write(&mut sender, &[1]), 0);
+    let mut buffer = vec![0; 2 * LOCAL];
+    assert_eq!(read(&mut receiver, &mut buffer), LOCAL + 100);
+    write(&mut sender, &text(LOCAL as u64 + 100, 200));
+    assert_eq!(read(&mut receiver, &mut buffer[LOCAL + 100..]), 200);
+    assert_eq!(buffer[..LOCAL + 300], text(0, LOCAL + 300));
+}
+
+#[test]
+fn marks_stand_where_they_were_put() {
+    let (mut sender, mut receiver, _pair) = ends();
+    write(&mut sender, b"one");
+    assert_eq!(sender.mark(7), Ok(true));
+    assert_eq!(sender.mark(8), Ok(true));
+    write(&mut sender, b"two");
+    assert_eq!(receiver.mark(), Ok(None));
+    let mut buffer = [0; 16];
+    assert_eq!(read(&mut receiver, &mut buffer), 3);
+    assert_eq!(read(&mut receiver, &mut buffer), 0);
+    assert_eq!(receiver.mark(), Ok(Some(7)));
+    receiver.pass();
+    assert_eq!(receiver.mark(), Ok(Some(8)));
+    assert_eq!(read(&mut receiver, &mut buffer), 0);
+    receiver.pass();
+    assert_eq!(read(&mut receiver, &mut buffer), 3);
+    assert_eq!(&buffer[..3], b"two");
+    assert_eq!((sender.sent(), receiver.received()), (6, 6));
+}
+
+#[test]
+fn a_number_serves_one_connection_after_another() {
+    let (a, b, quota) = pair();
+    for round in 0..300u64 {
+        assert!(a.is_quiet(5));
+        let ((mut sender, back), (answer, mut receiver)) = (a.open(5).unwrap(), b.open(5).unwrap());
+        assert!(!a.is_quiet(5) && !b.is_quiet(5));
+        let bytes = text(round, 3 * LOCAL);
+        assert_eq!(write(&mut sender, &bytes), bytes.len());
+        let mut buffer = vec![0; round as usize * 331 % (4 * LOCAL)];
+        let got = read(&mut receiver, &mut buffer);
+        assert_eq!(buffer[..got], bytes[..got]);
+        if round % 2 == 0 {
+            drop((sender, back, answer, receiver));
+        } else {
+            drop((receiver, answer, back, sender));
+        }
+    }
+    // What was never received does not stay taken.
+    let (mut sender, _) = a.open(5).unwrap();
+    write(&mut sender, &vec![0; LOCAL + RECORD]);
+    assert!(quota.taken() < 64, "{} records are taken", quota.taken());
+}
+
+#[test]
+fn what_was_not_received_can_be_had_again() {
+    let (mut sender, mut receiver, _pair) = ends();
+    let bytes = text(0, 3 * LOCAL);
+    let parts = [IoSlice::new(b"none"), IoSlice::new(&bytes[..10]), IoSlice::new(&bytes[10..])];
+    assert_eq!(sender.write_from(&parts, 4), Ok(bytes.len()));
+    assert_eq!(sender.mark(1), Ok(true));
+    assert_eq!(sender.write_from(&parts, 8 + bytes.len()), Ok(0));
+    assert_eq!(write(&mut sender, &text(bytes.len() as u64, 100)), 100);
+    let mut buffer = vec![0; LOCAL + 7];
+    assert_eq!(read(&mut receiver, &mut buffer), LOCAL + 7);
+    assert!(!sender.is_received().unwrap());
+    let mut back = vec![0; 3 * LOCAL];
+    assert_eq!(sender.take_back(5, &mut back), 2 * LOCAL - 12 + 100);
+    assert_eq!(back[..2 * LOCAL + 88], text(LOCAL as u64 + 12, 2 * LOCAL + 88));
+    assert_eq!(sender.take_back(2 * LOCAL, &mut back[..7]), 7);
+    assert_eq!(back[..7], text(3 * LOCAL as u64 + 7, 7));
+}
+
+#[test]
+fn who_sends_to_nobody_is_told() {
+    let (mut sender, receiver, (_a, _b, quota)) = ends();
+    write(&mut sender, &vec![0; 4 * LOCAL]);
+    drop(receiver);
+    assert_eq!(sender.has_room(), Err(Fault::Gone));
+    assert_eq!(sender.write(&[IoSlice::new(b"x")]), Err(Fault::Gone));
+    drop(sender);
+    assert_eq!(quota.taken(), 0);
+}
+
+#[test]
+fn what_a_sender_left_is_received() {
+    let (mut sender, mut receiver, (a, _b, quota)) = ends();
+    let bytes = text(0, 5 * LOCAL);
+    write(&mut sender, &bytes);
+    drop(sender);
+    let mut buffer = vec![0; bytes.len() + 1];
+    assert_eq!(read(&mut receiver, &mut buffer), bytes.len());
+    assert_eq!(buffer[..bytes.len()], bytes);
+    assert!(quota.taken() > 0);
+    drop(receiver);
+    drop(a);
+}
+
+#[test]
+fn connections_have_one_owner() {
+    let (a, _b, _quota) = pair();
+    let open = a.open(1).unwrap();
+    assert_eq!(a.open(1).err(), Some(OpenError::Busy(1)));
+    drop(open);
+    a.open(1).unwrap();
+    assert_eq!(a.open(CONNECTIONS).err(), Some(OpenError::Unknown(CONNECTIONS)));
+}
+
+#[test]
+fn only_a_pair_is_joined() {
+    let quota = Quota::own();
+    let other = os::memfd::sealed("test", 4096).unwrap();
+    assert!(Pair::join(&other, &quota).is_err());
+    let blank = os::memfd::sealed("test", crate::layout::whole(2) as u64).unwrap();
+    assert!(Pair::join(&blank, &quota).is_err());
+}
+
+#[test]
+fn a_pod_has_connections_between_any_two() {
+    let quota = Quota::own();
+    let (a, file) = Pod::create(&quota).unwrap();
+    let (b, c) = (Pod::join(&file, 1, &quota).unwrap(), Pod::join(&file, 2, &quota).unwrap());
+    assert!(Pod::join(&file, 16, &quota).is_err() && Pair::join(&file, &quota).is_err());
+    let pairs = [(&a, 0, &b, 1), (&b, 1, &c, 2), (&c, 2, &a, 0)];
+    let mut connections = Vec::new();
+    for (connection, (one, first, two, second)) in pairs.into_iter().enumerate() {
+        let (sender, _back) = one.open(connection, 0, second).unwrap();
+        let (_answer, receiver) = two.open(connection, 1, first).unwrap();
+        assert!(!two.is_quiet(connection));
+        connections.push((sender, receiver));
+    }
+    for (at, (sender, _)) in connections.iter_mut().enumerate() {
+        write(sender, &text(at as u64, 3 * LOCAL));
+    }
+    assert!(a.store().taken() > 0 && b.store().taken() > 0 && c.store().taken() > 0);
+    for (at, (_, receiver)) in connections.iter_mut().enumerate() {
+        let mut buffer = vec![0; 3 * LOCAL];
+        assert_eq!(read(receiver, &mut buffer), 3 * LOCAL);
+        assert_eq!(buffer, text(at as u64, 3 * LOCAL));
+    }
+    assert!(a.open(9, 2, 1).is_err() && a.open(9, 0, 16).is_err());
+}
