@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`figure`], [`table`], [`plot`] | what comes out: JSON, text, SVG |
 //! | [`machine`] | where it was measured |
-//! | `startup`, `apps`, `memory`, `density`, `web`, `stream`, `nipc`, `neighbour`, `provided`, `pure`, `split` | one bench each: nodes and baselines, arms measured in turn |
+//! | `startup`, `apps`, `memory`, `density`, `web`, `stream`, `nipc`, `neighbour`, `provided`, `pure`, `mesh`, `split` | one bench each: nodes and baselines, arms measured in turn |
 //! | `node` | a throw-away node: the `lichen` program itself |
 //! | `baseline` | what it is compared with |
 //! | `http`, `spans` | measuring clients |
@@ -24,6 +24,7 @@ mod functions;
 mod http;
 pub mod machine;
 mod memory;
+mod mesh;
 mod neighbour;
 pub mod nipc;
 mod node;

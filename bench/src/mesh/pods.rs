@@ -1,0 +1,236 @@
+//! Pods, whole or split, the cable between two of them, and their Envoys.
+
+use super::talk::{self, Caller};
+use crate::Plan;
+use crate::error::{BenchError, io};
+use std::cell::{Cell, RefCell};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const APP: u16 = 8080;
+const CLIENT: &str = "10.80.0.1";
+const SERVER: &str = "10.80.0.2";
+/// Whom a mesh's proxy runs as.
+const PROXY: &str = "1337";
+/// What a mesh's init container writes, for a Pod in one place, and for `lichen net`.
+const RULES: &str = "*nat\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+    -A PREROUTING -p tcp -j REDIRECT --to-ports 15006\n\
+    -A OUTPUT -m owner --uid-owner 1337 -j RETURN\n-A OUTPUT -d 127.0.0.1/32 -j RETURN\n\
+    -A OUTPUT -p tcp -j REDIRECT --to-ports 15001\nCOMMIT\n";
+const RULES_NFT: &str = "table ip mesh {\n\
+    chain in { type nat hook prerouting priority -100; meta l4proto tcp redirect to :15006; }\n\
+    chain out { type nat hook output priority -100; skuid 1337 return; ip daddr 127.0.0.1 return; \
+    meta l4proto tcp redirect to :15001; }\n}\n";
+
+/// Passes on what it gets to where it was to go.
+const ENVOY: &str = include_str!("envoy.yaml");
+
+/// The Envoy on the PATH.
+pub fn envoy() -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join("envoy")).find(|program| program.is_file())
+}
+
+/// Which processor apps and proxies of the two Pods are on: two different ones are two halves.
+pub struct Layout<'a> {
+    pub envoy: Option<&'a Path>,
+    pub client: [usize; 2],
+    pub server: [usize; 2],
+}
+
+/// The daemon of split networks, and a folder for everything.
+pub struct World {
+    lichen: PathBuf,
+    folder: TempDir,
+    daemon: Child,
+    made: Cell<usize>,
+    /// Networks to be taken apart in the end.
+    names: RefCell<Vec<String>>,
+}
+
+impl World {
+    pub fn new(plan: &Plan<'_>) -> Result<Self, BenchError> {
+        let folder = tempfile::tempdir().map_err(io("a folder for the measurement could not be made"))?;
+        // Proxies are other users.
+        let open = fs::set_permissions(folder.path(), Permissions::from_mode(0o755));
+        open.map_err(io("a folder for the measurement could not be opened"))?;
+        let mut serve = Command::new(&plan.program);
+        serve.args(["net", "serve", "--folder"]).arg(folder.path().join("net"));
+        serve.stdout(Stdio::null()).stderr(Stdio::null());
+        let daemon = serve.spawn().map_err(|source| BenchError::Program { program: plan.program.clone(), source })?;
+        let world =
+            Self { lichen: plan.program.clone(), folder, daemon, made: Cell::new(0), names: RefCell::default() };
+        let socket = world.folder.path().join("net/socket");
+        let until = Instant::now() + Duration::from_secs(20);
+        while !socket.exists() {
+            if Instant::now() > until {
+                return Err(BenchError::Broken("`lichen net serve` does not listen: it takes root".to_owned()));
+            }
+            crate::pause(Duration::from_millis(10));
+        }
+        Ok(world)
+    }
+
+    /// A network namespace, with its loopback device up.
+    fn place(&self) -> Result<Place, BenchError> {
+        let number = self.made.replace(self.made.get() + 1);
+        let path = self.folder.path().join(format!("place{number}"));
+        File::create(&path).map_err(io("a place for a network namespace could not be made"))?;
+        let option = format!("--net={}", path.display());
+        done(Command::new("unshare").args([&option, "ip", "link", "set", "lo", "up"]))?;
+        Ok(Place(path))
+    }
+
+    /// Has `lichen net` do something.
+    fn net(&self, arguments: &[&str]) -> Result<(), BenchError> {
+        let folder = self.folder.path().join("net");
+        done(Command::new(&self.lichen).arg("net").args(arguments).arg("--folder").arg(folder))
+    }
+
+    /// Places for a Pod's programs: one, or two halves.
+    fn pod(&self, split: bool) -> Result<Pod, BenchError> {
+        let app = self.place()?;
+        let proxy = if split { Some(self.place()?) } else { None };
+        Ok(Pod { app, proxy })
+    }
+
+    /// Makes one network of two halves. The address is on the uplink's device already.
+    fn join(&self, pod: &Pod, address: &str) -> Result<(), BenchError> {
+        let Some(proxy) = &pod.proxy else { return Ok(()) };
+        let name = pod.name();
+        let halves = [format!("--half=cpu={}", pod.app.0.display()), format!("--half=dpu={}", proxy.0.display())];
+        self.names.borrow_mut().push(name.clone());
+        self.net(&["join", &name, &halves[0], &halves[1], "--uplink", "dpu", "--address", address])
+    }
+
+    /// Hands the Pod's connections to its proxy.
+    fn capture(&self, pod: &Pod) -> Result<(), BenchError> {
+        let text = if pod.proxy.is_some() { RULES } else { RULES_NFT };
+        let rules = self.folder.path().join("rules");
+        fs::write(&rules, text).map_err(io("the mesh's rules could not be written"))?;
+        let rules = rules.display().to_string();
+        match pod.proxy {
+            Some(_) => self.net(&["capture", &pod.name(), "--proxy", "dpu", "--v4", &rules]),
+            None => done(pod.app.command("nft").args(["-f", &rules])),
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for name in self.names.borrow().iter() {
+            let _ = self.net(&["leave", name]);
+        }
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+/// A network namespace with a path.
+struct Place(PathBuf);
+
+impl Place {
+    /// A program there.
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.0.display())).arg(program);
+        command
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = done(Command::new("umount").arg("-l").arg(&self.0));
+    }
+}
+
+struct Pod {
+    app: Place,
+    /// The other half, which has the uplink.
+    proxy: Option<Place>,
+}
+
+impl Pod {
+    fn uplink(&self) -> &Place {
+        self.proxy.as_ref().unwrap_or(&self.app)
+    }
+
+    fn name(&self) -> String {
+        self.app.0.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
+/// Two Pods, one cable, and an Envoy in each, if there are any.
+pub struct Mesh {
+    client: Pod,
+    _server: Pod,
+    cpu: usize,
+    envoys: Vec<Child>,
+}
+
+impl Mesh {
+    pub fn new(world: &World, layout: &Layout<'_>) -> Result<Self, BenchError> {
+        let pods = [layout.client, layout.server].map(|cpus| world.pod(cpus[0] != cpus[1]));
+        let [client, server] = pods;
+        let (client, server) = (client?, server?);
+        let peer = server.uplink().0.display().to_string();
+        let cable = ["link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", &peer];
+        done(client.uplink().command("ip").args(cable))?;
+        for (pod, address) in [(&client, CLIENT), (&server, SERVER)] {
+            let with_len = format!("{address}/24");
+            done(pod.uplink().command("ip").args(["address", "add", &with_len, "dev", "eth0"]))?;
+            done(pod.uplink().command("ip").args(["link", "set", "eth0", "up"]))?;
+            world.join(pod, address)?;
+        }
+        talk::serve(&server.app.0, layout.server[0], APP)?;
+        let mut envoys = Vec::new();
+        if let Some(envoy) = layout.envoy {
+            for (pod, cpu) in [(&client, layout.client[1]), (&server, layout.server[1])] {
+                envoys.push(start(envoy, world.folder.path(), pod, cpu)?);
+                world.capture(pod)?;
+            }
+        }
+        Ok(Self { client, _server: server, cpu: layout.client[0], envoys })
+    }
+
+    /// Somebody in the first Pod who calls the second one.
+    pub fn caller(&self, many: usize) -> Result<Caller, BenchError> {
+        let to = format!("{SERVER}:{APP}").parse().map_err(|_| BenchError::Broken("no address".to_owned()))?;
+        Caller::new(&self.client.app.0, self.cpu, to, many)
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        for envoy in &mut self.envoys {
+            let _ = envoy.kill();
+            let _ = envoy.wait();
+        }
+    }
+}
+
+fn start(envoy: &Path, folder: &Path, pod: &Pod, cpu: usize) -> Result<Child, BenchError> {
+    let configuration = folder.join("envoy.yaml");
+    fs::write(&configuration, ENVOY).map_err(io("Envoy's configuration could not be written"))?;
+    let mut command = pod.uplink().command("taskset");
+    command.args(["-c", &cpu.to_string(), "setpriv", "--reuid", PROXY, "--regid", PROXY, "--clear-groups"]);
+    command.arg(envoy).arg("-c").arg(configuration);
+    command.args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "off"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().map_err(|source| BenchError::Program { program: envoy.to_owned(), source })
+}
+
+/// Runs a program to its end.
+fn done(command: &mut Command) -> Result<(), BenchError> {
+    let program = PathBuf::from(command.get_program());
+    let output = command.output().map_err(|source| BenchError::Program { program, source })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(BenchError::Broken(format!("{command:?} failed: {}", said.trim())))
+}
