@@ -123,6 +123,11 @@ pub const BENCHES: &[Bench] = &[
         run: pure::run,
     },
     Bench {
+        name: "mesh",
+        what: "a call through two sidecars, which share a PU with the apps or have one of their own (HeteroPod, Figure 8)",
+        run: mesh::run,
+    },
+    Bench {
         name: "split",
         what: "a call to localhost that is answered on another PU, beside one that stays (HeteroPod, split network)",
         run: split::run,

