@@ -50,7 +50,7 @@ units: $(VENV)/ready
 	@cargo build
 	@LICHEN_PYTHONPATH="$$(echo "$(CURDIR)"/$(VENV)/lib/python3*/site-packages)" timeout 2400 cargo test --workspace --no-fail-fast
 	@echo "==> 4/6 models of what is lock-free"
-	@RUSTFLAGS="--cfg loom" timeout 600 cargo test --target-dir "$(TARGET)/loom" --package interconnect --lib
+	@RUSTFLAGS="--cfg loom" timeout 600 cargo test --target-dir "$(TARGET)/loom" --package interconnect --package socket --lib
 
 python: $(VENV)/ready
 	@echo "==> 5/6 examples and apps as plain code"

@@ -14,7 +14,8 @@ use crate::sync::{AtomicU32, Ordering, fence};
 pub(crate) fn enter(hand: &AtomicU32, frozen: &AtomicU32) -> bool {
     hand.store(1, Ordering::Relaxed);
     fence(Ordering::SeqCst);
-    let free = frozen.load(Ordering::Relaxed) == 0;
+    // What the broker did before it let senders in again is done.
+    let free = frozen.load(Ordering::Acquire) == 0;
     if !free {
         leave(hand);
     }
