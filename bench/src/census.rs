@@ -154,6 +154,12 @@ pub fn private_mib(pid: u32) -> f64 {
     rollup(pid, "Private_Dirty:") + rollup(pid, "Private_Clean:")
 }
 
+/// The memory that a process has had resident at most, in MiB.
+pub fn peak_mib(pid: u32) -> f64 {
+    let kib = field(pid, "VmHWM:").and_then(|value| value.strip_suffix(" kB")?.trim().parse::<f64>().ok());
+    kib.unwrap_or(0.0) / 1024.0
+}
+
 fn rollup(pid: u32, name: &str) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let kib = text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse::<f64>().ok());

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`figure`], [`table`], [`plot`] | what comes out: JSON, text, SVG |
 //! | [`machine`] | where it was measured |
-//! | `startup`, `apps`, `memory`, `density`, `web`, `stream`, `nipc`, `neighbour`, `provided`, `pure`, `mesh`, `split` | one bench each: nodes and baselines, arms measured in turn |
+//! | `startup`, `apps`, `memory`, `density`, `web`, `stream`, `nipc`, `neighbour`, `provided`, `pure`, `flow`, `mesh`, `split` | one bench each: nodes and baselines, arms measured in turn |
 //! | `node` | a throw-away node: the `lichen` program itself |
 //! | `baseline` | what it is compared with |
 //! | `http`, `spans` | measuring clients |
@@ -20,6 +20,7 @@ mod chain;
 mod density;
 mod error;
 pub mod figure;
+mod flow;
 mod functions;
 mod http;
 pub mod machine;
@@ -131,6 +132,11 @@ pub const BENCHES: &[Bench] = &[
         name: "split",
         what: "a call to localhost that is answered on another PU, beside one that stays (HeteroPod, split network)",
         run: split::run,
+    },
+    Bench {
+        name: "flow",
+        what: "flows: a wide map, a chain, ten thousand shards, large items, beside a client's own loop (Dandelion, SOSP '25)",
+        run: flow::run,
     },
     Bench {
         name: "soak",

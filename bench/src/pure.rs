@@ -4,8 +4,8 @@
 
 mod cold;
 mod load;
-mod paced;
-mod programs;
+pub mod paced;
+pub mod programs;
 mod server;
 
 use crate::Plan;

@@ -20,12 +20,16 @@ pub struct Program {
     pub file: PathBuf,
 }
 
+/// Where a program is, if it was made.
+pub fn guest(name: &str) -> PathBuf {
+    std::env::var_os("LICHEN_GUEST").map_or_else(|| PathBuf::from(GUEST), PathBuf::from).join(name)
+}
+
 /// Those that are here; a note for each of the others.
 pub fn find(notes: &mut Vec<String>) -> Vec<Program> {
-    let folder = std::env::var_os("LICHEN_GUEST").map_or_else(|| PathBuf::from(GUEST), PathBuf::from);
     let mut all = Vec::new();
     for (engine, runtime, name) in [("wasm", "wasm", "matmul.wasm"), ("process", "native", "matmul.elf")] {
-        let file = folder.join(name);
+        let file = guest(name);
         if file.is_file() {
             all.push(Program { engine, runtime, file });
         } else {
