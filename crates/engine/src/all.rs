@@ -1,11 +1,14 @@
 //! All engines that this machine may have: the one place where each is named.
 
+use crate::held::{Shelf, Window};
 use crate::wasm::{self, Wasm};
 use crate::{Arena, CompileError, Engine, Kind, SelfTestError};
 use std::io;
 
 /// Bytes of outputs and inputs that an engine process holds at the same time.
 const ARENA: u64 = 256 << 20;
+/// Those of them that stay between the runs of flows.
+const HELD: u64 = ARENA / 2;
 
 /// An engine, or why there is none.
 pub type Made = Result<Box<dyn Engine>, SelfTestError>;
@@ -13,6 +16,8 @@ pub type Made = Result<Box<dyn Engine>, SelfTestError>;
 /// What has to be made before the process is confined: it looks at files.
 pub struct Prepared {
     arena: io::Result<Arena>,
+    /// What it will hold, and what other engines see it by.
+    pub shelf: Option<(Shelf, Option<Window>)>,
     wasm: Result<Wasm, SelfTestError>,
 }
 
@@ -24,7 +29,8 @@ fn lacks(error: &io::Error) -> SelfTestError {
 pub fn prepare() -> Prepared {
     let arena = Arena::new(ARENA);
     let wasm = arena.as_ref().map_err(lacks).and_then(|arena| Wasm::new(arena.clone()));
-    Prepared { arena, wasm }
+    let shelf = arena.as_ref().ok().and_then(|arena| Shelf::new(arena.clone(), HELD).ok());
+    Prepared { arena, shelf, wasm }
 }
 
 impl Prepared {

@@ -70,6 +70,8 @@ pub enum RunError {
     BadOutput(String),
     #[error("the function's inputs cannot be given to it: {0}")]
     BadInput(String),
+    #[error("the item {0} was left with an engine that has it no more: the engine has ended. Run the flow again")]
+    Gone(String),
     #[error("the code cannot be started: {0}")]
     Start(String),
     #[error("the engine has no room left for what the function makes: {0} bytes are held. Try again")]
@@ -115,6 +117,7 @@ impl RunError {
             Self::TooManyItems { .. } => "TooManyItems",
             Self::BadOutput(_) => "BadOutput",
             Self::BadInput(_) => "BadInput",
+            Self::Gone(_) => "Gone",
             Self::Start(_) => "Start",
             Self::Busy(_) => "Busy",
             Self::Engine(_) => "Engine",
@@ -123,6 +126,6 @@ impl RunError {
 
     /// Whether the platform is to blame, and not the function or what it was given.
     pub fn is_platforms(&self) -> bool {
-        matches!(self, Self::Busy(_) | Self::Engine(_))
+        matches!(self, Self::Busy(_) | Self::Engine(_) | Self::Gone(_))
     }
 }

@@ -14,6 +14,7 @@
 //! | [`run`] | what a run is given, and what comes of it |
 //! | [`error`] | what can go wrong, in words that a person can act on |
 //! | [`blob`], [`arena`] | bytes that are shared, not copied |
+//! | [`held`] | items that stay with their engine between the runs of a flow |
 //! | [`stop`] | how a run is ended from outside |
 //! | [`files`] | the files of one run, in memory |
 //! | [`wipe`] | what a run leaves in this process, taken away |
@@ -31,6 +32,7 @@ pub mod artefact;
 pub mod blob;
 pub mod error;
 pub mod files;
+pub mod held;
 #[cfg(target_arch = "x86_64")]
 pub mod kvm;
 #[cfg(target_arch = "x86_64")]

@@ -22,6 +22,7 @@
 //! | `node` | the state behind the lock, and all decisions on it |
 //! | `placing` | where instances are and can be |
 //! | [`pure`] | runs of pure functions |
+//! | `holding` | what engines hold for a run of a flow |
 //! | `reception` | answers that come in parts |
 //! | `ticket` | what a request holds while it is served |
 //! | `start`, `spec` | starting an instance, and what the worker has to know for it |
@@ -44,6 +45,7 @@ pub mod counters;
 mod events;
 mod failure;
 mod farewell;
+mod holding;
 mod instance;
 mod invoke;
 mod journal;
@@ -69,6 +71,7 @@ mod upkeep;
 
 pub use call::{Call, InvokeError, Outcome, PlatformError, Report, Spans, StartKind, ThrottleReason};
 pub use config::{DispatchConfig, Latency};
+pub use holding::{Hold, Holding};
 pub use orders::Ways;
 pub use pure::{Computed, Payload};
 pub use reception::{Parts, Streamed};

@@ -12,6 +12,7 @@
 //! | `drive` | one run, from its inputs to its outputs |
 //! | [`shard`] | one shard, by the kind of its function |
 //! | [`datum`] | items' data, and the room that there is for it |
+//! | `keeping` | which items stay with the engines that make them |
 //! | [`run`] | what is known of runs |
 //!
 //! Not here: which functions there are (whoever asks for a run has found them), and chains of handlers, which pass their
@@ -20,6 +21,7 @@
 pub mod config;
 pub mod datum;
 mod drive;
+mod keeping;
 pub mod run;
 pub mod shard;
 #[cfg(test)]
@@ -35,6 +37,7 @@ use datum::{Purse, Room};
 use drive::Drive;
 use flow::Program;
 use flow::plan::{Bounds, UnknownSet};
+use keeping::Keeping;
 use sets::Sets;
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,7 +142,11 @@ impl Flows {
         run.begin(&program);
         let purse = Purse { run: Room::new(self.config.run_mib << 20), node: self.room.clone() };
         let deadline = Instant::now() + order.timeout;
-        let drive = Drive { run, program, performer, purse, bounds: self.bounds(), order, deadline };
+        let keeping = match self.config.hold_kib {
+            0 => Keeping::default(),
+            kib => Keeping::of(&program, &*performer, kib.saturating_mul(1024)),
+        };
+        let drive = Drive { run, program, performer, purse, keeping, bounds: self.bounds(), order, deadline };
         let result = drive.run(inputs).await;
         over.with(&result);
         result

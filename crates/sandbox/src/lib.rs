@@ -42,6 +42,9 @@ pub trait Backend: Send + Sync {
     fn check(&self, _kind: Kind, _code: Code) -> Answer<'_, Result<(), PrepareError>> {
         Box::pin(std::future::ready(Ok(())))
     }
+    /// Items that it holds for a run of a flow are wanted no more, each named by its holder and its id; none: no item of the
+    /// run, nor what may come of it yet.
+    fn release(&self, _run: [u8; 16], _items: Option<&[(u32, u64)]>) {}
 }
 
 /// Several backends, each for its own kinds.
@@ -79,6 +82,10 @@ impl Backend for Backends {
             Ok(backend) => backend.prepare(spec),
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
+    }
+
+    fn release(&self, run: [u8; 16], items: Option<&[(u32, u64)]>) {
+        self.each.iter().for_each(|backend| backend.release(run, items));
     }
 
     fn check(&self, kind: Kind, code: Code) -> Answer<'_, Result<(), PrepareError>> {

@@ -231,3 +231,22 @@ fn names_are_those_of_files() {
     assert_eq!([name::check(""), name::check("..")], [Err(NameError::Empty), Err(NameError::Folder)]);
     assert_eq!(name::check("a\0"), Err(NameError::Character));
 }
+
+#[test]
+fn a_request_may_ask_for_something() {
+    let mut chance = Chance::new();
+    for _ in 0..200 {
+        let (sets, mut plain, mut asking) = (chance.sets(), Vec::new(), Vec::new());
+        let ask = wire::Ask { run: std::array::from_fn(|_| chance.next() as u8), from: chance.next() as u32 };
+        wire::encode(&sets, &mut plain).unwrap();
+        wire::encode_asking(ask, &sets, &mut asking).unwrap();
+        let read = |bytes: &[u8]| wire::decode_asking(&Bytes::copy_from_slice(bytes), Limits::default());
+        assert_eq!(read(&plain).unwrap(), (None, sets.clone()));
+        assert_eq!(read(&asking).unwrap(), (Some(ask), sets));
+        // Answers ask for nothing.
+        assert_eq!(wire::decode(&Bytes::from(asking.clone()), Limits::default()), Err(DecodeError::Version(2)));
+        for end in 0..asking.len().min(40) {
+            assert!(read(&asking[..end]).is_err());
+        }
+    }
+}

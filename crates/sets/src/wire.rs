@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! sets:  version u8 = 1 │ sets u32 │ set …
+//! asking: version u8 = 2 │ run 16 bytes │ from u32 │ sets u32 │ set …
 //! set:   name length u8 │ name │ items u32 │ item …
 //! item:  name length u8 │ name │ key u64 │ where u8 │ where = 0: length u32 │ data
 //!                                                   │ where = 1: engine u32 │ id u64 │ length u64
@@ -18,6 +19,8 @@ use crate::limits::Room;
 use crate::{Item, Limits, NameError, OverLimit, Set, Sets, name};
 
 const VERSION: u8 = 1;
+/// Sets of a request that names a run: see [`Ask`].
+const ASKING: u8 = 2;
 const INLINE: u8 = 0;
 const HELD: u8 = 1;
 /// What a set, and an item, take in the message at least; bounds what is allocated for a count that is only claimed.
@@ -39,6 +42,22 @@ pub struct Held {
     pub engine: u32,
     pub id: u64,
     pub len: u64,
+}
+
+/// The name of a run of a flow, which nobody else can guess.
+pub type RunId = [u8; 16];
+
+/// What a request asks of its engine: data that is held is this run's, and outputs from so many bytes on are to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    pub run: RunId,
+    /// [`Ask::NOTHING`] for none.
+    pub from: u32,
+}
+
+impl Ask {
+    /// No output is as long.
+    pub const NOTHING: u32 = u32::MAX;
 }
 
 /// What can be written as the data of an item.
@@ -165,6 +184,22 @@ pub fn encode<D: Encode>(sets: &[Set<D>], out: &mut Vec<u8>) -> Result<(), Encod
     encode_parts(sets, |part| out.extend_from_slice(part))
 }
 
+/// The same for a request that asks for something.
+pub fn encode_asking<D: Encode>(ask: Ask, sets: &[Set<D>], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let begin = out.len();
+    out.reserve(encoded_len(sets) + 20);
+    out.push(ASKING);
+    out.extend_from_slice(&ask.run);
+    out.extend_from_slice(&ask.from.to_le_bytes());
+    let mut is_first = true;
+    // The version of the sets has been written already.
+    let written = encode_parts(sets, |part| out.extend_from_slice(&part[usize::from(std::mem::take(&mut is_first))..]));
+    if written.is_err() {
+        out.truncate(begin);
+    }
+    written
+}
+
 /// Writes the binary form in parts, in order: for those who write into a ring, or gather. Parts that were written before
 /// an error are to be thrown away.
 pub fn encode_parts<D: Encode>(sets: &[Set<D>], mut out: impl FnMut(&[u8])) -> Result<(), EncodeError> {
@@ -216,19 +251,24 @@ fn push_name(head: &mut Vec<u8>, text: &str) -> Result<(), EncodeError> {
 /// Reads sets that take the whole of `message`.
 pub fn decode<S: Source>(message: &S, limits: Limits) -> Result<Sets<Data<S::Part>>, DecodeError> {
     let mut reader = Reader { bytes: message.bytes(), at: 0, room: Room::new(limits) };
-    let version = reader.u8()?;
-    if version != VERSION {
-        return Err(DecodeError::Version(version));
+    match reader.u8()? {
+        VERSION => reader.sets(message),
+        version => Err(DecodeError::Version(version)),
     }
-    let count = reader.u32()?;
-    let mut sets = Vec::with_capacity(reader.plausible(count, SMALLEST_SET));
-    for _ in 0..count {
-        sets.push(reader.set(message)?);
-    }
-    match reader.bytes.len() - reader.at {
-        0 => Ok(sets),
-        more => Err(DecodeError::Trailing(more)),
-    }
+}
+
+/// Sets, and what is asked with them.
+pub type Asked<P> = (Option<Ask>, Sets<Data<P>>);
+
+/// Reads a request: sets, and what it may ask.
+pub fn decode_asking<S: Source>(message: &S, limits: Limits) -> Result<Asked<S::Part>, DecodeError> {
+    let mut reader = Reader { bytes: message.bytes(), at: 0, room: Room::new(limits) };
+    let ask = match reader.u8()? {
+        VERSION => None,
+        ASKING => Some(Ask { run: reader.array()?, from: reader.u32()? }),
+        version => return Err(DecodeError::Version(version)),
+    };
+    Ok((ask, reader.sets(message)?))
 }
 
 struct Reader<'a> {
@@ -238,6 +278,18 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    fn sets<S: Source>(mut self, message: &S) -> Result<Sets<Data<S::Part>>, DecodeError> {
+        let count = self.u32()?;
+        let mut sets = Vec::with_capacity(self.plausible(count, SMALLEST_SET));
+        for _ in 0..count {
+            sets.push(self.set(message)?);
+        }
+        match self.bytes.len() - self.at {
+            0 => Ok(sets),
+            more => Err(DecodeError::Trailing(more)),
+        }
+    }
+
     fn set<S: Source>(&mut self, message: &S) -> Result<Set<Data<S::Part>>, DecodeError> {
         self.room.set()?;
         let name = self.name()?;

@@ -59,6 +59,8 @@ pub enum Command {
     CloseOrders { life: u32 },
     /// End an instance, whatever it does.
     Retire { instance: u64 },
+    /// Items that engines hold for a run of a flow are wanted no more, each by its engine and its id; none: no item of the run.
+    Release { run: [u8; 16], items: Option<Vec<(u32, u64)>> },
     /// Look at new code as far as that is possible before its first use. Ends in `Checked`.
     Check { check: u64, kind: Kind, code: Code },
 }

@@ -94,6 +94,7 @@ impl Worker {
             }
             Command::CloseOrders { life } => drop(self.state().desk.take_if(|(open, _)| *open == life)),
             Command::Check { check, kind, code } => drop(tokio::spawn(self.check(check, kind, code))),
+            Command::Release { run, items } => self.backend.release(run, items.as_deref()),
             Command::Retire { instance } => {
                 let end = self.state().instances.remove(&instance);
                 if let Some(end) = end {

@@ -7,6 +7,7 @@ use super::lane::Terms;
 use crate::{Artefact, Stop};
 use interconnect::channel::Channel;
 use rustix::event::{EventfdFlags, eventfd};
+use sets::wire::RunId;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -26,6 +27,18 @@ pub enum Order {
     Attach(Box<Attachment>),
     /// Serve them no more.
     Detach { instance: u64 },
+    /// This engine has a name, by which others know what it holds.
+    Name { number: u32 },
+    /// Another engine of the unit. Ends in [`Told::Watches`](super::Told::Watches).
+    Watch { number: u32, board: OwnedFd },
+    /// The arena of one that watches this one.
+    Lend { number: u32, arena: OwnedFd },
+    /// It has ended.
+    Part { number: u32 },
+    /// Hold these items of a run no more.
+    Release { run: RunId, items: Vec<u64> },
+    /// The run is over.
+    Forget { run: RunId },
     /// Return.
     Close,
 }
@@ -45,6 +58,11 @@ pub struct Attachment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{WAITING_MAX} orders wait for this engine already")]
 pub struct Crowded;
+
+fn makes_room(order: &Order) -> bool {
+    use Order::{Close, Detach, Forget, Part, Release, Unload};
+    matches!(order, Detach { .. } | Unload { .. } | Release { .. } | Forget { .. } | Part { .. } | Close)
+}
 
 /// What both threads see.
 pub struct Desk {
@@ -77,7 +95,7 @@ impl Desk {
         let detached = if let Order::Detach { instance } = order { instance } else { 0 };
         let mut orders = self.orders();
         // What makes room is never refused.
-        if orders.len() >= WAITING_MAX && !matches!(order, Order::Detach { .. } | Order::Unload { .. } | Order::Close) {
+        if orders.len() >= WAITING_MAX && !makes_room(&order) {
             return Err(Crowded);
         }
         orders.push_back(order);

@@ -1,5 +1,6 @@
 //! One instance of a pure function, as its engine has it: a channel, and what holds for each of its runs.
 
+use crate::held::Shelf;
 use crate::run::Limits;
 use crate::{Blob, Finished, Program, Run, RunError, Stop};
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use cfork::invocation::{self, Cause, Ran, Served, Started};
 use interconnect::channel::{Channel, ReceiveError, SendError};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use sets::wire::{self, Data};
+use sets::wire::{self, Ask, Data, Held};
 use sets::{Set, Sets};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -49,7 +50,7 @@ pub(super) struct Lane {
 
 /// What a request is.
 pub(super) enum Request {
-    Inputs(Vec<Set<Blob>>),
+    Inputs(Vec<Set<Blob>>, Option<Ask>),
     /// It makes no sense.
     Malformed(RunError),
 }
@@ -79,7 +80,7 @@ impl Lane {
     }
 
     /// The request that waits, if there is one.
-    pub fn take(&mut self) -> Result<Option<Request>, Broken> {
+    pub fn take(&mut self, shelf: &mut Shelf) -> Result<Option<Request>, Broken> {
         let message = match self.channel.receiver.receive_only(invocation::INVOKE) {
             Ok(None) => return Ok(None),
             Ok(Some(message)) => message,
@@ -87,8 +88,8 @@ impl Lane {
         };
         let body = Bytes::from(message.body());
         drop(message);
-        Ok(Some(match wire::decode(&body, self.terms.inputs) {
-            Ok(sets) => inputs(sets),
+        Ok(Some(match wire::decode_asking(&body, self.terms.inputs) {
+            Ok((ask, sets)) => inputs(sets, ask, shelf),
             Err(error) => Request::Malformed(RunError::BadInput(error.to_string())),
         }))
     }
@@ -119,7 +120,13 @@ impl Lane {
     }
 
     /// Prints what the run has printed, and answers.
-    pub fn answer(&mut self, finished: Finished, served: Served, scratch: &mut Vec<u8>) -> Result<(), Broken> {
+    pub fn answer(
+        &mut self,
+        finished: Finished,
+        served: Served,
+        (ask, shelf): (Option<Ask>, &mut Shelf),
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), Broken> {
         let printed = !finished.stdout.is_empty() || !finished.stderr.is_empty();
         if printed {
             let patience = Instant::now() + LOG_PATIENCE;
@@ -128,7 +135,7 @@ impl Lane {
         }
         let mut ran = Ran { served, memory: finished.memory_peak, printed, cause: Cause::Function };
         let error = match finished.outcome {
-            Ok(outputs) => match self.reply(&outputs, &ran, scratch) {
+            Ok(outputs) => match self.reply(&outputs, &ran, (ask, shelf), scratch) {
                 Ok(()) => return Ok(()),
                 Err(error) => error?,
             },
@@ -143,9 +150,10 @@ impl Lane {
         &mut self,
         outputs: &Sets<Blob>,
         ran: &Ran,
+        (ask, shelf): (Option<Ask>, &mut Shelf),
         scratch: &mut Vec<u8>,
     ) -> Result<(), Result<RunError, Broken>> {
-        let shown: Vec<Set<&[u8]>> = outputs.iter().map(shown).collect();
+        let shown: Vec<Set<Shown<'_>>> = outputs.iter().map(|set| shown(set, ask, shelf)).collect();
         let (len, limit) = (wire::encoded_len(&shown), self.channel.sender.body_max());
         if len > limit {
             return Err(Ok(RunError::OutputTooLarge { limit: limit as u64 }));
@@ -160,24 +168,44 @@ impl Lane {
     }
 }
 
-fn inputs(sets: Sets<Data<Bytes>>) -> Request {
+fn inputs(sets: Sets<Data<Bytes>>, ask: Option<Ask>, shelf: &mut Shelf) -> Request {
     let mut inputs = Vec::with_capacity(sets.len());
     for set in sets {
         let mut items = Vec::with_capacity(set.items.len());
         for item in set.items {
-            let Data::Inline(bytes) = item.data else {
-                let why = format!("the item {} is said to be held here, and is not", item.name);
-                return Request::Malformed(RunError::BadInput(why));
+            let data = match item.data {
+                Data::Inline(bytes) => Some(Blob::new(bytes)),
+                Data::Held(held) => ask.and_then(|ask| shelf.find(ask.run, held)),
             };
-            items.push(sets::Item { name: item.name, key: item.key, data: Blob::new(bytes) });
+            let Some(data) = data else { return Request::Malformed(RunError::Gone(item.name)) };
+            items.push(sets::Item { name: item.name, key: item.key, data });
         }
         inputs.push(Set { name: set.name, items });
     }
-    Request::Inputs(inputs)
+    Request::Inputs(inputs, ask)
 }
 
-fn shown(set: &Set<Blob>) -> Set<&[u8]> {
-    let items = set.items.iter().map(|item| sets::Item::new(item.name.clone(), item.key, item.data.as_ref()));
+/// An output as the reply has it.
+enum Shown<'a> {
+    Whole(&'a [u8]),
+    Held(Held),
+}
+
+impl wire::Encode for Shown<'_> {
+    fn data(&self) -> Data<&[u8]> {
+        match self {
+            Self::Whole(bytes) => Data::Inline(bytes),
+            Self::Held(held) => Data::Held(*held),
+        }
+    }
+}
+
+fn shown<'a>(set: &'a Set<Blob>, ask: Option<Ask>, shelf: &mut Shelf) -> Set<Shown<'a>> {
+    let items = set.items.iter().map(|item| {
+        let asked = ask.filter(|ask| ask.from != Ask::NOTHING && item.data.len() >= ask.from as usize);
+        let held = asked.filter(|_| !item.data.is_empty()).and_then(|ask| shelf.hold(ask.run, &item.data));
+        sets::Item::new(item.name.clone(), item.key, held.map_or(Shown::Whole(&item.data), Shown::Held))
+    });
     Set { name: set.name.clone(), items: items.collect() }
 }
 

@@ -21,6 +21,7 @@ mod tests;
 pub use desk::{Attachment, Crowded, Desk, Order};
 pub use lane::Terms;
 
+use crate::held::Shelf;
 use crate::{Engine, LoadError, Program};
 use cfork::invocation::Served;
 use lane::{Lane, Request};
@@ -48,6 +49,10 @@ pub enum Told {
         program: u64,
         result: Result<(), LoadError>,
     },
+    /// Nothing is given up any more that this engine may be reading.
+    Watches {
+        number: u32,
+    },
     /// The instance is served no more; `broken` if the engine has given it up.
     Ended {
         instance: u64,
@@ -59,6 +64,7 @@ pub enum Told {
 pub struct Serving<T> {
     engines: Vec<Box<dyn Engine>>,
     desk: Arc<Desk>,
+    shelf: Shelf,
     tell: T,
     /// How long busy channels are looked at before the thread sleeps.
     spin: Duration,
@@ -73,12 +79,19 @@ pub struct Serving<T> {
 }
 
 impl<T: Fn(Told)> Serving<T> {
-    pub fn new(engines: Vec<Box<dyn Engine>>, desk: Arc<Desk>, spin: Duration, tell: T) -> io::Result<Self> {
+    pub fn new(
+        engines: Vec<Box<dyn Engine>>,
+        desk: Arc<Desk>,
+        shelf: Shelf,
+        spin: Duration,
+        tell: T,
+    ) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, desk.bell(), EventData::new_u64(BELL), EventFlags::IN)?;
         Ok(Self {
             engines,
             desk,
+            shelf,
             tell,
             spin,
             programs: HashMap::new(),
@@ -97,6 +110,9 @@ impl<T: Fn(Told)> Serving<T> {
         loop {
             if self.desk.has_orders() && !self.follow() {
                 return;
+            }
+            if self.shelf.is_leaving() {
+                self.shelf.sweep();
             }
             if self.serve_busy() {
                 quiet_since = 0;
@@ -138,7 +154,7 @@ impl<T: Fn(Told)> Serving<T> {
     /// Serves the request that waits in this channel: whether there was one, and whether the channel stays a busy one.
     fn serve(&mut self, place: usize) -> (bool, bool) {
         let Some(lane) = self.lanes.get_mut(place).and_then(Option::as_mut) else { return (false, false) };
-        let request = match lane.take() {
+        let request = match lane.take(&mut self.shelf) {
             Ok(Some(request)) => request,
             Ok(None) => {
                 let silent = self.round.saturating_sub(lane.round) > SILENCE;
@@ -155,17 +171,22 @@ impl<T: Fn(Told)> Serving<T> {
         };
         lane.round = self.round;
         if !self.desk.begin(lane.instance) {
+            drop(request);
+            self.shelf.done();
             return (true, true);
         }
         let begun = os::monotonic_ns();
-        let finished = match (request, self.programs.get_mut(&lane.program)) {
-            (Request::Inputs(inputs), Some(program)) => lane.run(program.as_mut(), &inputs, &self.desk.stop),
-            (Request::Malformed(error), _) => crate::Finished::failed(error),
-            (_, None) => crate::Finished::failed(crate::RunError::Engine("the program was let go of".into())),
+        let (finished, ask) = match (request, self.programs.get_mut(&lane.program)) {
+            (Request::Inputs(inputs, ask), Some(program)) => {
+                (lane.run(program.as_mut(), &inputs, &self.desk.stop), ask)
+            }
+            (Request::Malformed(error), _) => (crate::Finished::failed(error), None),
+            (_, None) => (crate::Finished::failed(crate::RunError::Engine("the program was let go of".into())), None),
         };
         self.desk.end();
         let served = Served { begun, ended: os::monotonic_ns() };
-        let answered = lane.answer(finished, served, &mut self.scratch);
+        let answered = lane.answer(finished, served, (ask, &mut self.shelf), &mut self.scratch);
+        self.shelf.done();
         if self.scratch.capacity() > SCRATCH_MAX {
             self.scratch = Vec::new();
         }
@@ -190,7 +211,10 @@ impl<T: Fn(Told)> Serving<T> {
     /// Sleeps until somebody rings.
     fn wait(&mut self) {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
-        if epoll::wait(&self.epoll, spare_capacity(&mut events), None).is_err() {
+        // What others read still is looked at again soon.
+        let soon = rustix::time::Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+        let limit = self.shelf.is_leaving().then_some(&soon);
+        if epoll::wait(&self.epoll, spare_capacity(&mut events), limit).is_err() {
             return;
         }
         for event in events {
@@ -222,6 +246,17 @@ impl<T: Fn(Told)> Serving<T> {
                         self.end(place, false);
                     }
                 }
+                Order::Name { number } => self.shelf.named(number),
+                // One that cannot be watched is lent nothing, and its items are found by nobody.
+                Order::Watch { number, board } => {
+                    if self.shelf.watch(number, &board).is_ok() {
+                        (self.tell)(Told::Watches { number });
+                    }
+                }
+                Order::Lend { number, arena } => drop(self.shelf.lent(number, arena)),
+                Order::Part { number } => self.shelf.part(number),
+                Order::Release { run, items } => items.into_iter().for_each(|id| self.shelf.release(run, id)),
+                Order::Forget { run } => self.shelf.end(run),
                 Order::Close => return false,
             }
         }

@@ -1,7 +1,7 @@
 //! The loop with an engine that leaves its inputs: what is tested is the way to it and back, not what runs.
 
 use super::*;
-use crate::{Artefact, Blob, Finished, Kind, LoadError, Run, RunError, SelfTestError};
+use crate::{Arena, Artefact, Blob, Finished, Kind, LoadError, Run, RunError, SelfTestError};
 use cfork::invocation::{self, Cause, Ran};
 use interconnect::channel::Channel;
 use sets::wire::{self, Data};
@@ -66,7 +66,8 @@ impl Bench {
         let its = desk.clone();
         let thread = std::thread::spawn(move || {
             let tell = move |what| drop(tell.send(what));
-            Serving::new(vec![Box::new(Echo)], its, Duration::from_micros(20), tell).unwrap().run();
+            let (shelf, _) = Shelf::new(Arena::new(16 << 20).unwrap(), 8 << 20).unwrap();
+            Serving::new(vec![Box::new(Echo)], its, shelf, Duration::from_micros(20), tell).unwrap().run();
         });
         let artefact = Artefact { kind: Kind::Wasm, file: File::open("/dev/null").unwrap() };
         desk.give(Order::Load { program: 1, artefact }).unwrap();
@@ -171,6 +172,49 @@ fn who_is_detached_is_stopped_and_nobody_else() {
     bench.desk.give(Order::Detach { instance: 2 }).unwrap();
     assert!(matches!(bench.hear(), Told::Ended { instance: 2, broken: false }));
     guests[2].answer();
+}
+
+#[test]
+fn what_is_asked_for_is_held_for_its_run_and_found_by_it() {
+    let bench = Bench::new();
+    let mut guests = [bench.attach(1, 1), bench.attach(2, 1)];
+    guests.iter_mut().for_each(|guest| drop(guest.hear()));
+    bench.desk.give(Order::Name { number: 5 }).unwrap();
+    let ask = wire::Ask { run: [1; 16], from: 4096 };
+    let request = |ask: wire::Ask, data: Data<&[u8]>| {
+        let (mut body, small) = (Vec::new(), Item::new("small", 0, Data::Inline(&[1_u8; 10][..])));
+        wire::encode_asking(ask, &[Set::new("in", vec![Item::new("x", 7, data), small])], &mut body).unwrap();
+        body
+    };
+    let send = |guest: &mut Guest, body: Vec<u8>| guest.channel.sender.send(invocation::INVOKE, b"", &body).unwrap();
+    send(&mut guests[0], request(ask, Data::Inline(&[9; 5000])));
+    let (_, outputs) = guests[0].answer();
+    let Data::Held(held) = outputs[0].items[0].data else { panic!("{outputs:?}") };
+    assert_eq!((held.engine, held.len), (5, 5000));
+    assert_eq!(outputs[0].items[1].data.len(), 10, "small ones travel");
+    // Another function of the same run has it by its name; what it leaves travels if nothing is asked for.
+    let nothing = wire::Ask { from: wire::Ask::NOTHING, ..ask };
+    send(&mut guests[1], request(nothing, Data::Held(held)));
+    assert_eq!(guests[1].answer().1[0].items[0].data, Data::Inline(bytes::Bytes::from(vec![9; 5000])));
+    let refused = |guest: &mut Guest, body: Vec<u8>| {
+        send(guest, body);
+        let (kind, head, body) = guest.hear();
+        assert_eq!((kind, Ran::decode(&head).cause), (invocation::FAILED, Cause::Engine));
+        assert!(String::from_utf8_lossy(&body).contains("Pure.Gone"), "{}", String::from_utf8_lossy(&body));
+    };
+    // Other runs have not, nor who names none.
+    refused(&mut guests[1], request(wire::Ask { run: [2; 16], ..ask }, Data::Held(held)));
+    let mut body = Vec::new();
+    wire::encode(&[Set::new("in", vec![Item::new("x", 7, Data::<&[u8]>::Held(held))])], &mut body).unwrap();
+    refused(&mut guests[1], body);
+    bench.desk.give(Order::Release { run: [2; 16], items: vec![held.id] }).unwrap();
+    send(&mut guests[1], request(nothing, Data::Held(held)));
+    assert_eq!(guests[1].answer().1[0].items[0].data.len(), 5000, "not its to release");
+    bench.desk.give(Order::Forget { run: [1; 16] }).unwrap();
+    refused(&mut guests[1], request(nothing, Data::Held(held)));
+    // What comes too late for its run is held by nobody.
+    send(&mut guests[0], request(ask, Data::Inline(&[9; 5000])));
+    assert!(matches!(guests[0].answer().1[0].items[0].data, Data::Inline(_)));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What goes into an invocation and what comes out of it.
 
+use super::holding::Hold;
 use bytes::Bytes;
 use interconnect::channel::OpenError;
 use std::io;
@@ -25,6 +26,8 @@ pub struct Call {
     pub log_tail: bool,
     /// When the request arrived (`CLOCK_MONOTONIC`, nanoseconds); 0 for now.
     pub accepted: u64,
+    /// Of a pure function: what its engine holds for the run of a flow that it is a part of.
+    pub hold: Option<Hold>,
 }
 
 /// How an invocation ended as far as the function is concerned.

@@ -39,12 +39,15 @@ impl Dispatcher {
         inputs: &[Set<D>],
         mut call: Call,
     ) -> Result<Computed, InvokeError> {
-        let mut message = Vec::new();
-        let encoded = wire::encode(inputs, &mut message);
-        encoded.map_err(|error| InvokeError::BadSets { reason: error.to_string() })?;
-        call.payload = message.into();
         let mut items = inputs.iter().flat_map(|set| &set.items);
         let is_lasting = items.all(|item| matches!(item.data.data(), Data::Inline(_)));
+        let mut message = Vec::new();
+        let encoded = match &call.hold {
+            Some(hold) if hold.keeps || !is_lasting => wire::encode_asking(hold.ask(), inputs, &mut message),
+            _ => wire::encode(inputs, &mut message),
+        };
+        encoded.map_err(|error| InvokeError::BadSets { reason: error.to_string() })?;
+        call.payload = message.into();
         let outcome = self.compute_or_remember(function, call, is_lasting).await?;
         let result = match outcome.failed {
             true => Err(outcome.body),

@@ -14,6 +14,8 @@ pub struct FlowConfig {
     /// MiB of items that one run may hold at a time, and all runs together.
     pub run_mib: u64,
     pub node_mib: u64,
+    /// KiB from which on items stay with the engine that makes them, where all who take them run there; 0: none do.
+    pub hold_kib: u32,
     /// Seconds for a flow that does not say.
     pub timeout_s: u32,
     /// For how many seconds it is kept what became of a run, for how many runs, and how many MiB of results.
@@ -31,6 +33,7 @@ impl Default for FlowConfig {
             shards_max: 1_000_000,
             run_mib: 256,
             node_mib: 1024,
+            hold_kib: 4,
             timeout_s: 300,
             keep_s: 3600,
             keep_runs: 1000,

@@ -1,8 +1,9 @@
 //! The data of an item while a run holds it, and how much there may be of it: an item takes its room when it comes into a
 //! run, and gives it back when nothing of the run holds it any more.
 
+use crate::dispatch::{Holding, Payload};
 use bytes::Bytes;
-use sets::wire::{Data, Encode};
+use sets::wire::{Data, Encode, Held};
 use sets::{Set, Sets};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -62,10 +63,15 @@ pub enum Full {
 struct Charge {
     purse: Purse,
     bytes: u64,
+    /// Where an engine has it.
+    held: Option<(Held, Arc<Holding>)>,
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
+        if let Some((held, holding)) = &self.held {
+            holding.give_up(*held);
+        }
         self.purse.run.used.fetch_sub(self.bytes, Relaxed);
         self.purse.node.used.fetch_sub(self.bytes, Relaxed);
     }
@@ -73,56 +79,68 @@ impl Drop for Charge {
 
 #[derive(Clone, Debug)]
 pub struct Datum {
-    bytes: Bytes,
+    place: Payload,
     /// None for a flow's fixed items, which are there once for all its runs.
     _charge: Option<Arc<Charge>>,
 }
 
 impl Datum {
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+    /// None where an engine has them.
+    pub fn bytes(&self) -> Option<&Bytes> {
+        match &self.place {
+            Data::Inline(bytes) => Some(bytes),
+            Data::Held(_) => None,
+        }
     }
 }
 
 impl From<Bytes> for Datum {
     fn from(bytes: Bytes) -> Self {
-        Self { bytes, _charge: None }
-    }
-}
-
-impl AsRef<[u8]> for Datum {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        Self { place: Data::Inline(bytes), _charge: None }
     }
 }
 
 impl Encode for Datum {
     fn data(&self) -> Data<&[u8]> {
-        Data::Inline(&self.bytes)
+        self.place.data()
     }
 }
 
 impl Purse {
     pub fn hold(&self, bytes: Bytes) -> Result<Datum, Full> {
-        let size = bytes.len() as u64 + OVERHEAD;
-        if !self.run.take(size) {
-            return Err(Full::Run);
-        }
-        if !self.node.take(size) {
-            self.run.used.fetch_sub(size, Relaxed);
-            return Err(Full::Node);
-        }
-        Ok(Datum { bytes, _charge: Some(Arc::new(Charge { purse: self.clone(), bytes: size })) })
+        self.take(Data::Inline(bytes), None)
     }
 
-    pub fn hold_all(&self, sets: Sets<Bytes>) -> Result<Sets<Datum>, Full> {
-        let held = |set: Set<Bytes>| {
+    fn take(&self, place: Payload, holding: Option<&Arc<Holding>>) -> Result<Datum, Full> {
+        let held = match (&place, holding) {
+            (Data::Held(held), Some(holding)) => Some((*held, holding.clone())),
+            _ => None,
+        };
+        let bytes = place.len().saturating_add(OVERHEAD);
+        if !self.run.take(bytes) {
+            return Err(Full::Run);
+        }
+        if !self.node.take(bytes) {
+            self.run.used.fetch_sub(bytes, Relaxed);
+            return Err(Full::Node);
+        }
+        Ok(Datum { place, _charge: Some(Arc::new(Charge { purse: self.clone(), bytes, held })) })
+    }
+
+    /// `holding`: where the data is that is not here.
+    pub fn hold_all(&self, sets: Sets<Payload>, holding: Option<&Arc<Holding>>) -> Result<Sets<Datum>, Full> {
+        let taken = |set: Set<Payload>| {
             let items = set
                 .items
                 .into_iter()
-                .map(|item| Ok(sets::Item { name: item.name, key: item.key, data: self.hold(item.data)? }));
+                .map(|item| Ok(sets::Item::new(item.name, item.key, self.take(item.data, holding)?)));
             Ok(Set { name: set.name, items: items.collect::<Result<_, Full>>()? })
         };
-        sets.into_iter().map(held).collect()
+        sets.into_iter().map(taken).collect()
     }
+}
+
+/// Data that is all here.
+pub fn inline(sets: Sets<Bytes>) -> Sets<Payload> {
+    sets.into_iter().map(|set| set.map(Data::Inline)).collect()
 }

@@ -1,9 +1,11 @@
 //! Carries out a plan: its shards as tasks, their outcomes as its events, until it is over.
 
-use super::datum::{Datum, Full, Purse};
+use super::datum::{Datum, Full, Purse, inline};
+use super::keeping::Keeping;
 use super::run::Run;
-use super::shard::{Made, Perform, Work, object};
+use super::shard::{Made, Perform, Work, object, whole};
 use super::{Order, RunError};
+use crate::dispatch::{Hold, Payload};
 use bytes::Bytes;
 use flow::Program;
 use flow::graph::{AppId, GraphId};
@@ -22,6 +24,7 @@ pub(super) struct Drive {
     pub program: Arc<Program>,
     pub performer: Arc<dyn Perform>,
     pub purse: Purse,
+    pub keeping: Keeping,
     pub bounds: Bounds,
     pub order: Order,
     pub deadline: Instant,
@@ -30,7 +33,7 @@ pub(super) struct Drive {
 impl Drive {
     /// Dropping it ends what runs.
     pub async fn run(self, inputs: Sets<Bytes>) -> Result<Sets<Bytes>, RunError> {
-        let inputs = self.purse.hold_all(inputs).map_err(|full| self.full(full))?;
+        let inputs = self.purse.hold_all(inline(inputs), None).map_err(|full| self.full(full))?;
         let mut actions = Vec::new();
         let mut plan = Plan::start(self.program.clone(), self.bounds, inputs, &mut actions)?;
         let (mut shards, mut blame) = (JoinSet::new(), BTreeMap::new());
@@ -42,7 +45,7 @@ impl Drive {
                 match action {
                     Action::Run(shard) => self.begin(shard, &mut shards),
                     Action::Done(outputs) => {
-                        return Ok(outputs.into_iter().map(|set| set.map(|datum| datum.bytes().clone())).collect());
+                        return whole(outputs).map_err(RunError::Failed);
                     }
                     Action::Abort(why) => return Err(self.aborted(why, &mut blame)),
                 }
@@ -68,6 +71,8 @@ impl Drive {
         let flow::graph::Target::Function(function) = &app.target else { return };
         let inputs = app.ports.iter().zip(shard.inputs);
         let inputs = inputs.map(|(port, piece)| Set::new(port.parameter.clone(), Arc::unwrap_or_clone(piece)));
+        let hold = self.keeping.get(shard.graph, shard.app).cloned();
+        hold.iter().for_each(Hold::begin);
         let work = Work {
             function: function.clone(),
             inputs: inputs.collect(),
@@ -75,6 +80,7 @@ impl Drive {
             request_id: request_id(&self.order.id, id),
             trace_id: self.order.trace_id.clone(),
             deadline: self.deadline,
+            hold,
         };
         self.run.shard_begins(place);
         let begun = os::monotonic_ns();
@@ -88,9 +94,14 @@ impl Drive {
         match made {
             Ok(outputs) => {
                 let app = &self.program.graphs[place.0].apps[place.1];
-                let taken = |set: &Set<Bytes>| app.outputs.iter().any(|(result, _)| *result == set.name);
-                let outputs = outputs.into_iter().filter(taken).collect();
-                let outputs = self.purse.hold_all(outputs).map_err(|full| self.full(full))?;
+                let taken = |set: &Set<Payload>| app.outputs.iter().any(|(result, _)| *result == set.name);
+                let hold = self.keeping.get(place.0, place.1);
+                let (outputs, others) = outputs.into_iter().partition(taken);
+                hold.iter().for_each(|hold| hold.holding.give_up_all(&others));
+                let outputs = self.purse.hold_all(outputs, hold.map(|hold| &hold.holding));
+                let outputs = outputs.map_err(|full| self.full(full))?;
+                // From now on what it has left is given up with what stands for it.
+                hold.iter().for_each(|hold| hold.heard());
                 Ok(Event::Finished { shard, outputs })
             }
             Err(error) => {

@@ -4,7 +4,8 @@
 //! one item of the first set that the flow takes of it.
 
 use super::Datum;
-use crate::dispatch::{Call, Dispatcher, InvokeError};
+use super::datum::inline;
+use crate::dispatch::{Call, Dispatcher, Hold, Holding, InvokeError, Payload};
 use crate::function::Function;
 use bytes::Bytes;
 use fetch::{Fetch, Terms};
@@ -18,6 +19,8 @@ use tokio::time::Instant;
 
 /// What a handler's answer is called that is no sets.
 const ANSWER: &str = "answer";
+/// What an engine has done that was asked for nothing.
+const KEPT: &str = "an engine has kept an item that it was to hand over";
 /// Between attempts while functions are busy, at first and at most.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
@@ -32,14 +35,27 @@ pub struct Work {
     pub trace_id: String,
     /// The run's.
     pub deadline: Instant,
+    /// What its engine holds for the run.
+    pub hold: Option<Hold>,
 }
 
 /// The outputs, or an error object.
-pub type Made = Result<Sets<Bytes>, Bytes>;
+pub type Made = Result<Sets<Payload>, Bytes>;
 
 /// Who runs shards. Dropping the future ends the shard, where that can be.
 pub trait Perform: Send + Sync + 'static {
     fn perform(&self, work: Work) -> Pin<Box<dyn Future<Output = Made> + Send>>;
+
+    /// The PU whose engines run all shards of this function, and may hold what it leaves for others that run there. None:
+    /// it takes and gives its items whole.
+    fn engines_of(&self, _function: &str) -> Option<u8> {
+        None
+    }
+
+    /// What the engines of a PU will hold for one run: items from so many bytes on.
+    fn holding(&self, _pu: u8, _from: u32) -> Option<Arc<Holding>> {
+        None
+    }
 }
 
 /// The functions of a flow, as one run has found them.
@@ -70,12 +86,39 @@ impl Perform for Functions {
             None => Box::pin(std::future::ready(Err(platform(&format!("there is no function {}", work.function))))),
         }
     }
+
+    /// Results that are kept are kept with all their data in them.
+    fn engines_of(&self, function: &str) -> Option<u8> {
+        match self.by_name.get(function)? {
+            Hand::Function(function, _) if function.kind.is_pure() && !function.pure.cache => {
+                self.dispatcher.sole_pu(function)
+            }
+            _ => None,
+        }
+    }
+
+    fn holding(&self, pu: u8, from: u32) -> Option<Arc<Holding>> {
+        self.dispatcher.holding(pu, from)
+    }
+}
+
+/// Items with all their data, for who has no engine.
+pub fn whole(inputs: Sets<Datum>) -> Result<Sets<Bytes>, Bytes> {
+    let elsewhere = || platform("an item is with an engine, and its taker is not");
+    let one = |item: Item<Datum>| {
+        let data = item.data.bytes().cloned().ok_or_else(elsewhere)?;
+        Ok(Item::new(item.name, item.key, data))
+    };
+    let set = |set: Set<Datum>| {
+        let items = set.items.into_iter().map(one).collect::<Result<_, Bytes>>()?;
+        Ok(Set { name: set.name, items })
+    };
+    inputs.into_iter().map(set).collect()
 }
 
 async fn invoke(dispatcher: Arc<Dispatcher>, function: Arc<Function>, invoked_arn: String, work: Work) -> Made {
-    let payload = Bytes::from(sets::json::encode(&work.inputs));
     let Work { inputs, results, request_id, trace_id, .. } = work;
-    drop(inputs);
+    let payload = Bytes::from(sets::json::encode(&whole(inputs)?));
     let mut pause = PATIENCE.0;
     loop {
         let call = Call {
@@ -106,10 +149,15 @@ async fn compute(dispatcher: Arc<Dispatcher>, function: Arc<Function>, invoked_a
             request_id: work.request_id.clone(),
             trace_id: work.trace_id.clone(),
             invoked_arn: invoked_arn.clone(),
+            hold: work.hold.clone(),
             ..Call::default()
         };
         match dispatcher.run_pure(&function, &work.inputs, call).await {
-            Ok(computed) => return computed.outcome.and_then(|outputs| outputs.into_iter().map(here).collect()),
+            Ok(computed) => {
+                let outputs = computed.outcome?;
+                let asked = work.hold.as_ref().is_some_and(|hold| hold.keeps);
+                return if asked || outputs.iter().all(is_here) { Ok(outputs) } else { Err(platform(KEPT)) };
+            }
             Err(InvokeError::Throttled { .. }) => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PATIENCE.1);
@@ -119,32 +167,28 @@ async fn compute(dispatcher: Arc<Dispatcher>, function: Arc<Function>, invoked_a
     }
 }
 
-/// Outputs whose data is in the message; nobody has asked an engine to keep any.
-fn here(set: Set<Data<Bytes>>) -> Result<Set<Bytes>, Bytes> {
-    let items = set.items.into_iter().map(|item| match item.data {
-        Data::Inline(data) => Ok(Item::new(item.name, item.key, data)),
-        Data::Held(_) => Err(platform("an engine has kept an item that it was to hand over")),
-    });
-    Ok(Set { name: set.name, items: items.collect::<Result<_, _>>()? })
+/// Whether all data is in the message.
+fn is_here(set: &Set<Payload>) -> bool {
+    set.items.iter().all(|item| matches!(item.data, Data::Inline(_)))
 }
 
 async fn carry_out(fetch: Fetch, function: fetch::Function, work: Work) -> Made {
-    let inputs = work.inputs.into_iter().map(|set| set.map(|datum| datum.bytes().clone())).collect();
+    let inputs = whole(work.inputs)?;
     let outputs: Vec<&str> = work.results.iter().map(String::as_str).collect();
     let made = fetch.run(function, inputs, Terms { deadline: work.deadline, outputs: &outputs }).await;
-    made.map_err(|error| object(&error.error_type(), &error.to_string()))
+    made.map(inline).map_err(|error| object(&error.error_type(), &error.to_string()))
 }
 
 /// A handler's answer as sets.
 pub fn answered(body: Bytes, results: &[String]) -> Made {
     if sets::json::is_sets(&body) {
-        return sets::json::decode(&body, Limits::default()).map_err(|error| {
+        return sets::json::decode(&body, Limits::default()).map(inline).map_err(|error| {
             let said = format!("the answer begins as sets and is none: {error}");
             object("Flow.BadSets", &said)
         });
     }
     let first = results.first().cloned();
-    Ok(first.map(|name| Set::new(name, vec![Item::new(ANSWER, 0, body)])).into_iter().collect())
+    Ok(first.map(|name| Set::new(name, vec![Item::new(ANSWER, 0, Data::Inline(body))])).into_iter().collect())
 }
 
 /// An error object in Lambda's form.

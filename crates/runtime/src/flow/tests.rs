@@ -40,7 +40,9 @@ impl Perform for Hands {
             let items = work.inputs.iter().flat_map(|set| &set.items);
             match work.function.as_str() {
                 "copy" => {
-                    let item = |item: &Item<Datum>| Item::new(item.name.clone(), item.key, item.data.bytes().clone());
+                    let item = |item: &Item<Datum>| {
+                        Item::new(item.name.clone(), item.key, item.data.bytes().cloned().unwrap())
+                    };
                     Ok(vec![Set::new("r", items.map(item).collect())])
                 }
                 "count" => Ok(vec![Set::new("r", vec![Item::new("n", 0, items.count().to_string().into())])]),

@@ -17,6 +17,8 @@ use tokio::sync::{Notify, oneshot, watch};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Memory that an engine has beside its runs': code, outputs on their way, itself.
 const BASE: u64 = 512 << 20;
+/// Engines that it may say it watches, until it is heard.
+const WATCHES_MAX: usize = 1024;
 /// Threads of an engine and blanks for its native programs.
 const PIDS: u32 = 64;
 
@@ -49,6 +51,10 @@ struct State {
     kinds: Option<(Vec<Kind>, Vec<String>)>,
     programs: HashMap<u64, Loading>,
     instances: HashMap<u64, oneshot::Sender<End>>,
+    /// By which other engines see what it holds: its arena and its table, until somebody takes them.
+    window: Option<[OwnedFd; 2]>,
+    /// Engines that it watches, and nobody has asked for yet.
+    watches: Vec<u32>,
     /// Bytes that the group may use.
     memory: u64,
 }
@@ -88,10 +94,15 @@ impl EngineProcess {
     }
 
     async fn listen(self: Arc<Self>) {
-        while let Ok((said, _)) = self.talk.hear().await {
+        while let Ok((said, descriptors)) = self.talk.hear().await {
             let mut state = self.state();
             match said {
-                FromEngine::Ready { kinds, missing } => state.kinds = Some((kinds, missing)),
+                FromEngine::Ready { kinds, missing } => {
+                    state.kinds = Some((kinds, missing));
+                    state.window = descriptors.try_into().ok();
+                }
+                FromEngine::Watches { number } if state.watches.len() < WATCHES_MAX => state.watches.push(number),
+                FromEngine::Watches { .. } => {}
                 FromEngine::Loaded { program, result } => {
                     let loading = result.map_or_else(Loading::Failed, |()| Loading::Loaded);
                     state.programs.entry(program).and_modify(|entry| *entry = loading);
@@ -144,6 +155,32 @@ impl EngineProcess {
             }
         };
         tokio::time::timeout(PATIENCE, waiting).await.unwrap_or(Err(EngineError::Silent))
+    }
+
+    /// Its arena and its table, once it has said that it is ready. Whoever asks first has them.
+    pub async fn window(&self) -> Option<[OwnedFd; 2]> {
+        self.wait_for(|state| state.kinds.is_some().then(|| state.window.take())).await.ok().flatten()
+    }
+
+    /// The next engine that it says it watches; none once it has ended.
+    pub async fn watches(&self) -> Option<u32> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(number) = self.state().watches.pop() {
+                return Some(number);
+            }
+            if !self.is_alive() {
+                return None;
+            }
+            changed.await;
+        }
+    }
+
+    /// Says something that is not answered. One that is gone does not mind.
+    pub async fn tell(&self, order: &ToEngine, descriptors: &[BorrowedFd<'_>]) {
+        let _ = self.talk.say(order, descriptors).await;
     }
 
     /// Whether it runs functions of this kind.
@@ -232,7 +269,7 @@ impl EngineProcess {
     }
 
     /// Says something without waiting for room: when a thousand instances are ended at once there may be none.
-    fn tell_later(self: &Arc<Self>, order: ToEngine) {
+    pub fn tell_later(self: &Arc<Self>, order: ToEngine) {
         if !matches!(self.talk.try_say(&order, &[]), Ok(false)) {
             return;
         }

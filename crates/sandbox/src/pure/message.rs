@@ -44,6 +44,27 @@ pub enum ToEngine {
     Detach {
         instance: u64,
     },
+    /// What it is called by the engines of its unit.
+    Name {
+        number: u32,
+    },
+    /// Accompanied by the table of another engine. Ends in [`FromEngine::Watches`].
+    Watch {
+        number: u32,
+    },
+    /// Accompanied by the arena of one that watches it.
+    Lend {
+        number: u32,
+    },
+    /// Another engine has ended.
+    Part {
+        number: u32,
+    },
+    /// Items of a flow's run are wanted no more; all of them, and those to come, where none is named.
+    Release {
+        run: [u8; 16],
+        items: Option<Vec<u64>>,
+    },
 }
 
 /// What holds for the runs of an instance: see `engine::serve::Terms`.
@@ -64,7 +85,8 @@ pub struct Terms {
 /// Engine to worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromEngine {
-    /// First of all: what it runs, and why it does not run what it does not.
+    /// First of all: what it runs, and why it does not run what it does not. Accompanied by its arena and its table, to be
+    /// read by others.
     Ready {
         kinds: Vec<Kind>,
         missing: Vec<String>,
@@ -72,6 +94,10 @@ pub enum FromEngine {
     Loaded {
         program: u64,
         result: Result<(), NotLoaded>,
+    },
+    /// It gives up nothing that this one may be reading.
+    Watches {
+        number: u32,
     },
     /// The instance is served no more.
     Ended {

@@ -17,6 +17,7 @@
 //! | `nursery` `confine` `policy` | how the processes are made, and what they may do |
 //! | `resident` | an engine process from within |
 //! | `engine` | an engine process as the worker sees it |
+//! | `neighbours` | how engines come to know what others hold |
 //! | `program` `package` `compile` | code, what lies beside it, and what is made of it |
 //! | `template` `instance` | the seam's types |
 //! | `alone` | one run for a person, without a worker |
@@ -28,6 +29,7 @@ mod confine;
 mod engine;
 mod instance;
 mod message;
+mod neighbours;
 mod nursery;
 mod package;
 mod policy;
@@ -42,6 +44,7 @@ use crate::{Answer, Backend, PrepareError, Template};
 pub use engine::EngineError;
 use engine::EngineProcess;
 use message::{Make, What};
+use neighbours::Neighbours;
 pub use nursery::NurseryError;
 use os::cgroup::{self, Group, Tree};
 use program::{Program, Wanted};
@@ -104,6 +107,7 @@ pub struct Engines {
     cores: Vec<Core>,
     programs: Mutex<HashMap<(Kind, PathBuf, String), Weak<Program>>>,
     compiling: Semaphore,
+    neighbours: Arc<Neighbours>,
     next: AtomicU64,
 }
 
@@ -134,6 +138,7 @@ impl Pure {
             cores: cores.map(|cpu| Core { cpu, engine: Mutex::default(), starting: Default::default() }).collect(),
             programs: Mutex::default(),
             compiling: Semaphore::new(COMPILERS),
+            neighbours: Arc::default(),
             next: AtomicU64::new(1),
         });
         tokio::spawn(listen(Arc::downgrade(&engines)));
@@ -242,6 +247,7 @@ impl Engines {
         let process = self.make(order, &descriptors).await.map_err(PrepareError::Sandbox)?;
         let engine = EngineProcess::new(socket, process, group).map_err(failed)?;
         tokio::spawn(end_when_idle(Arc::downgrade(&engine)));
+        tokio::spawn(self.neighbours.clone().join(engine.clone()));
         Ok(engine)
     }
 }
@@ -274,6 +280,10 @@ impl Backend for Pure {
             let template = PureTemplate::prepare(self.engines.clone(), spec).await?;
             Ok(Arc::new(template) as Arc<dyn Template>)
         })
+    }
+
+    fn release(&self, run: [u8; 16], items: Option<&[(u32, u64)]>) {
+        self.engines.neighbours.release(run, items);
     }
 
     fn check(&self, kind: Kind, code: Code) -> Answer<'_, Result<(), PrepareError>> {

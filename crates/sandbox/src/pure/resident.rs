@@ -9,7 +9,7 @@ use engine::{Artefact, Engine, LoadError, Prepared, Wiping};
 use interconnect::channel::Channel;
 use os::process;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,14 +49,19 @@ fn tell(socket: &OwnedFd, told: &FromEngine) {
     let _ = say(socket, told, &[]);
 }
 
-fn compute(desk: Arc<Desk>, socket: &Arc<OwnedFd>, prepared: Prepared) {
+fn compute(desk: Arc<Desk>, socket: &Arc<OwnedFd>, mut prepared: Prepared) {
+    let Some((shelf, window)) = prepared.shelf.take() else { process::exit_now(1) };
     let (engines, missing) = engines(prepared);
     let runs = |kind: &Kind| engines.iter().any(|engine| may_run(engine.kind(), *kind));
     let kinds = [Kind::Wasm, Kind::Native].into_iter().filter(runs).collect();
-    tell(socket, &FromEngine::Ready { kinds, missing });
+    let ready = FromEngine::Ready { kinds, missing };
+    let window: Vec<_> = window.iter().flat_map(|window| [window.arena.as_fd(), window.board.as_fd()]).collect();
+    // The other thread hears that the worker is gone.
+    let _ = say(&**socket, &ready, &window);
+    drop(window);
     let its = socket.clone();
     let report = move |what: Told| tell(&its, &said(what));
-    match Serving::new(engines, desk, SPIN, report) {
+    match Serving::new(engines, desk, shelf, SPIN, report) {
         Ok(serving) => serving.run(),
         Err(_) => process::exit_now(1),
     }
@@ -84,6 +89,7 @@ fn may_run(engine: engine::Kind, kind: Kind) -> bool {
 
 fn said(told: Told) -> FromEngine {
     match told {
+        Told::Watches { number } => FromEngine::Watches { number },
         Told::Ended { instance, broken } => FromEngine::Ended { instance, broken },
         Told::Loaded { program, result } => {
             let failed = |error: LoadError| NotLoaded {
@@ -100,6 +106,12 @@ fn obey(desk: &Desk, socket: &OwnedFd, order: ToEngine, descriptors: Vec<OwnedFd
         ToEngine::Load { program, kind } => load(desk, program, kind, descriptors),
         ToEngine::Unload { program } => desk.give(Order::Unload { program }).is_ok(),
         ToEngine::Detach { instance } => desk.give(Order::Detach { instance }).is_ok(),
+        ToEngine::Name { number } => desk.give(Order::Name { number }).is_ok(),
+        ToEngine::Watch { number } => first(descriptors, |board| desk.give(Order::Watch { number, board })),
+        ToEngine::Lend { number } => first(descriptors, |arena| desk.give(Order::Lend { number, arena })),
+        ToEngine::Part { number } => desk.give(Order::Part { number }).is_ok(),
+        ToEngine::Release { run, items: Some(items) } => desk.give(Order::Release { run, items }).is_ok(),
+        ToEngine::Release { run, items: None } => desk.give(Order::Forget { run }).is_ok(),
         ToEngine::Attach { instance, program, terms } => {
             let attached = attach(desk, instance, program, terms, descriptors);
             if !attached {
@@ -112,6 +124,10 @@ fn obey(desk: &Desk, socket: &OwnedFd, order: ToEngine, descriptors: Vec<OwnedFd
         // Its worker would wait for an answer.
         process::exit_now(1);
     }
+}
+
+fn first<E>(descriptors: Vec<OwnedFd>, give: impl FnOnce(OwnedFd) -> Result<(), E>) -> bool {
+    descriptors.into_iter().next().is_some_and(|descriptor| give(descriptor).is_ok())
 }
 
 fn load(desk: &Desk, program: u64, kind: Kind, descriptors: Vec<OwnedFd>) -> bool {
