@@ -9,6 +9,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`config`] | what a node bears |
+//! | `abreast` | shards that go on beside each other |
 //! | `drive` | one run, from its inputs to its outputs |
 //! | [`shard`] | one shard, by the kind of its function |
 //! | [`datum`] | items' data, and the room that there is for it |
@@ -18,6 +19,7 @@
 //! Not here: which functions there are (whoever asks for a run has found them), and chains of handlers, which pass their
 //! results on by memory: [`crate::dispatch::chain`].
 
+mod abreast;
 pub mod config;
 pub mod datum;
 mod drive;

@@ -1,5 +1,6 @@
-//! Carries out a plan: its shards as tasks, their outcomes as its events, until it is over.
+//! Carries out a plan: its shards beside each other in one task, their outcomes as its events, until it is over.
 
+use super::abreast::Abreast;
 use super::datum::{Datum, Full, Purse, inline};
 use super::keeping::Keeping;
 use super::run::Run;
@@ -12,12 +13,16 @@ use flow::graph::{AppId, GraphId};
 use flow::plan::{Abort, Action, Bounds, Event, Plan, Shard, ShardId};
 use sets::{Set, Sets};
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::Arc;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// The outcome of a shard, and when it had begun.
-type Ended = (ShardId, (GraphId, AppId), u64, Made);
+/// A shard that runs, and when it had begun.
+struct Going {
+    shard: ShardId,
+    place: (GraphId, AppId),
+    begun: u64,
+}
 
 pub(super) struct Drive {
     pub run: Arc<Run>,
@@ -36,7 +41,7 @@ impl Drive {
         let inputs = self.purse.hold_all(inline(inputs), None).map_err(|full| self.full(full))?;
         let mut actions = Vec::new();
         let mut plan = Plan::start(self.program.clone(), self.bounds, inputs, &mut actions)?;
-        let (mut shards, mut blame) = (JoinSet::new(), BTreeMap::new());
+        let (mut shards, mut blame) = (Abreast::new(), BTreeMap::new());
         let timeout = tokio::time::sleep_until(self.deadline);
         let cancelled = self.run.cancelled();
         tokio::pin!(timeout, cancelled);
@@ -55,17 +60,13 @@ impl Drive {
                 () = &mut cancelled => Event::Cancel,
                 () = &mut timeout => return Err(RunError::Timeout),
                 // A plan that is not over has something running.
-                Some(ended) = shards.join_next() => match ended {
-                    Ok(ended) => self.end(ended, &mut blame)?,
-                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                    Err(_) => Event::Cancel,
-                },
+                (going, made) = poll_fn(|cx| shards.poll_next(cx)) => self.end(going, made, &mut blame)?,
             };
             plan.step(event, &mut actions);
         }
     }
 
-    fn begin(&self, shard: Shard<Datum>, shards: &mut JoinSet<Ended>) {
+    fn begin(&self, shard: Shard<Datum>, shards: &mut Abreast<Going, Made>) {
         let (id, place) = (shard.id, (shard.graph, shard.app));
         let app = &self.program.graphs[shard.graph].apps[shard.app];
         let flow::graph::Target::Function(function) = &app.target else { return };
@@ -85,11 +86,11 @@ impl Drive {
         self.run.shard_begins(place);
         let begun = os::monotonic_ns();
         let made = self.performer.perform(work);
-        shards.spawn(async move { (id, place, begun, made.await) });
+        shards.start(Going { shard: id, place, begun }, made);
     }
 
-    fn end(&self, ended: Ended, blame: &mut BTreeMap<ShardId, Bytes>) -> Result<Event<Datum>, RunError> {
-        let (shard, place, begun, made) = ended;
+    fn end(&self, going: Going, made: Made, blame: &mut BTreeMap<ShardId, Bytes>) -> Result<Event<Datum>, RunError> {
+        let Going { shard, place, begun } = going;
         self.run.shard_ends(place, begun, made.is_err());
         match made {
             Ok(outputs) => {

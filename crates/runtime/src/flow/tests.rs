@@ -1,5 +1,6 @@
 //! Runs with functions of the test's own: many shards, failures, limits, ends of all kinds.
 
+use super::datum::inline;
 use super::shard::{Made, Work, answered, object};
 use super::*;
 use flow::language::{Offline, check};
@@ -38,7 +39,7 @@ impl Perform for Hands {
             fake.most.fetch_max(now, Relaxed);
             tokio::task::yield_now().await;
             let items = work.inputs.iter().flat_map(|set| &set.items);
-            match work.function.as_str() {
+            let made: Result<Sets<Bytes>, Bytes> = match work.function.as_str() {
                 "copy" => {
                     let item = |item: &Item<Datum>| {
                         Item::new(item.name.clone(), item.key, item.data.bytes().cloned().unwrap())
@@ -50,7 +51,8 @@ impl Perform for Hands {
                 "odd" if items.clone().any(|item| item.name.ends_with('1')) => Err(object("Odd", &work.request_id)),
                 "odd" => Ok(Vec::new()),
                 _ => std::future::pending().await,
-            }
+            };
+            made.map(inline)
         })
     }
 }
@@ -176,7 +178,7 @@ fn an_answer_is_sets_or_one_item() {
     let results = ["r".to_owned()];
     assert_eq!(
         answered(Bytes::from_static(b"[1]"), &results).unwrap(),
-        vec![Set::new("r", vec![Item::new("answer", 0, Bytes::from_static(b"[1]"))])]
+        inline(vec![Set::new("r", vec![Item::new("answer", 0, Bytes::from_static(b"[1]"))])])
     );
     let sets = answered(Bytes::from_static(br#"{"sets": {"x": ["a"]}}"#), &results).unwrap();
     assert_eq!((sets[0].name.as_str(), sets[0].items.len()), ("x", 1));

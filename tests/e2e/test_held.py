@@ -1,0 +1,193 @@
+"""Items of flows that stay with the engine that made them: where they are, that nothing is left of them, whatever ends;
+kept results and refusals of flows.
+
+The programs are those of guest/examples, as `make guest` builds them; without them the tests are skipped.
+"""
+
+import concurrent.futures
+import http.client
+import json
+import os
+import re
+import signal
+import tempfile
+import unittest
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from harness import REPOSITORY, Node, descendants, eventually, lichen, zip_of
+
+GUESTS = REPOSITORY / ".build/guest"
+ROLE = "arn:aws:iam::000000000000:role/test"
+MIB = 1 << 20
+CONFIG = """
+[dispatch]
+response_max = 134217728
+[flows]
+runs = 24
+"""
+FLOWS = {
+    "large": "flow large(In) => (Out) { bytes(make = all In) => (Big = out); bytes(measure = all Big) => (Out = out); }",
+    "wide": "flow wide(In) => (Out) { bytes(make = each In) => (B = out); echo(in = each B) => (C = out);"
+    " bytes(measure = each C) => (Out = out); }",
+    "stuck": "set Mode = \"loop\"; flow stuck(In) => (Out) { bytes(make = all In) => (Big = out);"
+    " hostile(in = all Mode, more = all Big) => (Out = out); }",
+    "kept": "flow kept(In) => (Out) { remembers(in = each In) => (Out = out); }",
+}
+
+
+def sum_of(count):
+    """What guest/examples/bytes.c adds up to for so many bytes of its own."""
+    whole, rest = divmod(count, 251)
+    return f"{count} {whole * 250 * 251 // 2 + rest * (rest - 1) // 2}"
+
+
+class Held(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        if not (GUESTS / "bytes.wasm").exists():
+            raise unittest.SkipTest("there are no guests: `make guest` builds them")
+        folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        (folder / "lichen.toml").write_text(CONFIG)
+        cls.node = cls.enterClassContext(Node("--config", folder / "lichen.toml"))
+        api = cls.node.client()
+        for name in ("bytes", "echo", "hostile"):
+            code = {"ZipFile": zip_of({"f": (GUESTS / f"{name}.wasm").read_bytes()})}
+            api.create_function(
+                FunctionName=name, Runtime="wasm", Handler="f", Role=ROLE, Code=code, MemorySize=512, Timeout=20
+            )
+        keeping = ["--name", "remembers", "--runtime", "wasm", "--cache"]
+        done = lichen("deploy", GUESTS / "echo.wasm", *keeping, endpoint=cls.node.endpoint)
+        assert done.returncode == 0, done.stderr
+        for name, text in FLOWS.items():
+            status, answer = cls.ask("POST", "/v1/flows", json.dumps({"name": name, "text": text}))
+            assert status == 200, answer
+        cls.ask("POST", "/v1/flows/wide/invoke", cls.sets(["5000"] * 64))
+
+    @classmethod
+    def connection(cls):
+        return http.client.HTTPConnection(urllib.parse.urlsplit(cls.node.endpoint).netloc, timeout=60)
+
+    @classmethod
+    def ask(cls, method, path, body=None):
+        connection = cls.connection()
+        try:
+            connection.request(method, path, body)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    @staticmethod
+    def sets(items):
+        return json.dumps({"sets": {"In": items}})
+
+    def engines(self):
+        def name(pid):
+            try:
+                return Path(f"/proc/{pid}/comm").read_text().strip()
+            except OSError:
+                return ""
+
+        return [pid for pid in descendants(self.node.process.pid) if name(pid) == "lichen-engine"]
+
+    def shared(self):
+        """Bytes of shared memory that the engines have resident."""
+        total = 0
+        for pid in self.engines():
+            try:
+                status = Path(f"/proc/{pid}/status").read_text()
+            except OSError:
+                continue
+            total += int(re.search(r"RssShmem:\s+(\d+)", status).group(1)) * 1024
+        return total
+
+    def peak(self):
+        status = Path(f"/proc/{self.node.roles()['gateway']}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+)", status).group(1)) * 1024
+
+    def settled(self):
+        eventually(lambda: self.shared() < 16 * MIB, "the engines have given their items up")
+
+    def test_a_large_item_does_not_come_by_the_gateway(self):
+        before = self.peak()
+        for _ in range(3):
+            answer = self.ask("POST", "/v1/flows/large/invoke", self.sets([str(64 * MIB)]))
+            self.assertEqual(answer, (200, sum_of(64 * MIB)))
+        self.assertLess(self.peak() - before, 32 * MIB)
+        self.settled()
+
+    def test_many_items_are_found_by_every_engine(self):
+        sizes = [str(4000 + 1500 * at) for at in range(200)]
+        status, answer = self.ask("POST", "/v1/flows/wide/invoke", self.sets(sizes))
+        self.assertEqual(status, 200, answer)
+        found = [item["text"] for item in json.loads(answer)["sets"]["Out"]]
+        self.assertEqual(found, [sum_of(int(size)) for size in sizes])
+        self.settled()
+
+    def test_a_run_that_is_ended_leaves_nothing(self):
+        connection = self.connection()
+        connection.request("POST", "/v1/flows/stuck/invoke", self.sets([str(64 * MIB)]))
+        eventually(lambda: self.shared() > 60 * MIB, "the item is there")
+        connection.close()
+        self.settled()
+
+    def test_an_engine_that_is_killed_is_an_error_that_says_so(self):
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            body = self.sets(["300000"] * 24)
+            runs = [pool.submit(self.ask, "POST", "/v1/flows/wide/invoke", body) for _ in range(24)]
+            eventually(lambda: any(run.done() for run in runs), "runs have begun")
+            os.kill(self.engines()[0], signal.SIGKILL)
+            for run in runs:
+                status, answer = run.result()
+                if sum_of(300000) not in answer:
+                    self.assertRegex(answer, "Pure\\.(Gone|Engine)|engine", answer)
+        again = lambda: self.ask("POST", "/v1/flows/large/invoke", self.sets(["70000"])) == (200, sum_of(70000))
+        eventually(again, "flows run again")
+        self.settled()
+
+    def test_a_gateway_that_is_killed_takes_the_items_with_it(self):
+        connection = self.connection()
+        connection.request("POST", "/v1/flows/stuck/invoke", self.sets([str(64 * MIB)]))
+        eventually(lambda: self.shared() > 60 * MIB, "the item is there")
+        os.kill(self.node.roles()["gateway"], signal.SIGKILL)
+        self.settled()
+
+        def again():
+            try:
+                return self.ask("POST", "/v1/flows/large/invoke", self.sets(["70000"])) == (200, sum_of(70000))
+            except OSError:
+                return False
+
+        eventually(again, "flows run again")
+        connection.close()
+
+    def test_results_are_kept_within_flows(self):
+        def hits():
+            page = urllib.request.urlopen(f"{self.node.endpoint}/metrics", timeout=60).read().decode()
+            found = re.findall(r'lichen_cache_requests_total{[^}]*result="hit"} (\d+)', page)
+            return sum(int(count) for count in found)
+
+        before = hits()
+        status, answer = self.ask("POST", "/v1/flows/kept/invoke", self.sets([{"name": "x", "text": "same"}] * 50))
+        self.assertEqual((status, len(json.loads(answer)["sets"]["Out"])), (200, 50))
+        self.assertEqual(hits() - before, 49)
+
+    def test_more_runs_than_may_be_are_refused(self):
+        connections = [self.connection() for _ in range(30)]
+        try:
+            for connection in connections:
+                connection.request("POST", "/v1/flows/stuck/invoke", self.sets(["5000"]))
+            refused = lambda: self.ask("POST", "/v1/flows/stuck/invoke", self.sets(["5000"]))[0] == 429
+            eventually(refused, "there are as many runs as may be")
+        finally:
+            for connection in connections:
+                connection.close()
+        again = lambda: self.ask("POST", "/v1/flows/large/invoke", self.sets(["70000"]))[0] == 200
+        eventually(again, "there is room again")
+        self.settled()
+
+
+if __name__ == "__main__":
+    unittest.main()
