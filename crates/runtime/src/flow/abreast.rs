@@ -9,6 +9,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 /// How often it is looked who was woken, before others have their turn.
 const ROUNDS: usize = 2;
+/// How many may be done one after the other before others have their turn.
+const ROW: u32 = 64;
 
 /// Futures that are dropped with it.
 pub(super) struct Abreast<T, R> {
@@ -17,6 +19,8 @@ pub(super) struct Abreast<T, R> {
     woken: Arc<Woken>,
     /// Those that are polled next.
     next: Vec<usize>,
+    /// How many were done since others had their turn.
+    row: u32,
 }
 
 struct Place<T, R> {
@@ -63,7 +67,7 @@ impl Wake for Bell {
 
 impl<T, R> Abreast<T, R> {
     pub fn new() -> Self {
-        Self { places: Vec::new(), free: Vec::new(), woken: Arc::default(), next: Vec::new() }
+        Self { places: Vec::new(), free: Vec::new(), woken: Arc::default(), next: Vec::new(), row: 0 }
     }
 
     /// Starts one, at the next poll.
@@ -81,7 +85,7 @@ impl<T, R> Abreast<T, R> {
     /// The next that is done; pending for ever where none goes on.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<(T, R)> {
         // Those who wake themselves want others to have their turn first: they are not polled again and again.
-        for _ in 0..ROUNDS {
+        for _ in 0..if self.row < ROW { ROUNDS } else { 0 } {
             while let Some(place) = self.next.pop() {
                 let Place { going, waker } = &mut self.places[place];
                 // Woken more often than it had something to do.
@@ -89,6 +93,7 @@ impl<T, R> Abreast<T, R> {
                 if let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(waker)) {
                     let done = going.take();
                     self.free.push(place);
+                    self.row += 1;
                     if let Some((what, _)) = done {
                         return Poll::Ready((what, result));
                     }
@@ -97,10 +102,12 @@ impl<T, R> Abreast<T, R> {
             let mut inner = self.woken.inner();
             if inner.places.is_empty() {
                 inner.task = Some(cx.waker().clone());
+                self.row = 0;
                 return Poll::Pending;
             }
             std::mem::swap(&mut inner.places, &mut self.next);
         }
+        self.row = 0;
         cx.waker().wake_by_ref();
         Poll::Pending
     }
