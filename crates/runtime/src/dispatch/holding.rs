@@ -53,6 +53,12 @@ impl Hold {
 }
 
 impl Holding {
+    /// Where there is no worker.
+    #[cfg(test)]
+    pub fn to_nobody(from: u32) -> Arc<Self> {
+        Arc::new(Self { run: [0; 16], from, link: Weak::new(), asked: AtomicU64::new(0), given_up: Mutex::default() })
+    }
+
     fn tell(&self, items: Option<Vec<(u32, u64)>>) {
         if let Some(link) = self.link.upgrade() {
             link.tell(Said::Command(Command::Release { run: self.run, items }));
@@ -107,5 +113,55 @@ impl Dispatcher {
         let link = Arc::downgrade(&self.state().pu(pu).ready()?.link);
         let run = uuid::Uuid::new_v4().into_bytes();
         Some(Arc::new(Holding { run, from, link, asked: AtomicU64::new(0), given_up: Mutex::default() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use worker::Server;
+
+    async fn told(server: &Server) -> Option<Vec<(u32, u64)>> {
+        match server.hear().await.unwrap().0 {
+            Command::Release { items, .. } => items,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn holding(link: &Arc<Link>) -> Arc<Holding> {
+        Arc::new(Holding {
+            run: [1; 16],
+            from: 4096,
+            link: Arc::downgrade(link),
+            asked: AtomicU64::new(0),
+            given_up: Mutex::default(),
+        })
+    }
+
+    #[tokio::test]
+    async fn items_are_given_up_together_and_the_rest_at_the_end() {
+        let (ours, theirs) = os::seqpacket::pair().unwrap();
+        let (link, server) = (Link::new(ours, 1 << 16).unwrap(), Server::new(theirs).unwrap());
+        let one = holding(&link);
+        let held = |id: u64, len: u64| Held { engine: 1, id, len };
+        (0..ITEMS as u64).for_each(|id| one.give_up(held(id, 1)));
+        assert_eq!(told(&server).await.unwrap().len(), ITEMS);
+        one.give_up(held(7, BYTES));
+        assert_eq!(told(&server).await, Some(vec![(1, 7)]), "what is large does not wait");
+        let (keeps, takes) = (Hold { holding: one.clone(), keeps: true }, Hold { holding: one, keeps: false });
+        (keeps.begin(), takes.begin());
+        keeps.heard();
+        keeps.holding.give_up(held(8, 1));
+        drop((keeps, takes));
+        assert_eq!(told(&server).await, Some(vec![(1, 8)]));
+        // One that was not heard of may have left anything.
+        let keeps = Hold { holding: holding(&link), keeps: true };
+        keeps.begin();
+        drop(keeps);
+        assert_eq!(told(&server).await, None);
+        // Nothing was asked for: nothing is said.
+        drop(holding(&link));
+        link.tell(Said::Command(Command::Retire { instance: 1 }));
+        assert_eq!(server.hear().await.unwrap().0, Command::Retire { instance: 1 });
     }
 }

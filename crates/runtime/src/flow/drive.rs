@@ -97,7 +97,7 @@ impl Drive {
                 let app = &self.program.graphs[place.0].apps[place.1];
                 let taken = |set: &Set<Payload>| app.outputs.iter().any(|(result, _)| *result == set.name);
                 let hold = self.keeping.get(place.0, place.1);
-                let (outputs, others) = outputs.into_iter().partition(taken);
+                let (outputs, others): (Sets<_>, Sets<_>) = outputs.into_iter().partition(taken);
                 hold.iter().for_each(|hold| hold.holding.give_up_all(&others));
                 let outputs = self.purse.hold_all(outputs, hold.map(|hold| &hold.holding));
                 let outputs = outputs.map_err(|full| self.full(full))?;
