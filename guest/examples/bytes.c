@@ -13,7 +13,7 @@ static size_t number(const char *text, size_t len) {
     return value;
 }
 
-static char *digits(char *end, size_t value) {
+static char *digits(char *end, uint64_t value) {
     do
         *--end = (char)('0' + value % 10);
     while (value /= 10);
@@ -32,7 +32,7 @@ static int make(const lichen_item *item) {
 }
 
 static int measure(const lichen_item *item) {
-    size_t sum = 0;
+    uint64_t sum = 0;
     for (size_t at = 0; at < item->len; at++)
         sum += ((const uint8_t *)item->data)[at];
     char *text = lichen_alloc(2 * DIGITS + 1);
