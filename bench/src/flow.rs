@@ -74,9 +74,11 @@ fn chain(plan: &Plan<'_>, machine: &Machine, node: &Node) -> Result<Figure, Benc
     (plan.tell)(&format!("a chain of {STAGES}"));
     let mut flow = Course::new("chain", texts::flow(node, "chain", b"word 1"));
     let mut stage = Course::new("function", texts::function(node, "echo", b"word 1"));
-    (flow.warm(100)?, stage.warm(100)?);
+    flow.warm(100)?;
+    stage.warm(100)?;
     for _ in 0..plan.samples(2_000) / 50 {
-        (flow.ask(50)?, stage.ask(50 * STAGES)?);
+        flow.ask(50)?;
+        stage.ask(50 * STAGES)?;
     }
     let looped: Vec<f64> = stage.taken.chunks_exact(STAGES).map(|stages| stages.iter().sum::<f64>()).collect();
     let per = |all: &[f64]| all.iter().map(|all| all / STAGES as f64).collect::<Vec<_>>();
@@ -119,10 +121,12 @@ fn large(plan: &Plan<'_>, machine: &Machine, node: &Node) -> Result<Figure, Benc
         (plan.tell)(&format!("an item of {name}"));
         let course = |node: &Node| Course::new(name, texts::flow(node, "hand-on", bytes.to_string().as_bytes()));
         let (mut held, mut copied) = (course(node), course(&copying));
-        (held.warm(3)?, copied.warm(3)?);
+        held.warm(3)?;
+        copied.warm(3)?;
         for _ in 0..plan.samples(20) {
             let times = if bytes < LARGE { 10 } else { 1 };
-            (held.ask(times)?, copied.ask(times)?);
+            held.ask(times)?;
+            copied.ask(times)?;
         }
         arms.extend(Arm::of(format!("{name}, left with the engine"), Unit::Microseconds, &held.taken));
         arms.extend(Arm::of(format!("{name}, by way of the gateway"), Unit::Microseconds, &copied.taken));

@@ -22,6 +22,7 @@ from harness import REPOSITORY, Node, descendants, eventually, lichen, zip_of
 GUESTS = REPOSITORY / ".build/guest"
 ROLE = "arn:aws:iam::000000000000:role/test"
 MIB = 1 << 20
+LARGE = 24 * MIB
 CONFIG = """
 [dispatch]
 response_max = 134217728
@@ -114,9 +115,9 @@ class Held(unittest.TestCase):
     def test_a_large_item_does_not_come_by_the_gateway(self):
         before = self.peak()
         for _ in range(3):
-            answer = self.ask("POST", "/v1/flows/large/invoke", self.sets([str(64 * MIB)]))
-            self.assertEqual(answer, (200, sum_of(64 * MIB)))
-        self.assertLess(self.peak() - before, 32 * MIB)
+            answer = self.ask("POST", "/v1/flows/large/invoke", self.sets([str(LARGE)]))
+            self.assertEqual(answer, (200, sum_of(LARGE)))
+        self.assertLess(self.peak() - before, 12 * MIB)
         self.settled()
 
     def test_many_items_are_found_by_every_engine(self):
@@ -129,15 +130,15 @@ class Held(unittest.TestCase):
 
     def test_a_run_that_is_ended_leaves_nothing(self):
         connection = self.connection()
-        connection.request("POST", "/v1/flows/stuck/invoke", self.sets([str(64 * MIB)]))
-        eventually(lambda: self.shared() > 60 * MIB, "the item is there")
+        connection.request("POST", "/v1/flows/stuck/invoke", self.sets([str(LARGE)]))
+        eventually(lambda: self.shared() > 20 * MIB, "the item is there")
         connection.close()
         self.settled()
 
     def test_an_engine_that_is_killed_is_an_error_that_says_so(self):
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            body = self.sets(["300000"] * 24)
-            runs = [pool.submit(self.ask, "POST", "/v1/flows/wide/invoke", body) for _ in range(24)]
+            body = self.sets(["300000"] * 8)
+            runs = [pool.submit(self.ask, "POST", "/v1/flows/wide/invoke", body) for _ in range(12)]
             eventually(lambda: any(run.done() for run in runs), "runs have begun")
             os.kill(self.engines()[0], signal.SIGKILL)
             for run in runs:
@@ -150,8 +151,8 @@ class Held(unittest.TestCase):
 
     def test_a_gateway_that_is_killed_takes_the_items_with_it(self):
         connection = self.connection()
-        connection.request("POST", "/v1/flows/stuck/invoke", self.sets([str(64 * MIB)]))
-        eventually(lambda: self.shared() > 60 * MIB, "the item is there")
+        connection.request("POST", "/v1/flows/stuck/invoke", self.sets([str(LARGE)]))
+        eventually(lambda: self.shared() > 20 * MIB, "the item is there")
         os.kill(self.node.roles()["gateway"], signal.SIGKILL)
         self.settled()
 

@@ -72,7 +72,8 @@ fn other_engines_read_it_without_a_copy_until_their_run_is_over() {
 fn who_reads_and_ends_is_not_waited_for() {
     let (mut one, arena, window) = engine(1);
     let (mut two, _, its) = engine(2);
-    (one.watch(2, &its.board).unwrap(), two.watch(1, &window.board).unwrap());
+    one.watch(2, &its.board).unwrap();
+    two.watch(1, &window.board).unwrap();
     two.lent(1, window.arena).unwrap();
     let held = one.hold(RUN, &paged(&arena, 70_000, 9)).unwrap();
     let found = two.find(RUN, held).unwrap();

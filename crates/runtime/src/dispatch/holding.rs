@@ -149,7 +149,8 @@ mod tests {
         one.give_up(held(7, BYTES));
         assert_eq!(told(&server).await, Some(vec![(1, 7)]), "what is large does not wait");
         let (keeps, takes) = (Hold { holding: one.clone(), keeps: true }, Hold { holding: one, keeps: false });
-        (keeps.begin(), takes.begin());
+        keeps.begin();
+        takes.begin();
         keeps.heard();
         keeps.holding.give_up(held(8, 1));
         drop((keeps, takes));
