@@ -12,6 +12,8 @@ const ROUNDS: usize = 2;
 /// How many may be done one after the other before others have their turn.
 const ROW: u32 = 64;
 
+type Going<R> = Pin<Box<dyn Future<Output = R> + Send>>;
+
 /// Futures that are dropped with it.
 pub(super) struct Abreast<T, R> {
     places: Vec<Place<T, R>>,
@@ -25,7 +27,7 @@ pub(super) struct Abreast<T, R> {
 
 struct Place<T, R> {
     /// What goes on there, and what it is.
-    going: Option<(T, Pin<Box<dyn Future<Output = R> + Send>>)>,
+    going: Option<(T, Going<R>)>,
     waker: Waker,
 }
 
@@ -71,7 +73,7 @@ impl<T, R> Abreast<T, R> {
     }
 
     /// Starts one, at the next poll.
-    pub fn start(&mut self, what: T, future: Pin<Box<dyn Future<Output = R> + Send>>) {
+    pub fn start(&mut self, what: T, future: Going<R>) {
         let place = self.free.pop().unwrap_or_else(|| {
             let place = self.places.len();
             let bell = Arc::new(Bell { place, woken: self.woken.clone() });
