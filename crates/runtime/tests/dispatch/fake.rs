@@ -223,7 +223,7 @@ impl Serving {
     async fn obey(&mut self, command: Command, descriptors: Vec<OwnedFd>) {
         match command {
             Command::Prepare { template, spec } => self.prepare(template, spec).await,
-            Command::Reserve { .. } => {}
+            Command::Reserve { .. } | Command::Release { .. } => {}
             Command::Check { check, .. } => self.say(Event::Checked { check, refusal: None }).await,
             Command::Discard { template } => {
                 self.templates.remove(&template);
