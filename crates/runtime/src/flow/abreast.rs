@@ -133,7 +133,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
-        let mut seen = vec![false; 100];
+        let mut seen = [false; 100];
         for _ in 0..100 {
             let (at, result) = std::future::poll_fn(|cx| all.poll_next(cx)).await;
             assert_eq!(result, at as u64 * 2);
