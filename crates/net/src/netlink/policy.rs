@@ -3,14 +3,17 @@
 //! What is there already is no error, nor is what is gone: a network that is half made is made again, or removed, the
 //! same way.
 
-use super::{ANSWERED, Message, NEW, Socket, text};
+use super::{ANSWERED, Message, NEW, Socket, put, text};
 use std::io;
 use std::net::IpAddr;
 
+const IFLA_MTU: u16 = 4;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PREFSRC: u16 = 7;
+const RTA_METRICS: u16 = 8;
+const RTAX_MTU: u16 = 2;
 const RTA_TABLE: u16 = 15;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -38,6 +41,8 @@ pub struct Route {
     /// The address from which this host sends there.
     pub source: Option<IpAddr>,
     pub table: u32,
+    /// The longest packet that gets there; None: what the device carries.
+    pub mtu: Option<u32>,
 }
 
 /// Which table is looked at, and for which packets. The lowest priority is asked first.
@@ -75,6 +80,12 @@ impl Socket {
         but(self.ask([address_message(libc::RTM_NEWADDR, NEW, link, address, len)]), libc::EEXIST)
     }
 
+    /// Says how long a packet may be that a device carries.
+    pub fn carry(&self, link: u32, mtu: u32) -> io::Result<()> {
+        let header = [[0; 4], link.to_ne_bytes(), [0; 4], [0; 4]].concat();
+        self.ask([Message::new(libc::RTM_NEWLINK, ANSWERED, &header).with(IFLA_MTU, &mtu.to_ne_bytes())])
+    }
+
     /// Takes an address away from a device.
     pub fn take_address(&self, link: u32, address: IpAddr, len: u8) -> io::Result<()> {
         but(self.ask([address_message(libc::RTM_DELADDR, 0, link, address, len)]), libc::EADDRNOTAVAIL)
@@ -93,6 +104,9 @@ impl Socket {
             if let Some(address) = address {
                 message = message.with(kind, &octets(address));
             }
+        }
+        if let Some(mtu) = route.mtu {
+            message = message.with_nested(RTA_METRICS, |metrics| put(metrics, RTAX_MTU, &mtu.to_ne_bytes()));
         }
         but(self.ask([message]), libc::EEXIST)
     }

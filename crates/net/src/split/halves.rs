@@ -23,6 +23,13 @@ use thiserror::Error;
 /// Both ends of a link: what one sends is for the other, so that neither has to ask.
 const HARDWARE: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
+/// What a link carries at once: as much as it can, as the loopback device does. A kernel that has cut a packet for the
+/// loopback cannot cut it again for a link, not in IPv6.
+const MTU: u32 = 65535;
+
+/// And what is sent to the outside, so that nothing is lost on the way for being too long.
+const OUTSIDE_MTU: u32 = 1500;
+
 /// Why a network cannot be made.
 #[derive(Debug, Error)]
 pub enum MakeError {
@@ -152,8 +159,8 @@ impl<'a> Whole<'a> {
             }
         }
         for peer in &side.peers {
-            reach(half, peer)?;
             let towards = self.network.uplink.as_ref() == Some(&self.network.halves[peer.number].pu);
+            reach(half, peer, towards)?;
             if towards {
                 self.lead_out(half, peer)?;
             }
@@ -166,13 +173,26 @@ impl<'a> Whole<'a> {
         Ok(())
     }
 
-    /// The way to the outside goes by the half that has the uplink.
+    /// The way to the outside goes by the half that has the uplink; what is for the Pod itself stays on the link.
     fn lead_out(&self, half: &Standing, uplink: &Peer) -> io::Result<()> {
         let link = half.links.index_of(&uplink.link)?;
         for v4 in families(half) {
             let source = self.addresses(half).find(|address| address.is_ipv4() == v4);
+            let own = self.addresses(half).filter(|address| address.is_ipv4() == v4);
+            for address in own.chain([far(uplink, v4)]) {
+                let gateway = Some(far(uplink, v4));
+                let (to, table) = (Some(address), uplink.table());
+                half.links.route_by(&Route { to, link, gateway, source: None, table, mtu: None })?;
+            }
             if source.is_some() {
-                let route = Route { to: None, link, gateway: Some(far(uplink, v4)), source, table: MAIN };
+                let route = Route {
+                    to: None,
+                    link,
+                    gateway: Some(far(uplink, v4)),
+                    source,
+                    table: MAIN,
+                    mtu: Some(OUTSIDE_MTU),
+                };
                 half.links.route_by(&route)?;
             }
         }
@@ -248,24 +268,41 @@ fn connect((number, half): (usize, &Standing), (other, peer): (usize, &Standing)
     let news = half.place.visit(News::listen)?;
     let end = |name| End { name, index: 0, hardware: HARDWARE, resolve: false };
     half.links.add_pair(end(&here), end(&there), peer.place.descriptor().as_fd())?;
-    peer.links.bring_up(peer.links.index_of(&there)?)?;
-    half.links.wait_until_up(half.links.index_of(&here)?, &news)
+    let (near, far) = (half.links.index_of(&here)?, peer.links.index_of(&there)?);
+    half.links.carry(near, MTU)?;
+    peer.links.carry(far, MTU)?;
+    peer.links.bring_up(far)?;
+    half.links.wait_until_up(near, &news)
 }
 
-/// Addresses of this end of a link, and the ways that a mark chooses.
-fn reach(half: &Standing, peer: &Peer) -> io::Result<()> {
+/// Addresses of this end of a link, and the ways that a mark chooses: to the outside, or no farther than the peer.
+fn reach(half: &Standing, peer: &Peer, outside: bool) -> io::Result<()> {
     let link = half.links.index_of(&peer.link)?;
     half.links.give_address(link, peer.near.v4.into(), LINK_V4_LEN)?;
     if half.ipv6 {
         half.links.give_address(link, peer.near.v6.into(), LINK_V6_LEN)?;
         // The kernel looks for ::1 at the device by which a packet has come, and nowhere else.
         let to = Some(Ipv6Addr::LOCALHOST.into());
-        half.links.route_by(&Route { to, link, gateway: None, source: None, table: peer.arrival_table() })?;
+        half.links.route_by(&Route {
+            to,
+            link,
+            gateway: None,
+            source: None,
+            table: peer.arrival_table(),
+            mtu: None,
+        })?;
         half.links.choose(false, &on_arrival(peer))?;
     }
     for v4 in families(half) {
         let gateway = Some(far(peer, v4));
-        half.links.route_by(&Route { to: None, link, gateway, source: None, table: peer.table() })?;
+        half.links.route_by(&Route {
+            to: None,
+            link,
+            gateway,
+            source: None,
+            table: peer.table(),
+            mtu: outside.then_some(OUTSIDE_MTU),
+        })?;
         half.links.choose(v4, &by_mark(peer))?;
     }
     Ok(())

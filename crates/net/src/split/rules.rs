@@ -38,8 +38,16 @@ pub fn table(view: &View<'_>) -> String {
     let mut text = format!("add table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n");
     sets(&mut text, view);
     judge(&mut text, view);
-    let body =
-        [leaving(view), entering(view), passing(view), translate(view), leave(view), arrive(view), deliver(view)];
+    let body = [
+        leaving(view),
+        entering(view),
+        passing(view),
+        fit(view),
+        translate(view),
+        leave(view),
+        arrive(view),
+        deliver(view),
+    ];
     for (head, rules) in body {
         chain(&mut text, head, &rules);
     }
@@ -141,6 +149,14 @@ fn translate(view: &View<'_>) -> Chain {
     }
     rules.extend(view.capture.iter().flat_map(|capture| capture.local(view)));
     ("translate: nat hook output priority -100", rules)
+}
+
+/// Both ends of a connection believe that it stays, and the loopback carries a byte more than a link.
+fn fit(view: &View<'_>) -> Chain {
+    let one = |peer: &Peer| {
+        format!("oifname \"{}\" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu", peer.link)
+    };
+    ("fit: filter hook postrouting priority -150", view.side.peers.iter().map(one).collect())
 }
 
 /// Step 2.
@@ -256,6 +272,6 @@ mod tests {
         let side = Side::new(1, 2, &[1]);
         let view = View { side: &side, addresses: &[], claims: &[], capture: None, transit: false };
         let text = table(&view);
-        assert!(!text.contains("dnat") && !text.contains("drop\n  }\n  chain translate"), "{text}");
+        assert!(!text.contains("dnat") && !text.contains("drop\n  }\n  chain fit"), "{text}");
     }
 }

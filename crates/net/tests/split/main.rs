@@ -75,6 +75,9 @@ fn reach(folder: &Path) {
             both(caller, at(address, PORT));
             drop(serving);
         }
+        for (number, address) in SERVED.into_iter().enumerate() {
+            talk::bulk(server, caller, at(address, QUIET + number as u16));
+        }
         for address in OWN {
             until("nobody answers any more", || call(caller, at(address, PORT)).is_err());
             let error = call(caller, at(address, PORT)).expect_err("nobody serves");
@@ -121,6 +124,10 @@ fn outside(folder: &Path) {
         }
     }
     both(&pod.outside, at(POD[0], PORT + 2));
+    for (number, address) in POD.into_iter().chain(AFAR).enumerate() {
+        let (server, caller) = if number < 2 { (&pod.cpu, &pod.outside) } else { (&pod.outside, &pod.cpu) };
+        talk::bulk(server, caller, at(address, QUIET));
+    }
     drop((afar, old));
     for strange in ["169.254.77.5", "169.254.77.6"] {
         pod.outside.say("ip", &["route", "add", strange, "via", POD[0]]);

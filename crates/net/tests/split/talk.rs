@@ -103,6 +103,46 @@ pub fn both(from: &Place, to: SocketAddr) {
     }
 }
 
+/// A great deal in one piece, there and back: packets as long as they get.
+pub fn bulk(server: &Place, caller: &Place, to: SocketAddr) {
+    const STREAM: usize = 400_000;
+    const DATAGRAM: usize = 20_000;
+    let (listener, udp) = server.within(|| {
+        let listener = TcpListener::bind(to).expect("a port");
+        (listener, UdpSocket::bind(to).expect("a port"))
+    });
+    udp.set_read_timeout(Some(PATIENCE)).expect("a limit");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().expect("a caller");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+            let mut bytes = vec![0; STREAM];
+            stream.read_exact(&mut bytes).expect("all of it");
+            stream.write_all(&bytes).expect("and back");
+            let (len, from) = udp.recv_from(&mut bytes).expect("a datagram");
+            udp.send_to(&bytes[..len], from).expect("and back");
+        });
+        let mut stream = None;
+        until("the port is known", || {
+            stream = caller.within(|| TcpStream::connect(to).ok());
+            stream.is_some()
+        });
+        let mut stream = stream.expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        let (sent, mut back) = (vec![7; STREAM], vec![0; STREAM]);
+        stream.write_all(&sent).expect("all of it");
+        stream.read_exact(&mut back).unwrap_or_else(|error| panic!("{to}: {error}"));
+        assert_eq!(sent, back);
+        let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+        let socket = caller.within(|| UdpSocket::bind((any, 0))).expect("a port");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        socket.connect(to).expect("connected");
+        socket.send(&sent[..DATAGRAM]).expect("sent");
+        let len = socket.recv(&mut back).unwrap_or_else(|error| panic!("{to}, in one datagram: {error}"));
+        assert_eq!(len, DATAGRAM);
+    });
+}
+
 /// A TCP socket with an address, and nothing more: not even leave to take one whose connections are still ending.
 pub fn bind(place: &Place, address: &str, port: u16, shared: bool) -> io::Result<OwnedFd> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};

@@ -159,7 +159,7 @@ pub fn make_outside(dpu: &Place) -> Place {
         own.wait_until_up(eth, &news).expect("it goes up");
         for ((address, gateway), len) in addresses(POD).into_iter().zip(addresses(GATEWAY)).zip([24, 64]) {
             own.give_address(eth, address, len).expect("an address");
-            let route = Route { to: None, link: eth, gateway: Some(gateway), source: None, table: MAIN };
+            let route = Route { to: None, link: eth, gateway: Some(gateway), source: None, table: MAIN, mtu: None };
             own.route_by(&route).expect("a route");
         }
     });
