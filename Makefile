@@ -48,7 +48,7 @@ tidy:
 units: $(VENV)/ready
 	@echo "==> 4/6 tests of the crates"
 	@cargo build
-	@LICHEN_PYTHONPATH="$$(echo "$(CURDIR)"/$(VENV)/lib/python3*/site-packages)" timeout 2400 cargo test --workspace --no-fail-fast
+	@LICHEN_PYTHONPATH="$$(echo "$(CURDIR)"/$(VENV)/lib/python3*/site-packages)" tests/crates.sh
 	@echo "==> 4/6 models of what is lock-free"
 	@RUSTFLAGS="--cfg loom" timeout 600 cargo test --target-dir "$(TARGET)/loom" --package interconnect --package socket --lib
 
