@@ -4,7 +4,8 @@
 //!   openers (processes that the shim has started): create, connect both ends, one message each ─▶ times, memory ─▶ wait
 //! ```
 //!
-//! A process may not have as many descriptors, so there are a few. All keep what they opened until the last has told.
+//! A process may not have as many descriptors, so there are a few, one after the other: what is measured is a call of one
+//! process, not how several wait for each other. All keep what they opened until the last has told.
 
 use super::shims::{Pus, parent};
 use crate::Plan;
@@ -36,6 +37,8 @@ pub fn measure(plan: &Plan<'_>, machine: &Machine, pus: &Pus) -> Result<Option<F
     let process = pus.attach(Transport::Adaptive)?;
     let told = Fifo::create(&process, Limits::default()).map_err(|error| broken(&error))?;
     let mut reader = told.reader().map_err(|error| broken(&error))?;
+    let (mut connects, mut mib, mut kept) = (Vec::new(), 0.0, Vec::new());
+    let (mut message, deadline) = (Vec::new(), Instant::now() + PATIENCE);
     for _ in 0..OPENERS {
         let address = format!("{}:{}", process.pid().0, told.id().0);
         let program = Program {
@@ -45,10 +48,6 @@ pub fn measure(plan: &Plan<'_>, machine: &Machine, pus: &Pus) -> Result<Option<F
             capabilities: vec![(told.id(), Rights::WRITE)],
         };
         process.spawn(PuId(0), program).map_err(|error| broken(&error))?;
-    }
-    let (mut connects, mut mib, mut kept) = (Vec::new(), 0.0, Vec::new());
-    let (mut message, deadline) = (Vec::new(), Instant::now() + PATIENCE);
-    for _ in 0..OPENERS {
         reader.read_into(&mut message, Some(deadline)).map_err(|error| broken(&error))?;
         let mut numbers = message.chunks_exact(8).map(|bytes| u64::from_le_bytes(bytes.try_into().expect("eight")));
         let (Some(down), Some(kib)) = (numbers.next(), numbers.next()) else {
@@ -62,8 +61,8 @@ pub fn measure(plan: &Plan<'_>, machine: &Machine, pus: &Pus) -> Result<Option<F
         Arm::of("connect one end, up to 10,000 FIFOs open", Unit::Microseconds, &connects),
         Arm::of("10,000 idle FIFOs, memory of their lanes", Unit::Mebibytes, &[mib]),
     ];
-    let notes = ["Four processes on one PU open 2,500 FIFOs each at the same time, both ends, and send one message \
-                  through each. Memory: the pages that have come to be shared thereby."];
+    let notes = ["Four processes on one PU open 2,500 FIFOs each, one process after the other, both ends, send one \
+                  message through each and keep them. Memory: the pages that have come to be shared thereby."];
     let figure =
         Figure::new("nipc-many", "not in a paper: FIFOs at once", machine, arms.into_iter().flatten().collect());
     Ok(Some(figure.with_notes(notes)))
