@@ -47,6 +47,8 @@ pub enum Shape {
     Ranges,
     /// Arms named `BAR: PART`: one bar for each BAR, the medians of its parts stacked.
     Stacks,
+    /// Arms named `WHAT at LOAD/s`: for each WHAT a curve, latency against load.
+    Curves,
 }
 
 /// One thing that was measured again and again.

@@ -8,6 +8,7 @@
 //! What is Lichen's is green, all else grey. Colours and fonts work on a white page; the picture brings that page along.
 
 mod axis;
+mod curves;
 
 use crate::figure::{Arm, Figure, Shape, Unit};
 use crate::table::digits;
@@ -33,6 +34,7 @@ pub fn render(figure: &Figure) -> String {
     match figure.shape {
         Shape::Ranges => panels(&figure.arms).into_iter().for_each(|(unit, arms)| picture.ranges(unit, &arms)),
         Shape::Stacks => picture.stacks(&figure.arms),
+        Shape::Curves => curves::draw(&mut picture, &figure.arms),
     }
     picture.finish()
 }
@@ -238,6 +240,7 @@ mod tests {
 
     #[test]
     fn a_figure_without_arms_is_a_picture_too() {
+        assert!(render(&figure(Shape::Curves, &[])).ends_with("</svg>\n"));
         assert!(render(&figure(Shape::Stacks, &[])).ends_with("</svg>\n"));
         assert!(render(&figure(Shape::Ranges, &[])).ends_with("</svg>\n"));
     }

@@ -35,8 +35,7 @@ struct Pure {
 }
 
 impl Pure {
-    fn start(plan: &Plan<'_>, programs: Vec<Program>) -> Result<Self, BenchError> {
-        let path = std::env::var("PATH").unwrap_or_default();
+    fn start(plan: &Plan<'_>, programs: Vec<Program>, path: String) -> Result<Self, BenchError> {
         let node = Node::start(&plan.program, &Settings { path, ..Settings::default() })?;
         for program in &programs {
             node.deploy(&name(program), &program.file, &["--runtime", program.runtime])?;
@@ -72,7 +71,7 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     let programs = programs::find(&mut notes);
     let floor = Floor::compile().inspect_err(|error| notes.push(format!("the native loop is left out: {error}"))).ok();
     (plan.tell)("starting servers");
-    let pure = Pure::start(plan, programs)?;
+    let pure = Pure::start(plan, programs.clone(), std::env::var("PATH").unwrap_or_default())?;
     let bare = Hello::computing(programs::multiply).map_err(io("a server of hyper could not be started"))?;
     let mut figures = Vec::new();
     for n in [1, 128] {
@@ -80,8 +79,8 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     }
     figures.extend(load::measure(plan, machine, &pure)?);
     figures.extend(load::mixed(plan, machine, &pure)?);
-    figures.push(load::idle(plan, machine, &pure)?);
     drop(pure);
+    figures.push(load::idle(plan, machine, programs)?);
     figures.extend(cold::measure(plan, machine)?);
     Ok(figures)
 }

@@ -1,11 +1,12 @@
 //! What a client waits as the load grows, beside a function that is a hundred times heavier, and what a node takes that
 //! nobody asks for anything.
 
+use super::programs::Program;
 use super::{CLIENTS, PAPER, Pure, paced, peak};
 use crate::Plan;
 use crate::census;
 use crate::error::BenchError;
-use crate::figure::{Arm, Figure, Unit};
+use crate::figure::{Arm, Figure, Shape, Unit};
 use crate::http::Crowd;
 use crate::machine::Machine;
 use std::time::Duration;
@@ -22,23 +23,26 @@ const QUIET: Duration = Duration::from_secs(5);
 pub fn measure(plan: &Plan<'_>, machine: &Machine, pure: &Pure) -> Result<Vec<Figure>, BenchError> {
     let mut figures = Vec::new();
     for n in [1, 128] {
-        let mut arms = Vec::new();
+        let (mut arms, mut peaks) = (Vec::new(), Vec::new());
         for program in &pure.programs {
             (plan.tell)(&format!("{n}×{n}, {}, by load", program.engine));
             let request = pure.request(program, n);
             let most = peak(&request)?;
+            peaks.push(format!("{} {most:.0}/s", program.engine));
             for percent in PERCENT {
                 let rate = most * f64::from(percent) / 100.0;
                 let taken = paced::run(&request, rate, TIME)?;
-                let name = format!("lichen {}, {percent} % of {most:.0}/s", program.engine);
+                let name = format!("lichen {} at {rate:.0}/s", program.engine);
                 arms.extend(Arm::of(name, Unit::Microseconds, &taken));
             }
         }
         let notes = [format!(
-            "Requests come at a steady rate, whether or not those before are answered, and are counted from when they were \
-             due. All of it: what {CLIENTS} clients got that asked without a pause."
+            "Requests come at a steady rate, whether or not those before are answered: {PERCENT:?} % of what {CLIENTS} \
+             clients got that asked without a pause ({}).",
+            peaks.join(", ")
         )];
-        figures.push(Figure::new(format!("pure-load-{n}x{n}"), PAPER, machine, arms).with_notes(notes));
+        let figure = Figure::new(format!("pure-load-{n}x{n}"), PAPER, machine, arms).with_notes(notes);
+        figures.push(Figure { shape: Shape::Curves, ..figure });
     }
     Ok(figures)
 }
@@ -73,19 +77,30 @@ pub fn mixed(plan: &Plan<'_>, machine: &Machine, pure: &Pure) -> Result<Option<F
         .then(|| Figure::new("pure-mixed", "Dandelion (SOSP '25), section 7", machine, arms).with_notes(notes)))
 }
 
-/// Processor time and memory of a node with engines that nobody asks for anything.
-pub fn idle(plan: &Plan<'_>, machine: &Machine, pure: &Pure) -> Result<Figure, BenchError> {
+/// Processor time and memory of a node with nothing but engines, which have had much to do, and have nothing to do now.
+pub fn idle(plan: &Plan<'_>, machine: &Machine, programs: Vec<Program>) -> Result<Figure, BenchError> {
     (plan.tell)("idle");
+    // Without interpreters: templates of languages are no part of this.
+    let pure = Pure::start(plan, programs, "/nonexistent".to_owned())?;
+    for program in &pure.programs {
+        peak(&pure.request(program, 1))?;
+    }
     crate::pause(Duration::from_secs(2));
     let node = pure.node.pid();
     let before = census::processor_ns(node);
     crate::pause(QUIET);
     let spent = census::processor_ns(node).saturating_sub(before) as f64 / QUIET.as_nanos() as f64;
-    let engines: Vec<f64> =
-        census::descend(node).filter(|pid| census::is_called(*pid, "lichen-engine")).map(census::pss_mib).collect();
+    let all: Vec<u32> = census::descend(node).collect();
+    let share = |pid: &u32| census::pss_mib(*pid);
+    let engines: Vec<f64> = all.iter().filter(|pid| census::is_called(**pid, "lichen-engine")).map(share).collect();
     let arms = [
         Arm::of("all processes of the node, % of a core", Unit::Count, &[spent * 100.0]),
-        Arm::of("an engine, its share of memory", Unit::Mebibytes, &engines),
+        Arm::of("a process of an engine", Unit::Mebibytes, &engines),
+        Arm::of("all processes of engines", Unit::Mebibytes, &[engines.iter().sum()]),
+        Arm::of("all processes of the node", Unit::Mebibytes, &[all.iter().map(share).sum()]),
     ];
-    Ok(Figure::new("pure-idle", "none: what an idle node takes", machine, arms.into_iter().flatten().collect()))
+    let notes = ["Memory by share. After two seconds in which each function was asked for by many clients.".to_owned()];
+    let figure =
+        Figure::new("pure-idle", "none: what an idle node takes", machine, arms.into_iter().flatten().collect());
+    Ok(figure.with_notes(notes))
 }

@@ -3,7 +3,7 @@
 //! | direction | kind | head | body |
 //! |---|---|---|---|
 //! | down | [`INVOKE`] | [`Invocation`] | the event |
-//! | up | [`READY`] | [`Started`] | empty, or [`WITH_FAREWELL`] |
+//! | up | [`READY`] | [`Started`] | empty, or [`WITH_FAREWELL`], or its [`Processor`] |
 //! | up | [`REPLY`] | [`Served`] | the answer |
 //! | up | [`FAILED`] | [`Served`] | Lambda's error object: the function raised |
 //! | up | [`INIT_FAILED`] | [`Started`] | Lambda's error object: the function could not be loaded |
@@ -63,6 +63,9 @@ pub const TIMED_OUT: &str = "timeout";
 
 /// By which an instance asks for a [`FAREWELL`].
 pub const WITH_FAREWELL: &[u8] = &[1];
+
+/// The processor on which the instance stays, as engines do: a number of the kernel's.
+pub type Processor = [u8; 4];
 
 /// Bytes of a part of an answer. The channel's pages for as many stay with it.
 pub const PART_MAX: usize = 64 * 1024;

@@ -60,8 +60,9 @@ macro_rules! route {
 pub(crate) use route;
 
 /// The most used first.
-const TABLES: [&[Route]; 26] = [
+const TABLES: [&[Route]; 27] = [
     lambda::invoke::ROUTES,
+    v1::INVOKING,
     url::ROUTES,
     lambda::function::ROUTES,
     lambda::update::ROUTES,

@@ -20,11 +20,16 @@ use crate::route::{Exchange, Route, route};
 use runtime::registry::Entry;
 use std::sync::Arc;
 
+/// What runs something: asked for most.
+pub const INVOKING: &[Route] = &[
+    route!(POST "/v1/functions/*/invoke" InvokeOnBody => compute::invoke),
+    route!(POST "/v1/flows/*/invoke" InvokeFlow => flows::invoke::invoke),
+];
+
 pub const ROUTES: &[Route] = &[
     route!(GET "/v1/node" GetNode => node::node),
     route!(GET "/v1/pus" ListPus => node::pus),
     route!(GET "/v1/functions" ListNodeFunctions => functions::list),
-    route!(POST "/v1/functions/*/invoke" InvokeOnBody => compute::invoke),
     route!(GET "/v1/functions/*/logs" GetLogs => logs::logs),
     route!(GET "/v1/functions/*/bills" ListBills => functions::bills),
     route!(GET "/v1/usage" GetUsage => functions::usage),
@@ -37,7 +42,6 @@ pub const ROUTES: &[Route] = &[
     route!(DELETE "/v1/dlq" Purge => dlq::purge),
     route!(GET "/v1/code/*" GetCode => package::download),
     route!(POST "/v1/flows/*/invocations" InvokeFlow => flows::invoke::invoke),
-    route!(POST "/v1/flows/*/invoke" InvokeFlow => flows::invoke::invoke),
     route!(GET "/v1/flows/*/runs" ListRuns => flows::runs::list),
     route!(GET "/v1/flows/*/graph" GetFlowGraph => flows::graph),
     route!(GET "/v1/runs/*" GetRun => flows::runs::get),

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 
-/// Bodies from this length on are given back to the kernel after they were read, rather than kept for the next one.
+/// Bodies from this length on are given back to the kernel after they were read, rather than kept for the next one, unless
+/// the receiver keeps longer ones.
 const KEPT_MAX: usize = 64 * 1024;
 
 /// Why a channel could not be had.
@@ -257,6 +258,7 @@ pub struct Receiver {
     bulk_read: u32,
     bulk: usize,
     bulk_max: usize,
+    kept_max: usize,
     bell: OwnedFd,
     payload: Vec<u8>,
     mapping: Arc<Mapping>,
@@ -270,7 +272,13 @@ impl Receiver {
             let ring = Consumer::new(mapping.at(line.ring), RING, calls, tail);
             (ring, word(&mapping, line.consumer + 4), word(&mapping, line.consumer + 8))
         };
-        Self { ring, sleeping, released, bulk_read: 0, bulk: line.bulk, bulk_max, bell, payload: Vec::new(), mapping }
+        let (bulk, kept_max, payload) = (line.bulk, KEPT_MAX, Vec::new());
+        Self { ring, sleeping, released, bulk_read: 0, bulk, bulk_max, kept_max, bell, payload, mapping }
+    }
+
+    /// Keeps the pages of bodies up to this length for the next ones: what often come are not cheaper to have anew.
+    pub fn keep(&mut self, bytes: usize) {
+        self.kept_max = bytes;
     }
 
     /// The next message, if there is one.
@@ -372,7 +380,7 @@ impl Receiver {
     }
 
     fn release(&mut self, len: usize) {
-        if len > KEPT_MAX {
+        if len > self.kept_max {
             // Failing to give pages back costs memory, not correctness.
             let _ = self.mapping.punch(self.bulk, len.next_multiple_of(PAGE));
         }

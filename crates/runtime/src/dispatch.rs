@@ -30,6 +30,7 @@
 //! | `pu`, `link`, `events` | one PU and its worker: what it is told, what it says |
 //! | `kits`, `orders` | what instances are given, made ahead; the way that starts are ordered |
 //! | `upkeep` | what is done in the background |
+//! | `engines` | which engine a run goes to |
 //! | `clock`, `keep_going`, `latency` | deadlines; invocations nobody waits for; fast wake-ups |
 //! | `failure`, `lines`, `trace` | how errors, logs and traces are worded |
 //!
@@ -42,6 +43,7 @@ mod check;
 mod clock;
 pub mod config;
 pub mod counters;
+mod engines;
 mod events;
 mod failure;
 mod farewell;
@@ -399,6 +401,10 @@ impl Dispatcher {
         let keep = now + self.config.keep_alive().as_nanos() as u64;
         let is_first_due = keep < state.upkeep_at;
         let draining = state.draining;
+        instance.claim = None;
+        if let (None, Some(processor)) = (&instance.engine, instance.processor) {
+            instance.engine = state.engines.of(instance.shared.terms.pu, processor);
+        }
         let Some(post) = state.posts.get_mut(instance.shared.post) else { return };
         if instance.shared.is_departed() || ((post.closed || draining) && post.pool.queued() == 0) {
             post.pool.gone();
@@ -407,7 +413,11 @@ impl Dispatcher {
             return self.upkeep_soon();
         }
         post.learn(&mut instance);
-        let handed = post.pool.put(instance, now);
+        let typical = post.typical;
+        let mut handed = post.pool.put(instance, now);
+        if let Some((_, instance)) = &mut handed {
+            instance.claim(typical);
+        }
         drop(state);
         if let Some((waiter, instance)) = handed {
             self.hand_over(waiter, Lease::new(self.clone(), instance));

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Thread;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -63,6 +64,7 @@ enum Message {
 pub struct Ledger {
     queue: SyncSender<Message>,
     lost: Arc<AtomicU64>,
+    writer: Thread,
     reader: Arc<Mutex<Connection>>,
 }
 
@@ -76,11 +78,12 @@ impl Ledger {
         let (queue, bills) = sync_channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
         let writer = writer::Writer::new(connection, config, pus, lost.clone());
-        std::thread::Builder::new()
+        let writer = std::thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || writer.run(&bills))
             .map_err(|error| failed(rusqlite::Error::ToSqlConversionFailure(Box::new(error))))?;
-        Ok(Self { queue, lost, reader: Arc::new(Mutex::new(reader)) })
+        let writer = writer.thread().clone();
+        Ok(Self { queue, lost, writer, reader: Arc::new(Mutex::new(reader)) })
     }
 
     /// Bills that were lost since the node's start, for want of room in the queue or on the disk.
@@ -91,7 +94,9 @@ impl Ledger {
     /// Waits until every bill so far is written; whether that was so in time.
     pub fn flush(&self, patience: Duration) -> bool {
         let (done, waiting) = sync_channel(1);
-        self.queue.send(Message::Flush(done)).is_ok() && waiting.recv_timeout(patience).is_ok()
+        let asked = self.queue.send(Message::Flush(done)).is_ok();
+        self.writer.unpark();
+        asked && waiting.recv_timeout(patience).is_ok()
     }
 
     /// A function's latest bills, newest first. Blocks on the disk.

@@ -72,6 +72,15 @@ impl<I, W> Pool<I, W> {
         Some((instance, StartKind::Warm))
     }
 
+    /// The idle one for which this is least; of those that are alike, the last in.
+    pub fn take_nearest(&mut self, distance: impl Fn(&I) -> u64) -> Option<(I, StartKind)> {
+        let distances = self.idle.iter().enumerate().rev().map(|(at, (instance, _))| (distance(instance), at));
+        let (_, at) = distances.min_by_key(|(distance, _)| *distance)?;
+        let (instance, _) = self.idle.remove(at)?;
+        self.busy += 1;
+        Some((instance, StartKind::Warm))
+    }
+
     /// The same among those of which `is` holds: stems.
     pub fn take_stem(&mut self, is: impl Fn(&I) -> bool) -> Option<(I, StartKind)> {
         let stem = self.stems.remove(self.stems.iter().position(is)?)?;
@@ -218,8 +227,11 @@ mod tests {
         (5..=6).for_each(|stem| assert!(pool.put_stem(stem).is_none()));
         assert_eq!(pool.take_idle(|i| i % 2 == 1), Some((3, StartKind::Warm)), "the last in that suits");
         assert_eq!((pool.take_idle(|i| *i > 4), pool.take_stem(|i| *i == 6)), (None, Some((6, StartKind::Stem))));
-        assert_eq!(pool.busy(), 2);
-        assert_eq!(pool.clear_where(|i| *i != 2), [1, 4, 5]);
+        assert_eq!(pool.take_nearest(|i| u64::from(i / 2)), Some((1, StartKind::Warm)));
+        assert_eq!(pool.take_nearest(|_| 0), Some((4, StartKind::Warm)), "the last in of all that are alike");
+        assert_eq!((pool.busy(), pool.take_nearest(|_| 0).is_some(), pool.take_nearest(|_| 0)), (4, true, None));
+        pool.put(2, 2);
+        assert_eq!(pool.clear_where(|i| *i != 2), [5]);
         assert_eq!((pool.oldest_idle(), pool.idle(), pool.stems()), (Some(2), 1, 0));
     }
 

@@ -4,7 +4,7 @@ use crate::held::Shelf;
 use crate::run::Limits;
 use crate::{Blob, Finished, Program, Run, RunError, Stop};
 use bytes::Bytes;
-use cfork::invocation::{self, Cause, Ran, Served, Started};
+use cfork::invocation::{self, Cause, Processor, Ran, Served, Started};
 use interconnect::channel::{Channel, ReceiveError, SendError};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 /// How long a log's reader may make the engine wait in all; what it has not taken then is dropped.
 const LOG_PATIENCE: Duration = Duration::from_millis(200);
+
+/// Bytes of inputs whose pages stay for the next ones: having them anew takes as long as a short run.
+const KEPT_MAX: usize = 256 << 10;
 
 /// What holds for every run of an instance.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +49,8 @@ pub(super) struct Lane {
     pub rings: u32,
     /// When it served last, in rounds of its engine.
     pub round: u64,
+    /// Nanoseconds that its last few runs took.
+    pub typical: u64,
 }
 
 /// What a request is.
@@ -60,15 +65,16 @@ pub(super) struct Broken;
 
 impl Lane {
     pub fn new(attachment: super::Attachment) -> Self {
-        let super::Attachment { instance, program, channel, log, terms } = attachment;
+        let super::Attachment { instance, program, mut channel, log, terms } = attachment;
+        channel.receiver.keep(KEPT_MAX);
         let _ = rustix::io::ioctl_fionbio(&log, true);
-        Self { instance, program, channel, log, terms, rings: 0, round: 0 }
+        Self { instance, program, channel, log, terms, rings: 0, round: 0, typical: 0 }
     }
 
-    /// Says that the function is loaded.
-    pub fn ready(&mut self, since: u64) -> Result<(), Broken> {
+    /// Says that the function is loaded, and where it runs.
+    pub fn ready(&mut self, since: u64, processor: Processor) -> Result<(), Broken> {
         let started = Started { forked: since, entered: since, loaded: os::monotonic_ns() };
-        self.channel.sender.send(invocation::READY, &started.encode(), &[]).map_err(|_| Broken)
+        self.channel.sender.send(invocation::READY, &started.encode(), &processor).map_err(|_| Broken)
     }
 
     /// Says that it could not be loaded.

@@ -9,7 +9,7 @@
 //!
 //! Channels that speak often are looked at without being asked to ring; when none of them has had anything to say for a
 //! moment, all are asked to ring, and the thread sleeps: an idle engine costs no processor time. Each channel has at most one request
-//! under way, and they are served in turn.
+//! under way, and they are served in turn, those whose runs are short before those whose runs are long.
 //!
 //! Not here: how the process is confined, and who gives the orders (`sandbox::pure`).
 
@@ -23,7 +23,7 @@ pub use lane::Terms;
 
 use crate::held::Shelf;
 use crate::{Engine, LoadError, Program};
-use cfork::invocation::Served;
+use cfork::invocation::{Processor, Served};
 use lane::{Lane, Request};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -39,6 +39,8 @@ const BELL: u64 = u64::MAX;
 const RINGS_MAX: u32 = 256;
 /// A channel that was silent for so many rounds, in which others spoke, is asked to ring.
 const SILENCE: u64 = 512;
+/// Nanoseconds from which on a run is a long one.
+const LONG: u64 = 200_000;
 /// Bytes kept for answers.
 const SCRATCH_MAX: usize = 1 << 20;
 
@@ -68,17 +70,22 @@ pub struct Serving<T> {
     tell: T,
     /// How long busy channels are looked at before the thread sleeps.
     spin: Duration,
+    /// Where it stays.
+    processor: Processor,
     programs: HashMap<u64, Box<dyn Program>>,
     lanes: Vec<Option<Box<Lane>>>,
     places: HashMap<u64, usize>,
     /// Places of the channels that need not ring.
     busy: Vec<usize>,
     round: u64,
+    /// Of the busy channels whose runs are long, the next one.
+    turn: usize,
     epoll: OwnedFd,
     scratch: Vec<u8>,
 }
 
 impl<T: Fn(Told)> Serving<T> {
+    /// Of the calling thread, which stays on its processor.
     pub fn new(
         engines: Vec<Box<dyn Engine>>,
         desk: Arc<Desk>,
@@ -94,11 +101,13 @@ impl<T: Fn(Told)> Serving<T> {
             shelf,
             tell,
             spin,
+            processor: (rustix::thread::sched_getcpu() as u32).to_le_bytes(),
             programs: HashMap::new(),
             lanes: Vec::new(),
             places: HashMap::new(),
             busy: Vec::new(),
             round: 0,
+            turn: 0,
             epoll,
             scratch: Vec::new(),
         })
@@ -131,24 +140,61 @@ impl<T: Fn(Told)> Serving<T> {
         }
     }
 
-    /// Looks once at every busy channel. Whether one had a request.
+    /// Looks once at every busy channel whose runs are short, and then serves one of those whose runs are long: who is done
+    /// soon never waits for more than one who is not. Whether there was a request.
     fn serve_busy(&mut self) -> bool {
         let (mut served, mut at) = (false, 0);
-        while let Some(&place) = self.busy.get(at) {
-            let (had, stays) = self.serve(place);
-            served |= had;
-            match stays {
-                true => at += 1,
-                // One that has ended is not there any more.
-                false if self.busy.get(at) == Some(&place) => drop(self.busy.swap_remove(at)),
-                false => {}
+        while at < self.busy.len() {
+            if self.is_long(at) {
+                at += 1;
+                continue;
             }
+            let (had, stays) = self.serve_at(at);
+            served |= had;
+            at += usize::from(stays);
             if had && self.desk.has_orders() {
                 return true;
             }
         }
+        served |= self.serve_a_long_one();
         self.round += u64::from(served);
         served
+    }
+
+    /// The next one, in turn, that has a request.
+    fn serve_a_long_one(&mut self) -> bool {
+        let mut left = self.busy.len();
+        while left > 0 && !self.busy.is_empty() {
+            left -= 1;
+            let at = self.turn % self.busy.len();
+            if !self.is_long(at) {
+                self.turn = at + 1;
+                continue;
+            }
+            let (had, stays) = self.serve_at(at);
+            self.turn = at + usize::from(stays);
+            if had {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn is_long(&self, at: usize) -> bool {
+        let lane = self.busy.get(at).and_then(|place| self.lanes.get(*place)?.as_ref());
+        lane.is_some_and(|lane| lane.typical > LONG)
+    }
+
+    /// Serves the request that waits in the busy channel of this number: whether there was one, and whether the channel
+    /// stays a busy one.
+    fn serve_at(&mut self, at: usize) -> (bool, bool) {
+        let Some(&place) = self.busy.get(at) else { return (false, false) };
+        let (had, stays) = self.serve(place);
+        // One that has ended is not there any more.
+        if !stays && self.busy.get(at) == Some(&place) {
+            self.busy.swap_remove(at);
+        }
+        (had, stays)
     }
 
     /// Serves the request that waits in this channel: whether there was one, and whether the channel stays a busy one.
@@ -185,6 +231,8 @@ impl<T: Fn(Told)> Serving<T> {
         };
         self.desk.end();
         let served = Served { begun, ended: os::monotonic_ns() };
+        let took = served.ended - served.begun;
+        lane.typical = if lane.typical == 0 { took } else { lane.typical - lane.typical / 8 + took / 8 };
         let answered = lane.answer(finished, served, (ask, &mut self.shelf), &mut self.scratch);
         self.shelf.done();
         if self.scratch.capacity() > SCRATCH_MAX {
@@ -283,7 +331,7 @@ impl<T: Fn(Told)> Serving<T> {
         let place = self.lanes.iter().position(Option::is_none).unwrap_or(self.lanes.len());
         let flags = EventFlags::IN | EventFlags::ET;
         let heard = epoll::add(&self.epoll, lane.channel.receiver.bell(), EventData::new_u64(place as u64), flags);
-        if heard.is_err() || lane.ready(since).is_err() {
+        if heard.is_err() || lane.ready(since, self.processor).is_err() {
             return (self.tell)(Told::Ended { instance, broken: true });
         }
         lane.channel.receiver.stay_awake();

@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-/// Leaves its inputs as outputs; one whose first item is called `wait` goes on until it is stopped.
+/// Leaves its inputs as outputs; one whose first item is called `wait` goes on until it is stopped, `long` for a while.
 struct Echo;
 
 impl Engine for Echo {
@@ -41,6 +41,12 @@ impl Program for Echo {
                 std::thread::yield_now();
             }
             return Finished::failed(RunError::Cancelled);
+        }
+        if first == "long" {
+            let until = Instant::now() + Duration::from_nanos(10 * LONG);
+            while Instant::now() < until {
+                std::hint::spin_loop();
+            }
         }
         let outputs: Sets<Blob> = run.inputs.to_vec();
         let stdout = run.stdin.map_or_else(Vec::new, |stdin| stdin.to_vec());
@@ -157,6 +163,28 @@ fn many_channels_are_served_in_turn() {
         guests[..some].iter_mut().for_each(|guest| guest.ask("x", b""));
         guests[..some].iter_mut().for_each(|guest| drop(guest.answer()));
     }
+}
+
+#[test]
+fn short_runs_come_before_long_ones_that_wait_too() {
+    let bench = Bench::new();
+    let mut guests: Vec<Guest> = (1..=4).map(|instance| bench.attach(instance, 1)).collect();
+    guests.iter_mut().for_each(|guest| drop(guest.hear()));
+    for long in &mut guests[1..3] {
+        long.ask("long", b"");
+        long.answer();
+    }
+    guests[0].ask("wait", b"");
+    // It has been taken, so all that follow wait.
+    while !guests[0].channel.sender.is_read() {
+        std::thread::yield_now();
+    }
+    guests[1].ask("long", b"");
+    guests[2].ask("long", b"");
+    guests[3].ask("x", b"");
+    bench.desk.give(Order::Detach { instance: 1 }).unwrap();
+    let [first, second, short] = [1, 2, 3].map(|guest| guests[guest].answer().0.served.begun);
+    assert!(short < first && short < second, "{short} {first} {second}");
 }
 
 #[test]

@@ -3,13 +3,14 @@
 //! Dropping it ends it: the worker is told, unless it has told us.
 
 use super::clock::Clock;
+use super::engines::{Claim, Engine};
 use super::farewell::{Farewells, Parting};
 use super::journal::{Journal, TooMuch};
 use super::link::{Link, Said};
 use super::shared::{Departure, Shared, Verdict};
 use bytes::Bytes;
 use cfork::chain::{Order, Place};
-use cfork::invocation::{self, CONTENT_TYPE_MAX, PART_MAX, Ran, Served, Started, WITH_FAREWELL};
+use cfork::invocation::{self, CONTENT_TYPE_MAX, PART_MAX, Processor, Ran, Served, Started, WITH_FAREWELL};
 use interconnect::channel::{Channel, Message, SendError};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Weak};
@@ -18,6 +19,8 @@ use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use worker::protocol::Command;
 
+/// Bytes of an engine's answers whose pages stay for the next ones.
+const KEPT_MAX: usize = 256 << 10;
 /// Bytes of a reason that are shown.
 const REASON_MAX: usize = 512;
 /// How often one is looked at that has not rung, a millisecond apart.
@@ -31,6 +34,11 @@ impl Wire {
     pub fn new(channel: Channel) -> Self {
         channel.receiver.sleep_by_event();
         Self(channel)
+    }
+
+    /// Keeps the pages of answers of usual lengths: engines give one after the other.
+    pub fn keep_bodies(&mut self) {
+        self.0.receiver.keep(KEPT_MAX);
     }
 
     /// Sends the guest a message.
@@ -116,6 +124,14 @@ pub(super) struct Instance {
     /// What its last invocation took, and its start where nobody has asked for that yet, in nanoseconds.
     pub took: u64,
     pub start_took: u64,
+    /// What an engine has said of its last run: how long it took, in nanoseconds.
+    pub ran: u64,
+    /// The processor on which its engine stays, if it is an engine's.
+    pub processor: Option<u32>,
+    /// That engine, once it is known.
+    pub engine: Option<Arc<Engine>>,
+    /// What its request is expected to take of it.
+    pub claim: Option<Claim>,
     link: Weak<Link>,
     clock: Arc<Clock>,
     farewells: Arc<Farewells>,
@@ -144,6 +160,10 @@ impl Instance {
             has_served: false,
             took: 0,
             start_took: 0,
+            ran: 0,
+            processor: None,
+            engine: None,
+            claim: None,
             link: parts.link,
             clock: parts.clock,
             farewells: parts.farewells,
@@ -163,6 +183,11 @@ impl Instance {
     pub fn send(&mut self, head: &[u8], event: &[u8]) -> Result<(), SendError> {
         self.open = false;
         self.wire.get_mut().send(invocation::INVOKE, head, event)
+    }
+
+    /// It is given a request that is expected to take so many nanoseconds.
+    pub fn claim(&mut self, nanoseconds: u64) {
+        self.claim = self.engine.clone().map(|engine| Claim::new(engine, nanoseconds));
     }
 
     /// Has it become a stage of a chain, step by step; it stays one.
@@ -263,6 +288,9 @@ impl Instance {
             Err(_) => return Some(Event::Broken),
         };
         self.messages += 1;
+        if message.kind() == invocation::READY && message.body_len() == size_of::<Processor>() {
+            self.processor = message.body().try_into().ok().map(u32::from_le_bytes);
+        }
         let wants_farewell = message.kind() == invocation::READY && message.body_len() == WITH_FAREWELL.len();
         let (event, started) = match stage_event(&message) {
             Some(event) if self.chained => (event, None),

@@ -265,7 +265,7 @@ impl Course {
     }
 
     /// What became of the request.
-    async fn settle(&mut self, lease: Lease, event: Event, mut answer: Answer) -> Attempt {
+    async fn settle(&mut self, mut lease: Lease, event: Event, mut answer: Answer) -> Attempt {
         let instance = &lease.instance;
         let untouched = !self.reception.is_open() && !instance.has_taken_request();
         if untouched && answer.start == StartKind::Warm && matches!(event, Event::Departed(_)) {
@@ -280,6 +280,7 @@ impl Course {
                 (self.spans.begun, self.spans.ended) = (served.begun, served.ended);
                 if self.function.kind.is_pure() {
                     self.ran = ran;
+                    lease.instance.ran = served.ended.saturating_sub(served.begun);
                 }
                 (self.replied(body, failed, answer.limit), true)
             }

@@ -43,6 +43,9 @@ impl Dispatcher {
         let limit = self.config.log_max_mib << 20;
         let mut journal = Journal::new(kit.log, self.logs.clone(), group.into(), stream, limit);
         let mut wire = kit.wire;
+        if function.kind.is_pure() {
+            wire.get_mut().keep_bodies();
+        }
         if let Some(FirstRequest { call, head }) = request {
             match function.kind.is_pure() {
                 true => journal.begin(&call.request_id, call.log_tail),

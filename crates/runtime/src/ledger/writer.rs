@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
 
 /// How long a bill waits for others.
@@ -49,23 +49,36 @@ impl Writer {
         Self { connection, config, pus, lost, batch: Vec::with_capacity(BATCH), pruned: None, complained: None }
     }
 
-    /// Runs until nobody can send a bill any more.
+    /// Runs until nobody can send a bill any more. Its thread is to be unparked when somebody waits.
     pub fn run(mut self, bills: &Receiver<Message>) {
         while let Ok(first) = bills.recv() {
-            let mut waiting = self.take(first);
-            let deadline = Instant::now() + GATHER;
-            while waiting.is_none() && self.batch.len() < BATCH {
-                match bills.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                    Ok(message) => waiting = self.take(message),
-                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-                }
-            }
+            let waiting = self.take(first).or_else(|| self.gather(bills));
             self.write();
             if let Some(waiting) = waiting {
                 // Whoever asked may have lost patience.
                 let _ = waiting.send(());
             }
         }
+    }
+
+    /// Takes what comes for a while, or until somebody waits for it to be written. It sleeps beside the queue and not in it:
+    /// whoever sends a bill has nobody to wake.
+    fn gather(&mut self, bills: &Receiver<Message>) -> Option<SyncSender<()>> {
+        let deadline = Instant::now() + GATHER;
+        while self.batch.len() < BATCH {
+            match bills.try_recv() {
+                Ok(message) => match self.take(message) {
+                    None => {}
+                    waiting => return waiting,
+                },
+                Err(TryRecvError::Disconnected) => break,
+                Err(TryRecvError::Empty) => match deadline.saturating_duration_since(Instant::now()) {
+                    Duration::ZERO => break,
+                    left => std::thread::park_timeout(left),
+                },
+            }
+        }
+        None
     }
 
     fn take(&mut self, message: Message) -> Option<SyncSender<()>> {

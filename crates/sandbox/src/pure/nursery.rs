@@ -64,6 +64,7 @@ impl Nursery {
                 if let Some(cpu) = cpu {
                     confine::pin(cpu);
                 }
+                confine::let_others_first();
                 // Its engines have descriptors of their own from now on.
                 process::close_all_but(&kept(&socket, &entrances));
                 let prepared = ::engine::prepare();

@@ -105,6 +105,7 @@ const ALLOWED: &[i64] = &[
     SYS_exit_group,
     SYS_futex,
     SYS_get_robust_list,
+    SYS_getcpu,
     SYS_getpid,
     SYS_getppid,
     SYS_getrandom,

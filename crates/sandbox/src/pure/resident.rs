@@ -17,8 +17,9 @@ use std::time::Duration;
 #[global_allocator]
 static MEMORY: Wiping = Wiping::new();
 
-/// How long the engine looks for more before it sleeps.
-const SPIN: Duration = Duration::from_micros(10);
+/// How long the engine looks for more before it sleeps. Whoever asks it is on its processor as a rule, and has to have that
+/// to ask for more.
+const SPIN: Duration = Duration::ZERO;
 /// Bytes of stack of the thread that computes: guests have their own.
 const STACK: usize = 8 << 20;
 
