@@ -3,12 +3,14 @@
 The programs are those of guest/examples, as `make guest` builds them; without them the tests are skipped.
 """
 
+import base64
 import concurrent.futures
 import http.client
 import json
 import os
 import signal
 import socket
+import tempfile
 import time
 import unittest
 import urllib.parse
@@ -60,6 +62,17 @@ def descendants(root):
         size = len(below)
         below |= {pid for pid, parent in parents.items() if parent in below}
     return below
+
+
+def call(node, method, path, body):
+    """The status of the answer, and what it brings."""
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(node.endpoint).netloc, timeout=60)
+    try:
+        connection.request(method, path, json.dumps(body) if isinstance(body, dict) else body)
+        reply = connection.getresponse()
+        return reply.status, reply.read()
+    finally:
+        connection.close()
 
 
 class Pure(unittest.TestCase):
@@ -202,12 +215,90 @@ class Pure(unittest.TestCase):
                 self.assertTrue(b"Pure.Engine" in body or b"engine" in body, body)
             eventually(lambda: self.post("echo-wasm", b"x")[0] == 200, "an engine is there again")
 
+    def test_idle_engines_do_nothing(self):
+        for kind in self.kinds:
+            self.assertEqual(self.post(f"echo-{kind}", b"x")[0], 200)
+
+        def switches():
+            """How often each thread of the engines, and of what they have made, has gone to sleep or was made to."""
+            found = {}
+            for engine in self.engines():
+                for pid in descendants(engine):
+                    for thread in Path(f"/proc/{pid}/task").iterdir():
+                        lines = (thread / "status").read_text().splitlines()
+                        found[thread.name] = [line for line in lines if "ctxt_switches" in line]
+            return found
+
+        def are_idle():
+            before = switches()
+            # tidy: allow test-sleep: nothing is waited for; this is how long they are watched
+            time.sleep(0.5)
+            return before and before == switches()
+
+        eventually(are_idle, "the engines do nothing where there is nothing to do")
+
     def test_a_thousand_at_once(self):
         with concurrent.futures.ThreadPoolExecutor(200) as pool:
             for kind in self.kinds:
                 answers = list(pool.map(lambda at: self.post(f"echo-{kind}", b"%d" % at), range(1000)))
                 wrong = [answer for at, answer in enumerate(answers) if answer[:2] != (200, b"%d" % at)]
                 self.assertEqual(wrong, [])
+
+
+class Machines(unittest.TestCase):
+    """Native functions in virtual machines, where this machine has some."""
+
+    ENOUGH = 10_000_000
+
+    def node(self, limit_us):
+        if not (GUESTS / "echo.elf").exists():
+            raise unittest.SkipTest("there are no guests: `make guest` builds them")
+        if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+            raise unittest.SkipTest("this machine has no /dev/kvm, or not for this user")
+        folder = tempfile.TemporaryDirectory(prefix="lichen-e2e-")
+        self.addCleanup(folder.cleanup)
+        config = Path(folder.name) / "lichen.toml"
+        config.write_text(f"[engines]\nkvm_limit_us = {limit_us}\n")
+        return Node("--config", config)
+
+    def create(self, node, guest, engine="kvm"):
+        code = base64.b64encode(zip_of({"f": (GUESTS / f"{guest}.elf").read_bytes()})).decode()
+        wishes = {
+            "FunctionName": guest,
+            "Runtime": "native",
+            "Handler": "f",
+            "Role": ROLE,
+            "Code": {"ZipFile": code},
+            "Timeout": 2,
+            "Lichen": {"Engine": engine},
+        }
+        return call(node, "POST", "/2015-03-31/functions", wishes)
+
+    def test_functions_run(self):
+        with self.node(self.ENOUGH) as node:
+            for guest in ("echo", "hostile"):
+                status, answer = self.create(node, guest)
+                if status == 400 and b"no engine of kind kvm" in answer:
+                    raise unittest.SkipTest(answer.decode())
+                self.assertEqual(status, 201, answer)
+            for body in (b"hello", os.urandom(1 << 20)):
+                self.assertEqual(call(node, "POST", "/v1/functions/echo/invoke", body), (200, body))
+            for mode, expected in HOSTILE.items():
+                with self.subTest(mode):
+                    _, answer = call(node, "POST", "/v1/functions/hostile/invoke", mode.encode())
+                    self.assertIn(json.loads(answer)["errorType"], expected, answer)
+                    self.assertEqual(call(node, "POST", "/v1/functions/echo/invoke", b"x"), (200, b"x"))
+
+    def test_slow_machines_are_refused(self):
+        for limit_us, reason in ((1, b""), (0, b"kvm_limit_us of [engines] is 0")):
+            with self.subTest(limit_us), self.node(limit_us) as node:
+                status, answer = self.create(node, "echo")
+                self.assertEqual(status, 400, answer)
+                self.assertIn(b"no engine of kind kvm runs here", answer)
+                self.assertIn(reason, answer)
+                status, answer = self.create(node, "echo", "process")
+                self.assertEqual(status, 201, answer)
+                self.assertEqual(call(node, "POST", "/v1/functions/echo/invoke", b"x"), (200, b"x"))
 
 
 class Left(unittest.TestCase):

@@ -35,6 +35,17 @@ pub enum Network {
     Egress,
 }
 
+/// What runs a native function.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NativeEngine {
+    /// An empty process for each run.
+    #[default]
+    Process,
+    /// A virtual machine without a kernel.
+    Kvm,
+}
+
 /// What Lichen has and Lambda's API has no word for: the member `Lichen` of a function's configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
@@ -61,6 +72,9 @@ pub struct Options {
     /// Whether results of a pure function may be kept for the next run with the same inputs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<bool>,
+    /// What runs a native function.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<NativeEngine>,
 }
 
 /// A function's configuration, as every operation on functions answers it.

@@ -1,6 +1,6 @@
 //! The function manifest: everything about a function but its code, and the requests that a deployment makes of it.
 
-use crate::lambda::{Isolation, Network, Options};
+use crate::lambda::{Isolation, NativeEngine, Network, Options};
 use crate::pu::Profile;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -32,6 +32,8 @@ pub struct Manifest {
     pub outputs: Option<Vec<String>>,
     pub deterministic: Option<bool>,
     pub cache: Option<bool>,
+    /// Of native ones.
+    pub engine: Option<NativeEngine>,
 }
 
 impl Manifest {
@@ -71,6 +73,7 @@ impl Manifest {
             outputs: self.outputs.clone(),
             deterministic: self.deterministic,
             cache: self.cache,
+            engine: self.engine,
         }
     }
 }

@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     file.write_all(&native::elf::compile(&elf)?)?;
     let arena = Arena::new(1 << 30)?;
     let mut engine: Box<dyn Engine> = match arguments.next().as_deref() {
-        Some("kvm") => Box::new(Kvm::new(arena, 1_000)?),
+        Some("kvm") => Box::new(Kvm::new(arena, engine::device()?, 1_000)?),
         _ => Box::new(Process::new(arena)?),
     };
     engine.self_test()?;

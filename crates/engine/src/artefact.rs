@@ -1,10 +1,12 @@
 //! Code made ready, as it lies on disk.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::File;
 
 /// How a pure function is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// WebAssembly, compiled ahead of time.
     Wasm,

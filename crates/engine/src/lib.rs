@@ -45,7 +45,7 @@ pub mod stop;
 pub mod wasm;
 pub mod wipe;
 
-pub use all::{Prepared, compile, prepare};
+pub use all::{Crew, Made, Prepared, compile, device, prepare};
 pub use arena::Arena;
 pub use artefact::{Artefact, Kind};
 pub use blob::{Blob, Paged};

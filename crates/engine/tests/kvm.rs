@@ -13,7 +13,8 @@ const SLOW: u64 = 1_000_000;
 
 /// An engine, or why there is none.
 fn engine(arena: Arena) -> Result<Kvm, String> {
-    let mut kvm = Kvm::new(arena, SLOW).map_err(|error| format!("no virtual machine: {error}"))?;
+    let made = engine::device().and_then(|device| Kvm::new(arena, device, SLOW));
+    let mut kvm = made.map_err(|error| format!("no virtual machine: {error}"))?;
     kvm.self_test().map_err(|error| error.to_string())?;
     Ok(kvm)
 }
@@ -30,7 +31,8 @@ fn fixture(elf: &[u8]) -> Option<Fixture> {
 
 #[test]
 fn a_machine_that_is_slower_than_it_may_be_is_refused() {
-    let Ok(mut kvm) = Kvm::new(Arena::new(16 << 20).unwrap(), 0) else {
+    let made = engine::device().and_then(|device| Kvm::new(Arena::new(16 << 20).unwrap(), device, 0));
+    let Ok(mut kvm) = made else {
         println!("skipped: there is no virtual machine");
         return;
     };

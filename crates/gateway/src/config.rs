@@ -15,7 +15,7 @@ use runtime::flow::FlowConfig;
 use runtime::ledger::LedgerConfig;
 use runtime::logs::LogConfig;
 use runtime::queue::QueueConfig;
-use sandbox::config::RuntimeConfig;
+use sandbox::config::{EnginesConfig, RuntimeConfig};
 use serde::Deserialize;
 use shim::config::Quotas;
 
@@ -72,6 +72,7 @@ pub struct Config {
     pub queue: QueueConfig,
     pub flows: FlowConfig,
     pub runtime: RuntimeConfig,
+    pub engines: EnginesConfig,
     pub aws: AwsConfig,
     pub fetch: FetchConfig,
     pub pus: Pus,
@@ -96,6 +97,7 @@ impl Config {
             queue: sections.take("queue")?,
             flows: sections.take("flows")?,
             runtime: sections.take("runtime")?,
+            engines: sections.take("engines")?,
             aws: sections.take("aws")?,
             fetch: sections.take("fetch")?,
             pus: sections.take("pu")?,
@@ -144,6 +146,7 @@ mod tests {
             ("queue", keys_of::<QueueConfig>()),
             ("flows", keys_of::<FlowConfig>()),
             ("runtime", keys_of::<RuntimeConfig>()),
+            ("engines", keys_of::<EnginesConfig>()),
             ("aws", keys_of::<AwsConfig>()),
             ("fetch", keys_of::<FetchConfig>()),
             ("shim", keys_of::<Quotas>()),

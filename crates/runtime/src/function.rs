@@ -1,7 +1,7 @@
 //! A function as the control plane knows it: one immutable state of it, replaced as a whole when it changes.
 
 use api::pu::Profile;
-use sandbox::spec::{Kind, Network};
+use sandbox::spec::{Kind, NativeEngine, Network};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -55,6 +55,8 @@ pub struct Pure {
     pub deterministic: bool,
     /// Whether the outputs of a run are those of every run with the same inputs, and may be kept.
     pub cache: bool,
+    /// What runs it, if it is native.
+    pub engine: NativeEngine,
 }
 
 /// All that dispatch needs to run a function.

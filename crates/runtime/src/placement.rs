@@ -24,6 +24,8 @@ pub struct Terms {
     pub pu: u8,
     pub memory_mib: u32,
     pub price: Price,
+    /// Whether they are channels to engines.
+    pub is_pure: bool,
 }
 
 /// A PU on which a function may run: the function's side of it.
@@ -105,7 +107,7 @@ pub fn places(profiles: &[Profile], memory_mib: u32, pus: &[(PuKind, Price)]) ->
         for (pu, (_, price)) in (0u8..).zip(pus).filter(|(_, (kind, _))| *kind == profile.kind) {
             let known = places.iter().any(|place| place.terms.pu == pu);
             let price = profile.price.unwrap_or(*price);
-            let terms = Terms { pu, memory_mib: profile.memory_mib.unwrap_or(memory_mib), price };
+            let terms = Terms { pu, memory_mib: profile.memory_mib.unwrap_or(memory_mib), price, ..Terms::default() };
             places.extend((!known).then(|| Place { terms, rank, ..Place::default() }));
         }
     }
@@ -195,7 +197,7 @@ mod tests {
         for _ in 0..1000 {
             let candidates: Vec<Candidate> = (0..draw(6) as u8)
                 .map(|pu| {
-                    let terms = Terms { pu, memory_mib: 128, price: Price::from_micros(draw(3)) };
+                    let terms = Terms { pu, memory_mib: 128, price: Price::from_micros(draw(3)), is_pure: false };
                     let place = Place { terms, rank: draw(3) as u8, run_ns: draw(3), start_ns: draw(3) };
                     let [warm, stem, startable] = [(); 3].map(|()| draw(3) == 0);
                     Candidate { place, warm, stem, startable, load: draw(3) as u32 }

@@ -1,4 +1,4 @@
-//! `[runtime]`: what functions find beside their own code.
+//! `[runtime]`: what functions find beside their own code. `[engines]`: what runs pure ones.
 
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,20 @@ pub struct RuntimeConfig {
     pub versions: Versions,
     /// Programs beside those on the PATH, whose names begin with `python` or `node`.
     pub interpreters: Vec<PathBuf>,
+}
+
+/// Settings of the engines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EnginesConfig {
+    /// Microseconds that an empty run may take in a virtual machine; where it takes longer there are none. 0: there are none.
+    pub kvm_limit_us: u64,
+}
+
+impl Default for EnginesConfig {
+    fn default() -> Self {
+        Self { kvm_limit_us: 200 }
+    }
 }
 
 impl RuntimeConfig {

@@ -3,31 +3,46 @@
 //! ```text
 //!  worker ── order, descriptors ──▶ nursery ── fork ──▶ a process, which waits until its users are mapped
 //!         ◀── made, its pidfd ─────
+//!         ◀── ended, and how ──────        of those that the worker wants to know it of
 //! ```
 //!
 //! Forked from the worker before that has any other thread, so that forking stays safe and cheap: what is inherited is a few
 //! hundred kilobytes, and nothing is executed. It ends with the worker. What the processes become is for each backend to say.
 
 use crate::conversation::{MESSAGE_MAX, hear, say};
+use crate::spec::End;
 use os::idmap;
 use os::ns::Kinds;
 use os::process::{self, Fork};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// What a nursery is told to make.
 pub trait Order: DeserializeOwned {
     fn id(&self) -> u64;
+    /// Whether it matters how the process ends.
+    fn wants_end(&self) -> bool {
+        false
+    }
 }
 
-/// What became of an order. Accompanied by a descriptor of the process.
+/// Nursery to worker.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct ProcessMade {
-    pub id: u64,
-    pub result: Result<(), String>,
+pub enum Said {
+    /// What became of an order. Accompanied by a descriptor of the process.
+    Made { id: u64, result: Result<(), String> },
+    /// A process that was made is over.
+    Ended { id: u64, end: End },
+}
+
+/// A process that was forked.
+pub struct Child {
+    pid: i32,
+    process: OwnedFd,
 }
 
 /// Which users of the worker's namespace a process has in its own.
@@ -42,7 +57,7 @@ pub enum Users {
 ///
 /// # Safety
 /// The calling process must have one thread.
-pub unsafe fn start<O: Order>(make: impl Fn(O, Vec<OwnedFd>) -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
+pub unsafe fn start<O: Order>(make: impl Fn(O, Vec<OwnedFd>) -> io::Result<Child>) -> io::Result<OwnedFd> {
     let (ours, theirs) = os::seqpacket::pair()?;
     // SAFETY: one thread, by the contract.
     match unsafe { process::fork_into(None) }? {
@@ -60,25 +75,34 @@ pub unsafe fn start<O: Order>(make: impl Fn(O, Vec<OwnedFd>) -> io::Result<Owned
 }
 
 /// Takes orders until the worker is gone.
-fn serve<O: Order>(socket: &OwnedFd, make: impl Fn(O, Vec<OwnedFd>) -> io::Result<OwnedFd>) -> io::Result<()> {
+fn serve<O: Order>(socket: &OwnedFd, make: impl Fn(O, Vec<OwnedFd>) -> io::Result<Child>) -> io::Result<()> {
     let children = os::signal::descriptor(&[libc::SIGCHLD])?;
     let mut buffer = vec![0; MESSAGE_MAX];
+    let mut watched = HashMap::new();
     loop {
         let mut waits = [PollFd::new(socket, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
         poll(&mut waits, None)?;
         if !waits[1].revents().is_empty() {
             let _ = rustix::io::read(&children, &mut [0; 128]);
-            while process::reap().is_some() {}
+            while let Some((pid, end)) = process::reap() {
+                let Some(id) = watched.remove(&pid) else { continue };
+                let end = match end {
+                    process::End::Exit(status) => End::Exit(status),
+                    process::End::Signal(signal) => End::Signal(signal),
+                };
+                let _ = say(socket, &Said::Ended { id, end }, &[]);
+            }
         }
         if !waits[0].revents().is_empty() {
             let Ok((order, descriptors)) = hear::<O>(socket, &mut buffer) else { return Ok(()) };
-            let id = order.id();
-            let (result, process) = match make(order, descriptors) {
-                Ok(process) => (Ok(()), Some(process)),
+            let (id, wants_end) = (order.id(), order.wants_end());
+            let (result, child) = match make(order, descriptors) {
+                Ok(child) => (Ok(()), Some(child)),
                 Err(error) => (Err(error.to_string()), None),
             };
-            let descriptors: Vec<_> = process.iter().map(AsFd::as_fd).collect();
-            let _ = say(socket, &ProcessMade { id, result }, &descriptors);
+            watched.extend(child.iter().filter(|_| wants_end).map(|child| (child.pid, id)));
+            let descriptors: Vec<_> = child.iter().map(|child| child.process.as_fd()).collect();
+            let _ = say(socket, &Said::Made { id, result }, &descriptors);
         }
     }
 }
@@ -88,7 +112,7 @@ fn serve<O: Order>(socket: &OwnedFd, make: impl Fn(O, Vec<OwnedFd>) -> io::Resul
 ///
 /// # Safety
 /// The calling process must have one thread, as a nursery has.
-pub unsafe fn fork(users: &Users, become_it: impl FnOnce() -> i32) -> io::Result<OwnedFd> {
+pub unsafe fn fork(users: &Users, become_it: impl FnOnce() -> i32) -> io::Result<Child> {
     let (mut mapped, tell_mapped) = io::pipe()?;
     // SAFETY: one thread, by the contract.
     match unsafe { process::fork_into(Some(Kinds::WITHOUT_CGROUP)) }? {
@@ -111,7 +135,7 @@ pub unsafe fn fork(users: &Users, become_it: impl FnOnce() -> i32) -> io::Result
                 }
             }
             io::Write::write_all(&mut { tell_mapped }, b"m")?;
-            Ok(process)
+            Ok(Child { pid, process })
         }
     }
 }

@@ -26,6 +26,17 @@ impl Kind {
     }
 }
 
+/// What runs a native function.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NativeEngine {
+    /// An empty process for each run.
+    #[default]
+    Process,
+    /// A virtual machine without a kernel, where this machine has one that passes its self-test.
+    Kvm,
+}
+
 /// Which version of a language, as far as AWS's names of runtimes tell: `python3.12` is 3.12, `nodejs20.x` 20.0. Zeroes
 /// stand for any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

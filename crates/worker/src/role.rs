@@ -1,6 +1,7 @@
 //! The role `lichen worker`: from an empty process to a serving one.
 
 use crate::{Server, TalkError, serve};
+use sandbox::config::EnginesConfig;
 use sandbox::container::{Containers, Ground, OpenError, Settings};
 use sandbox::{Backends, pure};
 use std::io;
@@ -32,10 +33,16 @@ pub enum RunError {
 /// Runs the worker until its control plane or its supervisor is gone. Must be called before the process has a second
 /// thread. `shim` is where its PU's shim listens; `socket` leads to the control plane; `lifeline` becomes readable, or ends,
 /// when the supervisor is gone.
-pub fn run(settings: &Settings, shim: PathBuf, socket: OwnedFd, lifeline: OwnedFd) -> Result<(), RunError> {
+pub fn run(
+    settings: &Settings,
+    engines: EnginesConfig,
+    shim: PathBuf,
+    socket: OwnedFd,
+    lifeline: OwnedFd,
+) -> Result<(), RunError> {
     let single_user = !rustix::process::geteuid().is_root();
     let ground = Ground::prepare(settings)?;
-    let ground_of_engines = pure::Ground::prepare(settings.stage.clone(), settings.unit.number, single_user)?;
+    let ground_of_engines = pure::Ground::prepare(settings.stage.clone(), settings.unit.number, single_user, engines)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Loop)?;
     let result = runtime.block_on(async {
         let containers = Containers::open(ground).map_err(RunError::Loop)?;
@@ -49,6 +56,7 @@ pub fn run(settings: &Settings, shim: PathBuf, socket: OwnedFd, lifeline: OwnedF
             result = serving => result.unwrap_or(Ok(())).map_err(RunError::Talk),
             _ = lifeline.readable() => Ok(()),
             () = containers.lost() => Err(RunError::NurseryLost),
+            () = engines.lost() => Err(RunError::NurseryLost),
         };
         stop.abort();
         engines.end_all();

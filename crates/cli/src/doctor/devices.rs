@@ -5,17 +5,7 @@ use rustix::fs::{Access, access};
 use std::path::Path;
 
 pub fn checks() -> Vec<Check> {
-    vec![kvm(), latency()]
-}
-
-fn kvm() -> Check {
-    const BRINGS: &str = "pure functions in virtual machines";
-    device(
-        "kvm",
-        BRINGS,
-        "/dev/kvm",
-        "modprobe kvm_intel or kvm_amd; in a virtual machine: enable nested virtualisation",
-    )
+    vec![latency()]
 }
 
 fn latency() -> Check {

@@ -6,6 +6,7 @@
 
 mod cgroups;
 mod devices;
+mod engines;
 mod kernel;
 mod probe;
 mod programs;
@@ -61,6 +62,7 @@ pub fn examine() -> Vec<Check> {
     let mut checks = kernel::checks();
     checks.extend(cgroups::checks());
     checks.extend(devices::checks());
+    checks.extend(engines::checks());
     checks.extend(programs::checks());
     checks
 }

@@ -1,7 +1,9 @@
 //! Probes that change the process they run in.
 
+use super::engines;
 use anyhow::Context;
 use clap::ValueEnum;
+use engine::Kind;
 use os::idmap::Range;
 use os::ns::{self, Kinds};
 use std::path::Path;
@@ -14,6 +16,10 @@ pub enum Probe {
     Namespaces,
     /// A way out for functions, from a network of the probe's own.
     Egress,
+    /// An engine of this kind.
+    Wasm,
+    Process,
+    Kvm,
 }
 
 impl Probe {
@@ -33,6 +39,9 @@ impl Probe {
         match self {
             Self::Namespaces => namespaces(),
             Self::Egress => Ok(net::egress::rehearse()?),
+            Self::Wasm => engines::rehearse(Kind::Wasm),
+            Self::Process => engines::rehearse(Kind::Process),
+            Self::Kvm => engines::rehearse(Kind::Kvm),
         }
     }
 }

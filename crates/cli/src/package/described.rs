@@ -32,6 +32,7 @@ pub struct Described {
     pub outputs: Option<Vec<String>>,
     pub deterministic: Option<bool>,
     pub cache: Option<bool>,
+    pub engine: Option<String>,
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// The program's arguments, its name first. The node reads them of the package.

@@ -5,7 +5,7 @@ use crate::package::{self, Described, Language, Package, Wishes};
 use crate::print::{self, Format, Output};
 use crate::progress::Step;
 use crate::verdict::{Exit, Verdict, wrong};
-use api::lambda::{FunctionConfiguration, Isolation, Network};
+use api::lambda::{FunctionConfiguration, Isolation, NativeEngine, Network};
 use api::pu::Profile;
 use api::{Client, Manifest};
 use base64::Engine;
@@ -55,6 +55,9 @@ pub struct Settings {
     /// Results of a pure function may be kept for later runs with the same inputs
     #[arg(long)]
     cache: bool,
+    /// What runs a native function: an empty process for each run, or a virtual machine without a kernel [default: process]
+    #[arg(long, value_parser = parse_engine, value_name = "process|kvm")]
+    engine: Option<NativeEngine>,
     /// Install dependencies again instead of taking them from the cache
     #[arg(long)]
     reinstall: bool,
@@ -134,6 +137,7 @@ impl Settings {
             outputs: is_pure.then(|| settings.outputs.unwrap_or_default()),
             deterministic: is_pure.then_some(settings.deterministic),
             cache: is_pure.then_some(settings.cache),
+            engine: settings.engine,
             ..Manifest::default()
         };
         Ok((package, manifest))
@@ -148,6 +152,8 @@ impl Settings {
     fn over(self, described: Described) -> anyhow::Result<Self> {
         let in_file = |error: String| wrong(format!("function.toml: runtime: {error}"));
         let runtime = described.runtime.as_deref().map(parse_runtime).transpose().map_err(in_file)?;
+        let in_file = |error: String| wrong(format!("function.toml: engine: {error}"));
+        let engine = described.engine.as_deref().map(parse_engine).transpose().map_err(in_file)?;
         Ok(Self {
             runtime: self.runtime.or(runtime),
             handler: self.handler.or(described.handler),
@@ -158,6 +164,7 @@ impl Settings {
             outputs: self.outputs.or(described.outputs),
             deterministic: self.deterministic || described.deterministic.unwrap_or_default(),
             cache: self.cache || described.cache.unwrap_or_default(),
+            engine: self.engine.or(engine),
             ..self
         })
     }
@@ -293,6 +300,14 @@ fn parse_isolation(text: &str) -> Result<Isolation, String> {
         "instance" => Ok(Isolation::Instance),
         "request" => Ok(Isolation::Request),
         _ => Err("there is instance and request".to_owned()),
+    }
+}
+
+fn parse_engine(text: &str) -> Result<NativeEngine, String> {
+    match text {
+        "process" => Ok(NativeEngine::Process),
+        "kvm" => Ok(NativeEngine::Kvm),
+        _ => Err("there is process and kvm".to_owned()),
     }
 }
 

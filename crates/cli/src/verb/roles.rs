@@ -122,7 +122,7 @@ pub fn worker(arguments: WorkerArguments) -> Verdict {
             missing: arguments.missing,
         },
     };
-    worker::role::run(&settings, arguments.shim, socket, lifeline)?;
+    worker::role::run(&settings, config.engines, arguments.shim, socket, lifeline)?;
     Ok(Exit::Done)
 }
 

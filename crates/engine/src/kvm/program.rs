@@ -11,6 +11,7 @@ use crate::native::loaded::Loaded;
 use crate::native::{inputs, outputs};
 use crate::{Arena, Artefact, Engine, Finished, Kind, Limits, LoadError, Program, Run, RunError, SelfTestError, Stop};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,10 +42,10 @@ struct Native {
 }
 
 impl Kvm {
-    /// An engine whose guests' memory is in `arena`. Its self-test refuses a machine on which an empty run takes longer than
-    /// `limit_us` microseconds.
-    pub fn new(arena: Arena, limit_us: u64) -> io::Result<Self> {
-        let shell = Shell { machine: Machine::new()?, kick: Kick::new()? };
+    /// An engine whose guests' memory is in `arena`, with the machine that [`device`](crate::device) makes. Its self-test refuses
+    /// a machine on which an empty run takes longer than `limit_us` microseconds.
+    pub fn new(arena: Arena, device: OwnedFd, limit_us: u64) -> io::Result<Self> {
+        let shell = Shell { machine: Machine::new(device)?, kick: Kick::new()? };
         Ok(Self { arena, machine: Arc::new(Mutex::new(shell)), limit_us })
     }
 

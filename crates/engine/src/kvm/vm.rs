@@ -11,7 +11,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{Cap, Kvm, VcpuExit, VcpuFd, VmFd};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 /// Bytes of guests' memory, at most: inputs that stay in their pages, too.
@@ -95,8 +95,9 @@ fn segment(selector: u16, type_: u8, dpl: u8, l: u8) -> kvm_segment {
 }
 
 impl Machine {
-    pub fn new() -> io::Result<Self> {
-        let kvm = Kvm::new().map_err(os)?;
+    pub fn new(device: OwnedFd) -> io::Result<Self> {
+        // SAFETY: an open descriptor, which nobody else closes; one that is no such device refuses what it is asked.
+        let kvm = unsafe { Kvm::from_raw_fd(device.into_raw_fd()) };
         let vm = kvm.create_vm().map_err(os)?;
         let platform = Host::new(PAGES * PAGE as usize, libc::PROT_READ | libc::PROT_WRITE)?;
         let window = Host::new(WINDOW as usize, libc::PROT_NONE)?;

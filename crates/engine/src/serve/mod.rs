@@ -234,6 +234,8 @@ impl<T: Fn(Told)> Serving<T> {
         let took = served.ended - served.begun;
         lane.typical = if lane.typical == 0 { took } else { lane.typical - lane.typical / 8 + took / 8 };
         let answered = lane.answer(finished, served, (ask, &mut self.shelf), &mut self.scratch);
+        // It stays for the next answer; what is in it does not.
+        self.scratch.fill(0);
         self.shelf.done();
         if self.scratch.capacity() > SCRATCH_MAX {
             self.scratch = Vec::new();

@@ -112,9 +112,14 @@ impl Failure {
                 let why = "The engine that ran the function was ended: more memory than there is for it was in use";
                 Self::exit(Fault::OutOfMemory, "Pure.OutOfMemory", request_id, why)
             }
-            _ => {
-                let why = "The engine that ran the function has ended, and the run with it. Try again";
-                Self::exit(Fault::Exited, "Pure.Engine", request_id, why)
+            End::Exit(_) | End::Signal(_) | End::Lost => {
+                let how = match end {
+                    End::Signal(signal) => format!("was ended by signal {signal} ({})", name(signal)),
+                    End::Exit(status) => format!("has ended with exit status {status}"),
+                    End::OutOfMemory | End::Lost => "has ended".to_owned(),
+                };
+                let why = format!("The engine that ran the function {how}, and the run with it. Try again");
+                Self::exit(Fault::Exited, "Pure.Engine", request_id, &why)
             }
         }
     }

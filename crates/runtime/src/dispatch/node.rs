@@ -289,7 +289,7 @@ impl State {
         let home = (purpose == Purpose::Stem).then(|| self.home(post_id)).flatten();
         let suits = |candidate: &Candidate| {
             let terms = candidate.place.terms;
-            home.is_none_or(|home| terms.pu == home && self.pus[usize::from(home)].lacks_mib(terms.memory_mib) == 0)
+            home.is_none_or(|home| terms.pu == home && self.pus[usize::from(home)].lacks_mib(Some(terms)) == 0)
         };
         let chosen = placement::choose(self.candidates(post_id, false).filter(suits));
         let Some(Choice::Start(number)) = chosen else { return None };
@@ -304,8 +304,7 @@ impl State {
         let (link, version) = (worker.link.clone(), worker.language_for(&post.function));
         *post.starting_mut(purpose) += 1;
         pu.starting += 1;
-        pu.present += 1;
-        pu.reserved_mib += u64::from(terms.memory_mib);
+        pu.hold(terms);
         pu.templates.started(seat, now);
         if purpose == Purpose::Request {
             pu.templates.want(Seat::Dedicated(post_id), post.function.kind, now, true);
@@ -336,9 +335,7 @@ impl State {
     /// No worker has news of an instance any more.
     pub fn forget(&mut self, instance: u64) -> Option<Arc<Shared>> {
         let shared = self.instances.remove(&instance)?;
-        let pu = self.pu(shared.terms.pu);
-        pu.present -= 1;
-        pu.reserved_mib -= u64::from(shared.terms.memory_mib);
+        self.pu(shared.terms.pu).let_go(shared.terms);
         Some(shared)
     }
 
@@ -402,7 +399,7 @@ impl State {
         }
         pu.losses += 1;
         pu.templates.reset(now);
-        (pu.present, pu.reserved_mib) = (0, 0);
+        pu.clear();
         self.instances.retain(|_, shared| {
             let stays = shared.terms.pu != number;
             if !stays {

@@ -14,7 +14,9 @@ impl State {
     /// Where a function may run.
     pub fn places(&self, function: &Function) -> Vec<Place> {
         let pus: Vec<(PuKind, Price)> = self.pus.iter().map(|pu| (pu.spec.kind, pu.spec.price)).collect();
-        placement::places(&function.profiles, function.memory_mib, &pus)
+        let mut places = placement::places(&function.profiles, function.memory_mib, &pus);
+        places.iter_mut().for_each(|place| place.terms.is_pure = function.kind.is_pure());
+        places
     }
 
     /// Whether a worker is there that may run this function.
@@ -61,7 +63,7 @@ impl State {
 
     /// Whether one more fits into the PU's memory, were all ended that wait there.
     fn has_memory(&self, terms: Terms) -> bool {
-        let lacks = self.pus[usize::from(terms.pu)].lacks_mib(terms.memory_mib);
+        let lacks = self.pus[usize::from(terms.pu)].lacks_mib(Some(terms));
         if lacks == 0 {
             return true;
         }
@@ -122,7 +124,7 @@ impl State {
             surplus.extend(self.retire_idlest(|_| true).map(|idlest| *idlest));
         }
         for number in 0..self.pus.len() as u8 {
-            let mut lacks = self.pu(number).lacks_mib(0);
+            let mut lacks = self.pu(number).lacks_mib(None);
             while lacks > 0 {
                 let here = |instance: &Instance| instance.shared.terms.pu == number;
                 let Some(idlest) = self.retire_stem(here).or_else(|| self.retire_idlest(here)) else { break };

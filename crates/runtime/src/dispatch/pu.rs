@@ -5,10 +5,12 @@
 use super::config::DispatchConfig;
 use super::link::Link;
 use crate::function::Function;
+use crate::placement::Terms;
 use crate::registry::kind_of;
 use crate::templates::{Seat, Templates};
 use daemon::pu::Tier;
 use sandbox::spec::{Kind, Version};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// MiB that a PU's own daemons take of a memory that is bounded.
@@ -77,7 +79,54 @@ pub(super) struct Pu {
     cores: u32,
     /// Instances that its worker may have, those included that it is still making or ending, and their memory.
     pub present: u32,
-    pub reserved_mib: u64,
+    reserved: Reserved,
+}
+
+/// Memory that instances may come to use.
+#[derive(Clone, Debug, Default)]
+struct Reserved {
+    /// MiB of sandboxes: each has what it was promised as long as it lives.
+    sandboxes: u64,
+    /// Channels to engines, by the MiB of a run. A channel has nothing, and an engine has one run at a time.
+    channels: BTreeMap<u32, u32>,
+}
+
+impl Reserved {
+    /// MiB: as many runs are under way as there are engines, at most, the largest of all in the worst case.
+    fn mib(&self, cores: u32) -> u64 {
+        let mut free = cores;
+        let largest = self.channels.iter().rev().map(|(mib, count)| {
+            let runs = free.min(*count);
+            free -= runs;
+            u64::from(*mib) * u64::from(runs)
+        });
+        self.sandboxes + largest.sum::<u64>()
+    }
+
+    /// The same with one more instance.
+    fn mib_with(&self, cores: u32, more: Terms) -> u64 {
+        let mut with = self.clone();
+        with.add(more);
+        with.mib(cores)
+    }
+
+    fn add(&mut self, terms: Terms) {
+        match terms.is_pure {
+            true => *self.channels.entry(terms.memory_mib).or_default() += 1,
+            false => self.sandboxes += u64::from(terms.memory_mib),
+        }
+    }
+
+    fn take_away(&mut self, terms: Terms) {
+        if !terms.is_pure {
+            self.sandboxes -= u64::from(terms.memory_mib);
+        } else if let Some(count) = self.channels.get_mut(&terms.memory_mib) {
+            *count -= 1;
+            if *count == 0 {
+                self.channels.remove(&terms.memory_mib);
+            }
+        }
+    }
 }
 
 impl Pu {
@@ -94,7 +143,7 @@ impl Pu {
             starts_max,
             cores,
             present: 0,
-            reserved_mib: 0,
+            reserved: Reserved::default(),
         }
     }
 
@@ -108,10 +157,32 @@ impl Pu {
         self.starting < self.starts_max
     }
 
-    /// MiB that its memory lacks for one more instance; 0 where that fits.
-    pub fn lacks_mib(&self, more: u32) -> u64 {
-        let taken = DAEMONS_MIB + self.templates.occupied_mib() + self.reserved_mib;
-        self.spec.memory_mib.map_or(0, |memory| (taken + u64::from(more)).saturating_sub(memory))
+    /// One more instance is there, or will be.
+    pub fn hold(&mut self, terms: Terms) {
+        self.present += 1;
+        self.reserved.add(terms);
+    }
+
+    pub fn let_go(&mut self, terms: Terms) {
+        self.present -= 1;
+        self.reserved.take_away(terms);
+    }
+
+    /// Nothing is there any more.
+    pub fn clear(&mut self) {
+        (self.present, self.reserved) = (0, Reserved::default());
+    }
+
+    /// MiB that its instances may come to use.
+    pub fn reserved_mib(&self) -> u64 {
+        self.reserved.mib(self.cores)
+    }
+
+    /// MiB that its memory lacks for one more instance, or for those that are there; 0 where that fits.
+    pub fn lacks_mib(&self, more: Option<Terms>) -> u64 {
+        let Some(memory) = self.spec.memory_mib else { return 0 };
+        let reserved = more.map_or_else(|| self.reserved_mib(), |terms| self.reserved.mib_with(self.cores, terms));
+        (DAEMONS_MIB + self.templates.occupied_mib() + reserved).saturating_sub(memory)
     }
 
     /// Whether its memory could hold an instance of so many MiB, were nothing else there.
@@ -161,5 +232,28 @@ impl Pu {
             let seat = Seat::Generic(function.kind, version, function.network);
             self.templates.want(seat, function.kind, now, urgent);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_reserve_what_their_runs_can_use_at_once() {
+        let pure = |memory_mib| Terms { memory_mib, is_pure: true, ..Terms::default() };
+        let mut reserved = Reserved::default();
+        reserved.add(Terms { memory_mib: 100, ..Terms::default() });
+        for (mib, expected) in [(10, 110), (30, 140), (20, 150), (30, 160), (5, 160)] {
+            assert_eq!(reserved.mib_with(2, pure(mib)), expected);
+            reserved.add(pure(mib));
+            assert_eq!(reserved.mib(2), expected);
+        }
+        reserved.take_away(pure(30));
+        assert_eq!(reserved.mib(2), 150);
+        for mib in [30, 20, 10, 5] {
+            reserved.take_away(pure(mib));
+        }
+        assert_eq!((reserved.mib(2), reserved.channels.len()), (100, 0));
     }
 }

@@ -144,7 +144,7 @@ fn pu(state: &State, number: u8, pu: &Pu) -> PuState {
         starting: pu.starting,
         instances: pu.present,
         waiting: state.posts.awake().map(|(_, post)| waits(post) as u32).sum(),
-        reserved_mib: pu.reserved_mib,
+        reserved_mib: pu.reserved_mib(),
         templates: pu.templates.iter().filter(|(_, phase)| matches!(phase, Phase::Ready { .. })).count() as u32,
         ordered: worker.map(|worker| worker.link.orders.ways()).unwrap_or_default(),
     }

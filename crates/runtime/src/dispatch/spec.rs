@@ -2,7 +2,7 @@
 
 use super::config::DispatchConfig;
 use crate::function::Function;
-use sandbox::spec::{Code, Kind, Limits, Network, TemplateSpec, Version};
+use sandbox::spec::{Code, Kind, Limits, NativeEngine, Network, TemplateSpec, Version};
 use std::collections::BTreeMap;
 
 /// MiB of a generic template, which runs nobody's code.
@@ -33,6 +33,7 @@ struct InstanceConfig<'a> {
     outputs: &'a [String],
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     deterministic: bool,
+    engine: NativeEngine,
 }
 
 /// The function's code, and its configuration on this version of its language.
@@ -55,6 +56,7 @@ pub(super) fn code(function: &Function, version: Version, log_stream: &str, node
         environment: &function.environment,
         outputs: &function.pure.outputs,
         deterministic: function.pure.deterministic,
+        engine: function.pure.engine,
     };
     // Strings and numbers cannot fail to be written.
     let config = serde_json::to_string(&config).unwrap_or_default();

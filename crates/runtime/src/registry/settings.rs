@@ -8,7 +8,7 @@ use crate::codestore::{CodeId, CodeStore};
 use crate::function::{Function, FunctionKey, Isolation, LogFormat, Pure, SystemLevel};
 use api::lambda::LATEST;
 use api::pu::Profile;
-use sandbox::spec::{Kind, Network};
+use sandbox::spec::{Kind, NativeEngine, Network};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -124,6 +124,7 @@ struct Options {
     outputs: Vec<String>,
     deterministic: bool,
     cache: bool,
+    engine: NativeEngine,
 }
 
 /// An element of the setting `Layers`.
@@ -236,6 +237,7 @@ pub(super) fn function(
             // Only what comes out the same each time is worth keeping.
             deterministic: settings.lichen.deterministic || settings.lichen.cache,
             cache: settings.lichen.cache,
+            engine: settings.lichen.engine,
         },
         max_concurrency: content.reserved,
         log_format: settings.logging_config.format(),

@@ -35,7 +35,7 @@ mod template;
 
 use crate::config::Sdk;
 use crate::conversation::Conversation;
-use crate::nursery::ProcessMade;
+use crate::nursery::Said;
 use crate::spec::{Kind, TemplateSpec, Version};
 use crate::{Answer, Backend, PrepareError, Template};
 use egress::WayOut;
@@ -178,7 +178,7 @@ async fn sweep(tree: Weak<Tree>) {
 
 /// The backend.
 pub struct Containers {
-    nursery: Conversation<MakeSandbox, ProcessMade>,
+    nursery: Conversation<MakeSandbox, Said>,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Made>>>,
     interpreters: Vec<Interpreter>,
     languages: Vec<(Kind, Version)>,
@@ -230,7 +230,8 @@ impl Containers {
         tokio::spawn(async move {
             while let Some(containers) = listener.upgrade() {
                 match containers.nursery.hear().await {
-                    Ok((made, descriptors)) => containers.made(made, descriptors),
+                    Ok((Said::Made { id, result }, descriptors)) => containers.made(id, result, descriptors),
+                    Ok((Said::Ended { .. }, _)) => {}
                     Err(_) => return containers.lost.notify_one(),
                 }
             }
@@ -278,11 +279,11 @@ impl Containers {
         tracing::warn!(?tree, "cgroups could not be removed: processes are left in them");
     }
 
-    fn made(&self, made: ProcessMade, descriptors: Vec<OwnedFd>) {
+    fn made(&self, id: u64, result: Result<(), String>, descriptors: Vec<OwnedFd>) {
         let init = descriptors.into_iter().next().ok_or_else(|| "no descriptor of the init".to_owned());
-        let waiting = self.waiting.lock().unwrap_or_else(|e| e.into_inner()).remove(&made.id);
+        let waiting = self.waiting.lock().unwrap_or_else(|e| e.into_inner()).remove(&id);
         if let Some(waiting) = waiting {
-            let _ = waiting.send(made.result.and(init));
+            let _ = waiting.send(result.and(init));
         }
     }
 

@@ -5,7 +5,7 @@
 use super::init;
 use super::message::{Ids, MakeSandbox};
 use super::policy;
-use crate::nursery::{self, Order, Users};
+use crate::nursery::{self, Child, Order, Users};
 use os::seccomp::Filter;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -49,7 +49,7 @@ pub unsafe fn start(stage: PathBuf) -> Result<OwnedFd, NurseryError> {
 
 impl Nursery {
     /// Forks the init of a new sandbox.
-    fn make(&self, order: MakeSandbox, descriptors: Vec<OwnedFd>) -> io::Result<OwnedFd> {
+    fn make(&self, order: MakeSandbox, descriptors: Vec<OwnedFd>) -> io::Result<Child> {
         let users = match order.ids {
             Ids::Range(outside) => Users::Range { outside, count: IDS },
             Ids::Single => Users::Single { inside: cfork::forkpoint::FUNCTION_ID },

@@ -9,7 +9,7 @@
 //! a stranger. No cgroup limits it: its memory is what the engine gives the program.
 
 use super::confine::{self, confine};
-use super::message::{Make, What};
+use super::message::{Crew, Make, What};
 use super::{FIRST_ID, IDS, IDS_OF_A_UNIT, compile, policy};
 use crate::spec::Kind;
 use ::engine::{Artefact, Blob, Folder, Limits, LoadError, Prepared, Run, RunError, SelfTestError, Stop};
@@ -138,8 +138,10 @@ impl Alone {
         let report = rustix::fs::memfd_create("report", rustix::fs::MemfdFlags::CLOEXEC);
         let report = File::from(report.map_err(|error| AloneError::Process(error.into()))?);
         let its_report = report.try_clone().map_err(AloneError::Process)?;
-        let end =
-            self.confined(What::Engine { cpu: None }, vec![artefact.into(), its_report.into()], |given, prepared| {
+        let end = self.confined(
+            What::Engine { cpu: None, crew: Crew::Usual },
+            vec![artefact.into(), its_report.into()],
+            |given, prepared| {
                 let Ok([artefact, report]) = <[OwnedFd; 2]>::try_from(given) else { return 1 };
                 // A thread of its own: what a run leaves on its stack is wiped, and only of such a stack the bounds are known.
                 let run = move || {
@@ -150,7 +152,8 @@ impl Alone {
                     let compute = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, run);
                     compute.ok().and_then(|compute| compute.join().ok()).unwrap_or(101)
                 })
-            })?;
+            },
+        )?;
         match end {
             End::Exit(0) => read_report(report),
             end => Err(AloneError::Ended(format!("{end:?}"))),
@@ -199,7 +202,7 @@ impl Alone {
         // Its engine has descriptors of its own from now on.
         let stderr = io::stderr();
         process::close_all_but(&given.iter().map(|one| one as &dyn AsRawFd).chain([&stderr as _]).collect::<Vec<_>>());
-        let prepared = matches!(make.what, What::Engine { .. }).then(::engine::prepare);
+        let prepared = matches!(make.what, What::Engine { .. }).then(|| ::engine::prepare(::engine::Crew::Usual));
         if let Err((step, error)) = confine(make, &self.stage, &self.filter, Vec::new()) {
             let _ = writeln!(io::stderr(), "lichen: the program's process could not {step}: {error}");
             return 1;

@@ -86,9 +86,9 @@ async fn compiled(engines: &Engines, kind: Kind, code: File, artefact: &File) ->
     descriptors.extend(entrances.iter().flatten().map(AsFd::as_fd));
     let order = Make { id: 0, what: What::Compiler { kind }, outside: None, processes: None };
     let result = match engines.make(order, &descriptors).await {
-        Ok(process) => {
+        Ok(made) => {
             drop(its_report);
-            said(process, report).await
+            said(made.process, report).await
         }
         Err(reason) => Err(PrepareError::Sandbox(reason)),
     };

@@ -1,8 +1,10 @@
 //! An engine process, as the worker sees it: what it was told, and what it has said.
 
-use super::message::{FromEngine, NotLoaded, Terms, ToEngine};
+use super::Process;
+use super::message::{FromEngine, Missing, NotLoaded, Terms, ToEngine};
 use crate::conversation::Conversation;
-use crate::spec::{End, Kind};
+use crate::spec::End;
+use ::engine::Kind;
 use os::cgroup::{self, Group};
 use std::collections::HashMap;
 use std::io;
@@ -31,7 +33,7 @@ pub enum EngineError {
     Silent,
     #[error("{}", .0.reason)]
     NotLoaded(NotLoaded),
-    #[error("this machine runs no {0:?} functions: {1}")]
+    #[error("no engine of kind {0} runs here: {1}")]
     Unsupported(Kind, String),
 }
 
@@ -48,7 +50,7 @@ pub struct EngineProcess {
 #[derive(Default)]
 struct State {
     /// What it runs, once it has said so.
-    kinds: Option<(Vec<Kind>, Vec<String>)>,
+    kinds: Option<(Vec<Kind>, Missing)>,
     programs: HashMap<u64, Loading>,
     instances: HashMap<u64, oneshot::Sender<End>>,
     /// By which other engines see what it holds: its arena and its table, until somebody takes them.
@@ -67,16 +69,16 @@ enum Loading {
 
 impl EngineProcess {
     /// Of a process that was just made. Hears it from now on.
-    pub fn new(socket: OwnedFd, process: OwnedFd, group: Option<Group>) -> io::Result<Arc<Self>> {
+    pub(super) fn new(socket: OwnedFd, made: Process, group: Option<Group>) -> io::Result<Arc<Self>> {
         let engine = Arc::new(Self {
             talk: Conversation::new(socket)?,
-            process,
+            process: made.process,
             group,
             state: Mutex::default(),
             changed: Notify::new(),
             ended: watch::Sender::new(None),
         });
-        tokio::spawn(engine.clone().listen());
+        tokio::spawn(engine.clone().listen(made.end));
         Ok(engine)
     }
 
@@ -93,7 +95,7 @@ impl EngineProcess {
         self.state().instances.len()
     }
 
-    async fn listen(self: Arc<Self>) {
+    async fn listen(self: Arc<Self>, end: oneshot::Receiver<End>) {
         while let Ok((said, descriptors)) = self.talk.hear().await {
             let mut state = self.state();
             match said {
@@ -116,17 +118,19 @@ impl EngineProcess {
             drop(state);
             self.changed.notify_waiters();
         }
-        self.bury().await;
+        self.bury(end).await;
     }
 
     /// The process is gone, or is not to be understood: it ends, and all that it had.
-    async fn bury(&self) {
+    async fn bury(&self, end: oneshot::Receiver<End>) {
         let _ = os::pidfd::kill(&self.process);
         if let Ok(process) = self.process.try_clone().and_then(AsyncFd::new) {
             let _ = process.readable().await;
         }
         let out_of_memory = self.group.as_ref().is_some_and(|group| group.out_of_memory_kills() > 0);
-        let end = if out_of_memory { End::OutOfMemory } else { End::Signal(libc::SIGKILL) };
+        // Its maker reaps it and says how it has ended; where that is gone too, all of the worker's engines are.
+        let told = end.await.unwrap_or(End::Signal(libc::SIGKILL));
+        let end = if out_of_memory { End::OutOfMemory } else { told };
         self.ended.send_replace(Some(end));
         let instances = std::mem::take(&mut self.state().instances);
         for (_, tell) in instances {
@@ -183,13 +187,14 @@ impl EngineProcess {
         let _ = self.talk.say(order, descriptors).await;
     }
 
-    /// Whether it runs functions of this kind.
+    /// Whether it has an engine of this kind.
     pub async fn runs(&self, kind: Kind) -> Result<(), EngineError> {
         let (kinds, missing) = self.wait_for(|state| state.kinds.clone()).await?;
-        match kinds.contains(&kind) {
-            true => Ok(()),
-            false => Err(EngineError::Unsupported(kind, missing.join("; "))),
+        if kinds.contains(&kind) {
+            return Ok(());
         }
+        let reason = missing.into_iter().find(|(missing, _)| *missing == kind).map(|(_, reason)| reason);
+        Err(EngineError::Unsupported(kind, reason.unwrap_or_else(|| "this process is not made for it".to_owned())))
     }
 
     /// Has it load a program, unless it has.

@@ -1,11 +1,13 @@
 //! One instance of a pure function, as the worker sees it: a channel that an engine serves.
 
 use super::engine::EngineProcess;
+use super::lock;
 use super::program::Program;
+use super::template::Instances;
 use crate::spec::End;
 use crate::{Answer, Instance, Usage};
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
 pub(super) struct PureInstance {
@@ -15,11 +17,19 @@ pub(super) struct PureInstance {
     _program: Arc<Program>,
     told: Option<oneshot::Receiver<End>>,
     end: End,
+    /// Its template's.
+    instances: Arc<Mutex<Instances>>,
 }
 
 impl PureInstance {
-    pub fn new(id: u64, engine: Arc<EngineProcess>, program: Arc<Program>, told: oneshot::Receiver<End>) -> Self {
-        Self { id, engine, _program: program, told: Some(told), end: End::Lost }
+    pub fn new(
+        id: u64,
+        engine: Arc<EngineProcess>,
+        program: Arc<Program>,
+        told: oneshot::Receiver<End>,
+        instances: Arc<Mutex<Instances>>,
+    ) -> Self {
+        Self { id, engine, _program: program, told: Some(told), end: End::Lost, instances }
     }
 
     async fn end(&mut self) -> End {
@@ -56,6 +66,7 @@ impl Instance for PureInstance {
 
 impl Drop for PureInstance {
     fn drop(&mut self) {
+        lock(&self.instances).remove(&self.id);
         if self.told.is_some() {
             self.kill();
         }

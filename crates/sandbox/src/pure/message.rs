@@ -18,9 +18,18 @@ pub struct Make {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum What {
     /// Accompanied by: its socket, and the entrances of its cgroup.
-    Engine { cpu: Option<u32> },
+    Engine { cpu: Option<u32>, crew: Crew },
     /// Makes code ready, once. Accompanied by: the code, where the artefact goes, where it says why not, and the entrances.
     Compiler { kind: Kind },
+}
+
+/// Which engines a process is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Crew {
+    /// WebAssembly, and native programs in processes.
+    Usual,
+    /// Native programs in virtual machines, where an empty run takes no longer than this.
+    Machines { limit_us: u64 },
 }
 
 /// Worker to engine.
@@ -29,7 +38,7 @@ pub enum ToEngine {
     /// Accompanied by the artefact. Ends in [`FromEngine::Loaded`].
     Load {
         program: u64,
-        kind: Kind,
+        kind: ::engine::Kind,
     },
     Unload {
         program: u64,
@@ -82,14 +91,17 @@ pub struct Terms {
     pub deterministic: bool,
 }
 
+/// Kinds that an engine does not run, and why.
+pub type Missing = Vec<(::engine::Kind, String)>;
+
 /// Engine to worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromEngine {
     /// First of all: what it runs, and why it does not run what it does not. Accompanied by its arena and its table, to be
     /// read by others.
     Ready {
-        kinds: Vec<Kind>,
-        missing: Vec<String>,
+        kinds: Vec<::engine::Kind>,
+        missing: Missing,
     },
     Loaded {
         program: u64,

@@ -37,13 +37,14 @@ mod program;
 mod resident;
 mod template;
 
+use crate::config::EnginesConfig;
 use crate::conversation::Conversation;
-use crate::nursery::ProcessMade;
-use crate::spec::{Code, Kind, TemplateSpec, Version};
+use crate::nursery::Said;
+use crate::spec::{Code, End, Kind, TemplateSpec, Version};
 use crate::{Answer, Backend, PrepareError, Template};
 pub use engine::EngineError;
 use engine::EngineProcess;
-use message::{Make, What};
+use message::{Crew, Make, What};
 use neighbours::Neighbours;
 pub use nursery::NurseryError;
 use os::cgroup::{self, Group, Tree};
@@ -57,7 +58,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use template::PureTemplate;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 /// The users of engines: below those of containers, so many for each unit.
 const FIRST_ID: u32 = 1 << 27;
@@ -75,18 +76,19 @@ pub struct Ground {
     nursery: OwnedFd,
     unit: u8,
     single_user: bool,
+    config: EnginesConfig,
 }
 
 impl Ground {
     /// Starts the nursery. The process must have one thread, and stand in the mount namespace of its unit; `stage` is a folder
     /// that its engines may cover with their root.
-    pub fn prepare(stage: PathBuf, unit: u8, single_user: bool) -> Result<Self, NurseryError> {
+    pub fn prepare(stage: PathBuf, unit: u8, single_user: bool, config: EnginesConfig) -> Result<Self, NurseryError> {
         if cfork::forkpoint::threads() != 1 {
             return Err(NurseryError::Start(io::Error::other("the process has more than one thread")));
         }
         // SAFETY: one thread, as seen above; none is started here.
         let nursery = unsafe { nursery::start(stage) }?;
-        Ok(Self { nursery, unit, single_user })
+        Ok(Self { nursery, unit, single_user, config })
     }
 }
 
@@ -98,27 +100,64 @@ pub struct Pure {
 
 /// The engine processes of a worker, and what makes them.
 pub struct Engines {
-    nursery: Conversation<Make, ProcessMade>,
+    nursery: Conversation<Make, Said>,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Result<OwnedFd, String>>>>,
+    /// Told when the process of this order has ended.
+    ends: Mutex<HashMap<u64, oneshot::Sender<End>>>,
     tree: Option<Arc<Tree>>,
     unit: u8,
     single_user: bool,
-    /// Of each processor its engine, once there is one.
+    config: EnginesConfig,
+    /// Of each processor its engines, once there are some.
     cores: Vec<Core>,
-    programs: Mutex<HashMap<(Kind, PathBuf, String), Weak<Program>>>,
+    programs: Mutex<HashMap<(::engine::Kind, PathBuf, String), Weak<Program>>>,
     compiling: Semaphore,
     neighbours: Arc<Neighbours>,
+    /// Told when the nursery is gone.
+    lost: Notify,
     next: AtomicU64,
 }
 
 struct Core {
     cpu: u32,
+    usual: Place,
+    machines: Place,
+}
+
+/// A process that the nursery has made.
+struct Process {
+    process: OwnedFd,
+    /// How it has ended: said once it has.
+    end: oneshot::Receiver<End>,
+}
+
+/// Where an engine process is, or will be.
+#[derive(Default)]
+struct Place {
     engine: Mutex<Option<Arc<EngineProcess>>>,
     /// Held by who makes it.
     starting: tokio::sync::Mutex<()>,
 }
 
 impl Core {
+    fn new(cpu: u32) -> Self {
+        Self { cpu, usual: Place::default(), machines: Place::default() }
+    }
+
+    /// Where engines of this kind are.
+    fn place(&self, kind: ::engine::Kind) -> &Place {
+        match kind {
+            ::engine::Kind::Wasm | ::engine::Kind::Process => &self.usual,
+            ::engine::Kind::Kvm => &self.machines,
+        }
+    }
+
+    fn engines(&self) -> impl Iterator<Item = Arc<EngineProcess>> {
+        [&self.usual, &self.machines].into_iter().filter_map(Place::engine)
+    }
+}
+
+impl Place {
     fn engine(&self) -> Option<Arc<EngineProcess>> {
         lock(&self.engine).clone().filter(|engine| engine.is_alive())
     }
@@ -132,13 +171,16 @@ impl Pure {
         let engines = Arc::new(Engines {
             nursery: Conversation::new(ground.nursery)?,
             waiting: Mutex::default(),
+            ends: Mutex::default(),
             tree,
             unit: ground.unit,
             single_user: ground.single_user,
-            cores: cores.map(|cpu| Core { cpu, engine: Mutex::default(), starting: Default::default() }).collect(),
+            config: ground.config,
+            cores: cores.map(Core::new).collect(),
             programs: Mutex::default(),
             compiling: Semaphore::new(COMPILERS),
             neighbours: Arc::default(),
+            lost: Notify::new(),
             next: AtomicU64::new(1),
         });
         tokio::spawn(listen(Arc::downgrade(&engines)));
@@ -146,10 +188,15 @@ impl Pure {
         Ok(Arc::new(Self { engines, languages }))
     }
 
+    /// Waits until the nursery is gone, and all engines with it: no others can be made.
+    pub async fn lost(&self) {
+        self.engines.lost.notified().await;
+    }
+
     /// Ends every engine at once.
     pub fn end_all(&self) {
         for core in &self.engines.cores {
-            core.engine().iter().for_each(|engine| engine.kill());
+            core.engines().for_each(|engine| engine.kill());
         }
     }
 }
@@ -160,11 +207,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 async fn listen(engines: Weak<Engines>) {
     while let Some(engines) = engines.upgrade() {
-        let Ok((made, descriptors)) = engines.nursery.hear().await else { return lock(&engines.waiting).clear() };
-        let process = descriptors.into_iter().next().ok_or_else(|| "no descriptor of the process".to_owned());
-        if let Some(waiting) = lock(&engines.waiting).remove(&made.id) {
-            let _ = waiting.send(made.result.and(process));
+        let Ok((said, descriptors)) = engines.nursery.hear().await else { break };
+        match said {
+            Said::Made { id, result } => {
+                let process = descriptors.into_iter().next().ok_or_else(|| "no descriptor of the process".to_owned());
+                if result.is_err() {
+                    lock(&engines.ends).remove(&id);
+                }
+                if let Some(waiting) = lock(&engines.waiting).remove(&id) {
+                    let _ = waiting.send(result.and(process));
+                }
+            }
+            Said::Ended { id, end } => {
+                if let Some(ended) = lock(&engines.ends).remove(&id) {
+                    let _ = ended.send(end);
+                }
+            }
         }
+    }
+    // Those who wait hear that nobody will tell them.
+    if let Some(engines) = engines.upgrade() {
+        lock(&engines.waiting).clear();
+        lock(&engines.ends).clear();
+        engines.lost.notify_one();
     }
 }
 
@@ -181,15 +246,18 @@ async fn remove(group: &Group) {
 
 impl Engines {
     /// Has the nursery make a process: `order` without its number and user.
-    async fn make(&self, order: Make, descriptors: &[BorrowedFd<'_>]) -> Result<OwnedFd, String> {
+    async fn make(&self, order: Make, descriptors: &[BorrowedFd<'_>]) -> Result<Process, String> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let outside = FIRST_ID + u32::from(self.unit) * IDS_OF_A_UNIT + (id as u32 * IDS) % IDS_OF_A_UNIT;
         let outside = (!self.single_user).then_some(outside);
         let (tell, told) = oneshot::channel();
+        let (tell_end, end) = oneshot::channel();
         lock(&self.waiting).insert(id, tell);
+        lock(&self.ends).insert(id, tell_end);
         let order = Make { id, outside, processes: self.tree.is_none().then_some(64), ..order };
         self.nursery.say(&order, descriptors).await.map_err(|error| error.to_string())?;
-        told.await.map_err(|_| "the nursery of engines is gone".to_owned())?
+        let process = told.await.map_err(|_| "the nursery of engines is gone".to_owned())??;
+        Ok(Process { process, end })
     }
 
     fn group(&self, name: &str, limits: cgroup::Limits) -> io::Result<Option<Group>> {
@@ -201,7 +269,7 @@ impl Engines {
     fn program(self: &Arc<Self>, wanted: &Wanted) -> Arc<Program> {
         let mut programs = lock(&self.programs);
         programs.retain(|_, program| program.strong_count() > 0);
-        let key = (wanted.kind, wanted.folder.clone(), wanted.file.clone());
+        let key = (wanted.engine, wanted.folder.clone(), wanted.file.clone());
         let there = programs.get(&key).and_then(Weak::upgrade);
         there.unwrap_or_else(|| {
             let id = self.next.fetch_add(1, Ordering::Relaxed);
@@ -212,22 +280,23 @@ impl Engines {
     }
 
     fn unload(&self, program: u64) {
-        for engine in self.cores.iter().filter_map(Core::engine) {
+        for engine in self.cores.iter().flat_map(Core::engines) {
             engine.unload(program);
         }
     }
 
     /// The engine with the fewest instances, made where it is missing.
-    async fn engine_for(self: &Arc<Self>, kind: Kind) -> Result<Arc<EngineProcess>, PrepareError> {
-        let instances = |core: &&Core| core.engine().map_or(0, |engine| engine.instances());
+    async fn engine_for(self: &Arc<Self>, kind: ::engine::Kind) -> Result<Arc<EngineProcess>, PrepareError> {
+        let instances = |core: &&Core| core.place(kind).engine().map_or(0, |engine| engine.instances());
         let core = self.cores.iter().min_by_key(instances);
         let core = core.ok_or_else(|| PrepareError::Sandbox("this unit has no processors".to_owned()))?;
-        let starting = core.starting.lock().await;
-        let engine = match core.engine() {
+        let place = core.place(kind);
+        let starting = place.starting.lock().await;
+        let engine = match place.engine() {
             Some(engine) => engine,
             None => {
-                let engine = self.start(core).await?;
-                *lock(&core.engine) = Some(engine.clone());
+                let engine = self.start(core.cpu, kind).await?;
+                *lock(&place.engine) = Some(engine.clone());
                 engine
             }
         };
@@ -236,14 +305,18 @@ impl Engines {
         Ok(engine)
     }
 
-    async fn start(self: &Arc<Self>, core: &Core) -> Result<Arc<EngineProcess>, PrepareError> {
+    async fn start(self: &Arc<Self>, cpu: u32, kind: ::engine::Kind) -> Result<Arc<EngineProcess>, PrepareError> {
         let failed = |error: io::Error| PrepareError::Sandbox(format!("no engine could be started: {error}"));
         let group = self.group("engine", engine::limits(0)).map_err(PrepareError::Cgroup)?;
         let entrances = group.as_ref().map(Group::entrances).transpose().map_err(PrepareError::Cgroup)?;
         let (socket, theirs) = os::seqpacket::pair().map_err(failed)?;
         let mut descriptors = vec![theirs.as_fd()];
         descriptors.extend(entrances.iter().flatten().map(AsFd::as_fd));
-        let order = Make { id: 0, what: What::Engine { cpu: Some(core.cpu) }, outside: None, processes: None };
+        let crew = match kind {
+            ::engine::Kind::Wasm | ::engine::Kind::Process => Crew::Usual,
+            ::engine::Kind::Kvm => Crew::Machines { limit_us: self.config.kvm_limit_us },
+        };
+        let order = Make { id: 0, what: What::Engine { cpu: Some(cpu), crew }, outside: None, processes: None };
         let process = self.make(order, &descriptors).await.map_err(PrepareError::Sandbox)?;
         let engine = EngineProcess::new(socket, process, group).map_err(failed)?;
         tokio::spawn(end_when_idle(Arc::downgrade(&engine)));
@@ -290,7 +363,7 @@ impl Backend for Pure {
         Box::pin(async move {
             let wanted = Wanted::of(kind, &code)?;
             let program = self.engines.program(&wanted);
-            let engine = self.engines.engine_for(kind).await?;
+            let engine = self.engines.engine_for(wanted.engine).await?;
             program.load_into(&engine, &wanted).await
         })
     }

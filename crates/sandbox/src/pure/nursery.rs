@@ -1,13 +1,13 @@
 //! The process that makes engine processes and compilers: see [`crate::nursery`]. There is no file in their root.
 
 use super::confine::{self, confine};
-use super::message::{Make, What};
+use super::message::{Crew, Make, What};
 use super::{compile, policy, resident};
-use crate::nursery::{self, Order, Users};
+use crate::nursery::{self, Child, Order, Users};
 use os::process;
 use os::seccomp::Filter;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -30,6 +30,10 @@ impl Order for Make {
     fn id(&self) -> u64 {
         self.id
     }
+
+    fn wants_end(&self) -> bool {
+        true
+    }
 }
 
 /// Starts the nursery, whose engines cover the folder `stage` with their root. Answers the worker's end of its socket.
@@ -44,30 +48,32 @@ pub unsafe fn start(stage: PathBuf) -> Result<OwnedFd, NurseryError> {
 }
 
 impl Nursery {
-    fn make(&self, order: Make, descriptors: Vec<OwnedFd>) -> io::Result<OwnedFd> {
+    fn make(&self, order: Make, descriptors: Vec<OwnedFd>) -> io::Result<Child> {
+        // As who the nursery is: the engine is nobody.
+        let crew = if let What::Engine { crew, .. } = order.what { Some(staff(crew)) } else { None };
         let users = match order.outside {
             Some(outside) => Users::Range { outside, count: confine::ID + 1 },
             None => Users::Single { inside: confine::ID },
         };
         // SAFETY: the nursery has one thread.
-        unsafe { nursery::fork(&users, || self.become_it(&order, descriptors)) }
+        unsafe { nursery::fork(&users, || self.become_it(&order, descriptors, crew)) }
     }
 
     /// What was ordered: its exit status.
-    fn become_it(&self, order: &Make, descriptors: Vec<OwnedFd>) -> i32 {
+    fn become_it(&self, order: &Make, descriptors: Vec<OwnedFd>, crew: Option<::engine::Crew>) -> i32 {
         let mut descriptors = descriptors.into_iter();
         match order.what {
-            What::Engine { cpu } => {
+            What::Engine { cpu, .. } => {
                 process::set_name(c"lichen-engine");
-                let Some(socket) = descriptors.next() else { return 1 };
+                let (Some(socket), Some(crew)) = (descriptors.next(), crew) else { return 1 };
                 let entrances: Vec<OwnedFd> = descriptors.collect();
                 if let Some(cpu) = cpu {
                     confine::pin(cpu);
                 }
                 confine::let_others_first();
                 // Its engines have descriptors of their own from now on.
-                process::close_all_but(&kept(&socket, &entrances));
-                let prepared = ::engine::prepare();
+                process::close_all_but(&kept(&socket, &entrances, &crew));
+                let prepared = ::engine::prepare(crew);
                 if let Err((step, error)) = confine(order, &self.stage, &self.filter, entrances) {
                     return failed(step, &error);
                 }
@@ -88,11 +94,24 @@ impl Nursery {
     }
 }
 
+/// Those who are wanted, with what they need of this machine.
+fn staff(crew: Crew) -> ::engine::Crew {
+    match crew {
+        Crew::Usual => ::engine::Crew::Usual,
+        Crew::Machines { limit_us: 0 } => {
+            let off = "kvm_limit_us of [engines] is 0 in this node's configuration";
+            ::engine::Crew::Machines { device: Err(io::Error::other(off)), limit_us: 0 }
+        }
+        Crew::Machines { limit_us } => ::engine::Crew::Machines { device: ::engine::device(), limit_us },
+    }
+}
+
 /// What an engine is given, and where it says what went wrong.
-fn kept<'a>(socket: &'a OwnedFd, entrances: &'a [OwnedFd]) -> Vec<&'a dyn std::os::fd::AsRawFd> {
-    let entrances = entrances.iter().map(|entrance| entrance as &dyn std::os::fd::AsRawFd);
-    let streams: [&dyn std::os::fd::AsRawFd; 1] = [&libc::STDERR_FILENO];
-    entrances.chain(streams).chain([socket as &dyn std::os::fd::AsRawFd]).collect()
+fn kept<'a>(socket: &'a OwnedFd, entrances: &'a [OwnedFd], crew: &'a ::engine::Crew) -> Vec<&'a dyn AsRawFd> {
+    let entrances = entrances.iter().map(|entrance| entrance as &dyn AsRawFd);
+    let streams: [&dyn AsRawFd; 2] = [&libc::STDERR_FILENO, socket];
+    let device = if let ::engine::Crew::Machines { device: Ok(device), .. } = crew { Some(device) } else { None };
+    entrances.chain(streams).chain(device.map(|device| device as &dyn AsRawFd)).collect()
 }
 
 /// Where the worker's own standard error goes, which the process still has.

@@ -6,7 +6,7 @@ use super::message::Terms;
 use super::package::Package;
 use super::{Engines, compile};
 use crate::PrepareError;
-use crate::spec::{Code, Kind};
+use crate::spec::{Code, Kind, NativeEngine};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use std::fs::File;
@@ -38,12 +38,16 @@ struct Config {
     outputs: Vec<String>,
     #[serde(default)]
     deterministic: bool,
+    #[serde(default)]
+    engine: NativeEngine,
 }
 
 /// What a function is, and what holds for its runs.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     pub kind: Kind,
+    /// What runs it.
+    pub engine: ::engine::Kind,
     pub folder: PathBuf,
     /// The file in it.
     pub file: String,
@@ -57,6 +61,15 @@ impl Wanted {
         let malformed = |error: serde_json::Error| PrepareError::Sandbox(format!("its configuration: {error}"));
         let config: Config = serde_json::from_str(&code.config).map_err(malformed)?;
         let output_bytes = if config.response_max > 0 { config.response_max } else { DEFAULT_OUTPUT };
+        let engine = match (kind, config.engine) {
+            (Kind::Native, NativeEngine::Process) => ::engine::Kind::Process,
+            (Kind::Native, NativeEngine::Kvm) => ::engine::Kind::Kvm,
+            (_, NativeEngine::Process) => ::engine::Kind::Wasm,
+            (_, NativeEngine::Kvm) => {
+                let why = "the engine kvm runs native programs, and this is WebAssembly. Deploy it without";
+                return Err(PrepareError::Refused(why.to_owned()));
+            }
+        };
         let package = Package::of(&code.folder)?;
         let itself = vec![config.handler.clone()];
         let terms = Terms {
@@ -70,7 +83,7 @@ impl Wanted {
             text_bytes: TEXT,
             deterministic: config.deterministic,
         };
-        Ok(Self { kind, folder: code.folder.clone(), file: config.handler, terms, sets: package.sets })
+        Ok(Self { kind, engine, folder: code.folder.clone(), file: config.handler, terms, sets: package.sets })
     }
 
     /// The code, which may be a link within its package, and never leads out of it.
@@ -104,14 +117,14 @@ fn beside(package: &Path) -> PathBuf {
 /// A program that functions use at present. Dropped, it is unloaded everywhere.
 pub struct Program {
     pub id: u64,
-    kind: Kind,
+    engine: ::engine::Kind,
     artefact: Mutex<Option<OwnedFd>>,
     engines: Weak<Engines>,
 }
 
 impl Program {
     pub fn new(id: u64, wanted: &Wanted, engines: Weak<Engines>) -> Self {
-        Self { id, kind: wanted.kind, artefact: Mutex::default(), engines }
+        Self { id, engine: wanted.engine, artefact: Mutex::default(), engines }
     }
 
     /// Has an engine load it. Code of which nothing was made yet, or for another machine, is made ready first.
@@ -125,7 +138,7 @@ impl Program {
                 Some(file) => file,
                 None => self.open(wanted, attempt > 0).await?,
             };
-            match engine.load(self.id, self.kind, file.as_fd()).await {
+            match engine.load(self.id, self.engine, file.as_fd()).await {
                 Ok(()) => {
                     *artefact = Some(file);
                     return Ok(());

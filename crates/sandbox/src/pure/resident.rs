@@ -1,11 +1,10 @@
 //! An engine process, confined: one thread hears the worker, the other one computes (`engine::serve`).
 
-use super::message::{FromEngine, NotLoaded, Terms, ToEngine};
+use super::message::{FromEngine, Missing, NotLoaded, Terms, ToEngine};
 use super::package;
 use crate::conversation::{MESSAGE_MAX, hear, say};
-use crate::spec::Kind;
 use engine::serve::{self, Attachment, Desk, Order, Serving, Told};
-use engine::{Artefact, Engine, LoadError, Prepared, Wiping};
+use engine::{Artefact, Engine, Kind, LoadError, Prepared, Wiping};
 use interconnect::channel::Channel;
 use os::process;
 use std::fs::File;
@@ -53,8 +52,7 @@ fn tell(socket: &OwnedFd, told: &FromEngine) {
 fn compute(desk: Arc<Desk>, socket: &Arc<OwnedFd>, mut prepared: Prepared) {
     let Some((shelf, window)) = prepared.shelf.take() else { process::exit_now(1) };
     let (engines, missing) = engines(prepared);
-    let runs = |kind: &Kind| engines.iter().any(|engine| may_run(engine.kind(), *kind));
-    let kinds = [Kind::Wasm, Kind::Native].into_iter().filter(runs).collect();
+    let kinds = engines.iter().map(|engine| engine.kind()).collect();
     let ready = FromEngine::Ready { kinds, missing };
     let window: Vec<_> = window.iter().flat_map(|window| [window.arena.as_fd(), window.board.as_fd()]).collect();
     // The other thread hears that the worker is gone.
@@ -69,23 +67,15 @@ fn compute(desk: Arc<Desk>, socket: &Arc<OwnedFd>, mut prepared: Prepared) {
 }
 
 /// The engines that this machine can have, and why it has not the others.
-fn engines(prepared: Prepared) -> (Vec<Box<dyn Engine>>, Vec<String>) {
+fn engines(prepared: Prepared) -> (Vec<Box<dyn Engine>>, Missing) {
     let (mut engines, mut missing): (Vec<Box<dyn Engine>>, _) = (Vec::new(), Vec::new());
-    for made in prepared.engines() {
+    for (kind, made) in prepared.engines() {
         match made.and_then(|mut engine| engine.self_test().map(|()| engine)) {
             Ok(engine) => engines.push(engine),
-            Err(error) => missing.push(error.to_string()),
+            Err(error) => missing.push((kind, error.to_string())),
         }
     }
     (engines, missing)
-}
-
-fn may_run(engine: engine::Kind, kind: Kind) -> bool {
-    match kind {
-        Kind::Wasm => engine == engine::Kind::Wasm,
-        Kind::Native => matches!(engine, engine::Kind::Process | engine::Kind::Kvm),
-        Kind::Python | Kind::Node | Kind::Provided => false,
-    }
 }
 
 fn said(told: Told) -> FromEngine {
@@ -133,7 +123,6 @@ fn first<E>(descriptors: Vec<OwnedFd>, give: impl FnOnce(OwnedFd) -> Result<(), 
 
 fn load(desk: &Desk, program: u64, kind: Kind, descriptors: Vec<OwnedFd>) -> bool {
     let Some(file) = descriptors.into_iter().next() else { return false };
-    let kind = if kind == Kind::Wasm { engine::Kind::Wasm } else { engine::Kind::Process };
     desk.give(Order::Load { program, artefact: Artefact { kind, file: File::from(file) } }).is_ok()
 }
 

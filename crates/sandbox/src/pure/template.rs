@@ -3,14 +3,15 @@
 //! There is nothing to fork. A template of a function's own keeps its code loaded in one engine at least; the generic one
 //! has nothing, and its starts name their code.
 
-use super::Engines;
-use super::engine::EngineError;
+use super::engine::{EngineError, EngineProcess};
 use super::instance::PureInstance;
 use super::program::{Program, Wanted};
+use super::{Engines, lock};
 use crate::spec::{Kind, TemplateSpec};
 use crate::{Answer, Instance, PrepareError, SpawnError, Start, Template};
+use std::collections::HashMap;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::watch;
 
 pub(super) struct PureTemplate {
@@ -18,7 +19,11 @@ pub(super) struct PureTemplate {
     kind: Kind,
     function: Option<(Arc<Program>, Wanted)>,
     ended: watch::Sender<bool>,
+    instances: Arc<Mutex<Instances>>,
 }
+
+/// Instances that were started from a template, which end with it.
+pub(super) type Instances = HashMap<u64, Weak<EngineProcess>>;
 
 impl PureTemplate {
     pub async fn prepare(engines: Arc<Engines>, spec: TemplateSpec) -> Result<Self, PrepareError> {
@@ -27,16 +32,19 @@ impl PureTemplate {
             Some(code) => {
                 let wanted = Wanted::of(spec.kind, code)?;
                 let program = engines.program(&wanted);
-                let engine = engines.engine_for(spec.kind).await?;
+                let engine = engines.engine_for(wanted.engine).await?;
                 program.load_into(&engine, &wanted).await?;
                 Some((program, wanted))
             }
         };
-        Ok(Self { engines, kind: spec.kind, function, ended: watch::Sender::new(false) })
+        Ok(Self { engines, kind: spec.kind, function, ended: watch::Sender::new(false), instances: Arc::default() })
     }
 
     async fn start(&self, start: Start) -> Result<Box<dyn Instance>, SpawnError> {
         let failed = |error: PrepareError| SpawnError::Engine(Box::new(error));
+        if *self.ended.borrow() {
+            return Err(SpawnError::TemplateGone);
+        }
         let (program, wanted) = match (&start.spec.code, &self.function) {
             (Some(code), _) => {
                 let wanted = Wanted::of(self.kind, code).map_err(failed)?;
@@ -52,13 +60,16 @@ impl PureTemplate {
         // The engine that was chosen may be about to end.
         for _ in 0..2 {
             let attempt = async {
-                let engine = self.engines.engine_for(self.kind).await?;
+                let engine = self.engines.engine_for(wanted.engine).await?;
                 program.load_into(&engine, &wanted).await?;
                 let told = engine.attach((id, program.id), wanted.terms.clone(), &descriptors).await;
                 Ok((told.map_err(PrepareError::Engine)?, engine))
             };
             match attempt.await {
-                Ok((told, engine)) => return Ok(Box::new(PureInstance::new(id, engine, program, told))),
+                Ok((told, engine)) => {
+                    lock(&self.instances).insert(id, Arc::downgrade(&engine));
+                    return Ok(Box::new(PureInstance::new(id, engine, program, told, self.instances.clone())));
+                }
                 Err(error @ PrepareError::Engine(EngineError::Gone)) => last = failed(error),
                 Err(error) => return Err(failed(error)),
             }
@@ -93,5 +104,8 @@ impl Template for PureTemplate {
 
     fn discard(&self) {
         self.ended.send_replace(true);
+        for (id, engine) in std::mem::take(&mut *lock(&self.instances)) {
+            engine.upgrade().into_iter().for_each(|engine| engine.detach(id));
+        }
     }
 }

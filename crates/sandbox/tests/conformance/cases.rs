@@ -82,6 +82,7 @@ async fn a_start_is_quick(bench: &Bench) {
             let instance = template.spawn(vec![start]).await.pop().unwrap().unwrap();
             let forked_told = os::monotonic_ns();
             let mut probe = crate::probe::Probe {
+                kind: bench.kind,
                 instance,
                 channel: probe_channel,
                 log,
@@ -121,7 +122,7 @@ async fn a_start_is_quick(bench: &Bench) {
     }
 }
 
-async fn large_events_and_answers_arrive(bench: &Bench) {
+pub async fn large_events_and_answers_arrive(bench: &Bench) {
     let template = bench.generic().await;
     let mut probe = bench.start(&template).await;
     for len in [10, 9_000, 100_000, 6_000_000] {
@@ -130,9 +131,9 @@ async fn large_events_and_answers_arrive(bench: &Bench) {
     }
 }
 
-async fn a_vector_of_starts_has_an_answer_each(bench: &Bench) {
+pub async fn a_vector_of_starts_has_an_answer_each(bench: &Bench) {
     let template = bench.generic().await;
-    let nowhere = Code { folder: "/nonexistent".into(), layers: None, config: config("app.handler") };
+    let nowhere = Code { folder: "/nonexistent".into(), layers: None, config: bench.code().config };
     let codes = [bench.code(), nowhere, bench.code(), bench.code()];
     let (starts, rest): (Vec<_>, Vec<_>) = codes
         .into_iter()
@@ -146,7 +147,8 @@ async fn a_vector_of_starts_has_an_answer_each(bench: &Bench) {
     assert_eq!(ok, [true, false, true, true], "a failed start does not fail its neighbours");
     for (answer, (channel, log)) in answers.into_iter().zip(rest) {
         let Ok(instance) = answer else { continue };
-        let mut probe = crate::probe::Probe { instance, channel, log, started: None, served: Default::default() };
+        let mut probe =
+            crate::probe::Probe { kind: bench.kind, instance, channel, log, started: None, served: Default::default() };
         assert_eq!(probe.reply(json!({"do": "echo", "value": 1})).await, json!(1));
     }
 }
@@ -224,7 +226,7 @@ fn footprint() -> (usize, usize) {
 }
 
 /// The footprint once it has stayed the same for a while, or is the expected one.
-async fn settled_footprint(expected: Option<(usize, usize)>) -> (usize, usize) {
+pub async fn settled_footprint(expected: Option<(usize, usize)>) -> (usize, usize) {
     let (mut last, mut same) = (footprint(), 0);
     while same < 20 && Some(last) != expected {
         // tidy: allow test-sleep: the kernel takes namespaces and cgroups apart in its own time and tells nobody
@@ -265,7 +267,7 @@ async fn slots_that_are_too_many_go(bench: &Bench) {
     probe.reply(json!({"do": "echo", "value": 1})).await;
 }
 
-async fn a_discarded_template_takes_its_instances_along(bench: &Bench) {
+pub async fn a_discarded_template_takes_its_instances_along(bench: &Bench) {
     let template = bench.generic().await;
     let mut probe = bench.start(&template).await;
     probe.reply(json!({"do": "echo", "value": 1})).await;

@@ -7,12 +7,17 @@
 mod cases;
 mod egress;
 mod hostile;
+mod leftovers;
 mod node;
 mod probe;
+mod pure;
+mod samples;
 
 use probe::Bench;
 use sandbox::Backend;
+use sandbox::config::EnginesConfig;
 use sandbox::container::{Containers, Ground, Settings};
+use sandbox::pure::Pure;
 use sandbox::spec::Kind;
 use std::future::Future;
 use std::path::PathBuf;
@@ -62,10 +67,24 @@ fn main() -> ExitCode {
     };
     egress::become_host();
     let ground = Ground::prepare(&settings).expect("containers can be prepared here");
+    let single_user = !rustix::process::geteuid().is_root();
+    let engines = sandbox::pure::Ground::prepare(stage.path().to_owned(), 0, single_user, EnginesConfig::default());
+    let engines = engines.expect("engines can be prepared here");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let failed = runtime.block_on(async {
         let containers = Containers::open(ground).expect("the nursery answers");
-        let (passed, failed) = run(containers.clone(), &filter).await;
+        let pure = Pure::open(engines, containers.tree()).expect("the nursery of engines answers");
+        let (mut passed, mut failed) = run(containers.clone(), &filter).await;
+        for kind in [Kind::Wasm, Kind::Native] {
+            if kind == Kind::Native && !cfg!(target_arch = "x86_64") {
+                println!("skip: native functions are x86-64 programs");
+                continue;
+            }
+            let bench = Bench::new(pure.clone(), kind);
+            let (well, ill) = run_cases(&bench, &filter, pure::CASES.iter()).await;
+            (passed, failed) = (passed + well, failed + ill);
+        }
+        pure.end_all();
         containers.end_all();
         containers.close().await;
         println!("\ntest result: {}. {passed} passed; {failed} failed", if failed == 0 { "ok" } else { "FAILED" });
@@ -85,34 +104,40 @@ async fn run(containers: std::sync::Arc<Containers>, filter: &str) -> (usize, us
             continue;
         }
         let bench = Bench::new(containers.clone(), kind);
-        let only_node: &[Case] = if kind == Kind::Node { node::CASES } else { &[] };
-        for (name, case) in cases::CASES.iter().chain(hostile::CASES).chain(egress::CASES).chain(only_node) {
-            if kind == Kind::Provided && FORKED_ONLY.contains(name) {
-                continue;
-            }
-            let name = format!("{kind:?}::{name}").to_lowercase();
-            if !name.contains(filter) {
-                continue;
-            }
-            let begun = Instant::now();
-            let bench = bench.clone();
-            let result = tokio::task::LocalSet::new()
-                .run_until(async {
-                    let task = tokio::task::spawn_local(async move { case(&bench).await });
-                    tokio::time::timeout(CASE_LIMIT, task).await
-                })
-                .await;
-            let ok = matches!(result, Ok(Ok(())));
-            let word = if ok {
-                "ok"
-            } else if result.is_err() {
-                "FAILED (too slow)"
-            } else {
-                "FAILED"
-            };
-            println!("test {name} ... {word} ({} ms)", begun.elapsed().as_millis());
-            if ok { passed += 1 } else { failed += 1 }
+        let only_node: &'static [Case] = if kind == Kind::Node { node::CASES } else { &[] };
+        let all = cases::CASES.iter().chain(hostile::CASES).chain(egress::CASES).chain(only_node);
+        let suits = |(name, _): &&Case| kind != Kind::Provided || !FORKED_ONLY.contains(name);
+        let (well, ill) = run_cases(&bench, filter, all.filter(suits)).await;
+        (passed, failed) = (passed + well, failed + ill);
+    }
+    (passed, failed)
+}
+
+async fn run_cases(bench: &Bench, filter: &str, cases: impl Iterator<Item = &'static Case>) -> (usize, usize) {
+    let (mut passed, mut failed) = (0, 0);
+    for &(name, case) in cases {
+        let name = format!("{:?}::{name}", bench.kind).to_lowercase();
+        if !name.contains(filter) {
+            continue;
         }
+        let begun = Instant::now();
+        let bench = bench.clone();
+        let result = tokio::task::LocalSet::new()
+            .run_until(async {
+                let task = tokio::task::spawn_local(async move { case(&bench).await });
+                tokio::time::timeout(CASE_LIMIT, task).await
+            })
+            .await;
+        let ok = matches!(result, Ok(Ok(())));
+        let word = if ok {
+            "ok"
+        } else if result.is_err() {
+            "FAILED (too slow)"
+        } else {
+            "FAILED"
+        };
+        println!("test {name} ... {word} ({} ms)", begun.elapsed().as_millis());
+        if ok { passed += 1 } else { failed += 1 }
     }
     (passed, failed)
 }

@@ -1,8 +1,8 @@
 //! Starting instances and talking to them, as the control plane does, step by step.
 
+use crate::samples;
 use cfork::invocation::{self, Invocation, Served, Started};
 use interconnect::channel::Channel;
-use sandbox::container::Containers;
 use sandbox::spec::{Code, End, Kind, Limits, Network, StartSpec, TemplateSpec, Version};
 use sandbox::{Backend, Instance, PrepareError, SpawnError, Start, Template};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 /// A backend, and a kind of function to try it with.
 #[derive(Clone)]
 pub struct Bench {
-    pub backend: Arc<Containers>,
+    pub backend: Arc<dyn Backend>,
     pub kind: Kind,
 }
 
@@ -33,6 +33,7 @@ pub struct Heard {
 
 /// An instance with the host's end of its channel.
 pub struct Probe {
+    pub kind: Kind,
     pub instance: Box<dyn Instance>,
     pub channel: Channel,
     pub log: std::io::PipeReader,
@@ -41,7 +42,7 @@ pub struct Probe {
 }
 
 impl Bench {
-    pub fn new(backend: Arc<Containers>, kind: Kind) -> Self {
+    pub fn new(backend: Arc<dyn Backend>, kind: Kind) -> Self {
         Self { backend, kind }
     }
 
@@ -52,9 +53,19 @@ impl Bench {
             Kind::Python => (folder.join("python"), "app.handler"),
             Kind::Node => (folder.join("node"), "index.handler"),
             Kind::Provided => (folder.join("python"), "app.handler"),
-            Kind::Wasm | Kind::Native => unreachable!("containers do not run these"),
+            Kind::Wasm | Kind::Native => (samples::folder(self.kind), "app"),
         };
         Code { folder, layers: None, config: config(handler) }
+    }
+
+    /// The sample with some of its configuration said anew.
+    pub fn code_with(&self, changes: &Value) -> Code {
+        let code = self.code();
+        let mut config: Value = serde_json::from_str(&code.config).expect("JSON");
+        for (name, value) in changes.as_object().expect("a table") {
+            config[name] = value.clone();
+        }
+        Code { config: config.to_string(), ..code }
     }
 
     pub fn limits(&self) -> Limits {
@@ -78,7 +89,7 @@ impl Bench {
             limits,
             network: Network::None,
         };
-        Backend::prepare(&*self.backend, spec).await
+        self.backend.prepare(spec).await
     }
 
     pub async fn prepare_with(
@@ -94,7 +105,7 @@ impl Bench {
             limits: self.limits(),
             network,
         };
-        Backend::prepare(&*self.backend, spec).await
+        self.backend.prepare(spec).await
     }
 
     pub async fn generic(&self) -> Arc<dyn Template> {
@@ -114,7 +125,7 @@ impl Bench {
     pub async fn start_with(&self, template: &Arc<dyn Template>, code: Option<Code>) -> Result<Probe, SpawnError> {
         let (start, channel, log) = self.order(code);
         let instance = template.spawn(vec![start]).await.pop().expect("one answer per start")?;
-        Ok(Probe { instance, channel, log, started: None, served: Served::default() })
+        Ok(Probe { kind: self.kind, instance, channel, log, started: None, served: Served::default() })
     }
 
     pub fn order(&self, code: Option<Code>) -> (Start, Channel, std::io::PipeReader) {
@@ -145,8 +156,17 @@ impl Probe {
         let deadline = deadline.duration_since(std::time::UNIX_EPOCH).expect("a time after 1970");
         let head =
             Invocation { deadline_unix_ms: deadline.as_millis() as u64, request_id: "r-1", ..Default::default() };
-        let event = serde_json::to_vec(event).expect("JSON");
+        let event = match self.kind.is_pure() {
+            true => samples::sets_of(self.kind, event),
+            false => serde_json::to_vec(event).expect("JSON"),
+        };
         self.channel.sender.send(invocation::INVOKE, &head.encode(), &event).expect("room for a request");
+    }
+
+    /// Sends what need not be an event.
+    pub fn send_bytes(&mut self, event: &[u8]) {
+        let head = Invocation { deadline_unix_ms: u64::MAX, request_id: "r-1", ..Default::default() };
+        self.channel.sender.send(invocation::INVOKE, &head.encode(), event).expect("room for a request");
     }
 
     /// The next message, or how the instance ended instead.
@@ -186,6 +206,9 @@ impl Probe {
                 continue;
             }
             self.served = Served::decode(&heard.head);
+            if heard.kind == invocation::REPLY && self.kind.is_pure() {
+                return Ok((heard.kind, samples::of_sets(self.kind, heard.body)));
+            }
             let body = serde_json::from_slice(&heard.body)
                 .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&heard.body).into_owned()));
             return Ok((heard.kind, body));
