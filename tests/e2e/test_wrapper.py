@@ -213,7 +213,13 @@ class Wrapped(unittest.TestCase):
             value = invoke(self.api, name, {"a": 1}).value
             request = self.check_context(name, value)
             told = {"logGroupName": f"/aws/lambda/{name}", "filterPattern": f'"watcher invoke {request}"'}
-            eventually(lambda: logs.filter_log_events(**told)["events"], "what the extension was told")
+
+            def look():
+                # What is printed between invocations is read with the next.
+                invoke(self.api, name, {"a": 1})
+                return logs.filter_log_events(**told)["events"]
+
+            eventually(look, "what the extension was told")
 
 
 if __name__ == "__main__":
