@@ -1,8 +1,8 @@
-//! The one thing an isolated network needs: its loopback device, up.
+//! What is asked of network namespaces: that their loopback device is up, and which one a socket is in.
 
 use crate::check;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 /// Brings `lo` up in the calling process's network namespace.
 pub fn loopback_up() -> io::Result<()> {
@@ -16,4 +16,13 @@ pub fn loopback_up() -> io::Result<()> {
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
     // SAFETY: SIOCSIFFLAGS reads one ifreq.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into()).map(drop)
+}
+
+/// A number for the network namespace that a socket was made in; no other has it while this machine runs. Linux 5.14.
+pub fn namespace_of(socket: impl AsFd) -> io::Result<u64> {
+    let (mut cookie, mut len) = (0u64, size_of::<u64>() as libc::socklen_t);
+    let (level, name, at) = (libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, &raw mut cookie);
+    // SAFETY: the kernel writes `len` bytes at most, which `cookie` has.
+    let result = unsafe { libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, at.cast(), &raw mut len) };
+    check(result.into()).map(|_| cookie)
 }

@@ -10,10 +10,13 @@
 //! | [`member`] | a process and its broker |
 //! | [`notice`] | what the broker tells a process: how much it may take |
 //! | [`watch`] | a pair as the broker sees it |
+//! | [`memory`] | the memory of one connection: its words, and a ring of bytes for each direction |
+//! | [`migration`] | a direction of a connection as its ends see it: now over TCP, now through memory |
+//! | [`wait`] | how long to look before sleeping |
 //!
 //! The other process is hostile: each of its words is read once, checked, then used. Each word has one writer, and there is
 //! no read-modify-write between processes: memory that is shared by processors that are not coherent in these works too.
-//! Which connection is which stream, who sleeps, and how bytes get to TCP and back, is decided above.
+//! Which connection is which stream is decided above, and so is waiting; nothing here makes a system call on a socket.
 
 #[cfg(not(loom))]
 mod bytes;
@@ -22,6 +25,10 @@ pub mod layout;
 #[cfg(not(loom))]
 pub mod member;
 #[cfg(not(loom))]
+pub mod memory;
+#[cfg(not(loom))]
+pub mod migration;
+#[cfg(not(loom))]
 pub mod notice;
 #[cfg(not(loom))]
 pub mod records;
@@ -29,5 +36,7 @@ pub mod records;
 pub mod region;
 pub mod stream;
 mod sync;
+#[cfg(not(loom))]
+pub mod wait;
 #[cfg(not(loom))]
 pub mod watch;

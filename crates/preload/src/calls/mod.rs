@@ -1,0 +1,16 @@
+//! The calls as programs make them, by their own names and those under which compilers and libraries make them.
+//!
+//! | module | which |
+//! |---|---|
+//! | [`streams`] | reading and writing |
+//! | [`sockets`] | what a socket is, from its making to its end |
+//! | [`waiting`] | poll, select, epoll |
+//! | [`leaving`] | what gives descriptors into other hands |
+//!
+//! Each looks up its descriptor; where that is no connection with memory, or one that may get some, the next library's call is made
+//! with the same arguments. What a caller owes libc it owes these.
+
+pub mod leaving;
+pub mod sockets;
+pub mod streams;
+pub mod waiting;

@@ -1,0 +1,248 @@
+//! What a socket is, from its making to its end.
+
+use crate::slot::{self, Entry, state};
+use crate::{epoll, kernel, real, send, settle};
+use libc::{c_int, c_uint, c_ulong, c_void, sockaddr, socklen_t};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+    // SAFETY: the arguments as they came.
+    let fd = unsafe { real::socket(domain, kind, protocol) };
+    let streams = kind & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) == libc::SOCK_STREAM;
+    begun(fd, streams && matches!(domain, libc::AF_INET | libc::AF_INET6));
+    fd
+}
+
+/// A descriptor that the kernel has just given.
+fn begun(fd: c_int, is_stream: bool) {
+    if fd >= 0 {
+        let error = real::errno();
+        if is_stream {
+            slot::begin(fd);
+        } else {
+            slot::end(fd);
+        }
+        real::set_errno(error);
+    }
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int {
+    if let Some(entry) = slot::live(fd) {
+        // A second connection of one socket is another connection.
+        if entry.tcp_out.load(Relaxed) + entry.tcp_in.load(Relaxed) > 0 {
+            entry.give_up();
+        }
+    }
+    // SAFETY: the arguments as they came.
+    unsafe { real::connect(fd, address, len) }
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
+    if let Some(entry) = slot::live(fd) {
+        entry.give_up();
+    }
+    // SAFETY: the arguments as they came.
+    unsafe { real::listen(fd, backlog) }
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn accept(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int {
+    // SAFETY: the arguments as they came.
+    let new = unsafe { real::accept(fd, address, len) };
+    begun(new, slot::is_known(fd));
+    new
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn accept4(fd: c_int, address: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int {
+    // SAFETY: the arguments as they came.
+    let new = unsafe { real::accept4(fd, address, len, flags) };
+    begun(new, slot::is_known(fd));
+    new
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shutdown(fd: c_int, how: c_int) -> c_int {
+    if let Some(entry) = slot::attached(fd).filter(|_| how != libc::SHUT_RD) {
+        // The end comes over TCP, behind what is in memory; and so does what is wrong with sending afterwards.
+        send::pin(&entry);
+    }
+    // SAFETY: the arguments as they came.
+    unsafe { real::shutdown(fd, how) }
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t) -> c_int {
+    let other = [(libc::IPPROTO_TCP, libc::TCP_ULP), (libc::IPPROTO_TCP, libc::TCP_REPAIR), (libc::SOL_SOCKET, libc::SO_RCVLOWAT)];
+    if other.contains(&(level, name)) || (level, name) == (libc::SOL_SOCKET, libc::SO_OOBINLINE) {
+        settle::descriptor(fd);
+    }
+    // SAFETY: the arguments as they came.
+    unsafe { real::setsockopt(fd, level, name, value, len) }
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn close(fd: c_int) -> c_int {
+    ended(fd);
+    // SAFETY: the arguments as they came.
+    unsafe { real::close(fd) }
+}
+
+/// A descriptor is about to be closed.
+fn ended(fd: c_int) {
+    let is_socket = slot::is_known(fd);
+    if (is_socket || epoll::is_set(fd)) && slot::is_ours() {
+        if let Some(entry) = slot::attached(fd).filter(slot::is_last) {
+            abandon(&entry, fd);
+        }
+        epoll::closed(fd, is_socket);
+        slot::end(fd);
+    }
+}
+
+/// Closing a connection whose bytes were not all received resets it, whether they lie in the kernel or in memory.
+fn abandon(entry: &Entry, fd: c_int) {
+    if entry.has_bytes() {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        let at: *const libc::linger = &linger;
+        // SAFETY: one structure of this frame.
+        unsafe { real::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, at.cast(), size_of::<libc::linger>() as _) };
+    } else {
+        // Bells that nobody has heard are no bytes.
+        crate::receive::is_readable(entry, fd);
+    }
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
+    if flags & libc::CLOSE_RANGE_CLOEXEC as c_int == 0 {
+        slot::known(first, last).for_each(ended);
+    }
+    // SAFETY: the arguments as they came.
+    unsafe { real::close_range(first, last, flags) }
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn closefrom(first: c_int) {
+    // SAFETY: closes what it is asked to. Negative: all.
+    unsafe { close_range(first.max(0) as c_uint, c_uint::MAX, 0) };
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dup(fd: c_int) -> c_int {
+    // SAFETY: the arguments as they came.
+    let new = unsafe { real::dup(fd) };
+    doubled(fd, new);
+    new
+}
+
+/// `new` is another descriptor of what `fd` is.
+fn doubled(fd: c_int, new: c_int) {
+    let concerned = slot::is_known(fd) || slot::is_known(new);
+    if new >= 0 && fd != new && concerned && slot::is_ours() {
+        slot::duplicate(fd, new);
+    }
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dup2(fd: c_int, new: c_int) -> c_int {
+    if fd != new && kernel::is_open(fd) {
+        ended(new);
+    }
+    // SAFETY: the arguments as they came.
+    let made = unsafe { real::dup2(fd, new) };
+    doubled(fd, made);
+    made
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dup3(fd: c_int, new: c_int, flags: c_int) -> c_int {
+    if fd != new && kernel::is_open(fd) {
+        ended(new);
+    }
+    // SAFETY: the arguments as they came.
+    let made = unsafe { real::dup3(fd, new, flags) };
+    doubled(fd, made);
+    made
+}
+
+/// As Linux has it.
+const F_SETSIG: c_int = 10;
+
+/// # Safety
+/// As libc's. (Its third argument comes where a fixed one does.)
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: c_ulong) -> c_int {
+    // SAFETY: the arguments as they came.
+    let result = unsafe { real::fcntl(fd, command, argument) };
+    match command {
+        libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => doubled(fd, result),
+        libc::F_SETFL if argument & libc::O_ASYNC as c_ulong != 0 => unwatched(fd),
+        libc::F_SETOWN | F_SETSIG => unwatched(fd),
+        _ => {}
+    }
+    result
+}
+
+fn unwatched(fd: c_int) {
+    if let Some(entry) = slot::live(fd) {
+        entry.give_up();
+        epoll::unwatch(&entry);
+    }
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fcntl64(fd: c_int, command: c_int, argument: c_ulong) -> c_int {
+    // SAFETY: the caller's.
+    unsafe { fcntl(fd, command, argument) }
+}
+
+/// # Safety
+/// As libc's. (Its third argument comes where a fixed one does.)
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int {
+    // SAFETY: the arguments as they came.
+    let result = unsafe { real::ioctl(fd, request, argument) };
+    if request == libc::FIONREAD && result == 0 {
+        if let Some(entry) = slot::entry(fd).filter(|entry| entry.state() == state::ATTACHED) {
+            let waiting = entry.waiting(fd);
+            // SAFETY: the place that the kernel has just written an int to.
+            unsafe { *(argument as *mut c_int) = c_int::try_from(waiting).unwrap_or(c_int::MAX) };
+        }
+    }
+    if request == libc::FIOASYNC {
+        unwatched(fd);
+    }
+    result
+}

@@ -1,0 +1,54 @@
+//! What whoever starts the program says to this library, by its environment.
+
+use std::ffi::CStr;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+/// Where the broker listens. Without it, the library does nothing.
+const BROKER: &CStr = c"LICHEN_SOCKET_BROKER";
+/// Ports, by commas: a connection may get memory if one of its ends has one of these. Without it: all.
+const PORTS: &CStr = c"LICHEN_SOCKET_PORTS";
+/// How long to look before sleeping, at most, in microseconds.
+const LOOK: &CStr = c"LICHEN_SOCKET_LOOK_US";
+/// After how many calls on it a connection is offered memory.
+const AFTER: &CStr = c"LICHEN_SOCKET_AFTER";
+
+const LOOK_DEFAULT: u64 = 40;
+const AFTER_DEFAULT: u32 = 4;
+
+#[derive(Debug)]
+pub struct Settings {
+    pub broker: Option<PathBuf>,
+    ports: Vec<u16>,
+    /// In nanoseconds.
+    pub look: u64,
+    pub after: u32,
+}
+
+impl Settings {
+    pub fn allows(&self, ports: [u16; 2]) -> bool {
+        self.ports.is_empty() || ports.iter().any(|port| self.ports.contains(port))
+    }
+}
+
+/// A variable of the environment; not by `std::env`, whose lock a thread that forks may hold.
+fn variable(name: &CStr) -> Option<&'static str> {
+    // SAFETY: the name ends with a zero; the value is read before the program runs, or while nothing changes it.
+    let value = unsafe { libc::getenv(name.as_ptr()) };
+    // SAFETY: what getenv gives ends with a zero.
+    (!value.is_null()).then(|| unsafe { CStr::from_ptr(value) }.to_str().ok()).flatten()
+}
+
+pub fn settings() -> &'static Settings {
+    static SETTINGS: OnceLock<Settings> = OnceLock::new();
+    SETTINGS.get_or_init(|| Settings {
+        broker: variable(BROKER).filter(|path| !path.is_empty()).map(PathBuf::from),
+        ports: variable(PORTS).unwrap_or("").split(',').filter_map(|port| port.trim().parse().ok()).collect(),
+        look: variable(LOOK).and_then(|text| text.parse().ok()).unwrap_or(LOOK_DEFAULT) * 1000,
+        after: variable(AFTER).and_then(|text| text.parse().ok()).unwrap_or(AFTER_DEFAULT),
+    })
+}
+
+pub fn is_on() -> bool {
+    settings().broker.is_some()
+}

@@ -1,0 +1,79 @@
+//! What this library asks the kernel about a socket itself: never waiting, and without the calls that it stands before.
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, RawFd};
+
+/// What lies in a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    Empty,
+    /// Something.
+    Some,
+    /// Nothing, and nothing will come.
+    End,
+    Fault(i32),
+}
+
+fn borrow(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: the program uses this descriptor in the call that leads here. Should it close it meanwhile, the kernel answers for
+    // whatever has its number, as it does to the program.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// Looks at the front of a socket.
+pub fn front(fd: RawFd) -> Queue {
+    let mut byte = [MaybeUninit::uninit(); 1];
+    match rustix::net::recv(borrow(fd), &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((_, 0)) => Queue::End,
+        Ok(_) => Queue::Some,
+        Err(Errno::AGAIN | Errno::INTR) => Queue::Empty,
+        Err(error) => Queue::Fault(error.raw_os_error()),
+    }
+}
+
+/// How many bytes lie in a socket.
+pub fn queued(fd: RawFd) -> u64 {
+    rustix::io::ioctl_fionread(borrow(fd)).unwrap_or(0)
+}
+
+/// Throws away `count` bytes at most: how many.
+pub fn discard(fd: RawFd, count: u64) -> u64 {
+    let mut scratch = [MaybeUninit::<u8>::uninit(); 512];
+    let most = usize::try_from(count).unwrap_or(usize::MAX).min(scratch.len());
+    if most == 0 {
+        return 0;
+    }
+    let got = rustix::net::recv(borrow(fd), &mut scratch[..most], RecvFlags::DONTWAIT);
+    got.map_or(0, |(_, got)| got as u64)
+}
+
+/// Sends one byte that means nothing. An error's number if the other end is gone.
+pub fn bell(fd: RawFd) -> Result<(), i32> {
+    match rustix::net::send(borrow(fd), &[0xbe], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.raw_os_error()),
+    }
+}
+
+/// Whether calls on this descriptor wait.
+pub fn waits(fd: RawFd) -> bool {
+    rustix::fs::fcntl_getfl(borrow(fd)).is_ok_and(|flags| !flags.contains(rustix::fs::OFlags::NONBLOCK))
+}
+
+/// The processor on which this thread is, now.
+pub fn processor() -> u32 {
+    rustix::thread::sched_getcpu() as u32
+}
+
+/// Nanoseconds of a clock that only goes forward.
+pub fn now() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Whether there is such a descriptor.
+pub fn is_open(fd: RawFd) -> bool {
+    rustix::io::fcntl_getfd(borrow(fd)).is_ok()
+}

@@ -1,0 +1,120 @@
+//! How a connection gets memory: each end shows its socket to the broker, which gives both the same memory if the two are ends of
+//! one connection.
+//!
+//! Only connections that are used get that far: the first few calls cost nothing but counting. Nobody waits for the broker:
+//! its answer is looked for in later calls, and until both ends have it all goes over TCP.
+
+use crate::env::settings;
+use crate::slot::{Entry, state};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use socket::memory::Memory;
+use std::io::IoSlice;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Calls after which a connection whose other end does not show up stays on TCP.
+const PATIENCE: u32 = 2000;
+/// Descriptors of this library are out of the way of the program's.
+const HIGH: RawFd = 500;
+
+/// One more call on a connection that has no memory yet.
+pub fn step(entry: &Entry, fd: RawFd) {
+    let calls = entry.calls.fetch_add(1, Relaxed) + 1;
+    match entry.state() {
+        state::COUNTED if calls == settings().after => {
+            if begin(entry, fd).is_none() {
+                entry.give_up();
+            }
+        }
+        // More seldom as time goes by.
+        state::OFFERED if calls < 64 || calls.is_multiple_of(16) => {
+            if poll(entry).is_none() || calls > PATIENCE {
+                entry.keep_offer(None);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Shows the broker this end. None if this connection is not to have memory.
+fn begin(entry: &Entry, fd: RawFd) -> Option<()> {
+    // SAFETY: the program uses this descriptor in the call that leads here.
+    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+    let (own, peer) = ends(socket)?;
+    let near = peer.ip().is_loopback() || peer.ip() == own.ip();
+    if !near || own == peer || !settings().allows([own.port(), peer.port()]) {
+        return None;
+    }
+    let path = settings().broker.as_ref()?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let broker = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).ok()?;
+    rustix::net::connect(&broker, &SocketAddrUnix::new(path.as_path()).ok()?).ok()?;
+    os::seqpacket::send(&broker, &[IoSlice::new(b"1")], &[socket]).ok()?;
+    let high = rustix::io::fcntl_dupfd_cloexec(&broker, HIGH).ok()?;
+    entry.keep_offer(Some(high.into_raw_fd()));
+    Some(())
+}
+
+/// The addresses of both ends of a TCP connection.
+fn ends(socket: BorrowedFd<'_>) -> Option<(SocketAddr, SocketAddr)> {
+    use rustix::net::{getpeername, getsockname, ipproto, sockopt};
+    if sockopt::socket_protocol(socket).ok()? != Some(ipproto::TCP) {
+        return None;
+    }
+    let own = SocketAddr::try_from(getsockname(socket).ok()?).ok()?;
+    let peer = SocketAddr::try_from(getpeername(socket).ok()??).ok()?;
+    let plain = |address: SocketAddr| SocketAddr::new(canonical(address.ip()), address.port());
+    Some((plain(own), plain(peer)))
+}
+
+fn canonical(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}
+
+/// Looks for the broker's answer. None if there will be none.
+fn poll(entry: &Entry) -> Option<()> {
+    let offer = entry.offer()?;
+    // SAFETY: the offer's descriptor is open as long as this entry keeps it.
+    let broker = unsafe { BorrowedFd::borrow_raw(offer) };
+    let (mut side, mut files) = ([0; 8], Vec::new());
+    let len = match os::seqpacket::receive(broker, &mut side, &mut files) {
+        Ok(len) => len,
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Some(()),
+        Err(_) => return None,
+    };
+    let (1, Some(file)) = (len, files.pop()) else { return None };
+    let side = usize::from(side[0] == b'1');
+    let memory = Memory::map(&file, side).ok()?;
+    if entry.attach(memory, nonce()?) {
+        entry.end_offer();
+        return Some(());
+    }
+    // SAFETY: nobody has been given it.
+    unsafe { memory.unmap() };
+    // Somebody is in the kernel with this socket: at another call.
+    keep(broker, file, side);
+    Some(())
+}
+
+/// Puts an answer that came too early back, so that it is found again: the descriptor of the offer becomes a socket of our own
+/// that holds it.
+fn keep(broker: BorrowedFd<'_>, file: OwnedFd, side: usize) {
+    use std::os::fd::AsFd;
+    let Ok((ours, again)) = os::seqpacket::pair() else { return };
+    let text = if side == 1 { b"1" } else { b"0" };
+    let sent = os::seqpacket::send(&again, &[IoSlice::new(text)], &[file.as_fd()]);
+    let quiet = rustix::io::ioctl_fionbio(&ours, true);
+    if sent.is_ok() && quiet.is_ok() {
+        // SAFETY: the number stays this library's: it becomes another file, atomically.
+        let mut place = std::mem::ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(broker.as_raw_fd()) });
+        let _ = rustix::io::dup3(&ours, &mut place, rustix::io::DupFlags::CLOEXEC);
+    }
+}
+
+/// A number that nobody guesses; never 0.
+fn nonce() -> Option<u64> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).ok()?;
+    Some(u64::from_ne_bytes(bytes) | 1)
+}

@@ -1,0 +1,339 @@
+//! Receiving on a connection that has memory, or may get some.
+//!
+//! What there is comes from where the sender has put it, in order. When there is nothing, the kernel is asked: its answer (not
+//! yet, the end, a reset, a time-out, a signal) is the answer, and a call that waits, waits there.
+
+use crate::kernel::{self, Queue};
+use crate::look::Wait;
+use crate::slot::{Entry, state};
+use crate::{offer, real, send};
+use socket::memory::Part;
+use socket::migration::{Incoming, Stretch};
+use std::os::fd::RawFd;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A call that receives into `parts`; `original` makes it as the program did.
+pub fn receive(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl Fn() -> isize) -> isize {
+    let room: usize = parts.iter().map(|part| part.len).sum();
+    if flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) != 0 || room == 0 {
+        return original();
+    }
+    if entry.state() != state::ATTACHED {
+        offer::step(entry, fd);
+        let counts = flags & libc::MSG_PEEK == 0;
+        if let Ok(got) = entry.counted(&original, &entry.tcp_in, counts) {
+            return got;
+        }
+    }
+    entry.meets();
+    Call { entry, fd, room, flags, got: 0, wait: None }.run(parts)
+}
+
+/// One call on its way.
+struct Call<'a> {
+    entry: &'a Entry,
+    fd: RawFd,
+    room: usize,
+    flags: i32,
+    got: usize,
+    wait: Option<Wait>,
+}
+
+/// What one look has come to.
+enum Step {
+    Again,
+    /// The call is over, with this answer.
+    Done(isize),
+    /// Nothing is there, the kernel says so.
+    Nothing,
+}
+
+impl Call<'_> {
+    fn run(mut self, parts: &[Part]) -> isize {
+        loop {
+            let step = self.step(parts);
+            match step {
+                Step::Again => {}
+                Step::Done(answer) => return self.finish(answer),
+                Step::Nothing if self.got > 0 && self.flags & libc::MSG_WAITALL == 0 => {
+                    let got = self.got as isize;
+                    return self.finish(got);
+                }
+                Step::Nothing => {
+                    if let Some(answer) = self.sleep() {
+                        return self.finish(answer);
+                    }
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, answer: isize) -> isize {
+        if let Some(wait) = self.wait.take() {
+            let error = real::errno();
+            wait.end();
+            real::set_errno(error);
+        }
+        answer
+    }
+
+    fn peeks(&self) -> bool {
+        self.flags & libc::MSG_PEEK != 0
+    }
+
+    /// Looks once, and takes what is there.
+    fn step(&mut self, parts: &[Part]) -> Step {
+        let mut receiving = self.entry.receiving.lock();
+        let Some(incoming) = receiving.as_mut() else { return Step::Done(self.fault(libc::ECONNRESET)) };
+        match incoming.look() {
+            Err(_) => Step::Done(self.fault(libc::ECONNRESET)),
+            Ok(Stretch::Memory { ready: 0, then }) => self.quiet(incoming, parts, then),
+            Ok(Stretch::Memory { ready, then }) => {
+                // SAFETY: the program's buffers.
+                self.got += unsafe { incoming.take(ready, parts, self.got, self.peeks()) };
+                if self.peeks() {
+                    if then.is_some() && self.got < self.room {
+                        strip(self.fd, incoming);
+                        self.peek_tcp(parts, usize::MAX);
+                    }
+                    return Step::Done(self.got as isize);
+                }
+                self.vigil(incoming);
+                self.so_far()
+            }
+            Ok(Stretch::Tcp { left }) => self.from_tcp(incoming, parts, left),
+        }
+    }
+
+    /// Over, unless the call is to fill all of its room.
+    fn so_far(&self) -> Step {
+        if self.got == self.room || self.flags & libc::MSG_WAITALL == 0 { Step::Done(self.got as isize) } else { Step::Again }
+    }
+
+    /// Those who wait in ways that are not seen here are to find the kernel's socket as this one is: readable, or not.
+    fn vigil(&self, incoming: &mut Incoming) {
+        let seen = self.entry.watched.load(Relaxed) && !self.entry.unwatchable.load(Relaxed);
+        if seen || incoming.has_bytes() {
+            return;
+        }
+        strip(self.fd, incoming);
+        incoming.nap();
+    }
+
+    /// Memory is empty.
+    fn quiet(&mut self, incoming: &mut Incoming, parts: &[Part], then: Option<u64>) -> Step {
+        if strip(self.fd, incoming) > 0 {
+            send::serve_recall(self.entry, self.fd);
+            return Step::Again;
+        }
+        if then.is_none() && is_foreign(self.fd, incoming) {
+            return self.foreign(parts);
+        }
+        self.ask(incoming)
+    }
+
+    /// Bytes that the other program has sent by a way that its library does not see: they come when they are found, uncounted.
+    fn foreign(&mut self, parts: &[Part]) -> Step {
+        let got = self.from_kernel(parts, usize::MAX, self.flags & libc::MSG_PEEK | libc::MSG_DONTWAIT);
+        self.got += got.max(0) as usize;
+        if got > 0 { Step::Done(self.got as isize) } else { Step::Again }
+    }
+
+    /// What the kernel says, now that nothing is there.
+    fn ask(&mut self, incoming: &mut Incoming) -> Step {
+        if let Some(answer) = self.told() {
+            return answer;
+        }
+        let front = kernel::front(self.fd);
+        // What was put into memory before the end came is there by now.
+        let more = incoming.has_bytes();
+        match front {
+            Queue::Fault(error) => {
+                self.entry.fault.store(error, Relaxed);
+                Step::Again
+            }
+            Queue::Some => Step::Again,
+            _ if more => Step::Again,
+            Queue::Empty => Step::Nothing,
+            Queue::End if matches!(incoming.look(), Ok(Stretch::Tcp { left: None } | Stretch::Memory { ready: 0, then: None })) => {
+                Step::Done(self.got as isize)
+            }
+            Queue::End => Step::Again,
+        }
+    }
+
+    /// The fault that the kernel has spoken of before, once all is taken that came before it.
+    fn told(&mut self) -> Option<Step> {
+        if self.entry.fault.load(Relaxed) == 0 {
+            return None;
+        }
+        if self.got > 0 {
+            return Some(Step::Done(self.got as isize));
+        }
+        let error = self.entry.fault.swap(0, Relaxed);
+        Some(Step::Done(self.fault(error)))
+    }
+
+    fn fault(&self, error: i32) -> isize {
+        real::set_errno(error);
+        if self.got > 0 { self.got as isize } else { -1 }
+    }
+
+    /// The next bytes are TCP's.
+    fn from_tcp(&mut self, incoming: &mut Incoming, parts: &[Part], left: Option<u64>) -> Step {
+        let queued = kernel::queued(self.fd);
+        let most = match (queued, left) {
+            (0, _) => return self.ask_tcp(incoming),
+            (_, Some(left)) => queued.min(left),
+            // The look comes after the question: what is queued is of this stretch unless that has ended.
+            (_, None) => match incoming.look() {
+                Ok(Stretch::Tcp { left: None }) => queued,
+                _ => return Step::Again,
+            },
+        };
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        if self.peeks() {
+            self.peek_tcp(parts, most);
+            let beyond = if left == Some(most as u64) { incoming.beyond() } else { 0 };
+            // SAFETY: the program's buffers.
+            self.got += unsafe { incoming.take(beyond, parts, self.got, true) };
+            return Step::Done(self.got as isize);
+        }
+        let got = self.from_kernel(parts, most, libc::MSG_DONTWAIT);
+        if got > 0 {
+            incoming.took(got as u64);
+            self.got += got as usize;
+        }
+        match got {
+            1.. => self.so_far(),
+            // Somebody else has been quicker.
+            _ => self.ask_tcp(incoming),
+        }
+    }
+
+    fn ask_tcp(&mut self, incoming: &mut Incoming) -> Step {
+        match self.ask(incoming) {
+            // Something has come since.
+            Step::Again if self.got > 0 => Step::Done(self.got as isize),
+            other => other,
+        }
+    }
+
+    fn peek_tcp(&mut self, parts: &[Part], most: usize) {
+        let got = self.from_kernel(parts, most, libc::MSG_DONTWAIT | libc::MSG_PEEK);
+        self.got += got.max(0) as usize;
+    }
+
+    /// Receives from the kernel behind what was got, `most` bytes at most.
+    fn from_kernel(&self, parts: &[Part], most: usize, flags: i32) -> isize {
+        let mut left: [libc::iovec; 64] = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; 64];
+        let (mut skip, mut most, mut count) = (self.got, most, 0);
+        for part in parts {
+            let skipped = skip.min(part.len);
+            skip -= skipped;
+            let len = (part.len - skipped).min(most);
+            if len > 0 && count < left.len() {
+                left[count] = libc::iovec { iov_base: part.at.wrapping_add(skipped).cast(), iov_len: len };
+                (count, most) = (count + 1, most - len);
+            }
+        }
+        // SAFETY: zeroes are a message without name and control.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = left.as_mut_ptr();
+        message.msg_iovlen = count as _;
+        let drops = self.flags & libc::MSG_TRUNC;
+        // SAFETY: the parts are the caller's buffers.
+        unsafe { real::recvmsg(self.fd, &mut message, flags | drops) }
+    }
+
+    /// Nothing is there: an answer, or something has come.
+    fn sleep(&mut self) -> Option<isize> {
+        let stays = self.flags & libc::MSG_DONTWAIT == 0 && kernel::waits(self.fd);
+        if stays && self.look() {
+            return None;
+        }
+        {
+            let mut receiving = self.entry.receiving.lock();
+            let incoming = receiving.as_mut()?;
+            incoming.nap();
+            if incoming.has_bytes() {
+                return None;
+            }
+        }
+        if !stays {
+            return Some(self.fault(libc::EAGAIN));
+        }
+        self.entry.watched.store(true, Relaxed);
+        let mut byte = 0u8;
+        let place: *mut u8 = &mut byte;
+        self.entry.sleeps();
+        // SAFETY: one byte of this frame. The program's own call would wait here, with the same time-out and for the same signals.
+        let got = unsafe { real::recv(self.fd, place.cast(), 1, libc::MSG_PEEK) };
+        self.entry.woke();
+        if got >= 0 {
+            // A byte, or the end: the next look tells which, and of what.
+            return None;
+        }
+        let error = real::errno();
+        if matches!(error, libc::EAGAIN | libc::EINTR) {
+            let came = self.entry.receiving.lock().as_ref().is_some_and(Incoming::has_bytes);
+            return if came { None } else { Some(self.fault(error)) };
+        }
+        self.entry.fault.store(error, Relaxed);
+        None
+    }
+
+    /// Looks for a while: whether something has come.
+    fn look(&mut self) -> bool {
+        let together = self.entry.shares_processor();
+        let wait = self.wait.get_or_insert_with(Wait::begin);
+        let entry = self.entry;
+        entry.doze();
+        wait.look(together, || entry.has_bytes())
+    }
+}
+
+/// Whether bytes lie in the socket that nobody has spoken of, while the stream goes through memory.
+fn is_foreign(fd: RawFd, incoming: &mut Incoming) -> bool {
+    kernel::front(fd) == Queue::Some
+        && matches!(incoming.look(), Ok(Stretch::Memory { ready: 0, then: None }))
+        && incoming.bells() == 0
+}
+
+/// Throws the bells away that lie in the socket: how many.
+pub fn strip(fd: RawFd, incoming: &mut Incoming) -> u64 {
+    let stripped = kernel::discard(fd, incoming.bells());
+    if stripped > 0 {
+        incoming.took(stripped);
+        incoming.wake();
+    }
+    stripped
+}
+
+/// Whether a socket that the kernel calls readable is so for the program: bells are thrown away.
+pub fn is_readable(entry: &Entry, fd: RawFd) -> bool {
+    let mut receiving = entry.receiving.lock();
+    let Some(incoming) = receiving.as_mut() else { return true };
+    for _ in 0..64 {
+        match incoming.look() {
+            Ok(Stretch::Memory { ready: 0, .. }) => {
+                if strip(fd, incoming) > 0 {
+                    continue;
+                }
+                return match kernel::front(fd) {
+                    Queue::Empty => false,
+                    Queue::End => true,
+                    Queue::Fault(error) => {
+                        entry.fault.store(error, Relaxed);
+                        true
+                    }
+                    Queue::Some if is_foreign(fd, incoming) => true,
+                    Queue::Some => continue,
+                };
+            }
+            Ok(Stretch::Tcp { .. }) => return kernel::front(fd) != Queue::Empty,
+            _ => return true,
+        }
+    }
+    true
+}

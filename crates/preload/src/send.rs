@@ -1,0 +1,183 @@
+//! Sending on a connection that has memory, or may get some.
+
+use crate::look::Wait;
+use crate::slot::{Entry, state};
+use crate::{kernel, offer, real};
+use socket::memory::Part;
+use std::os::fd::RawFd;
+
+/// Flags of a call that can go through memory.
+const CARRIED: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE | libc::MSG_EOR | libc::MSG_CONFIRM;
+
+/// A call that sends `parts`; `original` makes it as the program did.
+pub fn send(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl Fn() -> isize) -> isize {
+    if entry.state() != state::ATTACHED {
+        if flags & !CARRIED != 0 {
+            // Urgent bytes, or memory that the kernel reports on: more than bytes in order.
+            entry.give_up();
+        }
+        offer::step(entry, fd);
+        if let Ok(sent) = entry.counted(&original, &entry.tcp_out, true) {
+            return sent;
+        }
+    }
+    if flags & !CARRIED != 0 {
+        pin(entry);
+    }
+    carry(entry, fd, parts, flags, original)
+}
+
+fn carry(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl Fn() -> isize) -> isize {
+    let total: usize = parts.iter().map(|part| part.len).sum();
+    let met = entry.meets();
+    serve_recall(entry, fd);
+    let mut done = 0;
+    loop {
+        let mut sending = entry.sending.lock();
+        let Some(out) = sending.as_mut() else { return original() };
+        if total > 0 && met && out.rise() {
+            // SAFETY: the program's buffers.
+            done += unsafe { out.put(parts, done) };
+            if done > 0 && out.owes_bell() {
+                out.ring();
+                if let Err(error) = kernel::bell(fd) {
+                    out.unring();
+                    if done == total && error != libc::EAGAIN {
+                        return failed(error, flags);
+                    }
+                }
+            }
+            if done == total {
+                return done as isize;
+            }
+            if wait_for_room(entry, sending) {
+                continue;
+            }
+            sending = entry.sending.lock();
+            if let Some(out) = sending.as_mut() {
+                out.sink();
+            }
+        }
+        let Some(out) = sending.as_mut() else { return original() };
+        out.fly();
+        drop(sending);
+        let sent = if done == 0 { original() } else { rest(fd, parts, done, flags) };
+        let error = real::errno();
+        if let Some(out) = entry.sending.lock().as_mut() {
+            out.land(sent.max(0) as usize);
+        }
+        real::set_errno(error);
+        return if sent < 0 && done > 0 { done as isize } else { done as isize + sent };
+    }
+}
+
+/// Waits a little for a receiver that is at work to make room: whether it has.
+fn wait_for_room(entry: &Entry, mut sending: crate::lock::Held<'_, Option<socket::migration::Outgoing>>) -> bool {
+    let Some(out) = sending.as_mut() else { return false };
+    let together = out.shares_processor(kernel::processor());
+    drop(sending);
+    let wait = Wait::begin();
+    let enough = socket::memory::RING / 4;
+    let there = wait.look(together, || {
+        entry.sending.try_lock().is_some_and(|held| held.as_ref().is_none_or(|out| out.room() >= enough))
+    });
+    if there {
+        wait.end();
+    }
+    there
+}
+
+/// Sends over TCP what lies behind the first `done` bytes.
+fn rest(fd: RawFd, parts: &[Part], done: usize, flags: i32) -> isize {
+    let mut left: [libc::iovec; 64] = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; 64];
+    let (mut skip, mut count) = (done, 0);
+    for part in parts {
+        let skipped = skip.min(part.len);
+        skip -= skipped;
+        if skipped < part.len && count < left.len() {
+            left[count] = libc::iovec { iov_base: part.at.wrapping_add(skipped).cast(), iov_len: part.len - skipped };
+            count += 1;
+        }
+    }
+    // SAFETY: zeroes are a message without name and control.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = left.as_mut_ptr();
+    message.msg_iovlen = count as _;
+    // SAFETY: the parts are the caller's buffers.
+    unsafe { real::sendmsg(fd, &message, flags) }
+}
+
+/// The other end is gone: what TCP says to whoever sends then.
+fn failed(error: i32, flags: i32) -> isize {
+    if error == libc::EPIPE && flags & libc::MSG_NOSIGNAL == 0 {
+        // SAFETY: the signal that TCP would have raised in this thread.
+        unsafe { libc::raise(libc::SIGPIPE) };
+    }
+    real::set_errno(error);
+    -1
+}
+
+/// A call that the kernel makes, and that sends as many bytes as it says.
+pub fn by_kernel(entry: &Entry, original: impl Fn() -> isize) -> isize {
+    if entry.state() != state::ATTACHED {
+        if let Ok(sent) = entry.counted(&original, &entry.tcp_out, true) {
+            return sent;
+        }
+    }
+    if let Some(out) = entry.sending.lock().as_mut() {
+        out.sink();
+        out.fly();
+    }
+    let sent = original();
+    let error = real::errno();
+    if let Some(out) = entry.sending.lock().as_mut() {
+        out.land(sent.max(0) as usize);
+    }
+    real::set_errno(error);
+    sent
+}
+
+/// What this end sends goes over TCP from now on.
+pub fn pin(entry: &Entry) {
+    if let Some(out) = entry.sending.lock().as_mut() {
+        out.pin();
+    }
+}
+
+/// If the other end wants all over TCP, sends it there what it has not taken from memory.
+pub fn serve_recall(entry: &Entry, fd: RawFd) {
+    let mut sending = entry.sending.lock();
+    let Some(out) = sending.as_mut() else { return };
+    let Some((mut from, mut left)) = out.withdraw() else { return };
+    let Some(memory) = *entry.memory.lock() else { return };
+    let mut piece = [0; 4096];
+    while left > 0 {
+        let len = memory.take_back(from, &mut piece[..left.min(4096)]);
+        out.fly();
+        let sent = push(fd, &piece[..len]);
+        out.land(sent);
+        if sent == 0 {
+            return;
+        }
+        (from, left) = (from + sent as u64, left - sent);
+    }
+}
+
+/// Sends something now: how much. Waits for room, which TCP has unless the other end does not read, for a moment.
+fn push(fd: RawFd, bytes: &[u8]) -> usize {
+    const TRIES: u32 = 20;
+    for _ in 0..TRIES {
+        // SAFETY: the bytes are a slice.
+        let sent = unsafe { real::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+        match sent {
+            1.. => return sent as usize,
+            _ if real::errno() == libc::EAGAIN => {
+                let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+                // SAFETY: one structure of this frame.
+                unsafe { real::poll(&mut poll, 1, 10) };
+            }
+            _ => return 0,
+        }
+    }
+    0
+}

@@ -1,0 +1,74 @@
+//! Bringing a connection back to TCP, both ways and for good: before it gets into hands that know of no memory.
+//!
+//! What this end sends goes over TCP at once. What the other end has put into memory, and nobody has taken, it sends again over TCP:
+//! it is asked to by a word and a bell, and finds that in its next call. One that makes none for a while has stalled, and what
+//! it has put into memory is lost to whoever gets the descriptor.
+
+use crate::slot::{self, Entry, state};
+use crate::{kernel, receive, send};
+use socket::migration::Stretch;
+use std::os::fd::{BorrowedFd, RawFd};
+
+/// How long another end may take, in nanoseconds.
+const PATIENCE: u64 = 300_000_000;
+
+/// A descriptor gets into other hands.
+pub fn descriptor(fd: RawFd) {
+    let Some(entry) = slot::live(fd) else { return };
+    entry.give_up();
+    if entry.state() == state::ATTACHED {
+        settle(&entry, fd);
+    }
+}
+
+/// A new program gets the descriptors that do not close then.
+pub fn inherited() {
+    for fd in slot::known(0, u32::MAX) {
+        // SAFETY: only asked about; the kernel says if it is none.
+        let flags = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(fd) });
+        if flags.is_ok_and(|flags| !flags.contains(rustix::io::FdFlags::CLOEXEC)) {
+            descriptor(fd);
+        }
+    }
+}
+
+fn settle(entry: &Entry, fd: RawFd) {
+    if !entry.meets() {
+        // Nobody has put anything into memory; and nobody will, once the other end sees this.
+        send::pin(entry);
+    }
+    if let Some(incoming) = entry.receiving.lock().as_mut() {
+        incoming.recall();
+    }
+    call(entry, fd);
+    let until = kernel::now() + PATIENCE;
+    while !is_settled(entry, fd) && kernel::now() < until {
+        std::thread::yield_now();
+    }
+}
+
+/// Rings, so that the other end looks; the last that goes through memory.
+fn call(entry: &Entry, fd: RawFd) {
+    if let Some(out) = entry.sending.lock().as_mut() {
+        if out.rise() {
+            out.ring();
+            if kernel::bell(fd).is_err() {
+                out.unring();
+            }
+        }
+        out.pin();
+    }
+}
+
+fn is_settled(entry: &Entry, fd: RawFd) -> bool {
+    let mut receiving = entry.receiving.lock();
+    let Some(incoming) = receiving.as_mut() else { return true };
+    match incoming.look() {
+        Ok(Stretch::Memory { ready: 0, .. }) => {
+            receive::strip(fd, incoming);
+            false
+        }
+        Ok(Stretch::Memory { .. } | Stretch::Tcp { left: Some(_) }) => false,
+        Ok(Stretch::Tcp { left: None }) | Err(_) => true,
+    }
+}

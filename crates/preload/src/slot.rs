@@ -1,0 +1,439 @@
+//! What is known of each socket, and which descriptor is which.
+//!
+//! ```text
+//!   descriptor ──TABLE──► slot (memory that forked children share: counts, both directions)
+//!                         HOLDS (this process: its descriptors of it, and threads at work on it)
+//! ```
+//!
+//! A slot is made when a program makes or accepts a stream socket, and lives until no process holds it. Until then it counts
+//! what goes over TCP each way; that is all that a connection costs which never gets memory.
+
+use crate::lock::Lock;
+use crate::{env, epoll, real};
+use socket::memory::Memory;
+use socket::migration::{Incoming, Outgoing, Stretch};
+use std::os::fd::RawFd;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64};
+
+/// Descriptors above this one are left alone.
+const DESCRIPTORS: usize = 65_536;
+const SLOTS: usize = 16_384;
+
+/// What a connection is going through.
+pub mod state {
+    /// TCP, counted.
+    pub const COUNTED: u32 = 0;
+    /// TCP, counted; the broker knows of it.
+    pub const OFFERED: u32 = 1;
+    /// Somebody is attaching it; for moments.
+    pub const ATTACHING: u32 = 2;
+    /// It has memory.
+    pub const ATTACHED: u32 = 3;
+    /// TCP for ever, and nobody counts.
+    pub const PLAIN: u32 = 4;
+}
+
+/// Both directions of a connection that has memory.
+#[derive(Debug)]
+pub struct Slot {
+    /// Processes that may have descriptors of it.
+    holders: AtomicU32,
+    state: AtomicU32,
+    /// Calls that sent or received something.
+    pub calls: AtomicU32,
+    /// Threads in the kernel whose call may move bytes that nobody has counted yet.
+    moving: AtomicU32,
+    pub tcp_out: AtomicU64,
+    pub tcp_in: AtomicU64,
+    /// What the kernel has said of this socket, and the program has yet to be told: an errno.
+    pub fault: AtomicI32,
+    /// Both ends have seen each other in the memory.
+    pub met: AtomicBool,
+    /// Its program waits in ways that are seen here, so it need not be woken but when it does.
+    pub watched: AtomicBool,
+    /// Somebody waits for it in ways that are not.
+    pub unwatchable: AtomicBool,
+    /// Threads that wait for it in the kernel.
+    sleepers: AtomicU32,
+    pub nonce: AtomicU64,
+    pub memory: Lock<Option<Memory>>,
+    pub sending: Lock<Option<Outgoing>>,
+    pub receiving: Lock<Option<Incoming>>,
+}
+
+static TABLE: [AtomicU32; DESCRIPTORS] = [const { AtomicU32::new(0) }; DESCRIPTORS];
+static HOLDS: [AtomicU32; SLOTS] = [const { AtomicU32::new(0) }; SLOTS];
+/// Connections to the broker of those that are offered, and 1 more.
+static OFFERS: [AtomicI32; SLOTS] = [const { AtomicI32::new(0) }; SLOTS];
+static NEXT: AtomicU32 = AtomicU32::new(0);
+/// Whose descriptors the table speaks of.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+/// The slots: zeroes are slots that nobody holds.
+fn slots() -> Option<&'static [Slot; SLOTS]> {
+    static SLAB: OnceLock<usize> = OnceLock::new();
+    let base = *SLAB.get_or_init(|| {
+        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+        let (rights, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::NORESERVE);
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing.
+        let base = unsafe { mmap_anonymous(std::ptr::null_mut(), size_of::<[Slot; SLOTS]>(), rights, flags) };
+        base.map_or(0, |base| base as usize)
+    });
+    // SAFETY: the mapping is of this size, is never unmapped, and holds zeroes, of which each slot is valid: its atomics,
+    // its locks, which are free, and their values, which `Slot::clear` writes before anybody looks at them.
+    (base != 0).then(|| unsafe { &*(base as *const [Slot; SLOTS]) })
+}
+
+/// A socket at work: it does not go away meanwhile.
+pub struct Entry {
+    index: usize,
+    slot: &'static Slot,
+}
+
+impl std::ops::Deref for Entry {
+    type Target = Slot;
+
+    fn deref(&self) -> &Slot {
+        self.slot
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let_go(self.index);
+    }
+}
+
+fn cell(fd: RawFd) -> Option<&'static AtomicU32> {
+    TABLE.get(usize::try_from(fd).ok()?)
+}
+
+/// Whether a descriptor may have a slot: one look, without holding it.
+pub fn is_known(fd: RawFd) -> bool {
+    cell(fd).is_some_and(|cell| cell.load(Relaxed) != 0)
+}
+
+/// The socket behind a descriptor.
+pub fn entry(fd: RawFd) -> Option<Entry> {
+    let cell = cell(fd)?;
+    loop {
+        let value = cell.load(Acquire);
+        let index = (value as usize).checked_sub(1)?;
+        let held = HOLDS[index].fetch_update(AcqRel, Relaxed, |holds| (holds > 0).then_some(holds + 1));
+        let entry = held.ok().and_then(|_| Some(Entry { index, slot: &slots()?[index] }));
+        // Otherwise it was closed at this moment, and this number may be another socket by now.
+        match entry {
+            Some(entry) if cell.load(Acquire) == value => return Some(entry),
+            _ if cell.load(Acquire) == value => return None,
+            _ => {}
+        }
+    }
+}
+
+/// A connection that has memory, or may get some.
+pub fn live(fd: RawFd) -> Option<Entry> {
+    entry(fd).filter(|entry| entry.state() != state::PLAIN)
+}
+
+/// A connection that has memory.
+pub fn attached(fd: RawFd) -> Option<Entry> {
+    entry(fd).filter(|entry| entry.state() == state::ATTACHED)
+}
+
+/// A descriptor that has just been made is a new socket.
+pub fn begin(fd: RawFd) {
+    let Some(cell) = cell(fd) else { return };
+    end(fd);
+    if !env::is_on() {
+        return;
+    }
+    let Some(slots) = slots() else { return };
+    let first = NEXT.fetch_add(1, Relaxed) as usize;
+    let free = (first..first + 64).map(|index| index % SLOTS).find(|&index| {
+        HOLDS[index].load(Relaxed) == 0 && slots[index].holders.compare_exchange(0, 1, AcqRel, Relaxed).is_ok()
+    });
+    let Some(index) = free else { return };
+    slots[index].clear();
+    HOLDS[index].store(1, Release);
+    cell.store(index as u32 + 1, Release);
+}
+
+/// Another descriptor of the same socket.
+pub fn duplicate(fd: RawFd, new: RawFd) {
+    end(new);
+    let (Some(entry), Some(cell)) = (entry(fd), cell(new)) else { return };
+    HOLDS[entry.index].fetch_add(1, AcqRel);
+    cell.store(entry.index as u32 + 1, Release);
+}
+
+/// A descriptor is closed, or about to be.
+pub fn end(fd: RawFd) {
+    let Some(cell) = cell(fd) else { return };
+    if cell.load(Relaxed) == 0 || !is_ours() {
+        return;
+    }
+    if let Some(index) = (cell.swap(0, AcqRel) as usize).checked_sub(1) {
+        let_go(index);
+    }
+}
+
+/// Whether this descriptor is the last of its socket in this process, and no other process holds it.
+pub fn is_last(entry: &Entry) -> bool {
+    HOLDS[entry.index].load(Acquire) == 2 && entry.holders.load(Acquire) == 1
+}
+
+/// Not so in a child that borrows this process's memory (vfork): what it closes stays open here.
+pub fn is_ours() -> bool {
+    PROCESS.load(Relaxed) == std::process::id()
+}
+
+/// All descriptors from `first` to `last`.
+pub fn known(first: u32, last: u32) -> impl Iterator<Item = RawFd> {
+    let last = (last as usize).min(DESCRIPTORS - 1);
+    (first as usize..=last).filter(|&fd| TABLE[fd].load(Relaxed) != 0).map(|fd| fd as RawFd)
+}
+
+fn let_go(index: usize) {
+    if HOLDS[index].fetch_sub(1, AcqRel) > 1 {
+        return;
+    }
+    let Some(slot) = slots().map(|slots| &slots[index]) else { return };
+    close_offer(index);
+    let memory = *slot.memory.lock();
+    if slot.holders.load(Acquire) == 1 {
+        if let Some(incoming) = slot.receiving.lock().as_mut() {
+            incoming.leave();
+        }
+    }
+    if let Some(memory) = memory {
+        // SAFETY: no thread of this process is at work on this slot, nor has a descriptor of it.
+        unsafe { memory.unmap() };
+    }
+    slot.holders.fetch_sub(1, AcqRel);
+}
+
+fn close_offer(index: usize) {
+    if OFFERS[index].load(Relaxed) == 0 {
+        return;
+    }
+    let offer = OFFERS[index].swap(0, AcqRel);
+    if offer > 0 {
+        // SAFETY: the descriptor is this library's, and nobody uses it any more.
+        unsafe { real::close(offer - 1) };
+    }
+}
+
+impl Slot {
+    /// What it is for a new socket.
+    fn clear(&self) {
+        for count in [&self.calls, &self.moving, &self.sleepers] {
+            count.store(0, Relaxed);
+        }
+        for count in [&self.tcp_out, &self.tcp_in, &self.nonce] {
+            count.store(0, Relaxed);
+        }
+        for flag in [&self.met, &self.watched, &self.unwatchable] {
+            flag.store(false, Relaxed);
+        }
+        self.fault.store(0, Relaxed);
+        *self.memory.lock() = None;
+        *self.sending.lock() = None;
+        *self.receiving.lock() = None;
+        self.state.store(state::COUNTED, Release);
+    }
+
+    /// A thread waits for it in the kernel.
+    pub fn sleeps(&self) {
+        self.sleepers.fetch_add(1, Relaxed);
+    }
+
+    /// It does no more; or a thread that began to before there was memory does not.
+    pub fn woke(&self) {
+        let _ = self.sleepers.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1));
+    }
+
+    /// Somebody looks: no bell is wanted, unless others sleep.
+    pub fn doze(&self) {
+        let seen = self.watched.load(Relaxed) && !self.unwatchable.load(Relaxed);
+        if !seen || self.sleepers.load(Relaxed) > 0 {
+            return;
+        }
+        if let Some(incoming) = self.receiving.lock().as_mut() {
+            incoming.wake();
+        }
+    }
+
+    /// Nobody looks from now on: whether something is there already.
+    pub fn nap(&self) -> bool {
+        match self.receiving.lock().as_mut() {
+            Some(incoming) => {
+                incoming.nap();
+                incoming.has_bytes()
+            }
+            None => true,
+        }
+    }
+
+    /// Whether something lies in memory: one look, not at all while somebody takes from it.
+    pub fn has_bytes(&self) -> bool {
+        self.receiving.try_lock().is_some_and(|held| held.as_ref().is_some_and(Incoming::has_bytes))
+    }
+
+    /// Bytes that ever came through memory.
+    pub fn arrived(&self) -> u64 {
+        self.receiving.lock().as_ref().map_or(0, Incoming::arrived)
+    }
+
+    /// Bytes that can be received at once.
+    pub fn waiting(&self, fd: RawFd) -> u64 {
+        let mut receiving = self.receiving.lock();
+        let Some(incoming) = receiving.as_mut() else { return 0 };
+        let queued = crate::kernel::queued(fd);
+        match incoming.look() {
+            Ok(Stretch::Memory { ready, then }) => {
+                let behind = if then.is_some() { queued.saturating_sub(incoming.bells()) } else { 0 };
+                ready as u64 + behind
+            }
+            Ok(Stretch::Tcp { left: Some(left) }) if left <= queued => left + incoming.beyond() as u64,
+            Ok(Stretch::Tcp { .. }) => queued,
+            Err(_) => 0,
+        }
+    }
+
+    /// Whether both ends run on one processor, as far as they have said.
+    pub fn shares_processor(&self) -> bool {
+        let own = crate::kernel::processor();
+        self.receiving.lock().as_ref().is_some_and(|incoming| incoming.shares_processor(own))
+    }
+
+    pub fn state(&self) -> u32 {
+        self.state.load(Acquire)
+    }
+
+    /// From now on nobody counts, so it can have no memory. Not for one that has some.
+    pub fn give_up(&self) {
+        for from in [state::COUNTED, state::OFFERED] {
+            let _ = self.state.compare_exchange(from, state::PLAIN, SeqCst, Relaxed);
+        }
+    }
+
+    /// A call that moves bytes over TCP, uncounted as yet. None if the connection has memory: then the call is another one.
+    pub fn counted(&self, call: impl FnOnce() -> isize, count: &AtomicU64, counts: bool) -> Result<isize, ()> {
+        loop {
+            self.moving.fetch_add(1, SeqCst);
+            match self.state.load(SeqCst) {
+                state::ATTACHING => {
+                    self.moving.fetch_sub(1, SeqCst);
+                    std::thread::yield_now();
+                }
+                state::ATTACHED => {
+                    self.moving.fetch_sub(1, SeqCst);
+                    return Err(());
+                }
+                _ => break,
+            }
+        }
+        let moved = call();
+        if counts && moved > 0 {
+            count.fetch_add(moved as u64, SeqCst);
+        }
+        self.moving.fetch_sub(1, SeqCst);
+        Ok(moved)
+    }
+
+    /// Gives it memory, if nobody else holds this socket, and nobody is moving bytes.
+    pub fn attach(&self, memory: Memory, nonce: u64) -> bool {
+        if self.state.compare_exchange(state::OFFERED, state::ATTACHING, SeqCst, Relaxed).is_err() {
+            return false;
+        }
+        if self.moving.load(SeqCst) != 0 || self.holders.load(SeqCst) != 1 {
+            self.state.store(state::OFFERED, SeqCst);
+            return false;
+        }
+        *self.memory.lock() = Some(memory);
+        *self.sending.lock() = Some(Outgoing::new(memory, self.tcp_out.load(SeqCst)));
+        *self.receiving.lock() = Some(Incoming::new(memory, self.tcp_in.load(SeqCst)));
+        self.nonce.store(nonce, Relaxed);
+        memory.greeting().nonce.store(nonce, Release);
+        self.state.store(state::ATTACHED, SeqCst);
+        true
+    }
+
+    /// Whether the other end has the same memory, at this moment: it has answered with the number that was said there.
+    pub fn meets(&self) -> bool {
+        if self.met.load(Relaxed) {
+            return true;
+        }
+        let Some(memory) = *self.memory.lock() else { return false };
+        let theirs = memory.their_greeting();
+        memory.greeting().echo.store(theirs.nonce.load(Acquire), Release);
+        let met = theirs.echo.load(Acquire) == self.nonce.load(Relaxed);
+        // What is put into memory is taken only by one who has answered as well; so both must have.
+        let answered = theirs.nonce.load(Acquire) != 0;
+        if met && answered {
+            self.met.store(true, Relaxed);
+        }
+        met && answered
+    }
+}
+
+impl Entry {
+    /// The connection to the broker that speaks of this one.
+    pub fn offer(&self) -> Option<RawFd> {
+        let offer = OFFERS[self.index].load(Acquire);
+        (offer > 0).then(|| offer - 1)
+    }
+
+    /// Keeps that connection, or ends it. One that has lost it for good is TCP.
+    pub fn keep_offer(&self, offer: Option<RawFd>) {
+        match offer {
+            Some(offer) => {
+                OFFERS[self.index].store(offer + 1, Release);
+                let _ = self.slot.state.compare_exchange(state::COUNTED, state::OFFERED, SeqCst, Relaxed);
+            }
+            None => {
+                close_offer(self.index);
+                self.give_up();
+            }
+        }
+    }
+
+    pub fn end_offer(&self) {
+        close_offer(self.index);
+    }
+}
+
+/// Before a fork: the child will hold what this process holds.
+pub extern "C" fn before_fork() {
+    epoll::hold();
+    let Some(slots) = slots() else { return };
+    for (index, slot) in slots.iter().enumerate() {
+        if HOLDS[index].load(Acquire) > 0 {
+            slot.holders.fetch_add(1, AcqRel);
+        }
+    }
+}
+
+/// After a fork, in the parent.
+pub extern "C" fn in_parent() {
+    epoll::release();
+}
+
+/// After a fork, in the child: offers belong to the parent.
+pub extern "C" fn in_child() {
+    epoll::release();
+    crate::lock::forked();
+    PROCESS.store(std::process::id(), Relaxed);
+    for index in 0..SLOTS {
+        close_offer(index);
+    }
+}
+
+/// When the library is loaded.
+pub fn start() {
+    PROCESS.store(std::process::id(), Relaxed);
+    // SAFETY: both are calls without arguments that may run in any thread.
+    unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
+}

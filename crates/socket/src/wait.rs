@@ -1,0 +1,68 @@
+//! How long to look for something before sleeping until it comes.
+//!
+//! Looking pays while what is waited for comes sooner than a sleeper could be woken, and costs a processor otherwise. Each
+//! thread keeps an average of how long its waits take, sleep included: while that is short, it looks for a few times as long;
+//! when it is not, it sleeps at once, but for a try now and then. Never when both ends run on one processor.
+
+/// What one thread has learnt of its waits. Times in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    mean: u64,
+    since_try: u32,
+}
+
+/// Sleeps between two tries.
+const TRY_EVERY: u32 = 64;
+
+impl Patience {
+    /// One that begins with a try.
+    pub const fn new() -> Self {
+        Self { mean: 0, since_try: 0 }
+    }
+
+    /// How long to look this time, where waking a sleeper costs about `cap`.
+    pub fn budget(&mut self, cap: u64) -> u64 {
+        if self.mean <= cap {
+            return cap.min(self.mean * 4 + cap / 4);
+        }
+        self.since_try += 1;
+        if self.since_try < TRY_EVERY {
+            return 0;
+        }
+        self.since_try = 0;
+        cap
+    }
+
+    /// A wait took so long, whether in looking or asleep.
+    pub fn learn(&mut self, waited: u64, cap: u64) {
+        // One long wait tells no more than that it was long.
+        let waited = waited.min(8 * cap);
+        self.mean = (self.mean * 7 + waited) / 8;
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAP: u64 = 20_000;
+
+    #[test]
+    fn short_waits_are_looked_for_and_long_ones_slept_through() {
+        let mut patience = Patience::new();
+        assert!(patience.budget(CAP) > 0);
+        (0..100).for_each(|_| patience.learn(1_000, CAP));
+        assert!((4_000..CAP).contains(&patience.budget(CAP)));
+        (0..100).for_each(|_| patience.learn(1_000_000, CAP));
+        let looks = (0..640).filter(|_| patience.budget(CAP) > 0).count();
+        assert_eq!(looks, 10);
+        (0..40).for_each(|_| patience.learn(500, CAP));
+        assert!(patience.budget(CAP) > 0, "a try that succeeds is followed by others");
+    }
+}
