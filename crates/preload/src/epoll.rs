@@ -184,6 +184,9 @@ fn correct(set: RawFd, events: &mut [epoll_event], found: usize, said: usize) ->
 /// Of a member that the kernel calls readable: what of that is not so.
 fn sift(set: RawFd, member: &mut Member) -> u32 {
     let Some(entry) = slot::attached(member.fd) else { return 0 };
+    if member.events & EDGE != 0 && entry.has_bytes() && member.told == Some(entry.arrived()) {
+        return READ;
+    }
     if receive::is_readable(&entry, member.fd) {
         member.told = Some(entry.arrived());
         return 0;

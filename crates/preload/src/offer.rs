@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Calls after which a connection whose other end does not show up stays on TCP.
-const PATIENCE: u32 = 2000;
+const PATIENCE: u32 = 1 << 20;
 /// Descriptors of this library are out of the way of the program's.
 const HIGH: RawFd = 500;
 

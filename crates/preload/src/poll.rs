@@ -130,11 +130,8 @@ pub struct Sets {
 
 const WANTED: [i16; 3] = [libc::POLLIN, libc::POLLOUT, libc::POLLPRI];
 /// What select calls readable, writable, exceptional.
-const SAID: [i16; 3] = [
-    READ | libc::POLLHUP | libc::POLLERR,
-    libc::POLLOUT | libc::POLLWRNORM | libc::POLLERR,
-    libc::POLLPRI,
-];
+const SAID: [i16; 3] =
+    [READ | libc::POLLHUP | libc::POLLERR, libc::POLLOUT | libc::POLLWRNORM | libc::POLLERR, libc::POLLPRI];
 
 impl Sets {
     /// None if no socket with memory is among these to be read, or one has a number that sets cannot hold.

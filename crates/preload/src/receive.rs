@@ -46,6 +46,8 @@ enum Step {
     Done(isize),
     /// Nothing is there, the kernel says so.
     Nothing,
+    /// Bytes that nobody has spoken of.
+    Foreign,
 }
 
 impl Call<'_> {
@@ -53,7 +55,7 @@ impl Call<'_> {
         loop {
             let step = self.step(parts);
             match step {
-                Step::Again => {}
+                Step::Again | Step::Foreign => {}
                 Step::Done(answer) => return self.finish(answer),
                 Step::Nothing if self.got > 0 && self.flags & libc::MSG_WAITALL == 0 => {
                     let got = self.got as isize;
@@ -87,7 +89,7 @@ impl Call<'_> {
         let Some(incoming) = receiving.as_mut() else { return Step::Done(self.fault(libc::ECONNRESET)) };
         match incoming.look() {
             Err(_) => Step::Done(self.fault(libc::ECONNRESET)),
-            Ok(Stretch::Memory { ready: 0, then }) => self.quiet(incoming, parts, then),
+            Ok(Stretch::Memory { ready: 0, .. }) => self.quiet(incoming, parts),
             Ok(Stretch::Memory { ready, then }) => {
                 // SAFETY: the program's buffers.
                 self.got += unsafe { incoming.take(ready, parts, self.got, self.peeks()) };
@@ -107,7 +109,11 @@ impl Call<'_> {
 
     /// Over, unless the call is to fill all of its room.
     fn so_far(&self) -> Step {
-        if self.got == self.room || self.flags & libc::MSG_WAITALL == 0 { Step::Done(self.got as isize) } else { Step::Again }
+        if self.got == self.room || self.flags & libc::MSG_WAITALL == 0 {
+            Step::Done(self.got as isize)
+        } else {
+            Step::Again
+        }
     }
 
     /// Those who wait in ways that are not seen here are to find the kernel's socket as this one is: readable, or not.
@@ -121,15 +127,15 @@ impl Call<'_> {
     }
 
     /// Memory is empty.
-    fn quiet(&mut self, incoming: &mut Incoming, parts: &[Part], then: Option<u64>) -> Step {
+    fn quiet(&mut self, incoming: &mut Incoming, parts: &[Part]) -> Step {
         if strip(self.fd, incoming) > 0 {
             send::serve_recall(self.entry, self.fd);
             return Step::Again;
         }
-        if then.is_none() && is_foreign(self.fd, incoming) {
-            return self.foreign(parts);
+        match self.ask(incoming) {
+            Step::Foreign => self.foreign(parts),
+            other => other,
         }
-        self.ask(incoming)
     }
 
     /// Bytes that the other program has sent by a way that its library does not see: they come when they are found, uncounted.
@@ -152,10 +158,16 @@ impl Call<'_> {
                 self.entry.fault.store(error, Relaxed);
                 Step::Again
             }
+            Queue::Some if is_foreign(incoming) => Step::Foreign,
             Queue::Some => Step::Again,
             _ if more => Step::Again,
             Queue::Empty => Step::Nothing,
-            Queue::End if matches!(incoming.look(), Ok(Stretch::Tcp { left: None } | Stretch::Memory { ready: 0, then: None })) => {
+            Queue::End
+                if matches!(
+                    incoming.look(),
+                    Ok(Stretch::Tcp { left: None } | Stretch::Memory { ready: 0, then: None })
+                ) =>
+            {
                 Step::Done(self.got as isize)
             }
             Queue::End => Step::Again,
@@ -276,7 +288,7 @@ impl Call<'_> {
         }
         let error = real::errno();
         if matches!(error, libc::EAGAIN | libc::EINTR) {
-            let came = self.entry.receiving.lock().as_ref().is_some_and(Incoming::has_bytes);
+            let came = self.entry.receiving.lock().as_mut().is_some_and(Incoming::has_bytes);
             return if came { None } else { Some(self.fault(error)) };
         }
         self.entry.fault.store(error, Relaxed);
@@ -293,11 +305,9 @@ impl Call<'_> {
     }
 }
 
-/// Whether bytes lie in the socket that nobody has spoken of, while the stream goes through memory.
-fn is_foreign(fd: RawFd, incoming: &mut Incoming) -> bool {
-    kernel::front(fd) == Queue::Some
-        && matches!(incoming.look(), Ok(Stretch::Memory { ready: 0, then: None }))
-        && incoming.bells() == 0
+/// Whether the bytes that lie in the socket are such as nobody has spoken of, while the stream goes through memory.
+fn is_foreign(incoming: &mut Incoming) -> bool {
+    matches!(incoming.look(), Ok(Stretch::Memory { ready: 0, then: None })) && incoming.bells() == 0
 }
 
 /// Throws the bells away that lie in the socket: how many.
@@ -327,7 +337,7 @@ pub fn is_readable(entry: &Entry, fd: RawFd) -> bool {
                         entry.fault.store(error, Relaxed);
                         true
                     }
-                    Queue::Some if is_foreign(fd, incoming) => true,
+                    Queue::Some if is_foreign(incoming) => true,
                     Queue::Some => continue,
                 };
             }

@@ -168,7 +168,8 @@ fn push(fd: RawFd, bytes: &[u8]) -> usize {
     const TRIES: u32 = 20;
     for _ in 0..TRIES {
         // SAFETY: the bytes are a slice.
-        let sent = unsafe { real::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+        let sent =
+            unsafe { real::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
         match sent {
             1.. => return sent as usize,
             _ if real::errno() == libc::EAGAIN => {

@@ -278,7 +278,7 @@ impl Slot {
 
     /// Whether something lies in memory: one look, not at all while somebody takes from it.
     pub fn has_bytes(&self) -> bool {
-        self.receiving.try_lock().is_some_and(|held| held.as_ref().is_some_and(Incoming::has_bytes))
+        self.receiving.try_lock().is_some_and(|mut held| held.as_mut().is_some_and(Incoming::has_bytes))
     }
 
     /// Bytes that ever came through memory.

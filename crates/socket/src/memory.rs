@@ -230,13 +230,7 @@ impl Memory {
 }
 
 /// Calls `copy` for each run that is in one piece both in the ring and among the caller's pieces: how many bytes in all.
-fn walk(
-    at: u64,
-    most: usize,
-    parts: &[Part],
-    mut skip: usize,
-    copy: impl Fn(usize, *mut u8, usize),
-) -> usize {
+fn walk(at: u64, most: usize, parts: &[Part], mut skip: usize, copy: impl Fn(usize, *mut u8, usize)) -> usize {
     let mut done = 0;
     for &Part { at: start, len } in parts {
         let (mut from, skipped) = (skip.min(len), skip.min(len));

@@ -265,7 +265,11 @@ impl Incoming {
         });
         if self.turn & 1 == 0 {
             let left = known.map(|(end, _)| end.wrapping_sub(self.tcp));
-            return if left.is_some_and(|left| left > i64::MAX as u64) { Err(Broken) } else { Ok(Stretch::Tcp { left }) };
+            return if left.is_some_and(|left| left > i64::MAX as u64) {
+                Err(Broken)
+            } else {
+                Ok(Stretch::Tcp { left })
+            };
         }
         let end = known.map_or_else(|| words.tail.load(Acquire), |(end, _)| end);
         let then = known.map(|(_, tcp)| tcp);
@@ -307,8 +311,8 @@ impl Incoming {
     }
 
     /// Whether something lies in memory that can be taken now: one look, for those who wait.
-    pub fn has_bytes(&self) -> bool {
-        matches!(self.here(), Ok(Stretch::Memory { ready: 1.., .. }) | Err(Broken))
+    pub fn has_bytes(&mut self) -> bool {
+        matches!(self.look(), Ok(Stretch::Memory { ready: 1.., .. }) | Err(Broken))
     }
 
     /// Takes up to `ready` bytes from memory, or only looks at them: how many.

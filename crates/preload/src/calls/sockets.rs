@@ -89,8 +89,18 @@ pub unsafe extern "C" fn shutdown(fd: c_int, how: c_int) -> c_int {
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t) -> c_int {
-    let other = [(libc::IPPROTO_TCP, libc::TCP_ULP), (libc::IPPROTO_TCP, libc::TCP_REPAIR), (libc::SOL_SOCKET, libc::SO_RCVLOWAT)];
+pub unsafe extern "C" fn setsockopt(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    len: socklen_t,
+) -> c_int {
+    let other = [
+        (libc::IPPROTO_TCP, libc::TCP_ULP),
+        (libc::IPPROTO_TCP, libc::TCP_REPAIR),
+        (libc::SOL_SOCKET, libc::SO_RCVLOWAT),
+    ];
     if other.contains(&(level, name)) || (level, name) == (libc::SOL_SOCKET, libc::SO_OOBINLINE) {
         settle::descriptor(fd);
     }
@@ -245,4 +255,14 @@ pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -
         unwatched(fd);
     }
     result
+}
+
+/// Where the bytes of a connection may go: -1 for what is no TCP socket that this library knows, 0 for TCP, 1 for memory.
+#[unsafe(no_mangle)]
+pub extern "C" fn lichen_socket_tier(fd: c_int) -> c_int {
+    match slot::entry(fd) {
+        Some(entry) if entry.state() == state::ATTACHED => c_int::from(entry.meets()),
+        Some(_) => 0,
+        None => -1,
+    }
 }

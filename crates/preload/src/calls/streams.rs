@@ -18,7 +18,8 @@ fn one(buffer: *const c_void, len: size_t) -> Part {
 /// The array is the program's, of that length.
 unsafe fn many<'a>(parts: *const iovec, count: usize) -> Option<&'a [Part]> {
     // SAFETY: a part is an iovec in memory.
-    (count > 0 && count <= PARTS && !parts.is_null()).then(|| unsafe { std::slice::from_raw_parts(parts.cast(), count) })
+    (count > 0 && count <= PARTS && !parts.is_null())
+        .then(|| unsafe { std::slice::from_raw_parts(parts.cast(), count) })
 }
 
 /// # Safety
@@ -90,7 +91,13 @@ fn dropping(entry: &Entry, fd: c_int, len: size_t, flags: c_int, original: impl 
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn __recv_chk(fd: c_int, buffer: *mut c_void, len: size_t, room: size_t, flags: c_int) -> ssize_t {
+pub unsafe extern "C" fn __recv_chk(
+    fd: c_int,
+    buffer: *mut c_void,
+    len: size_t,
+    room: size_t,
+    flags: c_int,
+) -> ssize_t {
     refuse_overflow(len, room);
     // SAFETY: the caller's.
     unsafe { recv(fd, buffer, len, flags) }

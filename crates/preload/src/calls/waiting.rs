@@ -39,7 +39,12 @@ pub unsafe extern "C" fn __poll_chk(polls: *mut pollfd, count: nfds_t, timeout: 
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ppoll(polls: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t) -> c_int {
+pub unsafe extern "C" fn ppoll(
+    polls: *mut pollfd,
+    count: nfds_t,
+    timeout: *const timespec,
+    mask: *const sigset_t,
+) -> c_int {
     // SAFETY: the program's array and time.
     let found = unsafe { polls::wait(array(polls, count), timeout.as_ref(), mask) };
     // SAFETY: the arguments as they came.
@@ -172,7 +177,13 @@ pub unsafe extern "C" fn epoll_pwait2(
 
 /// # Safety
 /// The array is the program's, of that length.
-unsafe fn wait(set: c_int, events: *mut epoll_event, most: c_int, timeout: c_int, mask: *const sigset_t) -> Option<c_int> {
+unsafe fn wait(
+    set: c_int,
+    events: *mut epoll_event,
+    most: c_int,
+    timeout: c_int,
+    mask: *const sigset_t,
+) -> Option<c_int> {
     let most = usize::try_from(most).ok().filter(|&most| most > 0 && !events.is_null())?;
     // SAFETY: the caller's.
     sets::wait(set, unsafe { std::slice::from_raw_parts_mut(events, most) }, timeout, mask)

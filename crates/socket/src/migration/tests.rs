@@ -111,6 +111,19 @@ fn what_was_not_taken_goes_over_tcp() {
     assert!(!rig.out.rise() && rig.out.withdraw().is_none());
 }
 
+/// The receiver has not looked since the sender ended its stretch over TCP.
+#[test]
+fn what_lies_behind_an_end_that_nobody_has_seen_is_there() {
+    let mut rig = Rig::new();
+    rig.send(10);
+    while rig.receive(10) > 0 {}
+    assert!(!rig.inc.has_bytes());
+    rig.inc.wake();
+    assert!(rig.out.rise());
+    rig.send(10);
+    assert!(rig.inc.has_bytes());
+}
+
 #[test]
 fn a_bell_for_each_nap() {
     let mut rig = Rig::new();
