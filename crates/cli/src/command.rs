@@ -54,6 +54,8 @@ pub enum Verb {
     Join(join::Arguments),
     /// Keep networks of Pods that stand on several processing units
     Net(net::Arguments),
+    /// Run programs whose TCP connections to each other go through memory
+    Socket(socket::Arguments),
     /// Watch a node at work
     Top(top::Arguments),
     /// Install AWS's SDKs for functions that bring none
@@ -104,6 +106,7 @@ impl Verb {
             Self::Join(arguments) => join::act(arguments),
             Self::Net(arguments) => net::act(arguments),
             Self::Pier(arguments) => pier::act(arguments),
+            Self::Socket(arguments) => socket::act(arguments),
             Self::Top(arguments) => top::act(arguments),
             Self::Sdk(arguments) => sdk::act(arguments),
             Self::Bench(arguments) => bench::act(arguments),

@@ -25,4 +25,5 @@ pub mod sdk;
 pub mod serve;
 mod settings;
 pub mod shim;
+pub mod socket;
 pub mod top;
