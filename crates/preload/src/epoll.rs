@@ -97,7 +97,8 @@ pub fn closed(fd: RawFd, is_socket: bool) {
 
 /// Whether anything is known of this set.
 fn has_members(set: RawFd) -> bool {
-    sets().get(&set).is_some_and(|set| set.members.iter().any(|member| slot::attached(member.fd).is_some()))
+    slot::any_attached()
+        && sets().get(&set).is_some_and(|set| set.members.iter().any(|member| slot::attached(member.fd).is_some()))
 }
 
 /// Whether there is something to say of a member.

@@ -116,14 +116,16 @@ impl Call<'_> {
         }
     }
 
-    /// Those who wait in ways that are not seen here are to find the kernel's socket as this one is: readable, or not.
+    /// When memory is empty, its bells have been heard: left in the socket, they would reset the connection at its end. And those
+    /// who wait in ways that are not seen here are to find the kernel's socket as this one is: readable, or not.
     fn vigil(&self, incoming: &mut Incoming) {
-        let seen = self.entry.watched.load(Relaxed) && !self.entry.unwatchable.load(Relaxed);
-        if seen || incoming.has_bytes() {
+        if incoming.has_bytes() {
             return;
         }
         strip(self.fd, incoming);
-        incoming.nap();
+        if !self.entry.watched.load(Relaxed) || self.entry.unwatchable.load(Relaxed) {
+            incoming.nap();
+        }
     }
 
     /// Memory is empty.

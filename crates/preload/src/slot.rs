@@ -68,6 +68,8 @@ static HOLDS: [AtomicU32; SLOTS] = [const { AtomicU32::new(0) }; SLOTS];
 /// Connections to the broker of those that are offered, and 1 more.
 static OFFERS: [AtomicI32; SLOTS] = [const { AtomicI32::new(0) }; SLOTS];
 static NEXT: AtomicU32 = AtomicU32::new(0);
+/// Connections of this process that have memory.
+static ATTACHED: AtomicU32 = AtomicU32::new(0);
 /// Whose descriptors the table speaks of.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 
@@ -142,6 +144,11 @@ pub fn attached(fd: RawFd) -> Option<Entry> {
     entry(fd).filter(|entry| entry.state() == state::ATTACHED)
 }
 
+/// Whether any connection has memory.
+pub fn any_attached() -> bool {
+    ATTACHED.load(Relaxed) > 0
+}
+
 /// A descriptor that has just been made is a new socket.
 pub fn begin(fd: RawFd) {
     let Some(cell) = cell(fd) else { return };
@@ -186,7 +193,10 @@ pub fn is_last(entry: &Entry) -> bool {
 
 /// Not so in a child that borrows this process's memory (vfork): what it closes stays open here.
 pub fn is_ours() -> bool {
-    PROCESS.load(Relaxed) == std::process::id()
+    let own = std::process::id();
+    // Called before this library was told that it is loaded: by nobody's child.
+    let _ = PROCESS.compare_exchange(0, own, Relaxed, Relaxed);
+    PROCESS.load(Relaxed) == own
 }
 
 /// All descriptors from `first` to `last`.
@@ -208,6 +218,7 @@ fn let_go(index: usize) {
         }
     }
     if let Some(memory) = memory {
+        ATTACHED.fetch_sub(1, Relaxed);
         // SAFETY: no thread of this process is at work on this slot, nor has a descriptor of it.
         unsafe { memory.unmap() };
     }
@@ -357,6 +368,7 @@ impl Slot {
         *self.receiving.lock() = Some(Incoming::new(memory, self.tcp_in.load(SeqCst)));
         self.nonce.store(nonce, Relaxed);
         memory.greeting().nonce.store(nonce, Release);
+        ATTACHED.fetch_add(1, Relaxed);
         self.state.store(state::ATTACHED, SeqCst);
         true
     }
