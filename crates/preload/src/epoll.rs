@@ -48,7 +48,7 @@ fn sets() -> Held<'static, BTreeMap<RawFd, Set>> {
 
 /// Before a fork: no other thread is at work on these.
 pub fn hold() {
-    std::mem::forget(sets());
+    let _until_released = std::mem::ManuallyDrop::new(sets());
 }
 
 /// After it, in the parent and in the child.
@@ -261,10 +261,11 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
 
 /// Says that a member may be rung for. One of which an edge was told is to be rung for anew.
 fn sleep(member: &Member, entry: &Entry) {
-    if member.events & EDGE != 0 && entry.has_bytes() {
-        if let Some(incoming) = entry.receiving.lock().as_mut() {
-            receive::strip(member.fd, incoming);
-        }
+    if member.events & EDGE != 0
+        && entry.has_bytes()
+        && let Some(incoming) = entry.receiving.lock().as_mut()
+    {
+        receive::strip(member.fd, incoming);
     }
     entry.nap();
 }

@@ -81,8 +81,8 @@ impl<T> Lock<T> {
 fn is_dead(thread: u32) -> bool {
     // SAFETY: signal 0 only asks.
     let answer = unsafe { libc::kill(thread as libc::pid_t, 0) };
-    let gone = answer == -1 && crate::real::errno() == libc::ESRCH;
-    gone
+
+    answer == -1 && crate::real::errno() == libc::ESRCH
 }
 
 /// The value, until this is dropped.

@@ -22,16 +22,12 @@ const HIGH: RawFd = 500;
 pub fn step(entry: &Entry, fd: RawFd) {
     let calls = entry.calls.fetch_add(1, Relaxed) + 1;
     match entry.state() {
-        state::COUNTED if calls == settings().after => {
-            if begin(entry, fd).is_none() {
-                entry.give_up();
-            }
+        state::COUNTED if calls == settings().after && begin(entry, fd).is_none() => {
+            entry.give_up();
         }
         // More seldom as time goes by.
-        state::OFFERED if calls < 64 || calls.is_multiple_of(16) => {
-            if poll(entry).is_none() || calls > PATIENCE {
-                entry.keep_offer(None);
-            }
+        state::OFFERED if (calls < 64 || calls.is_multiple_of(16)) && (poll(entry).is_none() || calls > PATIENCE) => {
+            entry.keep_offer(None);
         }
         _ => {}
     }

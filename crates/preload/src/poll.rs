@@ -20,14 +20,15 @@ impl Watched {
     fn among(polls: &[pollfd]) -> Self {
         let mut watched = Self { entries: [const { None }; MOST], count: 0 };
         for (at, poll) in polls.iter().enumerate() {
-            if watched.count < MOST && poll.events & READ != 0 {
-                if let Some(entry) = slot::attached(poll.fd) {
-                    entry.watched.store(true, Relaxed);
-                    entry.meets();
-                    send::serve_recall(&entry, poll.fd);
-                    watched.entries[watched.count] = Some((at, entry));
-                    watched.count += 1;
-                }
+            if watched.count < MOST
+                && poll.events & READ != 0
+                && let Some(entry) = slot::attached(poll.fd)
+            {
+                entry.watched.store(true, Relaxed);
+                entry.meets();
+                send::serve_recall(&entry, poll.fd);
+                watched.entries[watched.count] = Some((at, entry));
+                watched.count += 1;
             }
         }
         watched

@@ -103,7 +103,7 @@ impl Call<'_> {
                 self.vigil(incoming);
                 self.so_far()
             }
-            Ok(Stretch::Tcp { left }) => self.from_tcp(incoming, parts, left),
+            Ok(Stretch::Tcp { left }) => self.take_tcp(incoming, parts, left),
         }
     }
 
@@ -142,7 +142,7 @@ impl Call<'_> {
 
     /// Bytes that the other program has sent by a way that its library does not see: they come when they are found, uncounted.
     fn foreign(&mut self, parts: &[Part]) -> Step {
-        let got = self.from_kernel(parts, usize::MAX, self.flags & libc::MSG_PEEK | libc::MSG_DONTWAIT);
+        let got = self.ask_kernel(parts, usize::MAX, self.flags & libc::MSG_PEEK | libc::MSG_DONTWAIT);
         self.got += got.max(0) as usize;
         if got > 0 { Step::Done(self.got as isize) } else { Step::Again }
     }
@@ -194,7 +194,7 @@ impl Call<'_> {
     }
 
     /// The next bytes are TCP's.
-    fn from_tcp(&mut self, incoming: &mut Incoming, parts: &[Part], left: Option<u64>) -> Step {
+    fn take_tcp(&mut self, incoming: &mut Incoming, parts: &[Part], left: Option<u64>) -> Step {
         let queued = kernel::queued(self.fd);
         let most = match (queued, left) {
             (0, _) => return self.ask_tcp(incoming),
@@ -213,7 +213,7 @@ impl Call<'_> {
             self.got += unsafe { incoming.take(beyond, parts, self.got, true) };
             return Step::Done(self.got as isize);
         }
-        let got = self.from_kernel(parts, most, libc::MSG_DONTWAIT);
+        let got = self.ask_kernel(parts, most, libc::MSG_DONTWAIT);
         if got > 0 {
             incoming.took(got as u64);
             self.got += got as usize;
@@ -234,12 +234,12 @@ impl Call<'_> {
     }
 
     fn peek_tcp(&mut self, parts: &[Part], most: usize) {
-        let got = self.from_kernel(parts, most, libc::MSG_DONTWAIT | libc::MSG_PEEK);
+        let got = self.ask_kernel(parts, most, libc::MSG_DONTWAIT | libc::MSG_PEEK);
         self.got += got.max(0) as usize;
     }
 
     /// Receives from the kernel behind what was got, `most` bytes at most.
-    fn from_kernel(&self, parts: &[Part], most: usize, flags: i32) -> isize {
+    fn ask_kernel(&self, parts: &[Part], most: usize, flags: i32) -> isize {
         let mut left: [libc::iovec; 64] = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; 64];
         let (mut skip, mut most, mut count) = (self.got, most, 0);
         for part in parts {

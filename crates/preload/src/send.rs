@@ -119,10 +119,10 @@ fn failed(error: i32, flags: i32) -> isize {
 
 /// A call that the kernel makes, and that sends as many bytes as it says.
 pub fn by_kernel(entry: &Entry, original: impl Fn() -> isize) -> isize {
-    if entry.state() != state::ATTACHED {
-        if let Ok(sent) = entry.counted(&original, &entry.tcp_out, true) {
-            return sent;
-        }
+    if entry.state() != state::ATTACHED
+        && let Ok(sent) = entry.counted(&original, &entry.tcp_out, true)
+    {
+        return sent;
     }
     if let Some(out) = entry.sending.lock().as_mut() {
         out.sink();

@@ -212,10 +212,10 @@ fn let_go(index: usize) {
     let Some(slot) = slots().map(|slots| &slots[index]) else { return };
     close_offer(index);
     let memory = *slot.memory.lock();
-    if slot.holders.load(Acquire) == 1 {
-        if let Some(incoming) = slot.receiving.lock().as_mut() {
-            incoming.leave();
-        }
+    if slot.holders.load(Acquire) == 1
+        && let Some(incoming) = slot.receiving.lock().as_mut()
+    {
+        incoming.leave();
     }
     if let Some(memory) = memory {
         ATTACHED.fetch_sub(1, Relaxed);

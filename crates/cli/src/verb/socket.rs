@@ -96,6 +96,7 @@ fn library() -> anyhow::Result<PathBuf> {
 }
 
 /// This user's folder for such things, which nobody else may enter.
+#[expect(clippy::disallowed_methods, reason = "where a user has no folder of its own; checked to be nobody else's")]
 fn folder() -> anyhow::Result<PathBuf> {
     let user = rustix::process::geteuid().as_raw();
     let folder = match std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty()) {

@@ -244,12 +244,13 @@ pub unsafe extern "C" fn fcntl64(fd: c_int, command: c_int, argument: c_ulong) -
 pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int {
     // SAFETY: the arguments as they came.
     let result = unsafe { real::ioctl(fd, request, argument) };
-    if request == libc::FIONREAD && result == 0 {
-        if let Some(entry) = slot::entry(fd).filter(|entry| entry.state() == state::ATTACHED) {
-            let waiting = entry.waiting(fd);
-            // SAFETY: the place that the kernel has just written an int to.
-            unsafe { *(argument as *mut c_int) = c_int::try_from(waiting).unwrap_or(c_int::MAX) };
-        }
+    if request == libc::FIONREAD
+        && result == 0
+        && let Some(entry) = slot::entry(fd).filter(|entry| entry.state() == state::ATTACHED)
+    {
+        let waiting = entry.waiting(fd);
+        // SAFETY: the place that the kernel has just written an int to.
+        unsafe { *(argument as *mut c_int) = c_int::try_from(waiting).unwrap_or(c_int::MAX) };
     }
     if request == libc::FIOASYNC {
         unwatched(fd);

@@ -157,7 +157,7 @@ pub unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) 
     // SAFETY: the program's message.
     let asked = unsafe { &mut *message };
     // SAFETY: the program's buffers.
-    let Some(parts) = (unsafe { many(asked.msg_iov, asked.msg_iovlen as usize) }) else { return original() };
+    let Some(parts) = (unsafe { many(asked.msg_iov, asked.msg_iovlen) }) else { return original() };
     if entry.state() == state::ATTACHED && flags & libc::MSG_ERRQUEUE == 0 {
         (asked.msg_namelen, asked.msg_controllen, asked.msg_flags) = (0, 0, 0);
     }
@@ -253,7 +253,7 @@ pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int
     }
     let Some(entry) = slot::live(fd) else { return original() };
     // SAFETY: the program's buffers.
-    match unsafe { many(said.msg_iov, said.msg_iovlen as usize) } {
+    match unsafe { many(said.msg_iov, said.msg_iovlen) } {
         Some(parts) if !controlled => send::send(&entry, fd, parts, flags, original),
         _ => send::by_kernel(&entry, original),
     }
@@ -269,7 +269,7 @@ unsafe fn give_away(message: &msghdr) {
         let mut part = libc::CMSG_FIRSTHDR(message);
         while let Some(header) = part.as_ref() {
             if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
-                let len = (header.cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize) / size_of::<c_int>();
+                let len = header.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize) / size_of::<c_int>();
                 let fds = libc::CMSG_DATA(part).cast::<c_int>();
                 (0..len).for_each(|i| settle::descriptor(fds.add(i).read_unaligned()));
             }
