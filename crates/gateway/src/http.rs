@@ -6,6 +6,7 @@ pub mod body;
 pub mod form;
 pub mod guard;
 pub mod json;
+pub mod loops;
 pub mod path;
 pub mod request_id;
 pub mod serve;

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::events::Ring;
 use crate::gateway::{Gateway, OpenError};
+use crate::http::loops::Loops;
 use crate::http::serve;
 use crate::sources::Feed;
 use crate::supervisor::Supervisor;
@@ -71,7 +72,7 @@ async fn serve_node(
     let listener = TcpListener::from(listener);
     listener.set_nonblocking(true).map_err(RunError::Listener)?;
     let local = listener.local_addr().map_err(RunError::Listener)?;
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(RunError::Listener)?;
+    let loops = Loops::start().map_err(RunError::Loop)?;
     let patience = Duration::from_secs(config.http.drain_s);
     let (trigger, watch) = drain::new();
     let gateway = Gateway::open(config, local, watch.signal())?;
@@ -80,7 +81,11 @@ async fn serve_node(
     gateway.sources.start(gateway.aws.clone(), Arc::new(Feed(Arc::downgrade(&gateway))));
     let (silence, silent) = tokio::sync::watch::channel(false);
     let clock = tokio::spawn(clock::run(gateway.rules.clone(), Arc::new(Ring(Arc::downgrade(&gateway))), silent));
-    let accepting = tokio::spawn(serve::accept(listener, gateway.clone(), watch));
+    let listener = {
+        let _there = loops.first().handle.enter();
+        tokio::net::TcpListener::from_std(listener).map_err(RunError::Listener)?
+    };
+    let accepting = loops.first().handle.spawn(serve::accept(listener, loops.all(), gateway.clone(), watch));
     let sweeping = tokio::spawn(sweep(gateway.clone()));
     if !local.ip().is_loopback() && !gateway.auth.is_on() {
         tracing::warn!(%local, "whoever reaches this node may do everything on it: give it keys, in [auth] of lichen.toml");

@@ -30,7 +30,7 @@
 //! | `pu`, `link`, `events` | one PU and its worker: what it is told, what it says |
 //! | `kits`, `orders` | what instances are given, made ahead; the way that starts are ordered |
 //! | `upkeep` | what is done in the background |
-//! | `engines` | which engine a run goes to |
+//! | `engines`, `watched` | which engine a run goes to; which event loop waits for it |
 //! | `clock`, `keep_going`, `latency` | deadlines; invocations nobody waits for; fast wake-ups |
 //! | `failure`, `lines`, `trace` | how errors, logs and traces are worded |
 //!
@@ -70,6 +70,7 @@ mod start;
 mod ticket;
 mod trace;
 mod upkeep;
+mod watched;
 
 pub use call::{Call, InvokeError, Outcome, PlatformError, Report, Spans, StartKind, ThrottleReason};
 pub use config::{DispatchConfig, Latency};
@@ -99,15 +100,12 @@ use node::{Meter, Permit, State, Step, Waiter};
 use orders::Attachment;
 use reception::Reception;
 use sandbox::spec::{Kind, Version};
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use ticket::{Admission, Grant, Lease, Ticket};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -457,7 +455,3 @@ impl Drop for Dispatcher {
     }
 }
 
-/// Registers a descriptor with the runtime, for reading.
-fn watch<T: AsRawFd>(descriptor: T) -> io::Result<AsyncFd<T>> {
-    AsyncFd::with_interest(descriptor, Interest::READABLE)
-}

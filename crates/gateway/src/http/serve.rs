@@ -2,6 +2,7 @@
 //!
 //! HTTP/1.1 only; TLS is for a proxy in front.
 
+use super::loops::{self, EventLoop, Place};
 use crate::gateway::Gateway;
 use crate::route;
 use daemon::drain::Watch;
@@ -25,8 +26,8 @@ const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: applicat
     x-amzn-ErrorType: ServiceException\r\nConnection: close\r\nContent-Length: 118\r\n\r\n\
     {\"Type\":\"Service\",\"Message\":\"This node has as many connections as `connections` in [http] of lichen.toml allows it.\"}\n";
 
-/// Accepts connections until it is dropped.
-pub async fn accept(listener: TcpListener, gateway: Arc<Gateway>, drain: Watch) {
+/// Accepts connections until it is dropped, in the first of these loops.
+pub async fn accept(listener: TcpListener, loops: Vec<EventLoop>, gateway: Arc<Gateway>, drain: Watch) {
     let connections = Arc::new(Semaphore::new(gateway.config.http.connections.min(Semaphore::MAX_PERMITS)));
     loop {
         let (stream, peer) = match listener.accept().await {
@@ -40,12 +41,28 @@ pub async fn accept(listener: TcpListener, gateway: Arc<Gateway>, drain: Watch) 
                 continue;
             }
         };
-        match connections.clone().try_acquire_owned() {
-            Ok(place) => {
-                tokio::spawn(serve(stream, peer, gateway.clone(), drain.clone(), place));
-            }
-            Err(_) => turn_away(stream),
+        let Ok(permit) = connections.clone().try_acquire_owned() else {
+            turn_away(stream);
+            continue;
+        };
+        let at = loops::emptiest(&loops);
+        let place = (loops[at].place(), permit);
+        let serving = (gateway.clone(), drain.clone(), place);
+        if at == 0 {
+            tokio::spawn(serve(stream, peer, serving));
+        } else if let Ok(stream) = stream.into_std() {
+            loops[at].handle.spawn(serve_there(stream, peer, serving));
         }
+    }
+}
+
+/// What a connection needs, and its place among all and in its loop.
+type Serving = (Arc<Gateway>, Watch, (Place, OwnedSemaphorePermit));
+
+async fn serve_there(stream: std::net::TcpStream, peer: SocketAddr, serving: Serving) {
+    match TcpStream::from_std(stream) {
+        Ok(stream) => serve(stream, peer, serving).await,
+        Err(error) => tracing::warn!(%peer, %error, "a connection could not be waited for"),
     }
 }
 
@@ -56,13 +73,7 @@ fn turn_away(stream: TcpStream) {
     }
 }
 
-async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    gateway: Arc<Gateway>,
-    mut drain: Watch,
-    _place: OwnedSemaphorePermit,
-) {
+async fn serve(stream: TcpStream, peer: SocketAddr, (gateway, mut drain, _place): Serving) {
     let http = &gateway.config.http;
     if let Err(error) = prepare(&stream, Duration::from_secs(http.stall_s)) {
         tracing::debug!(%peer, %error, "a connection was gone before it began");

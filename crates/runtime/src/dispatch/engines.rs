@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use tokio::runtime::{Handle, Id};
 
 /// What it takes to wake an engine on another processor, and to be woken from there, in nanoseconds.
 const AWAY: u64 = 20_000;
@@ -72,9 +73,19 @@ impl Drop for Claim {
     }
 }
 
-/// Where the calling thread is.
-pub(super) fn here() -> u32 {
-    rustix::thread::sched_getcpu() as u32
+/// Where a request is.
+#[derive(Debug)]
+pub(super) struct Here {
+    pub processor: u32,
+    pub event_loop: Option<Id>,
+}
+
+impl Here {
+    /// Where the calling thread is.
+    pub fn now() -> Self {
+        let event_loop = Handle::try_current().ok().map(|handle| handle.id());
+        Self { processor: rustix::thread::sched_getcpu() as u32, event_loop }
+    }
 }
 
 /// What a run is expected to take after one that took `took`: the last few count most.

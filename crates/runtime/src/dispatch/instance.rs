@@ -3,26 +3,31 @@
 //! Dropping it ends it: the worker is told, unless it has told us.
 
 use super::clock::Clock;
-use super::engines::{Claim, Engine};
+use super::engines::{Claim, Engine, Here};
 use super::farewell::{Farewells, Parting};
 use super::journal::{Journal, TooMuch};
 use super::link::{Link, Said};
 use super::shared::{Departure, Shared, Verdict};
+use super::watched::Watched;
 use bytes::Bytes;
 use cfork::chain::{Order, Place};
 use cfork::invocation::{self, CONTENT_TYPE_MAX, PART_MAX, Processor, Ran, Served, Started, WITH_FAREWELL};
 use interconnect::channel::{Channel, Message, SendError};
+use interconnect::doorbell;
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
 use worker::protocol::Command;
 
 /// Bytes of an engine's answers whose pages stay for the next ones.
 const KEPT_MAX: usize = 256 << 10;
 /// Bytes of a reason that are shown.
 const REASON_MAX: usize = 512;
+/// What it takes to have another event loop wait for it, in nanoseconds.
+const MOVE: u64 = 2_000;
 /// How often one is looked at that has not rung, a millisecond apart.
 const RING_CHANCES: u32 = 3;
 
@@ -108,7 +113,7 @@ pub(super) struct Parts {
     pub link: Weak<Link>,
     pub clock: Arc<Clock>,
     pub farewells: Arc<Farewells>,
-    pub wire: AsyncFd<Wire>,
+    pub wire: Wire,
     pub journal: Journal,
     /// Bytes of an answer.
     pub response_max: usize,
@@ -137,7 +142,7 @@ pub(super) struct Instance {
     farewells: Arc<Farewells>,
     /// Why it ends, where it wants to be told of its end.
     farewell: Option<&'static str>,
-    wire: AsyncFd<Wire>,
+    wire: Watched<Wire>,
     ready: bool,
     /// Whether it answers in parts.
     open: bool,
@@ -168,7 +173,7 @@ impl Instance {
             clock: parts.clock,
             farewells: parts.farewells,
             farewell: None,
-            wire: parts.wire,
+            wire: Watched::new(parts.wire),
             ready: false,
             open: false,
             owes_room: false,
@@ -212,7 +217,7 @@ impl Instance {
             return true;
         }
         for _ in 0..RING_CHANCES {
-            self.rings = self.rings.saturating_add(interconnect::doorbell::hush(self.wire.get_ref().0.receiver.bell()));
+            self.hush();
             if self.rings >= self.messages {
                 return true;
             }
@@ -246,6 +251,26 @@ impl Instance {
         std::future::poll_fn(interrupted).await
     }
 
+    /// Has this event loop wait for its bell. What it has rung for so far is to be looked at after this.
+    fn come_here(&mut self) -> io::Result<()> {
+        if self.wire.home() == Some(Handle::current().id()) {
+            return Ok(());
+        }
+        self.hush();
+        self.wire.move_here()
+    }
+
+    /// Takes what has rung.
+    fn hush(&mut self) {
+        self.rings = self.rings.saturating_add(doorbell::hush(self.wire.get_ref().0.receiver.bell()));
+    }
+
+    /// How far it is for a request that is here, in nanoseconds: until its engine has time, or its bell is here.
+    pub fn distance(&self, here: &Here) -> u64 {
+        let engine = self.engine.as_ref().map_or(0, |engine| engine.distance(here.processor));
+        engine + if self.wire.home() == here.event_loop { 0 } else { MOVE }
+    }
+
     /// What happens next; if nothing, wakes when something does.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let departure = match self.shared.poll(cx) {
@@ -257,6 +282,9 @@ impl Instance {
             Some(Verdict::Departed(departure)) => Some(departure),
             None => None,
         };
+        if self.come_here().is_err() {
+            return Poll::Ready(Event::Broken);
+        }
         loop {
             if let Some(event) = self.hear() {
                 return Poll::Ready(event);

@@ -5,11 +5,11 @@
 //! more waits. Memory is bounded: what is read is appended to the log store at once, and nothing is read while that has
 //! no room.
 
+use super::watched::Watched;
 use crate::logs::{Entry, LogGroup, LogStore};
 use std::io::PipeReader;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::io::unix::AsyncFd;
 
 /// Read at a time.
 const CHUNK: usize = 64 * 1024;
@@ -28,7 +28,7 @@ pub(super) struct TooMuch;
 #[derive(Debug)]
 pub(super) struct Journal {
     /// Nothing once its writers are gone.
-    pipe: Option<AsyncFd<PipeReader>>,
+    pipe: Option<Watched<PipeReader>>,
     store: Arc<LogStore>,
     group: Arc<LogGroup>,
     stream: Arc<str>,
@@ -66,14 +66,14 @@ fn read(pipe: &PipeReader, text: &mut Vec<u8>) -> Found {
 impl Journal {
     /// The log of an instance that prints to `pipe`; each invocation may print `limit` bytes.
     pub fn new(
-        pipe: AsyncFd<PipeReader>,
+        pipe: PipeReader,
         store: Arc<LogStore>,
         group: Arc<LogGroup>,
         stream: Arc<str>,
         limit: u64,
     ) -> Self {
         Self {
-            pipe: Some(pipe),
+            pipe: Some(Watched::new(pipe)),
             store,
             group,
             stream,
@@ -140,17 +140,15 @@ impl Journal {
     /// Reads what there is, and wakes when there is more. Ready when it was too much.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<TooMuch> {
         for _ in 0..CHUNKS_PER_TURN {
-            let Some(pipe) = &self.pipe else { return Poll::Pending };
-            let Poll::Ready(ready) = pipe.poll_read_ready(cx) else { return Poll::Pending };
+            let Some(pipe) = &mut self.pipe else { return Poll::Pending };
+            // An error: the runtime shuts down.
+            let Poll::Ready(Ok(mut ready)) = pipe.poll_read_ready(cx) else { return Poll::Pending };
             if self.store.poll_room(cx).is_pending() {
                 return Poll::Pending;
             }
-            let found = read(pipe.get_ref(), &mut self.partial);
-            match ready {
-                Ok(mut guard) if found == Found::Nothing => guard.clear_ready(),
-                Ok(_) => {}
-                // The runtime shuts down.
-                Err(_) => return Poll::Pending,
+            let found = read(ready.get_inner(), &mut self.partial);
+            if found == Found::Nothing {
+                ready.clear_ready();
             }
             if self.take(found).is_err() {
                 return Poll::Ready(TooMuch);
@@ -257,7 +255,6 @@ mod tests {
         let group = Arc::new(LogGroup { account: "0".into(), region: "r".into(), name: "g".into() });
         let (pipe, printer) = io::pipe().unwrap();
         rustix::io::ioctl_fionbio(&pipe, true).unwrap();
-        let pipe = crate::dispatch::watch(pipe).unwrap();
         let journal = Journal::new(pipe, store.clone(), group.clone(), "s".into(), LIMIT);
         Fixture { journal, printer, store, group, _folder: folder }
     }

@@ -11,7 +11,6 @@ use std::io::PipeReader;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use worker::protocol::{DESCRIPTORS_PER_KIT, VECTOR_MAX};
 
@@ -24,8 +23,8 @@ const LATER: Duration = Duration::from_millis(5);
 /// What one instance is given, as its caller has it.
 pub(super) struct Kit {
     pub number: u64,
-    pub wire: AsyncFd<Wire>,
-    pub log: AsyncFd<PipeReader>,
+    pub wire: Wire,
+    pub log: PipeReader,
 }
 
 /// The half of it that goes to the worker.
@@ -44,8 +43,8 @@ impl Half {
 
 /// A kit that has no number yet.
 pub(super) struct Made {
-    wire: AsyncFd<Wire>,
-    log: AsyncFd<PipeReader>,
+    wire: Wire,
+    log: PipeReader,
     half: Half,
 }
 
@@ -55,12 +54,8 @@ impl Made {
         let (channel, guest) = Channel::create(body_max).map_err(PlatformError::Channel)?;
         channel.furnish();
         let (log, printer) = std::io::pipe().map_err(PlatformError::Descriptors)?;
-        let watched = || {
-            rustix::io::ioctl_fionbio(&log, true)?;
-            Ok((super::watch(Wire::new(channel))?, super::watch(log)?))
-        };
-        let (wire, log) = watched().map_err(PlatformError::Descriptors)?;
-        Ok(Self { wire, log, half: Half { channel: guest, printer: printer.into() } })
+        rustix::io::ioctl_fionbio(&log, true).map_err(|error| PlatformError::Descriptors(error.into()))?;
+        Ok(Self { wire: Wire::new(channel), log, half: Half { channel: guest, printer: printer.into() } })
     }
 
     /// It has a number now, and its other half is on its way.

@@ -3,7 +3,7 @@
 
 use super::config::DispatchConfig;
 use super::counters::Counters;
-use super::engines::{self, Engines};
+use super::engines::{self, Engines, Here};
 use super::instance::Instance;
 use super::link::Link;
 use super::posts::Posts;
@@ -77,9 +77,8 @@ impl Post {
 
     /// An instance of a pure function for a request: the one whose engine comes to it first.
     fn take_nearest(&mut self) -> Option<(Box<Instance>, StartKind)> {
-        let here = engines::here();
-        let nearest =
-            self.pool.take_nearest(|instance| instance.engine.as_ref().map_or(0, |engine| engine.distance(here)));
+        let here = Here::now();
+        let nearest = self.pool.take_nearest(|instance| instance.distance(&here));
         let (mut instance, kind) = nearest.or_else(|| self.pool.take())?;
         instance.claim(self.typical);
         Some((instance, kind))

@@ -44,7 +44,7 @@ impl Dispatcher {
         let mut journal = Journal::new(kit.log, self.logs.clone(), group.into(), stream, limit);
         let mut wire = kit.wire;
         if function.kind.is_pure() {
-            wire.get_mut().keep_bodies();
+            wire.keep_bodies();
         }
         if let Some(FirstRequest { call, head }) = request {
             match function.kind.is_pure() {
@@ -53,7 +53,7 @@ impl Dispatcher {
                     journal.begin_with(&call.request_id, call.log_tail, lines::init_start(function, permit.version));
                 }
             }
-            let sent = wire.get_mut().send(cfork::invocation::INVOKE, head, &call.payload);
+            let sent = wire.send(cfork::invocation::INVOKE, head, &call.payload);
             // Lengths were checked when the invocation was admitted, and nobody else has the channel yet.
             debug_assert_eq!(sent, Ok(()));
         }

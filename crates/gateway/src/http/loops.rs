@@ -1,0 +1,150 @@
+//! Event loops for connections: one for each processor, each a thread of its own.
+//!
+//! A request is read, sent to its instance and answered in one loop, which sleeps in between. A runtime of several threads
+//! wakes another of them whenever it finds something to do: on the way of a request that has nothing for it, and back.
+//!
+//! A loop stays on its processor, where an engine stays too: each comes to life there when the other goes to sleep, in a
+//! tenth of the time that it takes to wake an idle processor. Left to itself the kernel moves whatever wakes to one of those.
+//!
+//! Everything that has no client waiting at a connection (queues, event sources, the worker's news) is none of theirs.
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::watch;
+
+/// What threads of a loop that wait for the disk have to end in.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// All loops of a gateway. They end when it is dropped, and what runs in them with them.
+pub struct Loops {
+    loops: Vec<EventLoop>,
+    threads: Vec<JoinHandle<()>>,
+    /// Dropped to end them.
+    over: Option<watch::Sender<()>>,
+}
+
+/// One of them.
+#[derive(Clone)]
+pub struct EventLoop {
+    pub handle: Handle,
+    connections: Arc<AtomicUsize>,
+}
+
+/// A connection's place in its loop.
+pub struct Place(Arc<AtomicUsize>);
+
+impl Loops {
+    /// Starts as many as there are processors for this process.
+    pub fn start() -> io::Result<Self> {
+        let (over, ending) = watch::channel(());
+        let mut all = Self { loops: Vec::new(), threads: Vec::new(), over: Some(over) };
+        let allowed = sched_getaffinity(None)?;
+        for processor in (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor)) {
+            let (handle, thread) = begin(processor, ending.clone())?;
+            all.loops.push(EventLoop { handle, connections: Arc::default() });
+            all.threads.push(thread);
+        }
+        Ok(all)
+    }
+
+    /// Where connections are accepted.
+    pub fn first(&self) -> &EventLoop {
+        &self.loops[0]
+    }
+
+    pub fn all(&self) -> Vec<EventLoop> {
+        self.loops.clone()
+    }
+}
+
+/// The one with the fewest connections; the first of those that are alike.
+pub fn emptiest(loops: &[EventLoop]) -> usize {
+    let connections = |at: &usize| loops[*at].connections.load(Relaxed);
+    (0..loops.len()).min_by_key(connections).unwrap_or(0)
+}
+
+impl EventLoop {
+    pub fn place(&self) -> Place {
+        self.connections.fetch_add(1, Relaxed);
+        Place(self.connections.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+fn begin(processor: usize, mut ending: watch::Receiver<()>) -> io::Result<(Handle, JoinHandle<()>)> {
+    let (tell, told) = mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new().name(format!("gateway-{processor}")).spawn(move || {
+        let mut only = CpuSet::new();
+        only.set(processor);
+        // One that may not choose goes where the kernel has it.
+        let _ = sched_setaffinity(None, &only);
+        let runtime = match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(tell.send(Err(error))),
+        };
+        let _ = tell.send(Ok(runtime.handle().clone()));
+        // An error: there is nobody who could say anything any more.
+        runtime.block_on(async { while ending.changed().await.is_ok() {} });
+        runtime.shutdown_timeout(LAST_WORDS);
+    })?;
+    let handle = told.recv().map_err(io::Error::other)??;
+    Ok((handle, thread))
+}
+
+impl Drop for Loops {
+    fn drop(&mut self) {
+        self.over = None;
+        self.threads.drain(..).for_each(|thread| _ = thread.join());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loops_work_apart_and_end_with_what_runs_in_them() {
+        let loops = Loops::start().unwrap();
+        let (name, named) = mpsc::channel();
+        for one in &loops.loops {
+            let name = name.clone();
+            one.handle.spawn(async move { name.send(std::thread::current().name().map(str::to_owned)).unwrap() });
+        }
+        let mut names: Vec<_> = loops.loops.iter().map(|_| named.recv().unwrap().unwrap()).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), loops.loops.len());
+        let (held, gone) = mpsc::channel::<()>();
+        loops.first().handle.spawn(async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        drop(loops);
+        assert_eq!(gone.recv(), Err(mpsc::RecvError));
+    }
+
+    #[test]
+    fn connections_go_where_there_are_fewest() {
+        let handle = Builder::new_current_thread().build().unwrap();
+        let one = || EventLoop { handle: handle.handle().clone(), connections: Arc::default() };
+        let loops = [one(), one()];
+        assert_eq!(emptiest(&loops), 0);
+        let place = loops[0].place();
+        assert_eq!(emptiest(&loops), 1);
+        let other = [loops[1].place(), loops[1].place()];
+        assert_eq!(emptiest(&loops), 0);
+        drop((place, other));
+        assert_eq!(emptiest(&loops), 0);
+    }
+}
