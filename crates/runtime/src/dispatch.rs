@@ -454,4 +454,3 @@ impl Drop for Dispatcher {
         self.upkeep.notify_one();
     }
 }
-

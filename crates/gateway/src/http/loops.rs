@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn loops_work_apart_and_end_with_what_runs_in_them() {
         let loops = Loops::start().unwrap();
-        let (name, named) = mpsc::channel();
+        let (name, named) = mpsc::sync_channel(loops.loops.len());
         for one in &loops.loops {
             let name = name.clone();
             one.handle.spawn(async move { name.send(std::thread::current().name().map(str::to_owned)).unwrap() });
@@ -125,7 +125,7 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), loops.loops.len());
-        let (held, gone) = mpsc::channel::<()>();
+        let (held, gone) = mpsc::sync_channel::<()>(1);
         loops.first().handle.spawn(async move {
             let _held = held;
             std::future::pending::<()>().await;

@@ -65,13 +65,7 @@ fn read(pipe: &PipeReader, text: &mut Vec<u8>) -> Found {
 
 impl Journal {
     /// The log of an instance that prints to `pipe`; each invocation may print `limit` bytes.
-    pub fn new(
-        pipe: PipeReader,
-        store: Arc<LogStore>,
-        group: Arc<LogGroup>,
-        stream: Arc<str>,
-        limit: u64,
-    ) -> Self {
+    pub fn new(pipe: PipeReader, store: Arc<LogStore>, group: Arc<LogGroup>, stream: Arc<str>, limit: u64) -> Self {
         Self {
             pipe: Some(Watched::new(pipe)),
             store,
