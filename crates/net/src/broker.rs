@@ -10,18 +10,24 @@
 //! bound on each process is one word. What a process says is not believed where it costs others: how much memory its
 //! records have, the kernel says, and what is too much is taken, read or not.
 //!
+//! It also brings the two ends of a connection together ([`meetings`]): two processes that have one get a memory of theirs, and the
+//! connection a number in it.
+//!
 //! A process is gone when its socket hangs up, which is when no child that it forked has it either. What it had sent can
 //! then still be received, for a minute. Where nothing moves, the broker sleeps until somebody takes a record.
 
+mod meetings;
 mod members;
 mod pairs;
 #[cfg(test)]
 mod tests;
 
-use members::{Event, Members};
+use meetings::{Meetings, Offered};
+use members::{Event, Members, Number};
 use os::seqpacket;
 use pairs::{Pairs, Work};
 use rustix::event::{PollFd, PollFlags, poll};
+use socket::member::Key;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -62,6 +68,7 @@ pub struct Broker {
     bounds: Bounds,
     members: Members,
     pairs: Pairs,
+    meetings: Meetings,
     /// Time to the next look; none while there is nothing to look at.
     pace: Option<Duration>,
     nap: u32,
@@ -71,31 +78,38 @@ impl Broker {
     /// A broker that listens at `path`, which must be free.
     pub fn bind(path: &Path, bounds: Bounds) -> io::Result<Self> {
         let listener = seqpacket::listen(path)?;
-        Ok(Self { listener, bounds, members: Members::default(), pairs: Pairs::default(), pace: None, nap: 0 })
+        let (members, pairs, meetings) = (Members::default(), Pairs::default(), Meetings::default());
+        Ok(Self { listener, bounds, members, pairs, meetings, pace: None, nap: 0 })
+    }
+
+    /// Connections that were brought together.
+    pub fn met(&self) -> u64 {
+        self.meetings.met()
     }
 
     /// Serves until `stop` can be read, or has hung up.
     pub fn run(&mut self, stop: BorrowedFd<'_>) -> io::Result<()> {
-        while !self.wait(stop)? {
+        while let Some(ready) = self.wait(stop)? {
+            self.hear(&ready);
             self.admit();
-            self.hear();
             self.look();
         }
         Ok(())
     }
 
-    /// Waits for something to do: whether to stop.
-    fn wait(&mut self, stop: BorrowedFd<'_>) -> io::Result<bool> {
+    /// Waits for something to do: who has said something. None: stop.
+    fn wait(&mut self, stop: BorrowedFd<'_>) -> io::Result<Option<Vec<Number>>> {
         let naps = self.pace.is_none_or(|pace| pace >= NAP);
         if naps {
             self.nap = self.nap.wrapping_add(1).max(1);
-            self.members.each(|member| member.notice.sleep(self.nap));
+            self.members.each(|notice| notice.sleep(self.nap));
             // What was taken before its process saw that this sleeps.
             self.look();
         }
+        let (numbers, sockets): (Vec<Number>, Vec<BorrowedFd<'_>>) = self.members.sockets().unzip();
         let mut polled =
             vec![PollFd::from_borrowed_fd(stop, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
-        polled.extend(self.members.sockets().map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
+        polled.extend(sockets.into_iter().map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
         let limit = self
             .pace
             .map(|pace| rustix::time::Timespec { tv_sec: pace.as_secs() as i64, tv_nsec: pace.subsec_nanos().into() });
@@ -103,43 +117,69 @@ impl Broker {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let stops = !polled[0].revents().is_empty();
+        let said = |at: usize| !polled[at].revents().is_empty();
+        let stops = said(0);
+        let ready = (0..numbers.len()).filter(|at| said(at + 2)).map(|at| numbers[at]).collect();
         if naps {
-            self.members.each(|member| member.notice.sleep(0));
+            self.members.each(|notice| notice.sleep(0));
         }
-        Ok(stops)
+        Ok((!stops).then_some(ready))
     }
 
     fn admit(&mut self) {
         while let Ok(Some(socket)) = seqpacket::accept(self.listener.as_fd()) {
-            self.members.admit(socket, self.bounds.members);
+            self.members.admit(socket);
         }
     }
 
-    /// Hears what processes say.
-    fn hear(&mut self) {
-        for (member, event) in self.members.hear() {
+    /// Hears what these say.
+    fn hear(&mut self, ready: &[Number]) {
+        for (number, event) in self.members.hear(ready) {
             match event {
-                Event::Hello => self.members.welcome(member),
+                Event::Hello => self.members.welcome(number, self.bounds.members),
                 Event::Pair(memory, store) => {
-                    let room = self.pairs.of(member) < self.bounds.pairs;
-                    let watched = room && self.pairs.add(member, memory, store);
-                    self.members.answer(member, watched);
+                    let room = self.pairs.of(number) < self.bounds.pairs;
+                    let watched = room && self.pairs.add(number, memory, store);
+                    self.members.answer(number, watched);
                 }
                 Event::Knock => {}
+                Event::Offer(key, socket) => self.introduce(number, &key, socket),
                 Event::Gone => {
-                    self.pairs.leave(member, os::monotonic_ns());
-                    self.members.remove(member);
+                    self.pairs.leave(number, os::monotonic_ns());
+                    self.meetings.leave(number);
+                    self.members.remove(number);
                 }
             }
         }
         self.share();
     }
 
+    /// An end of a connection is offered.
+    fn introduce(&mut self, end: Number, key: &Key, socket: OwnedFd) {
+        let owner = self.members.by_key(key);
+        let met = owner.and_then(|owner| self.meetings.offer(end, owner, &socket, &mut self.pairs, self.bounds.pairs));
+        // At once: while it is held here, the connection cannot end.
+        drop(socket);
+        match met {
+            Some(Offered::Met(met)) => {
+                for (end, meeting) in met.ends {
+                    self.members.tell(end, &meeting.message(), &[met.memory.as_fd()]);
+                    self.members.remove(end);
+                }
+            }
+            Some(Offered::Waits { instead_of }) => {
+                if let Some(before) = instead_of {
+                    self.members.remove(before);
+                }
+            }
+            None => self.members.remove(end),
+        }
+    }
+
     /// All have the same share of what there is.
     fn share(&self) {
         let share = self.allowed();
-        self.members.each(|member| member.notice.limit(share));
+        self.members.each(|notice| notice.limit(share));
     }
 
     fn allowed(&self) -> u32 {

@@ -6,7 +6,6 @@
 //!
 //! [`redirect`] reads the rules by which sidecars get a Pod's connections. [`split`] makes one network of namespaces that
 //! stand on several processing units (`docs/hetero-net.md`). [`broker`] serves processes that talk through memory instead:
-//! it has their records' memory in its care. [`rendezvous`] brings two ends of a TCP connection together that want memory
 //! between them.
 //!
 //! Egress is IPv4 only. What runs in a namespace, and who may have which network, is decided above.
@@ -16,5 +15,4 @@ pub mod broker;
 pub mod egress;
 pub mod netlink;
 pub mod redirect;
-pub mod rendezvous;
 pub mod split;

@@ -4,11 +4,11 @@
 //! faults, edge or level, once or always. What it does not know is what lies in memory; and it takes bells for bytes. So before a
 //! wait members are looked at, while it lasts they may be rung for, and after it what bells have said is corrected.
 
-use crate::lock::{Held, Lock};
 use crate::look::Wait;
 use crate::slot::{self, Entry};
 use crate::{kernel, real, receive, send};
 use libc::{c_int, epoll_event, sigset_t};
+use socket::lock::{Held, Lock};
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::sync::atomic::AtomicU32;

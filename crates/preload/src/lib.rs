@@ -11,7 +11,8 @@
 //! | [`settle`] | going back to TCP before a connection gets into other hands |
 //! | [`look`] | looking before sleeping |
 //! | [`kernel`] | what the kernel is asked about a socket |
-//! | [`lock`] | a lock that forked processes share |
+//! | [`member`] | this process's place with the broker |
+//! | [`relatives`] | the processes that have forked each other |
 //! | [`env`] | what the environment says |
 //!
 //! Descriptors stay the kernel's, and so does the TCP connection: its names, options, states and errors. What cannot be carried
@@ -22,12 +23,13 @@ mod calls;
 mod env;
 mod epoll;
 mod kernel;
-mod lock;
 mod look;
+mod member;
 mod offer;
 mod poll;
 mod real;
 mod receive;
+mod relatives;
 mod send;
 mod settle;
 mod slot;

@@ -5,35 +5,40 @@
 //! its answer is looked for in later calls, and until both ends have it all goes over TCP.
 
 use crate::env::settings;
-use crate::slot::{Entry, state};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use socket::memory::Memory;
+use crate::member;
+use crate::slot::{Attached, Entry, state};
+use socket::member::{MESSAGE_MAX, Meeting, OFFER};
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Calls after which a connection whose other end does not show up stays on TCP.
 const PATIENCE: u32 = 1 << 20;
-/// Descriptors of this library are out of the way of the program's.
-const HIGH: RawFd = 500;
+/// Calls in which the broker's first answer to this process is looked for.
+const SHORT_PATIENCE: u32 = 1 << 12;
 
 /// One more call on a connection that has no memory yet.
 pub fn step(entry: &Entry, fd: RawFd) {
     let calls = entry.calls.fetch_add(1, Relaxed) + 1;
     match entry.state() {
-        state::COUNTED if calls == settings().after && begin(entry, fd).is_none() => {
-            entry.give_up();
+        state::COUNTED if calls >= settings().after => {
+            let begun = begin(entry, fd);
+            if begun.is_none() || calls > settings().after.saturating_add(SHORT_PATIENCE) {
+                entry.give_up();
+            }
         }
         // More seldom as time goes by.
-        state::OFFERED if (calls < 64 || calls.is_multiple_of(16)) && (poll(entry).is_none() || calls > PATIENCE) => {
-            entry.keep_offer(None);
+        state::OFFERED if calls < 64 || calls.is_multiple_of(16) => {
+            if poll(entry).is_none() || calls > PATIENCE {
+                entry.keep_offer(None);
+            }
         }
         _ => {}
     }
 }
 
-/// Shows the broker this end. None if this connection is not to have memory.
+/// Shows the broker this end, if that has answered this process. None if this connection is not to have memory.
 fn begin(entry: &Entry, fd: RawFd) -> Option<()> {
     // SAFETY: the program uses this descriptor in the call that leads here.
     let socket = unsafe { BorrowedFd::borrow_raw(fd) };
@@ -42,13 +47,11 @@ fn begin(entry: &Entry, fd: RawFd) -> Option<()> {
     if !near || own == peer || !settings().allows([own.port(), peer.port()]) {
         return None;
     }
-    let path = settings().broker.as_ref()?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let broker = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).ok()?;
-    rustix::net::connect(&broker, &SocketAddrUnix::new(path.as_path()).ok()?).ok()?;
-    os::seqpacket::send(&broker, &[IoSlice::new(b"1")], &[socket]).ok()?;
-    let high = rustix::io::fcntl_dupfd_cloexec(&broker, HIGH).ok()?;
-    entry.keep_offer(Some(high.into_raw_fd()));
+    let Some(key) = member::key().ok()? else { return Some(()) };
+    let broker = member::connect().ok()?;
+    let said: [&[u8]; 2] = [&[OFFER], &key];
+    os::seqpacket::send(&broker, &said.map(IoSlice::new), &[socket]).ok()?;
+    entry.keep_offer(Some(broker.into_raw_fd()));
     Some(())
 }
 
@@ -73,44 +76,31 @@ fn poll(entry: &Entry) -> Option<()> {
     let offer = entry.offer()?;
     // SAFETY: the offer's descriptor is open as long as this entry keeps it.
     let broker = unsafe { BorrowedFd::borrow_raw(offer) };
-    let (mut side, mut files) = ([0; 8], Vec::new());
-    let len = match os::seqpacket::receive(broker, &mut side, &mut files) {
+    let (mut message, mut files) = ([0; MESSAGE_MAX], Vec::new());
+    let len = match os::seqpacket::receive(broker, &mut message, &mut files) {
         Ok(len) => len,
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Some(()),
         Err(_) => return None,
     };
-    let (1, Some(file)) = (len, files.pop()) else { return None };
-    let side = usize::from(side[0] == b'1');
-    let memory = Memory::map(&file, side).ok()?;
-    if entry.attach(memory, nonce()?) {
-        entry.end_offer();
-        return Some(());
+    let meeting = Meeting::of(&message[..len])?;
+    let file = files.pop()?;
+    match entry.attach(member::pair(&file, meeting)?, meeting) {
+        Attached::Yes => entry.end_offer(),
+        Attached::Later => keep(broker, file, &message[..len]),
+        Attached::Never => return None,
     }
-    // SAFETY: nobody has been given it.
-    unsafe { memory.unmap() };
-    // Somebody is in the kernel with this socket: at another call.
-    keep(broker, file, side);
     Some(())
 }
 
 /// Puts an answer that came too early back, so that it is found again: the descriptor of the offer becomes a socket of our own
 /// that holds it.
-fn keep(broker: BorrowedFd<'_>, file: OwnedFd, side: usize) {
-    use std::os::fd::AsFd;
+fn keep(broker: BorrowedFd<'_>, file: OwnedFd, message: &[u8]) {
     let Ok((ours, again)) = os::seqpacket::pair() else { return };
-    let text = if side == 1 { b"1" } else { b"0" };
-    let sent = os::seqpacket::send(&again, &[IoSlice::new(text)], &[file.as_fd()]);
+    let sent = os::seqpacket::send(&again, &[IoSlice::new(message)], &[file.as_fd()]);
     let quiet = rustix::io::ioctl_fionbio(&ours, true);
     if sent.is_ok() && quiet.is_ok() {
         // SAFETY: the number stays this library's: it becomes another file, atomically.
         let mut place = std::mem::ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(broker.as_raw_fd()) });
         let _ = rustix::io::dup3(&ours, &mut place, rustix::io::DupFlags::CLOEXEC);
     }
-}
-
-/// A number that nobody guesses; never 0.
-fn nonce() -> Option<u64> {
-    let mut bytes = [0; 8];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).ok()?;
-    Some(u64::from_ne_bytes(bytes) | 1)
 }

@@ -7,8 +7,8 @@ use crate::kernel::{self, Queue};
 use crate::look::Wait;
 use crate::slot::{Entry, state};
 use crate::{offer, real, send};
-use socket::memory::Part;
 use socket::migration::{Incoming, Stretch};
+use socket::parts::Part;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
 

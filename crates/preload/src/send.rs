@@ -3,7 +3,9 @@
 use crate::look::Wait;
 use crate::slot::{Entry, state};
 use crate::{kernel, offer, real};
-use socket::memory::Part;
+use socket::layout::LOCAL;
+use socket::lock::Held;
+use socket::parts::Part;
 use std::os::fd::RawFd;
 
 /// Flags of a call that can go through memory.
@@ -72,14 +74,13 @@ fn carry(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl Fn
 }
 
 /// Waits a little for a receiver that is at work to make room: whether it has.
-fn wait_for_room(entry: &Entry, mut sending: crate::lock::Held<'_, Option<socket::migration::Outgoing>>) -> bool {
+fn wait_for_room(entry: &Entry, mut sending: Held<'_, Option<socket::migration::Outgoing>>) -> bool {
     let Some(out) = sending.as_mut() else { return false };
     let together = out.shares_processor(kernel::processor());
     drop(sending);
     let wait = Wait::begin();
-    let enough = socket::memory::RING / 4;
     let there = wait.look(together, || {
-        entry.sending.try_lock().is_some_and(|held| held.as_ref().is_none_or(|out| out.room() >= enough))
+        entry.sending.try_lock().is_some_and(|mut held| held.as_mut().is_none_or(|out| out.room() >= LOCAL / 4))
     });
     if there {
         wait.end();
@@ -148,18 +149,17 @@ pub fn pin(entry: &Entry) {
 pub fn serve_recall(entry: &Entry, fd: RawFd) {
     let mut sending = entry.sending.lock();
     let Some(out) = sending.as_mut() else { return };
-    let Some((mut from, mut left)) = out.withdraw() else { return };
-    let Some(memory) = *entry.memory.lock() else { return };
-    let mut piece = [0; 4096];
-    while left > 0 {
-        let len = memory.take_back(from, &mut piece[..left.min(4096)]);
+    let Some(left) = out.withdraw() else { return };
+    let (mut piece, mut done) = ([0; 4096], 0);
+    while done < left {
+        let len = out.take_back(done, &mut piece[..(left - done).min(4096)]);
         out.fly();
         let sent = push(fd, &piece[..len]);
         out.land(sent);
         if sent == 0 {
             return;
         }
-        (from, left) = (from + sent as u64, left - sent);
+        done += sent;
     }
 }
 

@@ -5,17 +5,19 @@
 //!                         HOLDS (this process: its descriptors of it, and threads at work on it)
 //! ```
 //!
-//! A slot is made when a program makes or accepts a stream socket, and lives until no process holds it. Until then it counts
+//! Whoever holds a slot is a bit of its holders: this process and children that it has forked, each under a number that it has among
+//! them. One that was killed is found out when another lets go. A slot is made when a program makes or accepts a stream socket, and lives until no process holds it. Until then it counts
 //! what goes over TCP each way; that is all that a connection costs which never gets memory.
 
-use crate::lock::Lock;
-use crate::{env, epoll, real};
-use socket::memory::Memory;
+use crate::{env, epoll, member, real, relatives};
+use socket::lock::{self, Lock};
+use socket::member::Meeting;
 use socket::migration::{Incoming, Outgoing, Stretch};
+use socket::region::Pair;
 use std::os::fd::RawFd;
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64};
+use std::sync::{Arc, OnceLock};
 
 /// Descriptors above this one are left alone.
 const DESCRIPTORS: usize = 65_536;
@@ -36,10 +38,9 @@ pub mod state {
 }
 
 /// Both directions of a connection that has memory.
-#[derive(Debug)]
 pub struct Slot {
-    /// Processes that may have descriptors of it.
-    holders: AtomicU32,
+    /// Processes that may have descriptors of it, by their numbers among [`relatives`]; 0: nobody's.
+    holders: AtomicU64,
     state: AtomicU32,
     /// Calls that sent or received something.
     pub calls: AtomicU32,
@@ -57,8 +58,6 @@ pub struct Slot {
     pub unwatchable: AtomicBool,
     /// Threads that wait for it in the kernel.
     sleepers: AtomicU32,
-    pub nonce: AtomicU64,
-    pub memory: Lock<Option<Memory>>,
     pub sending: Lock<Option<Outgoing>>,
     pub receiving: Lock<Option<Incoming>>,
 }
@@ -67,6 +66,8 @@ static TABLE: [AtomicU32; DESCRIPTORS] = [const { AtomicU32::new(0) }; DESCRIPTO
 static HOLDS: [AtomicU32; SLOTS] = [const { AtomicU32::new(0) }; SLOTS];
 /// Connections to the broker of those that are offered, and 1 more.
 static OFFERS: [AtomicI32; SLOTS] = [const { AtomicI32::new(0) }; SLOTS];
+/// The pairs that connections with memory lie in, kept by this process.
+static KEPT: [AtomicPtr<Pair>; SLOTS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SLOTS];
 static NEXT: AtomicU32 = AtomicU32::new(0);
 /// Connections of this process that have memory.
 static ATTACHED: AtomicU32 = AtomicU32::new(0);
@@ -158,8 +159,14 @@ pub fn begin(fd: RawFd) {
     }
     let Some(slots) = slots() else { return };
     let first = NEXT.fetch_add(1, Relaxed) as usize;
-    let free = (first..first + 64).map(|index| index % SLOTS).find(|&index| {
-        HOLDS[index].load(Relaxed) == 0 && slots[index].holders.compare_exchange(0, 1, AcqRel, Relaxed).is_ok()
+    let mine = relatives::own();
+    let take = |index: &usize| {
+        HOLDS[*index].load(Relaxed) == 0 && slots[*index].holders.compare_exchange(0, mine, AcqRel, Relaxed).is_ok()
+    };
+    let near = (first..first + 64).map(|index| index % SLOTS).find(take);
+    let free = near.or_else(|| {
+        sweep(slots);
+        (0..SLOTS).find(take)
     });
     let Some(index) = free else { return };
     slots[index].clear();
@@ -188,7 +195,7 @@ pub fn end(fd: RawFd) {
 
 /// Whether this descriptor is the last of its socket in this process, and no other process holds it.
 pub fn is_last(entry: &Entry) -> bool {
-    HOLDS[entry.index].load(Acquire) == 2 && entry.holders.load(Acquire) == 1
+    HOLDS[entry.index].load(Acquire) == 2 && !relatives::any(entry.holders.load(Acquire))
 }
 
 /// Not so in a child that borrows this process's memory (vfork): what it closes stays open here.
@@ -211,18 +218,51 @@ fn let_go(index: usize) {
     }
     let Some(slot) = slots().map(|slots| &slots[index]) else { return };
     close_offer(index);
-    let memory = *slot.memory.lock();
-    if slot.holders.load(Acquire) == 1
-        && let Some(incoming) = slot.receiving.lock().as_mut()
-    {
-        incoming.leave();
+    let pair = KEPT[index].swap(std::ptr::null_mut(), AcqRel);
+    if leave(slot) {
+        if let Some(incoming) = slot.receiving.lock().as_mut() {
+            incoming.leave();
+        }
+        *slot.receiving.lock() = None;
+        *slot.sending.lock() = None;
+        slot.holders.store(0, Release);
     }
-    if let Some(memory) = memory {
+    if !pair.is_null() {
         ATTACHED.fetch_sub(1, Relaxed);
-        // SAFETY: no thread of this process is at work on this slot, nor has a descriptor of it.
-        unsafe { memory.unmap() };
+        // SAFETY: what `attach` put there. No thread of this process is at work on this slot, nor has a descriptor of it; so
+        // nobody uses the ends that lie in this pair, unless another process does, which has it as well.
+        drop(unsafe { Arc::from_raw(pair) });
     }
-    slot.holders.fetch_sub(1, AcqRel);
+}
+
+/// A slot whose last holder is taking it apart.
+const CLOSING: u64 = 1 << 62;
+
+/// This process holds a slot no more: whether nobody else does, and this one is to take it apart.
+fn leave(slot: &Slot) -> bool {
+    let mine = relatives::own();
+    let mut others = slot.holders.fetch_and(!mine, AcqRel) & !mine;
+    loop {
+        if others & CLOSING != 0 || relatives::any(others) {
+            return false;
+        }
+        match slot.holders.compare_exchange(others, CLOSING, AcqRel, Acquire) {
+            Ok(_) => return true,
+            Err(now) => others = now,
+        }
+    }
+}
+
+/// Frees the slots that only dead processes held.
+fn sweep(slots: &[Slot; SLOTS]) {
+    for (index, slot) in slots.iter().enumerate() {
+        let holders = slot.holders.load(Acquire);
+        let dead = holders != 0 && holders & CLOSING == 0 && HOLDS[index].load(Acquire) == 0;
+        if dead && holders & relatives::own() == 0 && !relatives::any(holders) {
+            // Its memory was theirs, and is gone with them.
+            let _ = slot.holders.compare_exchange(holders, 0, AcqRel, Relaxed);
+        }
+    }
 }
 
 fn close_offer(index: usize) {
@@ -242,17 +282,25 @@ impl Slot {
         for count in [&self.calls, &self.moving, &self.sleepers] {
             count.store(0, Relaxed);
         }
-        for count in [&self.tcp_out, &self.tcp_in, &self.nonce] {
+        for count in [&self.tcp_out, &self.tcp_in] {
             count.store(0, Relaxed);
         }
         for flag in [&self.met, &self.watched, &self.unwatchable] {
             flag.store(false, Relaxed);
         }
         self.fault.store(0, Relaxed);
-        *self.memory.lock() = None;
-        *self.sending.lock() = None;
-        *self.receiving.lock() = None;
+        // What lies there was taken apart, or is of processes that are gone: it is not to be dropped here.
+        // SAFETY: nobody else has this slot yet, and what a dead process has left there needs no drop.
+        unsafe {
+            std::ptr::write(std::ptr::addr_of!(self.sending).cast_mut(), Lock::new(None));
+            std::ptr::write(std::ptr::addr_of!(self.receiving).cast_mut(), Lock::new(None));
+        }
         self.state.store(state::COUNTED, Release);
+    }
+
+    /// Another process holds it.
+    fn join(&self, holder: u64) {
+        self.holders.fetch_or(holder, AcqRel);
     }
 
     /// A thread waits for it in the kernel.
@@ -354,44 +402,52 @@ impl Slot {
         Ok(moved)
     }
 
-    /// Gives it memory, if nobody else holds this socket, and nobody is moving bytes.
-    pub fn attach(&self, memory: Memory, nonce: u64) -> bool {
-        if self.state.compare_exchange(state::OFFERED, state::ATTACHING, SeqCst, Relaxed).is_err() {
-            return false;
-        }
-        if self.moving.load(SeqCst) != 0 || self.holders.load(SeqCst) != 1 {
-            self.state.store(state::OFFERED, SeqCst);
-            return false;
-        }
-        *self.memory.lock() = Some(memory);
-        *self.sending.lock() = Some(Outgoing::new(memory, self.tcp_out.load(SeqCst)));
-        *self.receiving.lock() = Some(Incoming::new(memory, self.tcp_in.load(SeqCst)));
-        self.nonce.store(nonce, Relaxed);
-        memory.greeting().nonce.store(nonce, Release);
-        ATTACHED.fetch_add(1, Relaxed);
-        self.state.store(state::ATTACHED, SeqCst);
-        true
-    }
-
-    /// Whether the other end has the same memory, at this moment: it has answered with the number that was said there.
+    /// Whether the other end has the same memory.
     pub fn meets(&self) -> bool {
         if self.met.load(Relaxed) {
             return true;
         }
-        let Some(memory) = *self.memory.lock() else { return false };
-        let theirs = memory.their_greeting();
-        memory.greeting().echo.store(theirs.nonce.load(Acquire), Release);
-        let met = theirs.echo.load(Acquire) == self.nonce.load(Relaxed);
-        // What is put into memory is taken only by one who has answered as well; so both must have.
-        let answered = theirs.nonce.load(Acquire) != 0;
-        if met && answered {
-            self.met.store(true, Relaxed);
-        }
-        met && answered
+        let met = self.sending.lock().as_mut().is_some_and(Outgoing::meets);
+        self.met.store(met, Relaxed);
+        met
     }
 }
 
+/// What has become of giving memory to a connection.
+pub enum Attached {
+    Yes,
+    /// Not now: bytes are on their way.
+    Later,
+    Never,
+}
+
 impl Entry {
+    /// Gives it memory, if nobody else holds this socket, and nobody is moving bytes.
+    pub fn attach(&self, pair: Arc<Pair>, meeting: Meeting) -> Attached {
+        if self.slot.state.compare_exchange(state::OFFERED, state::ATTACHING, SeqCst, Relaxed).is_err() {
+            return Attached::Later;
+        }
+        if self.moving.load(SeqCst) != 0 || self.holders.load(SeqCst) != relatives::own() {
+            self.slot.state.store(state::OFFERED, SeqCst);
+            return Attached::Later;
+        }
+        // SAFETY: this process keeps the pair until it lets go of the slot, by which time the ends were dropped or are another's.
+        let Ok((sender, receiver)) = (unsafe { pair.open_kept(meeting.connection.into()) }) else {
+            self.slot.state.store(state::OFFERED, SeqCst);
+            return Attached::Never;
+        };
+        KEPT[self.index].store(Arc::into_raw(pair).cast_mut(), Release);
+        let incoming = Incoming::new(receiver, meeting.number, self.tcp_in.load(SeqCst));
+        let outgoing = Outgoing::new(sender, meeting.number, self.tcp_out.load(SeqCst));
+        incoming.tell();
+        outgoing.tell();
+        *self.receiving.lock() = Some(incoming);
+        *self.sending.lock() = Some(outgoing);
+        ATTACHED.fetch_add(1, Relaxed);
+        self.slot.state.store(state::ATTACHED, SeqCst);
+        Attached::Yes
+    }
+
     /// The connection to the broker that speaks of this one.
     pub fn offer(&self) -> Option<RawFd> {
         let offer = OFFERS[self.index].load(Acquire);
@@ -420,26 +476,49 @@ impl Entry {
 /// Before a fork: the child will hold what this process holds.
 pub extern "C" fn before_fork() {
     epoll::hold();
-    let Some(slots) = slots() else { return };
-    for (index, slot) in slots.iter().enumerate() {
-        if HOLDS[index].load(Acquire) > 0 {
-            slot.holders.fetch_add(1, AcqRel);
-        }
-    }
+    member::hold();
+    let child = relatives::expect();
+    each_held(|slot| slot.join(child));
 }
 
 /// After a fork, in the parent.
 pub extern "C" fn in_parent() {
+    member::release();
     epoll::release();
 }
 
 /// After a fork, in the child: offers belong to the parent.
 pub extern "C" fn in_child() {
+    member::release();
     epoll::release();
-    crate::lock::forked();
+    lock::forked();
+    relatives::born();
     PROCESS.store(std::process::id(), Relaxed);
-    for index in 0..SLOTS {
-        close_offer(index);
+    member::forked();
+    (0..SLOTS).for_each(close_offer);
+}
+
+fn each_held(mut act: impl FnMut(&Slot)) {
+    let Some(slots) = slots() else { return };
+    for (index, slot) in slots.iter().enumerate() {
+        if HOLDS[index].load(Acquire) > 0 {
+            act(slot);
+        }
+    }
+}
+
+/// This process becomes another program, which holds nothing; unless it does not, and is back.
+pub fn depart() {
+    if is_ours() {
+        each_held(|slot| {
+            slot.holders.fetch_and(!relatives::own(), AcqRel);
+        });
+    }
+}
+
+pub fn come_back() {
+    if is_ours() {
+        each_held(|slot| slot.join(relatives::own()));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The same program with the library and without: what it says of its connections is the same.
 
-use net::rendezvous::Broker;
-use std::io;
+use net::broker::{Bounds, Broker};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
@@ -28,9 +28,9 @@ fn a_program_cannot_tell() {
     let without = ran(&mut Command::new(&program));
     let cases = without.lines().filter(|line| line.contains(": ")).count();
 
-    let mut broker = Broker::listen(&place).unwrap();
-    let (stop, end) = io::pipe().unwrap();
-    let serving = thread::spawn(move || broker.serve(stop).map(|()| broker.met()));
+    let mut broker = Broker::bind(&place, Bounds::default()).unwrap();
+    let (stop, end) = std::io::pipe().unwrap();
+    let serving = thread::spawn(move || broker.run(stop.as_fd()).map(|()| broker.met()));
     let with = ran(Command::new(&program)
         .env("LD_PRELOAD", library())
         .env("LICHEN_SOCKET_BROKER", &place)

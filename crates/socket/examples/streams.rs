@@ -104,7 +104,7 @@ struct Rig {
 }
 
 fn streams(count: usize) -> Rig {
-    let quota = Quota::own();
+    let quota = Quota::own().unwrap();
     let (a, file) = Pair::create(&quota).expect("memory");
     let b = Pair::join(&file, &quota).expect("a pair");
     let open = |connection| {

@@ -5,13 +5,58 @@ use crate::layout::{self, LOCAL, RECORD, RECORDS, Way};
 use crate::records::Store;
 use crate::region::Region;
 use crate::stream::{Memory, Spot};
+use std::ptr::NonNull;
 use std::sync::Arc;
+
+/// Who keeps the memory there beneath an end.
+pub trait Hold {
+    fn region(&self) -> &Region;
+    fn store(&self) -> &Store;
+}
+
+/// The end itself.
+#[derive(Clone)]
+pub struct Counted {
+    pub(crate) region: Arc<Region>,
+    pub(crate) store: Arc<Store>,
+}
+
+impl Hold for Counted {
+    fn region(&self) -> &Region {
+        &self.region
+    }
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
+/// Somebody else, in each process that has the end.
+#[derive(Clone)]
+pub struct Kept {
+    pub(crate) region: NonNull<Region>,
+    pub(crate) store: NonNull<Store>,
+}
+
+// SAFETY: both may be used from any thread.
+unsafe impl Send for Kept {}
+
+impl Hold for Kept {
+    fn region(&self) -> &Region {
+        // SAFETY: whoever has opened the end keeps its pair, which has both.
+        unsafe { self.region.as_ref() }
+    }
+
+    fn store(&self) -> &Store {
+        // SAFETY: as in `region`.
+        unsafe { self.store.as_ref() }
+    }
+}
 
 /// What one end of a stream stands on. There is one sending and one receiving end of a way in a process at most: its
 /// region sees to that.
-pub struct End {
-    region: Arc<Region>,
-    store: Arc<Store>,
+pub struct End<H: Hold> {
+    hold: H,
     connection: usize,
     /// The side that sends this way, and the number of its store.
     side: usize,
@@ -20,21 +65,14 @@ pub struct End {
     way: *const Way,
 }
 
-// SAFETY: the pointer is into the region, which this keeps; what it points to are atomics.
-unsafe impl Send for End {}
+// SAFETY: the pointer is into the region, which is kept; what it points to are atomics.
+unsafe impl<H: Hold + Send> Send for End<H> {}
 
-impl End {
-    /// An end of the way in which `side` sends out of the store of that `number`: `store`, if this end does.
-    pub(crate) fn new(
-        region: &Arc<Region>,
-        store: &Arc<Store>,
-        way: (usize, usize),
-        number: usize,
-        sends: bool,
-    ) -> Self {
-        let (connection, side) = way;
-        let way: *const Way = region.way(connection, side);
-        Self { region: region.clone(), store: store.clone(), connection, side, number, sends, way }
+impl<H: Hold> End<H> {
+    /// An end of the way in which `side` sends out of the store of that `number`: the hold's, if this end does.
+    pub(crate) fn new(hold: H, (connection, side): (usize, usize), number: usize, sends: bool) -> Self {
+        let way: *const Way = hold.region().way(connection, side);
+        Self { hold, connection, side, number, sends, way }
     }
 
     fn number(&self) -> u32 {
@@ -44,18 +82,18 @@ impl End {
     /// Where `len` bytes at `at` lie. Panics where they are not all there.
     fn record(&self, record: u32, at: usize, len: usize) -> *mut u8 {
         assert!((record as usize) < RECORDS && at <= RECORD && len <= RECORD - at, "bytes of a record");
-        self.region.at(layout::records(self.number) + record as usize * RECORD + at)
+        self.hold.region().at(layout::records(self.number) + record as usize * RECORD + at)
     }
 
     /// Where the first of `len` bytes lie in the local record, how many of them there, and where the rest.
     fn local(&self, at: usize, len: usize) -> (*mut u8, usize, *mut u8) {
         assert!(at < LOCAL && len <= LOCAL, "bytes of a local record");
         let begin = layout::local(self.connection, self.side);
-        (self.region.at(begin + at), len.min(LOCAL - at), self.region.at(begin))
+        (self.hold.region().at(begin + at), len.min(LOCAL - at), self.hold.region().at(begin))
     }
 }
 
-impl Memory for End {
+impl<H: Hold> Memory for End<H> {
     fn way(&self) -> &Way {
         // SAFETY: it lies in the region, which `self` keeps.
         unsafe { &*self.way }
@@ -98,24 +136,24 @@ impl Memory for End {
     }
 
     fn enter(&self) -> bool {
-        freeze::enter(&self.way().sender.hand, self.store.frozen())
+        freeze::enter(&self.way().sender.hand, self.hold.store().frozen())
     }
 
     fn take(&self, start: u64) -> Option<u32> {
-        self.store.take(self.number(), start)
+        self.hold.store().take(self.number(), start)
     }
 
     fn close(&self, record: u32, start: u64, end: u64) {
-        self.store.close(record, self.number(), start, end);
+        self.hold.store().close(record, self.number(), start, end);
     }
 
     fn give_back(&self, record: u32, start: u64) {
-        self.store.give_back(record, self.number(), start);
+        self.hold.store().give_back(record, self.number(), start);
     }
 }
 
-impl Drop for End {
+impl<H: Hold> Drop for End<H> {
     fn drop(&mut self) {
-        self.region.leave(self.connection, self.side, self.sends);
+        self.hold.region().leave(self.connection, self.side, self.sends);
     }
 }

@@ -7,10 +7,11 @@
 //! | [`stream`] | one direction of one connection: bytes in order, and marks between them |
 //! | [`freeze`] | keeping senders out of their records for a moment |
 //! | [`records`] | the larger pieces of memory that streams take and give back, and their bounds |
+//! | [`family`], [`lock`] | what a process shares with the children that it forks |
 //! | [`member`] | a process and its broker |
 //! | [`notice`] | what the broker tells a process: how much it may take |
 //! | [`watch`] | a pair as the broker sees it |
-//! | [`memory`] | the memory of one connection: its words, and a ring of bytes for each direction |
+//! | [`parts`] | a program's buffers |
 //! | [`migration`] | a direction of a connection as its ends see it: now over TCP, now through memory |
 //! | [`wait`] | how long to look before sleeping |
 //!
@@ -20,16 +21,20 @@
 
 #[cfg(not(loom))]
 mod bytes;
+#[cfg(not(loom))]
+pub mod family;
 pub mod freeze;
 pub mod layout;
 #[cfg(not(loom))]
-pub mod member;
+pub mod lock;
 #[cfg(not(loom))]
-pub mod memory;
+pub mod member;
 #[cfg(not(loom))]
 pub mod migration;
 #[cfg(not(loom))]
 pub mod notice;
+#[cfg(not(loom))]
+pub mod parts;
 #[cfg(not(loom))]
 pub mod records;
 #[cfg(not(loom))]

@@ -3,10 +3,14 @@
 //! ```text
 //!   process                                        broker
 //!      │ HELLO ───────────────────────────────────▶ │  who it is, the kernel says
-//!      │ ◀─────────────────────── ADMITTED, a notice │
+//!      │ ◀──────────────── ADMITTED, a key, a notice │
 //!      │ a memory, and the process's number in it ─▶ │  checked; watched until its processes are gone
 //!      │ ◀────────────────────── ADMITTED or REFUSED │
 //!      │ KNOCK, once for each of its naps ─────────▶ │  (`records`)
+//!
+//!   an offer, by a socket of its own
+//!      │ OFFER, the key, an end of a TCP connection ▶ │  which one it is, the kernel says
+//!      │ ◀──── MET: where, and a memory of two for it │  when the other end was offered too
 //! ```
 //!
 //! A process whose broker is not there, or refuses, does without records of other size than a connection's own.
@@ -16,7 +20,7 @@ use crate::records::Quota;
 use os::seqpacket;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +32,14 @@ pub const ADMITTED: u8 = 1;
 pub const REFUSED: u8 = 2;
 /// The first byte of a message with a pair's or pod's memory; the second is the process's number in it.
 pub const PAIR: u8 = b'p';
+/// The first byte of a message that offers an end of a connection, before the key of who offers it.
+pub const OFFER: u8 = b'o';
+/// The first byte of what the broker says when both ends were offered.
+pub const MET: u8 = b'm';
+/// Bytes of a key.
+pub const KEY: usize = 16;
+/// What nobody can guess who was not told.
+pub type Key = [u8; KEY];
 /// The longest message either way.
 pub const MESSAGE_MAX: usize = 64;
 
@@ -38,18 +50,75 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Member {
     socket: OwnedFd,
     quota: Arc<Quota>,
+    key: Key,
 }
 
-impl Member {
-    /// Joins the broker that listens at `path`.
-    pub fn join(path: &Path) -> io::Result<Self> {
+/// One who has asked for a place.
+pub struct Joining(OwnedFd);
+
+impl Joining {
+    /// Asks the broker that listens at `path`.
+    pub fn begin(path: &Path) -> io::Result<Self> {
         let socket = seqpacket::connect(path)?;
         seqpacket::send(&socket, &[IoSlice::new(HELLO)], &[])?;
-        let (answer, mut descriptors) = receive(socket.as_fd())?;
-        let notice = descriptors.pop().filter(|_| answer == ADMITTED);
-        let told = Told::attach(notice.ok_or(io::ErrorKind::PermissionDenied)?)?;
-        let quota = Quota::new(told, Some(socket.try_clone()?));
-        Ok(Self { socket, quota })
+        Ok(Self(socket))
+    }
+
+    /// As [`Joining::begin`], by a socket that was connected, and whose reads do not wait.
+    pub fn by(socket: OwnedFd) -> io::Result<Self> {
+        seqpacket::send(&socket, &[IoSlice::new(HELLO)], &[])?;
+        Ok(Self(socket))
+    }
+
+    /// The place, if the broker has answered. An error: there is none to be had.
+    pub fn poll(self) -> io::Result<Result<Member, Self>> {
+        let (mut message, mut descriptors) = ([0; MESSAGE_MAX], Vec::new());
+        let len = match seqpacket::receive(&self.0, &mut message, &mut descriptors) {
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Err(self)),
+            Err(error) => return Err(error),
+        };
+        let key = match &message[..len] {
+            [ADMITTED, key @ ..] => key.try_into().map_err(|_| io::ErrorKind::InvalidData)?,
+            _ => return Err(io::ErrorKind::PermissionDenied.into()),
+        };
+        let told = Told::attach(descriptors.pop().ok_or(io::ErrorKind::InvalidData)?)?;
+        let quota = Quota::new(told, Some(rustix::io::fcntl_dupfd_cloexec(&self.0, HIGH)?))?;
+        Ok(Ok(Member { socket: self.0, quota, key }))
+    }
+}
+
+/// Descriptors that stay are out of the way of the program's.
+const HIGH: i32 = 500;
+
+impl Member {
+    /// Joins the broker that listens at `path`: waits for its answer.
+    pub fn join(path: &Path) -> io::Result<Self> {
+        let mut joining = Joining::begin(path)?;
+        loop {
+            wait(joining.0.as_fd())?;
+            joining = match joining.poll()? {
+                Ok(member) => return Ok(member),
+                Err(joining) => joining,
+            };
+        }
+    }
+
+    /// What it offers connections by.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Whether the broker is there no more.
+    pub fn is_alone(&self) -> bool {
+        let mut hangs = [PollFd::new(&self.socket, PollFlags::empty())];
+        let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut hangs, Some(&now)).is_ok() && !hangs[0].revents().is_empty()
+    }
+
+    /// The descriptors that this place has.
+    pub fn descriptors(&self) -> [i32; 2] {
+        [self.socket.as_raw_fd(), self.quota.bell().map_or(-1, |bell| bell.as_raw_fd())]
     }
 
     /// What this process may take.
@@ -61,27 +130,62 @@ impl Member {
     /// so no record of it is to be used.
     pub fn tell(&self, memory: impl AsFd, number: u8) -> io::Result<()> {
         seqpacket::send(&self.socket, &[IoSlice::new(&[PAIR, number])], &[memory.as_fd()])?;
-        match receive(self.socket.as_fd())?.0 {
+        match receive(self.socket.as_fd())? {
             ADMITTED => Ok(()),
             _ => Err(io::ErrorKind::PermissionDenied.into()),
         }
     }
 }
 
-/// The broker's next answer.
-fn receive(socket: BorrowedFd<'_>) -> io::Result<(u8, Vec<OwnedFd>)> {
+/// A meeting, as the broker tells an end of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meeting {
+    /// Never 0, and never used again.
+    pub number: u64,
+    pub side: u8,
+    pub connection: u16,
+}
+
+impl Meeting {
+    /// As a message.
+    pub fn message(self) -> [u8; 12] {
+        let mut message = [0; 12];
+        (message[0], message[1]) = (MET, self.side);
+        message[2..4].copy_from_slice(&self.connection.to_le_bytes());
+        message[4..].copy_from_slice(&self.number.to_le_bytes());
+        message
+    }
+
+    /// What a message says, if it is one.
+    pub fn of(message: &[u8]) -> Option<Self> {
+        let message: [u8; 12] = message.try_into().ok()?;
+        let [MET, side, low, high, number @ ..] = message else { return None };
+        let (number, connection) = (u64::from_le_bytes(number), u16::from_le_bytes([low, high]));
+        (number != 0 && side < 2).then_some(Self { number, side, connection })
+    }
+}
+
+/// Waits until the broker has said something.
+fn wait(socket: BorrowedFd<'_>) -> io::Result<()> {
     let limit = rustix::time::Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
-    let (mut message, mut descriptors) = ([0; MESSAGE_MAX], Vec::new());
     loop {
         match poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&limit)) {
             Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// The broker's next answer.
+fn receive(socket: BorrowedFd<'_>) -> io::Result<u8> {
+    let (mut message, mut descriptors) = ([0; MESSAGE_MAX], Vec::new());
+    loop {
+        wait(socket)?;
         match seqpacket::receive(socket, &mut message, &mut descriptors) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => return Ok((message[0], descriptors)),
+            Ok(_) => return Ok(message[0]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }

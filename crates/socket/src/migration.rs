@@ -17,12 +17,50 @@
 //! then looks whether the stretch has ended, then reads that much. The sender writes down an end before it sends anything that
 //! is behind it, so what was there before the look is of the stretch, or behind an end that the look sees.
 //!
+//! Memory is a [stream](crate::stream) of a pair, whose words have room for those of this one:
+//!
+//! | note | sender's rest | receiver's rest |
+//! |---|---|---|
+//! | 0 | the meeting's number, once it is there | the same |
+//! | 1 | stretches that have ended | stretches that it has left behind |
+//! | 2 | bytes ever given to TCP when the last bell was rung, that one included | not 0: all is to go over TCP |
+//! | 3 … | where stretches have ended: bytes ever in memory or over TCP, whichever it was; and bytes over TCP with which the next begins | |
+//!
+//! A meeting has a number that is never used again. An end that does not find it at the other end has not met anybody: a
+//! connection's memory may have been another's before.
+//!
 //! Not done here: sending and receiving over TCP, and waiting.
 
-use crate::memory::{Memory, Part, RING, TURNS};
+use crate::layout::{MOST, Rest};
+use crate::parts::{self, Part};
+use crate::region::{KeptReceiver, KeptSender};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU32, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 use thiserror::Error;
+
+/// Changes between TCP and memory that a receiver may lag behind. A power of two.
+const TURNS: usize = 4;
+/// Of the notes of a rest: whom its owner has met.
+pub(crate) const MEETING: usize = 0;
+const TURN: usize = 1;
+const BELLS: usize = 2;
+const RECALL: usize = 2;
+const ENDS: usize = 3;
+const _: () = assert!(ENDS + 2 * TURNS <= 15 && TURNS.is_power_of_two());
+
+/// Where a sender writes down the end of a stretch, and the byte of TCP with which the next begins.
+fn end_of(rest: &Rest, turn: u32) -> (&AtomicU64, &AtomicU64) {
+    let at = ENDS + 2 * (turn as usize & (TURNS - 1));
+    (&rest.notes[at], &rest.notes[at + 1])
+}
+
+/// Says which processor its owner runs on, and asks where the other does: whether they are the same.
+fn shares_processor(own: &Rest, peer: &Rest, number: u32) -> bool {
+    if own.cpu.load(Relaxed) != number + 1 {
+        own.cpu.store(number + 1, Relaxed);
+    }
+    peer.cpu.load(Relaxed) == number + 1
+}
 
 /// The other end has written something into shared memory that cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -45,10 +83,10 @@ fn announce(word: &AtomicU32, value: u32) {
 const GONE: u32 = u32::MAX;
 
 /// A direction, at its sender.
-#[derive(Debug)]
 pub struct Outgoing {
-    memory: Memory,
-    tail: u64,
+    sender: KeptSender,
+    meeting: u64,
+    met: bool,
     turn: u32,
     /// Bytes ever given to TCP, bells included.
     tcp: u64,
@@ -60,9 +98,23 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// A direction that has sent `tcp` bytes.
-    pub fn new(memory: Memory, tcp: u64) -> Self {
-        Self { memory, tail: 0, turn: 0, tcp, rung: 0, flying: 0, pinned: false }
+    /// A direction that has sent `tcp` bytes. Nobody is told of it before [`Outgoing::tell`].
+    pub fn new(sender: KeptSender, meeting: u64, tcp: u64) -> Self {
+        sender.own_rest().notes[MEETING].store(0, Relaxed);
+        sender.own_rest().notes[TURN].store(0, Relaxed);
+        sender.own_rest().notes[BELLS].store(tcp, Relaxed);
+        Self { sender, meeting, met: false, turn: 0, tcp, rung: 0, flying: 0, pinned: false }
+    }
+
+    /// Says that this end is there.
+    pub fn tell(&self) {
+        self.sender.own_rest().notes[MEETING].store(self.meeting, Release);
+    }
+
+    /// Whether the other end is there.
+    pub fn meets(&mut self) -> bool {
+        self.met = self.met || self.sender.peer_rest().notes[MEETING].load(Acquire) == self.meeting;
+        self.met
     }
 
     pub fn in_memory(&self) -> bool {
@@ -79,27 +131,29 @@ impl Outgoing {
         if self.in_memory() {
             return true;
         }
-        let memory = self.memory;
-        let theirs = memory.receiver(true);
-        let can = !self.pinned && self.flying == 0 && theirs.recall.load(Relaxed) == 0;
+        let can = self.meets() && !self.pinned && self.flying == 0 && self.theirs(RECALL).load(Relaxed) == 0;
         // Then it has left the last stretch in memory, and there is room to write down more ends.
-        if !can || theirs.turn.load(Acquire) != self.turn {
+        if !can || self.theirs(TURN).load(Acquire) as u32 != self.turn {
             return false;
         }
         self.end(self.tcp, 0);
         // Either this sees a recall, or who recalls sees that this stretch has begun, and waits for its end.
         fence(SeqCst);
-        if theirs.recall.load(Relaxed) != 0 {
+        if self.theirs(RECALL).load(Relaxed) != 0 {
             self.pin();
             return false;
         }
         true
     }
 
+    fn theirs(&self, note: usize) -> &AtomicU64 {
+        &self.sender.peer_rest().notes[note]
+    }
+
     /// From the next byte on over TCP.
     pub fn sink(&mut self) {
         if self.in_memory() {
-            self.end(self.tail, self.tcp);
+            self.end(self.sender.sent(), self.tcp);
         }
     }
 
@@ -110,12 +164,12 @@ impl Outgoing {
     }
 
     fn end(&mut self, end: u64, tcp: u64) {
-        let words = self.memory.sender(true);
-        let turn = &words.turns[self.turn as usize & (TURNS - 1)];
-        turn.end.store(end, Relaxed);
-        turn.tcp.store(tcp, Relaxed);
+        let words = self.sender.own_rest();
+        let (at, then) = end_of(words, self.turn);
+        at.store(end, Relaxed);
+        then.store(tcp, Relaxed);
         self.turn = self.turn.wrapping_add(1);
-        words.turn.store(self.turn, Release);
+        words.notes[TURN].store(self.turn.into(), Release);
     }
 
     /// Puts what lies behind the first `skip` bytes of `parts` into memory: how many bytes; 0 if it is full, or broken.
@@ -123,33 +177,21 @@ impl Outgoing {
     /// # Safety
     /// The parts can be read.
     pub unsafe fn put(&mut self, parts: &[Part], skip: usize) -> usize {
-        let used = self.tail.wrapping_sub(self.memory.receiver(true).head.load(Acquire));
-        if !self.in_memory() || used > RING as u64 {
+        if !self.in_memory() {
             return 0;
         }
         // SAFETY: the caller's.
-        let put = unsafe { self.memory.put(self.tail, RING - used as usize, parts, skip) };
-        if put > 0 {
-            self.tail = self.tail.wrapping_add(put as u64);
-            self.memory.sender(true).tail.store(self.tail, Release);
-        }
-        put
+        unsafe { parts::read(parts, skip, |bytes| self.sender.write(bytes).unwrap_or(0)) }
     }
 
-    /// Whether the receiver has taken all that is in memory.
-    pub fn is_drained(&self) -> bool {
-        self.memory.receiver(true).head.load(Acquire) == self.tail
-    }
-
-    /// Bytes that fit into memory.
-    pub fn room(&self) -> usize {
-        let used = self.tail.wrapping_sub(self.memory.receiver(true).head.load(Acquire));
-        (RING as u64).saturating_sub(used) as usize
+    /// Bytes of room that memory has at once.
+    pub fn room(&mut self) -> usize {
+        self.sender.local_room()
     }
 
     /// Asked after something was put, or turned: whether to ring now. True once for each nap.
     pub fn owes_bell(&mut self) -> bool {
-        let nap = published_then(&self.memory.receiver(true).nap);
+        let nap = published_then(&self.sender.peer_rest().sleep);
         let owed = nap & 1 == 1 && (nap != self.rung || nap == GONE);
         if owed {
             self.rung = nap;
@@ -160,13 +202,13 @@ impl Outgoing {
     /// A bell goes out now, unless it cannot: then [`Outgoing::unring`] is called.
     pub fn ring(&mut self) {
         self.tcp = self.tcp.wrapping_add(1);
-        self.memory.sender(true).bells.store(self.tcp, Release);
+        self.sender.own_rest().notes[BELLS].store(self.tcp, Release);
     }
 
     /// The bell could not go out: TCP has no room for it, and so has something for the receiver to wake for.
     pub fn unring(&mut self) {
         self.tcp = self.tcp.wrapping_sub(1);
-        self.memory.sender(true).bells.store(self.tcp, Release);
+        self.sender.own_rest().notes[BELLS].store(self.tcp, Release);
     }
 
     /// A call begins that sends over TCP.
@@ -180,29 +222,30 @@ impl Outgoing {
         self.tcp = self.tcp.wrapping_add(bytes as u64);
     }
 
-    /// What the receiver wants to have over TCP, if it wants all of it there: it has stopped taking from memory, and what it
-    /// did not take is `len` bytes from `from` ([`Memory::take_back`]). From then on this direction is pinned.
-    pub fn withdraw(&mut self) -> Option<(u64, usize)> {
-        let theirs = self.memory.receiver(true);
-        if self.pinned || theirs.recall.load(Acquire) == 0 {
+    /// How much the receiver wants to have over TCP, if it wants all of it there: it has stopped taking from memory, and did
+    /// not take so many bytes ([`Outgoing::take_back`]). From then on this direction is pinned.
+    pub fn withdraw(&mut self) -> Option<usize> {
+        if self.pinned || !self.meets() || self.theirs(RECALL).load(Acquire) == 0 {
             return None;
         }
         self.pinned = true;
         if !self.in_memory() {
-            return Some((self.tail, 0));
+            return Some(0);
         }
-        let head = theirs.head.load(Acquire);
-        let left = self.tail.wrapping_sub(head);
         // A receiver whose words cannot be gets nothing more through memory.
-        let (head, left) = if left > RING as u64 { (self.tail, 0) } else { (head, left as usize) };
-        self.end(head, self.tcp);
-        Some((head, left))
+        let left = self.sender.is_received().map_or(0, |_| self.sender.unreceived());
+        self.end(self.sender.sent() - left, self.tcp);
+        Some(left as usize)
+    }
+
+    /// Copies what was withdrawn, from behind its first `skip` bytes on: how many bytes.
+    pub fn take_back(&self, skip: usize, bytes: &mut [u8]) -> usize {
+        self.sender.take_back(skip, bytes)
     }
 
     /// Says on which processor this side runs, and asks where the other does: whether they are the same.
     pub fn shares_processor(&self, own: u32) -> bool {
-        self.memory.sender(true).cpu.store(own + 1, Relaxed);
-        self.memory.receiver(true).cpu.load(Relaxed) == own + 1
+        shares_processor(self.sender.own_rest(), self.sender.peer_rest(), own)
     }
 }
 
@@ -216,10 +259,10 @@ pub enum Stretch {
 }
 
 /// A direction, at its receiver.
-#[derive(Debug)]
 pub struct Incoming {
-    memory: Memory,
-    head: u64,
+    receiver: KeptReceiver,
+    meeting: u64,
+    met: bool,
     turn: u32,
     /// Bytes ever taken from TCP, bells included.
     tcp: u64,
@@ -227,11 +270,26 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// A direction from which `tcp` bytes have been received. Its receiver may be asleep.
-    pub fn new(memory: Memory, tcp: u64) -> Self {
-        let mut new = Self { memory, head: 0, turn: 0, tcp, nap: 0 };
+    /// A direction from which `tcp` bytes have been received. Its receiver may be asleep. Nobody is told of it before
+    /// [`Incoming::tell`].
+    pub fn new(receiver: KeptReceiver, meeting: u64, tcp: u64) -> Self {
+        for note in [MEETING, TURN, RECALL] {
+            receiver.own_rest().notes[note].store(0, Relaxed);
+        }
+        let mut new = Self { receiver, meeting, met: false, turn: 0, tcp, nap: 0 };
         new.nap();
         new
+    }
+
+    /// Says that this end is there.
+    pub fn tell(&self) {
+        self.receiver.own_rest().notes[MEETING].store(self.meeting, Release);
+    }
+
+    /// Whether the other end is there: until then what it has said is of others.
+    fn meets(&mut self) -> bool {
+        self.met = self.met || self.receiver.peer_rest().notes[MEETING].load(Acquire) == self.meeting;
+        self.met
     }
 
     /// Where the next bytes are. A stretch that is over is left behind first.
@@ -250,40 +308,42 @@ impl Incoming {
 
     fn turn(&mut self) {
         self.turn = self.turn.wrapping_add(1);
-        self.memory.receiver(false).turn.store(self.turn, Release);
+        self.receiver.own_rest().notes[TURN].store(self.turn.into(), Release);
     }
 
-    fn here(&self) -> Result<Stretch, Broken> {
-        let words = self.memory.sender(false);
-        let ahead = words.turn.load(Acquire).wrapping_sub(self.turn);
+    fn here(&mut self) -> Result<Stretch, Broken> {
+        if !self.meets() {
+            return Ok(Stretch::Tcp { left: None });
+        }
+        let words = self.receiver.peer_rest();
+        let ahead = (words.notes[TURN].load(Acquire) as u32).wrapping_sub(self.turn);
         if ahead as usize >= TURNS {
             return Err(Broken);
         }
         let known = (ahead > 0).then(|| {
-            let turn = &words.turns[self.turn as usize & (TURNS - 1)];
-            (turn.end.load(Relaxed), turn.tcp.load(Relaxed))
+            let (end, then) = end_of(words, self.turn);
+            (end.load(Relaxed), then.load(Relaxed))
         });
         if self.turn & 1 == 0 {
             let left = known.map(|(end, _)| end.wrapping_sub(self.tcp));
-            return if left.is_some_and(|left| left > i64::MAX as u64) {
-                Err(Broken)
-            } else {
-                Ok(Stretch::Tcp { left })
-            };
+            let broken = left.is_some_and(|left| left > i64::MAX as u64);
+            return if broken { Err(Broken) } else { Ok(Stretch::Tcp { left }) };
         }
-        let end = known.map_or_else(|| words.tail.load(Acquire), |(end, _)| end);
+        // What is there was put there before the end that was read, if one was.
+        let there = self.receiver.unread().map_err(|_| Broken)? as u64;
+        let ready = known.map_or(there, |(end, _)| end.wrapping_sub(self.receiver.received()));
         let then = known.map(|(_, tcp)| tcp);
-        let (ready, bells) = (end.wrapping_sub(self.head), then.map_or(0, |tcp| tcp.wrapping_sub(self.tcp)));
-        if ready > RING as u64 || bells > i64::MAX as u64 {
+        let bells = then.map_or(0, |tcp| tcp.wrapping_sub(self.tcp));
+        if ready > there || bells > i64::MAX as u64 {
             return Err(Broken);
         }
         Ok(Stretch::Memory { ready: ready as usize, then })
     }
 
     /// Bytes at the front of TCP that are bells.
-    pub fn bells(&self) -> u64 {
+    pub fn bells(&mut self) -> u64 {
         // Before the look: if that finds the stretch not to have ended, these are of this one.
-        let rung = self.memory.sender(false).bells.load(Acquire);
+        let rung = self.receiver.peer_rest().notes[BELLS].load(Acquire);
         let until = match self.here() {
             Ok(Stretch::Memory { then, .. }) => then.unwrap_or(rung),
             _ => return 0,
@@ -293,21 +353,24 @@ impl Incoming {
         if bells > i64::MAX as u64 { 0 } else { bells }
     }
 
-    /// Bytes that ever came through memory, as the sender says: for those who ask whether some have come since.
+    /// A number that changes when something comes through memory, as the sender says: for those who ask whether something has.
     pub fn arrived(&self) -> u64 {
-        self.memory.sender(false).tail.load(Acquire)
+        self.receiver.arrived()
     }
 
     /// Bytes in memory behind a stretch over TCP that has ended: for those who look ahead.
-    pub fn beyond(&self) -> usize {
-        let words = self.memory.sender(false);
-        let end = match words.turn.load(Acquire).wrapping_sub(self.turn) {
-            1 => words.tail.load(Acquire),
-            2 => words.turns[self.turn.wrapping_add(1) as usize & (TURNS - 1)].end.load(Relaxed),
-            _ => self.head,
+    pub fn beyond(&mut self) -> usize {
+        let ahead = (self.receiver.peer_rest().notes[TURN].load(Acquire) as u32).wrapping_sub(self.turn);
+        let there = self.receiver.unread().unwrap_or(0) as u64;
+        let ready = match ahead {
+            1 => there,
+            2 => {
+                let end = end_of(self.receiver.peer_rest(), self.turn.wrapping_add(1)).0.load(Relaxed);
+                end.wrapping_sub(self.receiver.received())
+            }
+            _ => 0,
         };
-        let ready = end.wrapping_sub(self.head);
-        if ready > RING as u64 { 0 } else { ready as usize }
+        if ready > there || ready > MOST { 0 } else { ready as usize }
     }
 
     /// Whether something lies in memory that can be taken now: one look, for those who wait.
@@ -320,13 +383,9 @@ impl Incoming {
     /// # Safety
     /// The parts can be written.
     pub unsafe fn take(&mut self, ready: usize, parts: &[Part], skip: usize, peek: bool) -> usize {
-        // SAFETY: the caller's.
-        let took = unsafe { self.memory.take(self.head, ready, parts, skip) };
-        if !peek && took > 0 {
-            self.head = self.head.wrapping_add(took as u64);
-            self.memory.receiver(false).head.store(self.head, Release);
-        }
-        took
+        let receive = |room: &mut [std::io::IoSliceMut<'_>]| self.receiver.read(room, peek).unwrap_or(0);
+        // SAFETY: the caller's. To look again would find the same.
+        unsafe { parts::write(parts, skip, ready, peek, receive) }
     }
 
     /// So many bytes were taken from TCP.
@@ -338,14 +397,14 @@ impl Incoming {
     /// begun goes on, and is rung for once.
     pub fn nap(&mut self) {
         self.nap |= 1;
-        announce(&self.memory.receiver(false).nap, self.nap);
+        announce(&self.receiver.own_rest().sleep, self.nap);
     }
 
     /// A bell has come, or is not wanted any more.
     pub fn wake(&mut self) {
         if self.nap & 1 == 1 {
             self.nap = self.nap.wrapping_add(1);
-            self.memory.receiver(false).nap.store(self.nap, Relaxed);
+            self.receiver.own_rest().sleep.store(self.nap, Relaxed);
         }
     }
 
@@ -356,19 +415,18 @@ impl Incoming {
     /// Says that nobody receives any more.
     pub fn leave(&mut self) {
         self.nap = GONE;
-        announce(&self.memory.receiver(false).nap, GONE);
+        announce(&self.receiver.own_rest().sleep, GONE);
     }
 
     /// Asks the sender to have all that follows over TCP. Nothing may be taken from memory afterwards.
     pub fn recall(&mut self) {
-        self.memory.receiver(false).recall.store(1, Release);
+        self.receiver.own_rest().notes[RECALL].store(1, Release);
         fence(SeqCst);
     }
 
     /// Says on which processor this side runs, and asks where the other does: whether they are the same.
     pub fn shares_processor(&self, own: u32) -> bool {
-        self.memory.receiver(false).cpu.store(own + 1, Relaxed);
-        self.memory.sender(false).cpu.load(Relaxed) == own + 1
+        shares_processor(self.receiver.own_rest(), self.receiver.peer_rest(), own)
     }
 }
 

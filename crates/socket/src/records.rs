@@ -8,38 +8,48 @@
 //! A record comes back when its stream looks where its receiver is. Where one does not, because nothing more is sent, the
 //! store looks itself before it says that it has none.
 
+use crate::family::Family;
 use crate::layout::{Claim, FREE, GONE, RECORDS};
+use crate::lock::{Held, Lock};
 use crate::notice::Told;
 use crate::region::Region;
 use crate::sync::Ordering;
 use interconnect::doorbell;
 use interconnect::lane::Word;
+use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Records that a process may have taken at once where nobody says otherwise: 64 MiB.
 pub const LIMIT: u32 = 2048;
 /// How often a store in which none is free is asked, at least, before it looks again whether some have come back.
 const PATIENCE: usize = 32;
 
-/// What a process may take, over all of its pairs.
+/// What a process may take, over all of its pairs. Children that it forks take of the same.
 pub struct Quota {
     told: Told,
-    taken: AtomicUsize,
-    /// Where a broker that sleeps is told, and for which of its naps it was.
+    counts: Family<Counts>,
+    /// Where a broker that sleeps is told.
     bell: Option<OwnedFd>,
+}
+
+struct Counts {
+    taken: AtomicUsize,
+    /// For which of its naps the broker was told.
     told_for: AtomicU32,
 }
 
 impl Quota {
     /// Bounded by what a broker says, which is told by a bell when it sleeps.
-    pub fn new(told: Told, bell: Option<OwnedFd>) -> Arc<Self> {
-        Arc::new(Self { told, taken: AtomicUsize::new(0), bell, told_for: AtomicU32::new(0) })
+    pub fn new(told: Told, bell: Option<OwnedFd>) -> io::Result<Arc<Self>> {
+        // SAFETY: atomics, of which zeroes are some.
+        let counts = unsafe { Family::zeroed()? };
+        Ok(Arc::new(Self { told, counts, bell }))
     }
 
     /// For processes that have no broker: [`LIMIT`].
-    pub fn own() -> Arc<Self> {
+    pub fn own() -> io::Result<Arc<Self>> {
         let limit = Word::own();
         limit.store(LIMIT, Ordering::Relaxed);
         Self::new(Told { limit, frozen: Word::own(), asleep: Word::own() }, None)
@@ -47,7 +57,11 @@ impl Quota {
 
     /// Records that are taken.
     pub fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
+        self.counts.taken.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn bell(&self) -> Option<&OwnedFd> {
+        self.bell.as_ref()
     }
 
     fn admits(&self) -> bool {
@@ -59,43 +73,47 @@ impl Quota {
     fn stir(&self) {
         let Some(bell) = &self.bell else { return };
         let nap = doorbell::sleeper(&self.told.asleep);
-        if nap != 0 && self.told_for.swap(nap, Ordering::Relaxed) != nap {
+        if nap != 0 && self.counts.told_for.swap(nap, Ordering::Relaxed) != nap {
             doorbell::knock(bell);
         }
     }
 }
 
-/// One record's way, if it is taken, and the positions it is taken from and up to.
+/// One record's way, and 1 more, if it is taken, and the positions it is taken from and up to.
 #[derive(Clone, Copy)]
 struct Slot {
-    way: Option<u32>,
+    way: u32,
     start: u64,
     end: u64,
 }
 
+/// Of zeroes: a store that was never used.
 struct State {
-    /// What was used and has come back, the last on top.
-    free: Vec<u32>,
-    /// Of each record that was ever used.
-    slots: Vec<Slot>,
+    /// What was used and has come back, the last on top: so many, and which.
+    free: usize,
+    frees: [u32; RECORDS],
+    /// Of each record that was ever used: so many, and what of them.
+    used: usize,
+    slots: [Slot; RECORDS],
     /// How often not to look.
     patience: usize,
 }
 
-/// A process's own records in one memory.
+/// A process's own records in one memory, and its forked children's.
 pub struct Store {
     region: Arc<Region>,
     number: usize,
     quota: Arc<Quota>,
-    state: Mutex<State>,
+    state: Family<Lock<State>>,
     /// How often a stream had to do without.
     refused: AtomicU32,
 }
 
 impl Store {
-    pub(crate) fn new(region: Arc<Region>, number: usize, quota: Arc<Quota>) -> Self {
-        let state = State { free: Vec::new(), slots: Vec::new(), patience: 0 };
-        Self { region, number, quota, state: Mutex::new(state), refused: AtomicU32::new(0) }
+    pub(crate) fn new(region: Arc<Region>, number: usize, quota: Arc<Quota>) -> io::Result<Self> {
+        // SAFETY: numbers, and a lock, of which zeroes are one that is free.
+        let state = unsafe { Family::zeroed()? };
+        Ok(Self { region, number, quota, state, refused: AtomicU32::new(0) })
     }
 
     /// How often a stream had to do without.
@@ -105,7 +123,8 @@ impl Store {
 
     /// Records that are taken.
     pub fn taken(&self) -> usize {
-        self.state().slots.iter().filter(|slot| slot.way.is_some()).count()
+        let state = self.state();
+        state.slots[..state.used].iter().filter(|slot| slot.way != 0).count()
     }
 
     pub(crate) fn frozen(&self) -> &AtomicU32 {
@@ -122,8 +141,8 @@ impl Store {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         };
-        state.slots[record as usize] = Slot { way: Some(way), start, end: u64::MAX };
-        self.quota.taken.fetch_add(1, Ordering::Relaxed);
+        state.slots[record as usize] = Slot { way: way + 1, start, end: u64::MAX };
+        self.quota.counts.taken.fetch_add(1, Ordering::Relaxed);
         let claim = self.claim(record);
         claim.end.store(u64::MAX, Ordering::Relaxed);
         claim.way.store(way + 1, Ordering::Release);
@@ -133,7 +152,7 @@ impl Store {
 
     pub(crate) fn close(&self, record: u32, way: u32, start: u64, end: u64) {
         let slot = &mut self.state().slots[record as usize];
-        if (slot.way, slot.start) == (Some(way), start) {
+        if (slot.way, slot.start) == (way + 1, start) {
             slot.end = end;
             self.claim(record).end.store(end, Ordering::Release);
         }
@@ -143,13 +162,13 @@ impl Store {
     pub(crate) fn give_back(&self, record: u32, way: u32, start: u64) {
         let state = &mut *self.state();
         let slot = state.slots[record as usize];
-        if (slot.way, slot.start) == (Some(way), start) {
+        if (slot.way, slot.start) == (way + 1, start) {
             self.free(state, record);
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Held<'_, State> {
+        self.state.lock()
     }
 
     fn claim(&self, record: u32) -> &Claim {
@@ -157,24 +176,30 @@ impl Store {
     }
 
     fn any(&self, state: &mut State) -> Option<u32> {
-        if state.free.is_empty() {
+        if state.free == 0 {
             self.collect(state);
         }
-        state.free.pop().or_else(|| {
-            let record = state.slots.len();
-            (record < RECORDS).then(|| {
-                state.slots.push(Slot { way: None, start: 0, end: 0 });
-                self.region.store_line(self.number).top.store(record as u32 + 1, Ordering::Relaxed);
-                record as u32
-            })
+        if state.free > 0 {
+            state.free -= 1;
+            return Some(state.frees[state.free]);
+        }
+        let record = state.used;
+        (record < RECORDS).then(|| {
+            state.used += 1;
+            self.region.store_line(self.number).top.store(record as u32 + 1, Ordering::Relaxed);
+            record as u32
         })
     }
 
     fn free(&self, state: &mut State, record: u32) {
-        let Some(way) = state.slots[record as usize].way.take() else { return };
-        state.free.push(record);
-        self.quota.taken.fetch_sub(1, Ordering::Relaxed);
-        self.claim(record).way.store(FREE | (way + 1), Ordering::Release);
+        let way = std::mem::take(&mut state.slots[record as usize].way);
+        if way == 0 {
+            return;
+        }
+        state.frees[state.free] = record;
+        state.free += 1;
+        self.quota.counts.taken.fetch_sub(1, Ordering::Relaxed);
+        self.claim(record).way.store(FREE | way, Ordering::Release);
     }
 
     /// Takes back what was received on streams that send nothing any more.
@@ -183,15 +208,15 @@ impl Store {
             state.patience -= 1;
             return;
         }
-        let before = state.free.len();
-        for record in 0..state.slots.len() {
+        let before = state.free;
+        for record in 0..state.used {
             let slot = state.slots[record];
-            if slot.way.is_some_and(|way| self.is_received(way, slot.end)) {
+            if slot.way != 0 && self.is_received(slot.way - 1, slot.end) {
                 self.free(state, record as u32);
             }
         }
-        if state.free.len() == before {
-            state.patience = PATIENCE.max(state.slots.len() / 4);
+        if state.free == before {
+            state.patience = PATIENCE.max(state.used / 4);
         }
     }
 
@@ -203,6 +228,6 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        self.quota.taken.fetch_sub(self.taken(), Ordering::Relaxed);
+        self.quota.counts.taken.fetch_sub(self.taken(), Ordering::Relaxed);
     }
 }

@@ -3,7 +3,7 @@
 //! Of a pair, the one that makes it is side 0, who joins is side 1. Each opens the connections that both have agreed on, by number; a
 //! number is free again once both ends of both ways have left ([`Pair::is_quiet`]). One process may be both sides.
 
-use crate::bytes::End;
+use crate::bytes::{self, Counted, End, Kept};
 use crate::layout::{self, CONNECTIONS, Claim, Header, STORES_MAX, StoreLine, Way};
 use crate::records::{Quota, Store};
 use crate::stream;
@@ -12,13 +12,18 @@ use os::mapping::Mapping;
 use os::memfd;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 use thiserror::Error;
 
 /// Sends on one connection.
-pub type Sender = stream::Sender<End>;
+pub type Sender = stream::Sender<End<Counted>>;
 /// Receives on one connection.
-pub type Receiver = stream::Receiver<End>;
+pub type Receiver = stream::Receiver<End<Counted>>;
+/// The same, whose pair somebody else keeps: they may lie in memory that forked children share.
+pub type KeptSender = stream::Sender<End<Kept>>;
+pub type KeptReceiver = stream::Receiver<End<Kept>>;
 
 /// Why memory could not be joined.
 #[derive(Debug, Error)]
@@ -39,16 +44,16 @@ pub enum OpenError {
 }
 
 /// The mapped memory, and who in this process uses what of it.
-pub(crate) struct Region {
+pub struct Region {
     mapping: Mapping,
     stores: usize,
     /// Of each connection: the ends that are open here, a bit each.
-    open: Mutex<Vec<u8>>,
+    open: Box<[AtomicU8]>,
 }
 
 impl Region {
     fn new(mapping: Mapping, stores: usize) -> Arc<Self> {
-        Arc::new(Self { mapping, stores, open: Mutex::new(vec![0; CONNECTIONS]) })
+        Arc::new(Self { mapping, stores, open: (0..CONNECTIONS).map(|_| AtomicU8::new(0)).collect() })
     }
 
     /// Maps memory that another process has made, checked.
@@ -73,6 +78,15 @@ impl Region {
         assert!(connection < CONNECTIONS && side < 2, "a way of the memory");
         // SAFETY: it lies in the mapping, aligned, and is made of atomics, for which every value is one.
         unsafe { &*self.at(layout::way(connection, side)).cast() }
+    }
+
+    /// Whether both sides have left a connection, or never opened it.
+    pub(crate) fn is_quiet(&self, connection: usize) -> bool {
+        connection < CONNECTIONS
+            && [0, 1].into_iter().all(|side| {
+                let way = self.way(connection, side);
+                way.sender.open.load(Ordering::Acquire) == 0 && way.receiver.open.load(Ordering::Acquire) == 0
+            })
     }
 
     pub(crate) fn stores(&self) -> usize {
@@ -101,18 +115,13 @@ impl Region {
 
     /// Takes both ends of a connection that `side` has, for this process.
     fn enter(&self, connection: usize, side: usize) -> bool {
-        let open = &mut *self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let ends = bit(side, true) | bit(1 - side, false);
-        let free = open[connection] & ends == 0;
-        if free {
-            open[connection] |= ends;
-        }
-        free
+        let taken = |open: u8| (open & ends == 0).then_some(open | ends);
+        self.open[connection].fetch_update(Ordering::AcqRel, Ordering::Relaxed, taken).is_ok()
     }
 
     pub(crate) fn leave(&self, connection: usize, side: usize, sends: bool) {
-        let open = &mut *self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open[connection] &= !bit(side, sends);
+        self.open[connection].fetch_and(!bit(side, sends), Ordering::AcqRel);
     }
 }
 
@@ -131,21 +140,22 @@ struct Part {
 impl Part {
     /// Makes memory with so many stores, of which this process has the first.
     fn create(stores: usize, quota: &Arc<Quota>) -> io::Result<(Self, OwnedFd)> {
-        let file = memfd::sealed("lichen-pair", layout::whole(stores) as u64)?;
-        rustix::fs::fchmod(&file, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
-        let mapping = Mapping::shared(&file, layout::whole(stores))?;
-        // SAFETY: the mapping begins with room for a header, page-aligned; nobody else has the file yet.
-        unsafe { mapping.at(0).cast::<Header>().write(layout::header(stores)) };
-        Ok((Self::new(Region::new(mapping, stores), 0, quota), file))
+        let (mapping, file) = publish(stores)?;
+        Ok((Self::new(Region::new(mapping, stores), 0, quota)?, file))
     }
 
-    fn new(region: Arc<Region>, number: usize, quota: &Arc<Quota>) -> Self {
-        let store = Arc::new(Store::new(region.clone(), number, quota.clone()));
-        Self { region, store, number }
+    fn new(region: Arc<Region>, number: usize, quota: &Arc<Quota>) -> io::Result<Self> {
+        let store = Arc::new(Store::new(region.clone(), number, quota.clone())?);
+        Ok(Self { region, store, number })
     }
 
     /// Opens the ends of a connection that are its `side`'s, whose other side is the process `peer`.
-    fn open(&self, connection: usize, side: usize, peer: usize) -> Result<(Sender, Receiver), OpenError> {
+    fn open<H: Clone + bytes::Hold>(
+        &self,
+        (connection, side): (usize, usize),
+        peer: usize,
+        hold: H,
+    ) -> Result<(stream::Sender<End<H>>, stream::Receiver<End<H>>), OpenError> {
         if connection >= CONNECTIONS {
             return Err(OpenError::Unknown(connection));
         }
@@ -155,18 +165,29 @@ impl Part {
         let opened = &self.region.store_line(self.number).opened;
         opened.store(opened.load(Ordering::Relaxed).max(connection as u32 + 1), Ordering::Relaxed);
         self.region.way(connection, side).sender.store.store(self.number as u32, Ordering::Relaxed);
-        let sends = End::new(&self.region, &self.store, (connection, side), self.number, true);
-        let receives = End::new(&self.region, &self.store, (connection, 1 - side), peer, false);
-        Ok((Sender::new(sends), Receiver::new(receives)))
+        let sends = End::new(hold.clone(), (connection, side), self.number, true);
+        let receives = End::new(hold, (connection, 1 - side), peer, false);
+        Ok((stream::Sender::new(sends), stream::Receiver::new(receives)))
     }
 
-    fn is_quiet(&self, connection: usize) -> bool {
-        connection < CONNECTIONS
-            && [0, 1].into_iter().all(|side| {
-                let way = self.region.way(connection, side);
-                way.sender.open.load(Ordering::Acquire) == 0 && way.receiver.open.load(Ordering::Acquire) == 0
-            })
+    fn counted(&self) -> Counted {
+        Counted { region: self.region.clone(), store: self.store.clone() }
     }
+}
+
+/// Makes memory with so many stores, that nobody has a part in yet.
+fn publish(stores: usize) -> io::Result<(Mapping, OwnedFd)> {
+    let file = memfd::sealed("lichen-pair", layout::whole(stores) as u64)?;
+    rustix::fs::fchmod(&file, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
+    let mapping = Mapping::shared(&file, layout::whole(stores))?;
+    // SAFETY: the mapping begins with room for a header, page-aligned; nobody else has the file yet.
+    unsafe { mapping.at(0).cast::<Header>().write(layout::header(stores)) };
+    Ok((mapping, file))
+}
+
+/// Makes the memory of a pair for two others, who join it as side 0 and 1.
+pub fn publish_pair() -> io::Result<OwnedFd> {
+    Ok(publish(2)?.1)
 }
 
 /// One side of a pair.
@@ -182,18 +203,36 @@ impl Pair {
 
     /// Joins the pair whose memory another process has made. The descriptor may be closed afterwards.
     pub fn join(file: impl AsFd, quota: &Arc<Quota>) -> Result<Self, JoinError> {
+        Self::join_as(file, 1, quota)
+    }
+
+    /// As [`Pair::join`], as one side or the other: of memory that somebody else has made for both.
+    pub fn join_as(file: impl AsFd, side: usize, quota: &Arc<Quota>) -> Result<Self, JoinError> {
         let region = Region::map(file)?;
-        if region.stores == 2 { Ok(Self(Part::new(region, 1, quota))) } else { Err(JoinError::Foreign) }
+        if region.stores != 2 || side > 1 {
+            return Err(JoinError::Foreign);
+        }
+        Part::new(region, side, quota).map(Self).map_err(JoinError::Memory)
     }
 
     /// Opens this side's ends of a connection that the other side opens too.
     pub fn open(&self, connection: usize) -> Result<(Sender, Receiver), OpenError> {
-        self.0.open(connection, self.0.number, 1 - self.0.number)
+        self.0.open((connection, self.0.number), 1 - self.0.number, self.0.counted())
+    }
+
+    /// As [`Pair::open`]: ends that are of use for as long as somebody keeps this pair, in each process that has them.
+    ///
+    /// # Safety
+    /// They are dropped, or forgotten, before this pair is.
+    pub unsafe fn open_kept(&self, connection: usize) -> Result<(KeptSender, KeptReceiver), OpenError> {
+        let Part { region, store, number } = &self.0;
+        let hold = Kept { region: NonNull::from(&**region), store: NonNull::from(&**store) };
+        self.0.open((connection, *number), 1 - number, hold)
     }
 
     /// Whether both sides have left a connection, or never opened it: so that its number can be given to another.
     pub fn is_quiet(&self, connection: usize) -> bool {
-        self.0.is_quiet(connection)
+        self.0.region.is_quiet(connection)
     }
 
     /// This side's records.
@@ -216,7 +255,10 @@ impl Pod {
     /// Joins a pod, as the process of that number, which no other has.
     pub fn join(file: impl AsFd, number: usize, quota: &Arc<Quota>) -> Result<Self, JoinError> {
         let region = Region::map(file)?;
-        if number < region.stores { Ok(Self(Part::new(region, number, quota))) } else { Err(JoinError::Foreign) }
+        if number >= region.stores {
+            return Err(JoinError::Foreign);
+        }
+        Part::new(region, number, quota).map(Self).map_err(JoinError::Memory)
     }
 
     /// Opens one side's ends of a connection, 0 or 1, whose other side the process of the number `peer` opens.
@@ -224,12 +266,12 @@ impl Pod {
         if side > 1 || peer >= self.0.region.stores {
             return Err(OpenError::Unknown(connection));
         }
-        self.0.open(connection, side, peer)
+        self.0.open((connection, side), peer, self.0.counted())
     }
 
     /// As [`Pair::is_quiet`].
     pub fn is_quiet(&self, connection: usize) -> bool {
-        self.0.is_quiet(connection)
+        self.0.region.is_quiet(connection)
     }
 
     /// This process's records.

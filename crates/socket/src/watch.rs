@@ -6,6 +6,7 @@
 //! itself: its own bytes read as zeroes, or are not trimmed and count against it ([`Watched::resident`] asks the kernel).
 
 use crate::layout::{self, CONNECTIONS, FREE, GONE, RECORD, RECORDS};
+use crate::migration::MEETING;
 use crate::region::{JoinError, Region};
 use crate::sync::Ordering;
 use rustix::fs::SeekFrom;
@@ -73,6 +74,14 @@ impl Watched {
     /// Records that a store has taken now, as it says.
     pub fn taken(&self, store: usize) -> usize {
         (0..self.top(store)).filter(|&record| self.used(store, record).is_taken()).count()
+    }
+
+    /// Whether a connection's number can be given to another meeting than the one of this number: both ends were there, and have
+    /// left. If `waived`, or none was given it, it need not be known that they were.
+    pub fn is_free(&self, connection: usize, meeting: u64, waived: bool) -> bool {
+        let was =
+            |side| self.region.way(connection, side).sender_rest.notes[MEETING].load(Ordering::Acquire) == meeting;
+        self.region.is_quiet(connection) && (waived || was(0) && was(1))
     }
 
     /// Bytes of memory in a store's records, as the kernel says.

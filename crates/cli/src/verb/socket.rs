@@ -6,10 +6,11 @@
 use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use net::rendezvous::Broker;
+use net::broker::{Bounds, Broker};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -75,10 +76,11 @@ pub fn act(arguments: Arguments) -> Verdict {
 fn broker(lock: File, place: &Path) -> anyhow::Result<thread::JoinHandle<io::Result<()>>> {
     // Of one that has ended: whoever has the lock is the only one.
     let _ = fs::remove_file(place);
-    let mut broker = Broker::listen(place).with_context(|| format!("cannot listen at {}", place.display()))?;
+    let mut broker =
+        Broker::bind(place, Bounds::default()).with_context(|| format!("cannot listen at {}", place.display()))?;
     let (stop, end) = io::pipe()?;
     Ok(thread::spawn(move || {
-        let served = broker.serve(stop);
+        let served = broker.run(stop.as_fd());
         drop((lock, end));
         served
     }))

@@ -1,34 +1,43 @@
-//! The processes that a broker serves.
+//! The processes that a broker serves, and whoever else has connected: each of them says who it is first.
 //!
 //! What they say is bounded: one message is short, few are heard of one process in one turn, and who says what it should not
 //! is gone. They are told in ways that cannot make the broker wait.
 
 use os::seqpacket;
-use socket::member::{ADMITTED, HELLO, MESSAGE_MAX, PAIR, REFUSED};
+use socket::member::{ADMITTED, HELLO, KEY, Key, MESSAGE_MAX, OFFER, PAIR, REFUSED};
 use socket::notice::Notice;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Messages that are heard of one process before the others have their turn.
 const TURN: usize = 16;
 
-/// A process, as the broker numbers it.
+/// Connections of those that are no processes with a place: offers, and whoever has said nothing yet.
+const OTHERS: usize = 4096;
+
+/// A connection, as the broker numbers it; a process goes by the one that gave it its place.
 pub type Number = u64;
 
-/// A process.
-pub struct Member {
+/// A connection.
+struct Member {
     socket: OwnedFd,
-    pub notice: Notice,
-    /// What it reads the notice by, until it is welcomed.
-    page: Option<OwnedFd>,
+    place: Option<Place>,
 }
 
-/// What a process says, or that it is gone.
+/// A process's.
+struct Place {
+    notice: Notice,
+    key: Key,
+}
+
+/// What a connection says, or that it is gone.
 pub enum Event {
     Hello,
     Pair(OwnedFd, usize),
     Knock,
+    /// An end of a connection, and by whose key it is offered.
+    Offer(Key, OwnedFd),
     Gone,
 }
 
@@ -36,48 +45,53 @@ pub enum Event {
 #[derive(Default)]
 pub struct Members {
     all: BTreeMap<Number, Member>,
+    keys: HashMap<Key, Number>,
     next: Number,
 }
 
 impl Members {
+    /// Processes that have a place.
     pub fn count(&self) -> usize {
-        self.all.len()
+        self.keys.len()
     }
 
-    pub fn get(&self, number: Number) -> Option<&Member> {
-        self.all.get(&number)
+    pub fn notice(&self, number: Number) -> Option<&Notice> {
+        Some(&self.all.get(&number)?.place.as_ref()?.notice)
     }
 
-    pub fn each(&self, tell: impl Fn(&Member)) {
-        self.all.values().for_each(tell);
+    /// Whose key this is.
+    pub fn by_key(&self, key: &Key) -> Option<Number> {
+        self.keys.get(key).copied()
     }
 
-    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.all.values().map(|member| member.socket.as_fd())
+    pub fn each(&self, tell: impl Fn(&Notice)) {
+        self.all.values().filter_map(|member| member.place.as_ref()).for_each(|place| tell(&place.notice));
     }
 
-    /// One more, if there may be `most` of them; who is not admitted sees its socket hang up.
-    pub fn admit(&mut self, socket: OwnedFd, most: usize) {
-        if self.all.len() >= most {
-            tracing::warn!(most, "a process finds no place with the broker of sockets");
+    pub fn sockets(&self) -> impl Iterator<Item = (Number, BorrowedFd<'_>)> {
+        self.all.iter().map(|(&number, member)| (number, member.socket.as_fd()))
+    }
+
+    /// One more has connected; who finds no room sees its socket hang up.
+    pub fn admit(&mut self, socket: OwnedFd) {
+        if self.all.len() >= self.keys.len() + OTHERS {
+            tracing::warn!(most = OTHERS, "an offer finds no place with the broker of sockets");
             return;
         }
-        match Notice::publish() {
-            Ok((notice, page)) => {
-                self.all.insert(self.next, Member { socket, notice, page: Some(page) });
-                self.next += 1;
-            }
-            Err(error) => tracing::warn!(%error, "a process cannot be given a notice"),
-        }
+        self.all.insert(self.next, Member { socket, place: None });
+        self.next += 1;
     }
 
     pub fn remove(&mut self, number: Number) {
-        self.all.remove(&number);
+        if let Some(place) = self.all.remove(&number).and_then(|member| member.place) {
+            self.keys.remove(&place.key);
+        }
     }
 
-    /// What all have said.
-    pub fn hear(&self) -> Vec<(Number, Event)> {
-        let heard = self.all.iter().flat_map(|(&number, member)| {
+    /// What these have said.
+    pub fn hear(&self, ready: &[Number]) -> Vec<(Number, Event)> {
+        let ready = ready.iter().filter_map(|number| Some((*number, self.all.get(number)?)));
+        let heard = ready.flat_map(|(number, member)| {
             let mut gone = false;
             let events = (0..TURN).map_while(move |_| {
                 let event = if gone { None } else { member.next() };
@@ -89,19 +103,39 @@ impl Members {
         heard.collect()
     }
 
-    /// Gives a process its notice.
-    pub fn welcome(&mut self, number: Number) {
-        let Some(member) = self.all.get_mut(&number) else { return };
-        if let Some(page) = member.page.take() {
-            // One that does not listen is gone when it is next heard.
-            let _ = seqpacket::send(&member.socket, &[IoSlice::new(&[ADMITTED])], &[page.as_fd()]);
+    /// Gives a process a place, if there may be `most` of them: a notice, and a key.
+    pub fn welcome(&mut self, number: Number, most: usize) {
+        if self.place(number, most).is_err() {
+            self.remove(number);
+        }
+    }
+
+    fn place(&mut self, number: Number, most: usize) -> io::Result<()> {
+        let count = self.count();
+        let Some(member) = self.all.get_mut(&number).filter(|member| member.place.is_none()) else { return Ok(()) };
+        if count >= most {
+            tracing::warn!(most, "a process finds no place with the broker of sockets");
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        let (notice, page) = Notice::publish()?;
+        let mut key = [0; KEY];
+        rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())?;
+        let said: [&[u8]; 2] = [&[ADMITTED], &key];
+        seqpacket::send(&member.socket, &said.map(IoSlice::new), &[page.as_fd()])?;
+        member.place = Some(Place { notice, key });
+        self.keys.insert(key, number);
+        Ok(())
+    }
+
+    /// Tells a connection something. One that does not listen is gone when it is next heard.
+    pub fn tell(&self, number: Number, message: &[u8], descriptors: &[BorrowedFd<'_>]) {
+        if let Some(member) = self.all.get(&number) {
+            let _ = seqpacket::send(&member.socket, &[IoSlice::new(message)], descriptors);
         }
     }
 
     pub fn answer(&self, number: Number, yes: bool) {
-        if let Some(member) = self.all.get(&number) {
-            let _ = seqpacket::send(&member.socket, &[IoSlice::new(&[if yes { ADMITTED } else { REFUSED }])], &[]);
-        }
+        self.tell(number, &[if yes { ADMITTED } else { REFUSED }], &[]);
     }
 }
 
@@ -114,10 +148,15 @@ impl Member {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
             Err(_) => return Some(Event::Gone),
         };
+        let has_place = self.place.is_some();
         Some(match (&message[..len], descriptors.pop()) {
-            ([1], None) => Event::Knock,
-            ([PAIR, store], Some(memory)) => Event::Pair(memory, usize::from(*store)),
-            (HELLO, None) => Event::Hello,
+            ([1], None) if has_place => Event::Knock,
+            ([PAIR, store], Some(memory)) if has_place => Event::Pair(memory, usize::from(*store)),
+            ([OFFER, key @ ..], Some(socket)) if !has_place => match key.try_into() {
+                Ok(key) => Event::Offer(key, socket),
+                Err(_) => Event::Gone,
+            },
+            (HELLO, None) if !has_place => Event::Hello,
             _ => Event::Gone,
         })
     }

@@ -144,7 +144,7 @@ impl Watch {
                 Owner::Member(_) if alone => self.watched.clear(store).map(|()| Work::Nothing)?,
                 Owner::Member(number) => {
                     let grown = self.grow(store, limit)?;
-                    grown.max(self.trim(members.get(number).map(|member| &member.notice), store, now, idle)?)
+                    grown.max(self.trim(members.notice(number), store, now, idle)?)
                 }
                 _ => Work::Nothing,
             });

@@ -2,7 +2,7 @@
 
 use super::*;
 use socket::layout::{LOCAL, RECORD};
-use socket::member::Member;
+use socket::member::{Meeting, Member};
 use socket::region::{Pair, Receiver, Sender};
 use std::io::{IoSlice, IoSliceMut};
 use std::path::PathBuf;
@@ -196,4 +196,59 @@ fn what_a_killed_process_sent_is_received_and_nothing_stays() {
     child.wait().unwrap();
     assert_eq!(receive(&mut receiver), LOCAL + 40 * RECORD);
     eventually("the memory of both is given back", || resident(&memory) < 2 * LOCAL + 4 * RECORD);
+}
+
+/// Two ends of a connection over TCP.
+fn connection() -> (std::net::TcpStream, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let one = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (one, listener.accept().unwrap().0)
+}
+
+fn offer(served: &Served, key: &socket::member::Key, end: impl AsFd) -> OwnedFd {
+    let socket = seqpacket::connect(&served.path).unwrap();
+    let said: [&[u8]; 2] = [&[socket::member::OFFER], key];
+    seqpacket::send(&socket, &said.map(IoSlice::new), &[end.as_fd()]).unwrap();
+    socket
+}
+
+/// What the broker says to an offer; none if it hangs up.
+fn told(offer: &OwnedFd) -> Option<(Meeting, OwnedFd)> {
+    poll(&mut [PollFd::new(offer, PollFlags::IN)], None).unwrap();
+    let (mut message, mut files) = ([0; 64], Vec::new());
+    let len = seqpacket::receive(offer, &mut message, &mut files).ok()?;
+    Some((Meeting::of(&message[..len])?, files.pop()?))
+}
+
+fn number(file: &OwnedFd) -> u64 {
+    rustix::fs::fstat(file).unwrap().st_ino
+}
+
+#[test]
+fn two_ends_meet_in_the_memory_of_their_processes() {
+    let served = serve(quick());
+    let (one, two) = (Member::join(&served.path).unwrap(), Member::join(&served.path).unwrap());
+    let mut memories = Vec::new();
+    for connections in 0..3 {
+        let (near, far) = connection();
+        let (first, second) = (offer(&served, one.key(), &near), offer(&served, two.key(), &far));
+        let ((a, file), (b, same)) = (told(&first).unwrap(), told(&second).unwrap());
+        assert_eq!((a.number, a.connection, number(&file)), (b.number, b.connection, number(&same)));
+        assert_eq!((a.side, b.side, usize::from(a.connection)), (0, 1, connections));
+        memories.push(number(&file));
+    }
+    assert!(memories.iter().all(|memory| *memory == memories[0]), "{memories:?}");
+}
+
+#[test]
+fn who_has_no_place_or_no_connection_is_turned_away() {
+    let served = serve(quick());
+    let one = Member::join(&served.path).unwrap();
+    let (near, _far) = connection();
+    assert!(told(&offer(&served, &[7; 16], &near)).is_none(), "a key that nobody has");
+    assert!(told(&offer(&served, one.key(), std::io::pipe().unwrap().0)).is_none(), "a pipe is no end of a connection");
+    // An end that is offered twice is answered once.
+    let first = offer(&served, one.key(), &near);
+    let _second = offer(&served, one.key(), &near);
+    assert!(told(&first).is_none());
 }

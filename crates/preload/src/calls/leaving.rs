@@ -3,54 +3,58 @@
 //! Calls with any number of arguments pass through untouched: their registers are kept while the descriptors are seen to. Only where
 //! that is written out, on x86-64; elsewhere `execl` and `dprintf` are not seen.
 
-use crate::{real, settle};
+use crate::{real, settle, slot};
 use libc::{FILE, c_char, c_int, c_void, pid_t};
 
 type Words = *const *const c_char;
+
+/// This process becomes another program, if it can.
+fn departing(exec: impl FnOnce() -> c_int) -> c_int {
+    settle::inherited();
+    slot::depart();
+    let failed = exec();
+    slot::come_back();
+    failed
+}
 
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn execve(path: *const c_char, arguments: Words, environment: Words) -> c_int {
-    settle::inherited();
     // SAFETY: the arguments as they came.
-    unsafe { real::execve(path, arguments, environment) }
+    departing(|| unsafe { real::execve(path, arguments, environment) })
 }
 
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn execv(path: *const c_char, arguments: Words) -> c_int {
-    settle::inherited();
     // SAFETY: the arguments as they came.
-    unsafe { real::execv(path, arguments) }
+    departing(|| unsafe { real::execv(path, arguments) })
 }
 
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn execvp(file: *const c_char, arguments: Words) -> c_int {
-    settle::inherited();
     // SAFETY: the arguments as they came.
-    unsafe { real::execvp(file, arguments) }
+    departing(|| unsafe { real::execvp(file, arguments) })
 }
 
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn execvpe(file: *const c_char, arguments: Words, environment: Words) -> c_int {
-    settle::inherited();
     // SAFETY: the arguments as they came.
-    unsafe { real::execvpe(file, arguments, environment) }
+    departing(|| unsafe { real::execvpe(file, arguments, environment) })
 }
 
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fexecve(fd: c_int, arguments: Words, environment: Words) -> c_int {
-    settle::inherited();
     // SAFETY: the arguments as they came.
-    unsafe { real::fexecve(fd, arguments, environment) }
+    departing(|| unsafe { real::fexecve(fd, arguments, environment) })
 }
 
 /// # Safety

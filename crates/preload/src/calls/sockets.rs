@@ -1,7 +1,7 @@
 //! What a socket is, from its making to its end.
 
 use crate::slot::{self, Entry, state};
-use crate::{epoll, kernel, real, send, settle};
+use crate::{epoll, kernel, member, real, send, settle};
 use libc::{c_int, c_uint, c_ulong, c_void, sockaddr, socklen_t};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -112,6 +112,11 @@ pub unsafe extern "C" fn setsockopt(
 /// As libc's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn close(fd: c_int) -> c_int {
+    if member::is_ours(fd) {
+        // None that the program has.
+        real::set_errno(libc::EBADF);
+        return -1;
+    }
     ended(fd);
     // SAFETY: the arguments as they came.
     unsafe { real::close(fd) }
@@ -149,8 +154,20 @@ pub unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) 
     if flags & libc::CLOSE_RANGE_CLOEXEC as c_int == 0 {
         slot::known(first, last).for_each(ended);
     }
+    // In pieces, around what is this library's.
+    let mut from = first;
+    for ours in member::ours().into_iter().filter(|ours| (first..=last).contains(ours)) {
+        if from < ours {
+            // SAFETY: closes descriptors, as asked.
+            unsafe { real::close_range(from, ours - 1, flags) };
+        }
+        from = ours + 1;
+    }
+    if from > last && from > first {
+        return 0;
+    }
     // SAFETY: the arguments as they came.
-    unsafe { real::close_range(first, last, flags) }
+    unsafe { real::close_range(from, last, flags) }
 }
 
 /// # Safety
@@ -184,6 +201,11 @@ fn doubled(fd: c_int, new: c_int) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dup2(fd: c_int, new: c_int) -> c_int {
     if fd != new && kernel::is_open(fd) {
+        if member::is_ours(new) {
+            // As Linux says of a descriptor that another thread is at.
+            real::set_errno(libc::EBUSY);
+            return -1;
+        }
         ended(new);
     }
     // SAFETY: the arguments as they came.
@@ -197,6 +219,11 @@ pub unsafe extern "C" fn dup2(fd: c_int, new: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dup3(fd: c_int, new: c_int, flags: c_int) -> c_int {
     if fd != new && kernel::is_open(fd) {
+        if member::is_ours(new) {
+            // As Linux says of a descriptor that another thread is at.
+            real::set_errno(libc::EBUSY);
+            return -1;
+        }
         ended(new);
     }
     // SAFETY: the arguments as they came.

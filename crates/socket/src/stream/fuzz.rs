@@ -111,7 +111,7 @@ impl Peer {
 }
 
 fn attacked(seed: u64) -> (Pair, Peer) {
-    let (honest, file) = Pair::create(&Quota::own()).unwrap();
+    let (honest, file) = Pair::create(&Quota::own().unwrap()).unwrap();
     (honest, Peer { memory: Mapping::shared(&file, layout::whole(2)).unwrap(), chance: Chance(seed.max(1)) })
 }
 

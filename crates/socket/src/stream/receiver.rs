@@ -110,6 +110,11 @@ impl<M: Memory> Receiver<M> {
         self.fault.map_or(Ok((self.head - self.cursor.tail) as usize), Err)
     }
 
+    /// A number that changes when something is sent, as the sender says.
+    pub fn arrived(&self) -> u64 {
+        self.way().sender.head.load(Ordering::Acquire)
+    }
+
     /// What this end says while it does not work.
     pub fn own_rest(&self) -> &Rest {
         &self.way().receiver_rest

@@ -6,7 +6,6 @@
 use super::{Fault, Memory, PIECE, Place, Spot, received};
 use crate::layout::{GONE, LOCAL, MOST, RECORD, Rest, SEGMENTS, Way};
 use crate::sync::Ordering;
-use std::collections::VecDeque;
 use std::io::IoSlice;
 
 /// Room in the local record that is worth going on in it.
@@ -16,11 +15,57 @@ const WORTH: usize = LOCAL / 4;
 const WARM: u64 = LOCAL as u64 / 4;
 
 /// A part that the receiver may not be through with.
+#[derive(Clone, Copy)]
 struct Part {
     start: u64,
     /// `u64::MAX` while it is being filled.
     end: u64,
     place: Place,
+}
+
+/// The parts in order, in this very place: a sender that lies in memory which processes share is whole there.
+struct Parts {
+    all: [Part; SEGMENTS],
+    first: usize,
+    len: usize,
+}
+
+impl Parts {
+    fn new(part: Part) -> Self {
+        Self { all: [part; SEGMENTS], first: 0, len: 1 }
+    }
+
+    fn at(&self, index: usize) -> usize {
+        (self.first + index) % SEGMENTS
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Part> {
+        (0..self.len).map(|index| &self.all[self.at(index)])
+    }
+
+    fn front(&self) -> Option<&Part> {
+        (self.len > 0).then(|| &self.all[self.first])
+    }
+
+    fn back(&self) -> Option<&Part> {
+        (self.len > 0).then(|| &self.all[self.at(self.len - 1)])
+    }
+
+    fn back_mut(&mut self) -> Option<&mut Part> {
+        let last = self.at(self.len.checked_sub(1)?);
+        Some(&mut self.all[last])
+    }
+
+    /// One more, for which there is room.
+    fn push_back(&mut self, part: Part) {
+        let next = self.at(self.len);
+        self.all[next] = part;
+        self.len += 1;
+    }
+
+    fn pop_front(&mut self) {
+        (self.first, self.len) = (self.at(1), self.len - 1);
+    }
 }
 
 /// The sending end.
@@ -30,7 +75,7 @@ pub struct Sender<M: Memory> {
     base: u64,
     segments: u32,
     marks: u64,
-    parts: VecDeque<Part>,
+    parts: Parts,
     /// The receiver's position as last looked up.
     seen: u64,
     /// Where the parts are accounted for up to.
@@ -51,7 +96,7 @@ impl<M: Memory> Sender<M> {
         let head = line.base.load(Ordering::Relaxed) & !GONE;
         let segments = line.base_segments.load(Ordering::Relaxed);
         line.open.store(1, Ordering::Relaxed);
-        let parts = VecDeque::from([Part { start: head, end: u64::MAX, place: Place::Local(0) }]);
+        let parts = Parts::new(Part { start: head, end: u64::MAX, place: Place::Local(0) });
         Self {
             head,
             base: head,
@@ -132,6 +177,17 @@ impl<M: Memory> Sender<M> {
     /// Bytes that were sent on this connection.
     pub fn sent(&self) -> u64 {
         self.head - self.base - self.marks
+    }
+
+    /// Bytes and marks that the receiver was not seen to take, as of the last look.
+    pub fn unreceived(&self) -> u64 {
+        self.head - self.seen
+    }
+
+    /// Bytes of room in the local record, by a fresh look: what is to be had without asking for a record.
+    pub fn local_room(&mut self) -> usize {
+        self.look();
+        if self.fault.is_none() && self.has_part() { self.local_free() } else { 0 }
     }
 
     /// Whether the receiver has taken everything, by a fresh look.
@@ -216,10 +272,10 @@ impl<M: Memory> Sender<M> {
 
     /// Whether one more part can be described: the receiver has read the word that its own takes the place of.
     fn has_part(&mut self) -> bool {
-        if self.parts.len() >= SEGMENTS {
+        if self.parts.len >= SEGMENTS {
             self.look();
         }
-        self.parts.len() < SEGMENTS && self.fault.is_none()
+        self.parts.len < SEGMENTS && self.fault.is_none()
     }
 
     fn enter(&mut self) -> bool {
@@ -295,7 +351,7 @@ impl<M: Memory> Sender<M> {
 
     /// Gives back what the receiver is through with.
     fn settle(&mut self) {
-        while let Some(part) = self.parts.front() {
+        while let Some(&part) = self.parts.front() {
             let upto = part.end.min(self.seen);
             match part.place {
                 Place::Local(_) => self.local_tail += upto - self.settled,

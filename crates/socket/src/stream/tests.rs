@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub fn pair() -> (Pair, Pair, Arc<Quota>) {
-    let quota = Quota::own();
+    let quota = Quota::own().unwrap();
     let (a, file) = Pair::create(&quota).unwrap();
     let b = Pair::join(&file, &quota).unwrap();
     (a, b, quota)
@@ -27,7 +27,7 @@ fn ends() -> (Sender, Receiver, (Pair, Pair, Arc<Quota>)) {
 fn told() -> (Arc<Quota>, Word, Word) {
     let told = Told { limit: Word::own(), frozen: Word::own(), asleep: Word::own() };
     let (limit, frozen) = (told.limit.clone(), told.frozen.clone());
-    (Quota::new(told, None), limit, frozen)
+    (Quota::new(told, None).unwrap(), limit, frozen)
 }
 
 fn write(sender: &mut Sender, bytes: &[u8]) -> usize {
@@ -228,7 +228,7 @@ fn connections_have_one_owner() {
 
 #[test]
 fn only_a_pair_is_joined() {
-    let quota = Quota::own();
+    let quota = Quota::own().unwrap();
     let other = os::memfd::sealed("test", 4096).unwrap();
     assert!(Pair::join(&other, &quota).is_err());
     let blank = os::memfd::sealed("test", crate::layout::whole(2) as u64).unwrap();
@@ -237,7 +237,7 @@ fn only_a_pair_is_joined() {
 
 #[test]
 fn a_pod_has_connections_between_any_two() {
-    let quota = Quota::own();
+    let quota = Quota::own().unwrap();
     let (a, file) = Pod::create(&quota).unwrap();
     let (b, c) = (Pod::join(&file, 1, &quota).unwrap(), Pod::join(&file, 2, &quota).unwrap());
     assert!(Pod::join(&file, 16, &quota).is_err() && Pair::join(&file, &quota).is_err());

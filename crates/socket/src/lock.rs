@@ -79,10 +79,8 @@ impl<T> Lock<T> {
 }
 
 fn is_dead(thread: u32) -> bool {
-    // SAFETY: signal 0 only asks.
-    let answer = unsafe { libc::kill(thread as libc::pid_t, 0) };
-
-    answer == -1 && crate::real::errno() == libc::ESRCH
+    let thread = rustix::process::Pid::from_raw(thread as i32);
+    thread.is_some_and(|thread| rustix::process::test_kill_process(thread) == Err(rustix::io::Errno::SRCH))
 }
 
 /// The value, until this is dropped.

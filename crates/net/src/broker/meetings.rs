@@ -1,0 +1,168 @@
+//! Bringing together the two ends of a TCP connection that want memory between them.
+//!
+//! An end is offered with its socket, of which the kernel says what it is: whose namespace, which addresses. Whoever has an end
+//! of a connection in his hands can have its bytes anyway, so that is all the right it takes; nobody can name a connection
+//! that is not his. When both ends were offered, their processes get the memory that they share, and the connection's
+//! number in it. What goes through it is not seen here.
+
+use super::members::Number;
+use super::pairs::Pairs;
+use socket::layout::CONNECTIONS;
+use socket::member::Meeting;
+use socket::watch::Watched;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long an end may take to go where it was told, before another may be told the same.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection, as one of its ends sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    /// Network namespace.
+    net: u64,
+    own: SocketAddr,
+    peer: SocketAddr,
+}
+
+impl Key {
+    /// Of a socket; nothing if it is no connection over TCP.
+    fn of(socket: impl AsFd) -> Option<Self> {
+        use rustix::net::{getpeername, getsockname, ipproto, sockopt};
+        let socket = socket.as_fd();
+        if sockopt::socket_protocol(socket).ok()? != Some(ipproto::TCP) {
+            return None;
+        }
+        let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        Some(Self {
+            net: os::netlink::namespace_of(socket).ok()?,
+            own: plain(SocketAddr::try_from(getsockname(socket).ok()?).ok()?),
+            peer: plain(SocketAddr::try_from(getpeername(socket).ok()??).ok()?),
+        })
+    }
+
+    fn reversed(self) -> Self {
+        Self { net: self.net, own: self.peer, peer: self.own }
+    }
+}
+
+/// An end that waits for the other: the connection that has offered it, and whose it is.
+#[derive(Clone, Copy)]
+struct End {
+    by: Number,
+    owner: Number,
+}
+
+/// The memory of two processes, or of one that talks to itself.
+struct Memory {
+    file: Arc<OwnedFd>,
+    watched: Watched,
+    /// Of each connection that was ever given: to which meeting, and when.
+    given: BTreeMap<usize, (u64, Instant)>,
+}
+
+/// What has come of an offer.
+pub enum Offered {
+    /// It waits. The same end was offered before: the later one is at work.
+    Waits {
+        instead_of: Option<Number>,
+    },
+    Met(Met),
+}
+
+/// Two ends that have met.
+pub struct Met {
+    pub memory: Arc<OwnedFd>,
+    /// By whom each was offered, and what it is told.
+    pub ends: [(Number, Meeting); 2],
+}
+
+/// All of them.
+#[derive(Default)]
+pub struct Meetings {
+    waiting: HashMap<Key, End>,
+    memories: HashMap<[Number; 2], Memory>,
+    met: u64,
+}
+
+impl Meetings {
+    /// How many there were.
+    pub fn met(&self) -> u64 {
+        self.met
+    }
+
+    /// An end of a connection is offered by `by`, for the process `owner`. None: it is no such end, or gets no memory.
+    pub fn offer(
+        &mut self,
+        by: Number,
+        owner: Number,
+        socket: &OwnedFd,
+        pairs: &mut Pairs,
+        most: usize,
+    ) -> Option<Offered> {
+        let key = Key::of(socket)?;
+        let end = End { by, owner };
+        match self.waiting.remove(&key.reversed()) {
+            None => {
+                let instead_of = self.waiting.insert(key, end).map(|before| before.by);
+                Some(Offered::Waits { instead_of })
+            }
+            Some(other) => {
+                let met = self.meet(end, other, pairs, most);
+                if met.is_none() {
+                    // Nobody waits for what does not come.
+                    self.waiting.insert(key.reversed(), other);
+                }
+                Some(Offered::Met(met?))
+            }
+        }
+    }
+
+    fn meet(&mut self, one: End, other: End, pairs: &mut Pairs, most: usize) -> Option<Met> {
+        let (first, second) = if one.owner <= other.owner { (one, other) } else { (other, one) };
+        let owners = [first.owner, second.owner];
+        if !self.memories.contains_key(&owners) {
+            let memory = Memory::between(owners, pairs, most)?;
+            self.memories.insert(owners, memory);
+        }
+        let (memory, number) = (self.memories.get_mut(&owners)?, self.met + 1);
+        let connection = memory.give(number)?;
+        self.met = number;
+        let told = |end: End, side| (end.by, Meeting { number, side, connection });
+        Some(Met { memory: memory.file.clone(), ends: [told(first, 0), told(second, 1)] })
+    }
+
+    /// Somebody is gone: one that has offered something, or a process.
+    pub fn leave(&mut self, number: Number) {
+        self.waiting.retain(|_, end| end.by != number && end.owner != number);
+        self.memories.retain(|owners, _| !owners.contains(&number));
+    }
+}
+
+impl Memory {
+    fn between(owners: [Number; 2], pairs: &mut Pairs, most: usize) -> Option<Self> {
+        if owners.iter().any(|&owner| pairs.of(owner) >= most) {
+            return None;
+        }
+        let file = socket::region::publish_pair().ok()?;
+        for (store, owner) in owners.into_iter().enumerate() {
+            pairs.add(owner, file.try_clone().ok()?, store);
+        }
+        let watched = Watched::new(file.try_clone().ok()?).ok()?;
+        Some(Self { file: Arc::new(file), watched, given: BTreeMap::new() })
+    }
+
+    /// The lowest connection that nobody has, so that few of them have memory.
+    fn give(&mut self, meeting: u64) -> Option<u16> {
+        let now = Instant::now();
+        let free = (0..CONNECTIONS).find(|&connection| match self.given.get(&connection) {
+            None => true,
+            Some((before, since)) => self.watched.is_free(connection, *before, now.duration_since(*since) > PATIENCE),
+        })?;
+        self.given.insert(free, (meeting, now));
+        u16::try_from(free).ok()
+    }
+}
