@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`figure`], [`table`], [`plot`] | what comes out: JSON, text, SVG |
 //! | [`machine`] | where it was measured |
-//! | `startup`, `apps`, `memory`, `density`, `web`, `stream`, `nipc`, `neighbour`, `provided`, `pure`, `flow`, `mesh`, `split` | one bench each: nodes and baselines, arms measured in turn |
+//! | `startup`, `apps`, `memory`, `density`, `web`, `stream`, `nipc`, `neighbour`, `provided`, `pure`, `flow`, `mesh`, `split`, `sockets` | one bench each: nodes and baselines, arms measured in turn |
 //! | `node` | a throw-away node: the `lichen` program itself |
 //! | `baseline` | what it is compared with |
 //! | `http`, `spans` | measuring clients |
@@ -35,6 +35,7 @@ mod provided;
 mod pure;
 mod series;
 mod soak;
+pub mod sockets;
 mod spans;
 mod split;
 mod startup;
@@ -132,6 +133,11 @@ pub const BENCHES: &[Bench] = &[
         name: "split",
         what: "a call to localhost that is answered on another PU, beside one that stays (HeteroPod, split network)",
         run: split::run,
+    },
+    Bench {
+        name: "socket",
+        what: "connections between two programs, unmodified: TCP, polled TCP, Unix sockets, hetero-socket (HeteroPod, Figure 12)",
+        run: sockets::run,
     },
     Bench {
         name: "flow",

@@ -21,6 +21,8 @@ use wire::{Medium, Waiting, Wire};
 use xpucall::id::PuId;
 use xpucall::wire::Transport;
 
+pub(crate) use peer::stay_on;
+
 pub use peer::run as run_peer;
 
 /// Lengths of messages for latencies, and for rates.
@@ -125,7 +127,7 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     let both = if machine.cores > 1 { &[Seats::OneCore, Seats::TwoCores][..] } else { &[Seats::OneCore] };
     let pus = Pus::start(&plan.program)?;
     // The node's processes stay where they like.
-    peer::stay_on(0).map_err(io("the first processor cannot be had"))?;
+    stay_on(0).map_err(io("the first processor cannot be had"))?;
     let mut ways = Vec::new();
     for &seats in both {
         for (pu, ring) in [(PuId(0), 0), (PuId(1), 0), (PuId(1), LARGE)] {

@@ -248,6 +248,30 @@ static void forked(void) {
     SAY("%zd %c %zd %s", mine, x[0], all, y);
 }
 
+/* A child that was forked has both ends, until it becomes another program or is killed: then closing one is its end again. */
+static void inherited(int kill_it) {
+    int born[2];
+    MUST(!pipe2(born, O_CLOEXEC));
+    pid_t child = fork();
+    if (!child) {
+        if (kill_it) kill(getpid(), SIGKILL);
+        execlp("sleep", "sleep", "60", NULL);
+        _exit(9);
+    }
+    char c[8];
+    close(born[1]);
+    MUST(read(born[0], c, 1) == 0 && !close(born[0]));
+    if (kill_it) MUST(waitpid(child, NULL, 0) == child);
+    MUST(write(a, "unread", 6) == 6);
+    struct pollfd p = {b, POLLIN, 0};
+    MUST(poll(&p, 1, 20000) == 1);
+    close(b);
+    b = -1;
+    ssize_t r = read(a, c, 8);
+    if (!kill_it) MUST(!kill(child, SIGKILL) && waitpid(child, NULL, 0) == child);
+    SAY("%s", err(r));
+}
+
 static void killed(void) {
     int go[2];
     MUST(!pipe(go));
@@ -368,6 +392,8 @@ int main(void) {
     CASE("epoll, once", epolls(EPOLLONESHOT));
     CASE("doubles", doubles());
     CASE("fork", forked());
+    CASE("a child executes", inherited(0));
+    CASE("a child is killed", inherited(1));
     CASE("kill", killed());
     CASE("files", files());
     CASE("back-pressure", backpressure());

@@ -43,6 +43,8 @@ pub enum OpenError {
     Busy(usize),
 }
 
+type Ends<H> = (stream::Sender<End<H>>, stream::Receiver<End<H>>);
+
 /// The mapped memory, and who in this process uses what of it.
 pub struct Region {
     mapping: Mapping,
@@ -155,7 +157,7 @@ impl Part {
         (connection, side): (usize, usize),
         peer: usize,
         hold: H,
-    ) -> Result<(stream::Sender<End<H>>, stream::Receiver<End<H>>), OpenError> {
+    ) -> Result<Ends<H>, OpenError> {
         if connection >= CONNECTIONS {
             return Err(OpenError::Unknown(connection));
         }

@@ -127,7 +127,11 @@ pub fn worker(arguments: WorkerArguments) -> Verdict {
 }
 
 pub fn bench_peer(arguments: BenchPeerArguments) -> Verdict {
-    bench::nipc::run_peer(&arguments.medium, &arguments.address, arguments.cpu)?;
+    let BenchPeerArguments { medium, address, cpu } = arguments;
+    match medium.as_str() {
+        bench::sockets::SERVE | bench::sockets::CALL => bench::sockets::run_peer(&medium, &address, cpu)?,
+        _ => bench::nipc::run_peer(&medium, &address, cpu)?,
+    }
     Ok(Exit::Done)
 }
 

@@ -1,0 +1,138 @@
+//! `socket`: what connections between two programs of one machine cost: TCP, polled TCP, Unix sockets, and the same program over
+//! TCP with `liblichen_socket.so` before its libc.
+//!
+//! Each arm is two processes that know of nothing but sockets: one serves, one calls. Arms take turns, block by block.
+
+mod many;
+mod pair;
+mod peer;
+
+use crate::Plan;
+use crate::error::BenchError;
+use crate::figure::{Arm, Figure, Unit};
+use crate::machine::Machine;
+use pair::{Broker, Pair};
+
+pub use peer::{CALL, SERVE, run as run_peer};
+
+/// Lengths of messages: for round trips, and in one direction.
+const TRIPS: [usize; 4] = [16, 2 << 10, 8 << 10, 256 << 10];
+const STREAMS: [usize; 4] = [16, 2 << 10, 8 << 10, 256 << 10];
+/// Round trips of one arm before it is the next one's turn.
+const BLOCK: usize = 500;
+/// Bytes that a sample of a rate is measured over, and messages at most.
+const VOLUME: usize = 128 << 20;
+const VOLUME_MESSAGES: usize = 100_000;
+
+/// How the two processes of an arm talk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct How {
+    name: &'static str,
+    /// What the programs are told: `tcp`, `polled`, `unix`, or `async`.
+    medium: &'static str,
+    library: bool,
+    /// Microseconds for which the library looks before it sleeps, where that is not its own choice.
+    look: Option<u32>,
+}
+
+const fn how(name: &'static str, medium: &'static str, library: bool) -> How {
+    How { name, medium, library, look: None }
+}
+
+const TCP: How = how("TCP", "tcp", false);
+const OURS: How = how("hetero-socket", "tcp", true);
+const ALL: [How; 7] = [
+    TCP,
+    how("TCP, polled", "polled", false),
+    how("Unix socket", "unix", false),
+    OURS,
+    How { name: "hetero-socket, asleep", medium: "tcp", library: true, look: Some(0) },
+    how("TCP, epoll", "async", false),
+    how("hetero-socket, epoll", "async", true),
+];
+
+/// The processors of who serves and who calls.
+const SEATS: [(&str, [usize; 2]); 2] = [("two cores", [0, 1]), ("one core", [0, 0])];
+
+pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError> {
+    let broker = Broker::start(&plan.program)?;
+    let mut pairs = Vec::new();
+    for (seats, processors) in SEATS.into_iter().filter(|(_, seats)| machine.cores > seats[1]) {
+        for how in ALL {
+            // Who polls never lets the other one have their processor.
+            if how.medium != "polled" || processors[0] != processors[1] {
+                pairs.push(Pair::start(plan, &broker, how, (seats, processors))?);
+            }
+        }
+    }
+    let mut figures = vec![trips(plan, machine, &mut pairs)?, streams(plan, machine, &mut pairs)?];
+    figures.push(connects(plan, machine, &mut pairs)?);
+    drop(pairs);
+    figures.push(many::measure(plan, machine, &broker)?);
+    Ok(figures)
+}
+
+/// Has all pairs do the same, `turns` times one after the other: an arm for each.
+fn in_turns(
+    pairs: &mut [Pair],
+    turns: usize,
+    (what, unit): (&str, Unit),
+    mut act: impl FnMut(&mut Pair) -> Result<Vec<f64>, BenchError>,
+) -> Result<Vec<Arm>, BenchError> {
+    let mut samples = vec![Vec::new(); pairs.len()];
+    for _ in 0..turns {
+        for (pair, samples) in pairs.iter_mut().zip(&mut samples) {
+            samples.extend(act(pair)?);
+        }
+    }
+    let arm = |(pair, samples): (&Pair, &Vec<f64>)| Arm::of(format!("{}, {what}", pair.name), unit, samples);
+    Ok(pairs.iter().zip(&samples).filter_map(arm).collect())
+}
+
+fn trips(plan: &Plan<'_>, machine: &Machine, pairs: &mut [Pair]) -> Result<Figure, BenchError> {
+    let mut arms = Vec::new();
+    for length in TRIPS {
+        (plan.tell)(&format!("round trips of {}", bytes(length)));
+        let turns = plan.samples(5000).div_ceil(BLOCK);
+        let each = |pair: &mut Pair| {
+            let nanoseconds = pair.call(&format!("trips {length} {BLOCK}"))?;
+            Ok(nanoseconds.into_iter().map(|time| time as f64 / 1000.0).collect())
+        };
+        arms.extend(in_turns(pairs, turns, (&bytes(length), Unit::Microseconds), each)?);
+    }
+    let notes =
+        ["Round trips: a message there, and the same back. Polled: calls that do not wait, in a loop, at both ends. \
+                  Asleep: the library never looks before it sleeps. Epoll: the same program by an event loop (tokio)."];
+    Ok(Figure::new("socket-latency", "HeteroPod, Figure 12 a, b", machine, arms).with_notes(notes))
+}
+
+fn streams(plan: &Plan<'_>, machine: &Machine, pairs: &mut [Pair]) -> Result<Figure, BenchError> {
+    let mut arms = Vec::new();
+    for length in STREAMS {
+        (plan.tell)(&format!("streams of {}", bytes(length)));
+        let count = (VOLUME / length).clamp(1, VOLUME_MESSAGES);
+        let each = |pair: &mut Pair| {
+            let nanoseconds = pair.call(&format!("stream {length} {count}"))?;
+            let rate = |time: &u64| (count * length) as f64 / (1 << 20) as f64 / (*time as f64 / 1e9);
+            Ok(nanoseconds.iter().map(rate).collect())
+        };
+        arms.extend(in_turns(pairs, plan.samples(10).max(3), (&bytes(length), Unit::MebibytesPerSecond), each)?);
+    }
+    let notes = ["One direction, by calls of that length at both ends, until the last byte was received."];
+    Ok(Figure::new("socket-rate", "HeteroPod, Figure 12 c, d", machine, arms).with_notes(notes))
+}
+
+fn connects(plan: &Plan<'_>, machine: &Machine, pairs: &mut [Pair]) -> Result<Figure, BenchError> {
+    (plan.tell)("connections of one round trip");
+    let each = |pair: &mut Pair| {
+        let nanoseconds = pair.call("connects 100")?;
+        Ok(nanoseconds.into_iter().map(|time| time as f64 / 1000.0).collect())
+    };
+    let arms = in_turns(pairs, plan.samples(10), ("connect, 16 B both ways, close", Unit::Microseconds), each)?;
+    let notes = ["Such a connection ends before it gets memory: what the library adds to it is what it counts."];
+    Ok(Figure::new("socket-connect", "not in the paper: short connections", machine, arms).with_notes(notes))
+}
+
+fn bytes(length: usize) -> String {
+    if length < 1024 { format!("{length} B") } else { format!("{} KiB", length >> 10) }
+}

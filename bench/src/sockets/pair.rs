@@ -1,0 +1,123 @@
+//! Two processes that talk, and the broker of those that do so through memory.
+
+use super::How;
+use super::peer::{CALL, SERVE};
+use crate::Plan;
+use crate::error::{BenchError, io};
+use net::broker::Bounds;
+use std::io::{BufRead, BufReader, PipeWriter, Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread::JoinHandle;
+use tempfile::TempDir;
+
+const LIBRARY: &str = "liblichen_socket.so";
+
+/// A broker in this process, until this is dropped.
+pub struct Broker {
+    library: PathBuf,
+    pub folder: TempDir,
+    stop: Option<PipeWriter>,
+    serving: Option<JoinHandle<()>>,
+}
+
+impl Broker {
+    pub fn start(program: &Path) -> Result<Self, BenchError> {
+        let folder = tempfile::tempdir().map_err(io("a folder for the measurement could not be made"))?;
+        let library = program.parent().unwrap_or(Path::new(".")).join(LIBRARY);
+        if !library.exists() {
+            return Err(BenchError::Broken(format!("{} is not there: build all of Lichen", library.display())));
+        }
+        let mut broker = net::broker::Broker::bind(&folder.path().join("broker"), Bounds::default())
+            .map_err(io("the broker of sockets cannot listen"))?;
+        let (stopped, stop) = std::io::pipe().map_err(io("a pipe could not be made"))?;
+        let serving = std::thread::spawn(move || {
+            // Who waits for it finds out that it is gone.
+            let _ = broker.run(stopped.as_fd());
+        });
+        Ok(Self { library, folder, stop: Some(stop), serving: Some(serving) })
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        self.serving.take().map(JoinHandle::join);
+    }
+}
+
+/// One who serves and one who calls.
+pub struct Pair {
+    pub name: String,
+    pub processes: [Child; 2],
+    orders: ChildStdin,
+    results: BufReader<ChildStdout>,
+}
+
+impl Pair {
+    pub fn start(
+        plan: &Plan<'_>,
+        broker: &Broker,
+        how: How,
+        (seats, processors): (&str, [usize; 2]),
+    ) -> Result<Self, BenchError> {
+        let start = |role: &str, address: &str, processor: usize| {
+            let mut command = Command::new(&plan.program);
+            command.args(["bench-peer", role, address, &processor.to_string()]);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            if how.library {
+                command.env("LD_PRELOAD", &broker.library);
+                command.env("LICHEN_SOCKET_BROKER", broker.folder.path().join("broker"));
+            }
+            if let Some(look) = how.look {
+                command.env("LICHEN_SOCKET_LOOK_US", look.to_string());
+            }
+            command.spawn().map_err(|source| BenchError::Program { program: plan.program.clone(), source })
+        };
+        let place = format!("{}:{}", how.medium, broker.folder.path().display());
+        let mut server = start(SERVE, &place, processors[0])?;
+        let mut address = String::new();
+        let silent = || io("a program that serves has not said where");
+        if let Some(output) = server.stdout.take() {
+            BufReader::new(output).read_line(&mut address).map_err(silent())?;
+        }
+        let mut client = start(CALL, &format!("{}:{}", how.medium, address.trim()), processors[1])?;
+        let (orders, results) = (client.stdin.take(), client.stdout.take().map(BufReader::new));
+        let name = format!("{}, {seats}", how.name);
+        let missing = || BenchError::Broken("a program that was started has no pipes".into());
+        Ok(Self {
+            name,
+            processes: [server, client],
+            orders: orders.ok_or_else(missing)?,
+            results: results.ok_or_else(missing)?,
+        })
+    }
+
+    /// Has the caller do something: the nanoseconds that it tells.
+    pub fn call(&mut self, order: &str) -> Result<Vec<u64>, BenchError> {
+        let mut call = || {
+            writeln!(self.orders, "{order}")?;
+            let mut word = [0; 8];
+            self.results.read_exact(&mut word)?;
+            let mut samples = Vec::new();
+            for _ in 0..u64::from_le_bytes(word) {
+                self.results.read_exact(&mut word)?;
+                samples.push(u64::from_le_bytes(word));
+            }
+            Ok(samples)
+        };
+        let result: std::io::Result<_> = call();
+        result.map_err(|source| BenchError::Silent { who: format!("the program over {}", self.name), source })
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            // One that has ended by itself is fine.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}

@@ -1,0 +1,296 @@
+"""Unmodified programs under `lichen socket run`: what they answer is what they answer without, byte for byte."""
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+from harness import BINARY, PATIENCE, eventually
+
+
+def free_port():
+    with socket.socket() as any_port:
+        any_port.bind(("127.0.0.1", 0))
+        return any_port.getsockname()[1]
+
+
+def needs(*programs):
+    missing = [program for program in programs if not shutil.which(program)]
+    return unittest.skipIf(missing, f"not installed: {', '.join(missing)}")
+
+
+class Socket(unittest.TestCase):
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="lichen-socket-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.environment = {**os.environ, "XDG_RUNTIME_DIR": str(self.folder), "LICHEN_SOCKET_AFTER": "2"}
+
+    def command(self, library, *words):
+        return ([BINARY, "socket", "run", "--"] if library else []) + [str(word) for word in words]
+
+    def serve(self, library, port, *words):
+        """Starts a server, and waits until it answers at its port."""
+        log = (self.folder / f"log-{port}").open("wb")
+        server = subprocess.Popen(self.command(library, *words), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                  cwd=self.folder, env=self.environment, start_new_session=True)
+        log.close()
+        self.addCleanup(self.end, server)
+
+        def answers():
+            said = (self.folder / f"log-{port}").read_text(errors="replace")
+            self.assertIsNone(server.poll(), said)
+            with socket.socket() as caller:
+                return caller.connect_ex(("127.0.0.1", port)) == 0
+
+        eventually(answers, f"{words[0]} at its port")
+        return server
+
+    def end(self, server):
+        try:
+            os.killpg(server.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        server.wait()
+
+    def run_client(self, library, *words, text=None):
+        done = subprocess.run(self.command(library, *words), input=text, capture_output=True, timeout=PATIENCE * 2,
+                              cwd=self.folder, env=self.environment)
+        self.assertEqual(done.returncode, 0, done.stderr.decode(errors="replace")[-2000:])
+        return done.stdout
+
+    def mapped(self, server):
+        """Whether a server, or a child of it, has memory of a pair."""
+        group = subprocess.run(["ps", "-o", "pid=", "-g", str(server.pid)], capture_output=True, text=True).stdout
+        maps = []
+        for pid in group.split():
+            try:
+                maps.append(Path(f"/proc/{pid}/maps").read_text())
+            except OSError:
+                pass
+        return any("lichen-pair" in text for text in maps)
+
+    def same(self, start, act):
+        """Has `act` talk to what `start` starts, without the library and with it: its answers are equal."""
+        answers = []
+        for library in (False, True):
+            port = free_port()
+            server = start(library, port)
+            answers.append(act(library, port, server))
+            self.end(server)
+        self.assertEqual(answers[0], answers[1])
+        self.assertTrue(answers[0])
+        return answers[0]
+
+    def python(self, name, text):
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+
+KEEPS_ALIVE = """
+import hashlib, http.client, sys
+connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=20)
+for turn in range(60):
+    length = [10, 3000, 200000][turn % 3]
+    body = bytes(turn + i % 7 for i in range(length))
+    connection.request("POST", f"/{turn}", body)
+    answer = connection.getresponse()
+    got = answer.read()
+    print(answer.status, len(got), hashlib.sha256(got).hexdigest())
+"""
+
+SERVES = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(2 * len(body)))
+        self.end_headers()
+        self.wfile.write(body[::-1])
+        self.wfile.write(body)
+    def log_message(self, *_): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+ASYNC_SERVES = """
+import asyncio, sys
+async def talk(reader, writer):
+    try:
+        while True:
+            length = int.from_bytes(await reader.readexactly(4), "little")
+            body = await reader.readexactly(length)
+            writer.write(body[::-1])
+            await writer.drain()
+    except asyncio.IncompleteReadError:
+        writer.close()
+async def main():
+    server = await asyncio.start_server(talk, "127.0.0.1", int(sys.argv[1]))
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+ASYNC_CALLS = """
+import asyncio, hashlib, sys
+async def call(number):
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(sys.argv[1]))
+    sums = hashlib.sha256()
+    for turn in range(40):
+        body = bytes((number + turn + i) % 251 for i in range([16, 5000, 100000][turn % 3]))
+        writer.write(len(body).to_bytes(4, "little") + body)
+        sums.update(await reader.readexactly(len(body)))
+    writer.close()
+    return sums.hexdigest()
+async def main():
+    print(*await asyncio.gather(*map(call, range(8))), sep="\\n")
+asyncio.run(main())
+"""
+
+NODE_SERVES = """
+require("http").createServer((request, response) => {
+  const parts = []
+  request.on("data", part => parts.push(part))
+  request.on("end", () => response.end(Buffer.concat(parts).reverse()))
+}).listen(+process.argv[2], "127.0.0.1")
+"""
+
+
+class Python(Socket):
+    def test_http(self):
+        server, client = self.python("server.py", SERVES), self.python("client.py", KEEPS_ALIVE)
+
+        def act(library, port, process):
+            said = self.run_client(library, sys.executable, client, port)
+            self.assertEqual(self.mapped(process), library)
+            return said
+
+        self.same(lambda library, port: self.serve(library, port, sys.executable, server, port), act)
+
+    def test_asyncio(self):
+        server, client = self.python("server.py", ASYNC_SERVES), self.python("client.py", ASYNC_CALLS)
+
+        def act(library, port, _):
+            return self.run_client(library, sys.executable, client, port)
+
+        self.same(lambda library, port: self.serve(library, port, sys.executable, server, port), act)
+
+
+@needs("node")
+class Node(Socket):
+    def test_http(self):
+        server, client = self.python("server.js", NODE_SERVES), self.python("client.py", KEEPS_ALIVE)
+
+        def act(library, port, _):
+            return self.run_client(library, sys.executable, client, port)
+
+        self.same(lambda library, port: self.serve(library, port, "node", server, port), act)
+
+
+@needs("redis-server", "redis-cli", "redis-benchmark")
+class Redis(Socket):
+    def start(self, library, port):
+        return self.serve(library, port, "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "",
+                          "--dir", self.folder)
+
+    def test_answers(self):
+        lines = []
+        for turn in range(300):
+            lines.append(f"set key{turn} {'v' * (turn * turn)}")
+            lines.append(f"append key{turn} {turn}")
+            lines.append(f"get key{turn // 2}")
+            lines.append(f"lpush list {turn} {turn + 1}")
+        lines += ["lrange list 0 -1", "bgsave", "get key299", "dbsize", "ping"]
+        text = "\n".join(lines).encode() + b"\n"
+
+        def act(library, port, _):
+            return self.run_client(library, "redis-cli", "-p", port, text=text)
+
+        self.same(self.start, act)
+
+    def test_many_at_once(self):
+        def act(library, port, _):
+            words = ["redis-benchmark", "-p", port, "-t", "set,get,lrange_100", "-c", "20", "-n", "4000", "--csv"]
+            one = self.run_client(library, *words).decode()
+            pipelined = self.run_client(library, *words, "-P", "16", "-d", "1000").decode()
+            return [line.split(",")[0] for line in (one + pipelined).splitlines() if line.startswith('"')]
+
+        self.same(self.start, act)
+
+
+@needs("memcached")
+class Memcached(Socket):
+    CLIENT = """
+import hashlib, socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20) as connection:
+    stream = connection.makefile("rwb")
+    for turn in range(60):
+        body = bytes(97 + (turn + i) % 26 for i in range([5, 2000, 300000][turn % 3]))
+        stream.write(b"set key%d 0 0 %d\\r\\n%s\\r\\n" % (turn, len(body), body))
+        stream.flush()
+        print(stream.readline())
+        stream.write(b"get key%d\\r\\n" % (turn // 2))
+        stream.flush()
+        head = stream.readline()
+        rest = stream.read(int(head.split()[3]) + 2 + 5)
+        print(head, hashlib.sha256(rest).hexdigest())
+"""
+
+    def test_sets_and_gets(self):
+        client = self.python("client.py", self.CLIENT)
+
+        def act(library, port, _):
+            return self.run_client(library, sys.executable, client, port)
+
+        user = ["-u", "nobody"] if os.geteuid() == 0 else []
+        self.same(lambda library, port: self.serve(library, port, "memcached", "-l", "127.0.0.1", "-p", port, "-U", "0",
+                                                   "-m", "64", *user), act)
+
+
+@needs("nginx", "curl", "ab")
+class Nginx(Socket):
+    CONFIGURATION = """
+daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 2; {user}
+events {{ worker_connections 256; }}
+http {{
+  access_log off; keepalive_requests 100000; sendfile on;
+  client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
+  uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
+  upstream self {{ server 127.0.0.1:{port}; keepalive 8; }}
+  server {{
+    listen 127.0.0.1:{port}; root {folder}/www;
+    location /proxy/ {{ proxy_pass http://self/; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+  }}
+}}
+"""
+
+    def start(self, library, port):
+        path = self.folder / f"nginx-{port}.conf"
+        user = "user root;" if os.geteuid() == 0 else ""
+        path.write_text(self.CONFIGURATION.format(folder=self.folder, port=port, user=user))
+        return self.serve(library, port, "nginx", "-c", path)
+
+    def test_files_and_proxy(self):
+        (self.folder / "www").mkdir()
+        for length in (100, 70_000, 1_500_000):
+            (self.folder / "www" / str(length)).write_bytes(bytes((i * 31 + i // 251) % 256 for i in range(length)))
+
+        def act(library, port, _):
+            addresses = [f"http://127.0.0.1:{port}/{way}{length}"
+                         for way in ("", "proxy/") for length in (100, 70_000, 1_500_000) for _ in range(5)]
+            sums = hashlib.sha256(self.run_client(library, "curl", "-sS", "--fail", *addresses)).hexdigest()
+            said = [sums]
+            for address in addresses[:1] + addresses[5:6] + addresses[15:16]:
+                report = self.run_client(library, "ab", "-k", "-n", "2000", "-c", "10", address).decode()
+                said += re.findall(r"(?:Complete|Failed) requests:\s+\d+|HTML transferred:\s+\d+", report)
+            return said
+
+        said = self.same(self.start, act)
+        self.assertEqual(said[2].split()[-1], "0")
