@@ -23,7 +23,7 @@ mod pairs;
 mod tests;
 
 use meetings::{Meetings, Offered};
-use members::{Event, Members, Number};
+use members::{Bed, Event, Members, Number};
 use os::seqpacket;
 use pairs::{Pairs, Work};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -143,7 +143,7 @@ impl Broker {
                     self.members.answer(number, watched);
                 }
                 Event::Knock => {}
-                Event::Offer(key, socket) => self.introduce(number, &key, socket),
+                Event::Offer(key, socket, bed) => self.introduce(number, &key, socket, bed),
                 Event::Gone => {
                     self.pairs.leave(number, os::monotonic_ns());
                     self.meetings.leave(number);
@@ -155,15 +155,18 @@ impl Broker {
     }
 
     /// An end of a connection is offered.
-    fn introduce(&mut self, end: Number, key: &Key, socket: OwnedFd) {
+    fn introduce(&mut self, end: Number, key: &Key, socket: OwnedFd, bed: Option<Bed>) {
         let owner = self.members.by_key(key);
-        let met = owner.and_then(|owner| self.meetings.offer(end, owner, &socket, &mut self.pairs, self.bounds.pairs));
+        let met = owner
+            .and_then(|owner| self.meetings.offer((end, owner), (&socket, bed), &mut self.pairs, self.bounds.pairs));
         // At once: while it is held here, the connection cannot end.
         drop(socket);
         match met {
             Some(Offered::Met(met)) => {
-                for (end, meeting) in met.ends {
-                    self.members.tell(end, &meeting.message(), &[met.memory.as_fd()]);
+                for (end, meeting, bed) in met.ends {
+                    let mut files = vec![met.memory.as_fd()];
+                    files.extend(bed.iter().flat_map(|bed| [bed.page.as_fd(), bed.bell.as_fd()]));
+                    self.members.tell(end, &meeting.message(), &files);
                     self.members.remove(end);
                 }
             }

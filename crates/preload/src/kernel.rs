@@ -2,8 +2,12 @@
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use socket::parts::Part;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
+
+/// The parts of one call at most; more are the kernel's to refuse.
+pub const PARTS: usize = 1024;
 
 /// What lies in a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +75,31 @@ pub fn processor() -> u32 {
 pub fn now() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Hands `call` a message of what lies behind the first `skip` bytes of a program's parts, `most` bytes at most.
+pub fn with_rest(
+    parts: &[Part],
+    mut skip: usize,
+    mut most: usize,
+    call: impl FnOnce(&mut libc::msghdr) -> isize,
+) -> isize {
+    let mut left = [const { MaybeUninit::<libc::iovec>::uninit() }; PARTS];
+    let mut count = 0;
+    for part in parts {
+        let skipped = skip.min(part.len);
+        skip -= skipped;
+        let len = (part.len - skipped).min(most);
+        if len > 0 && count < left.len() {
+            left[count].write(libc::iovec { iov_base: part.at.wrapping_add(skipped).cast(), iov_len: len });
+            (count, most) = (count + 1, most - len);
+        }
+    }
+    // SAFETY: zeroes are a message without name and control.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = left.as_mut_ptr().cast();
+    message.msg_iovlen = count as _;
+    call(&mut message)
 }
 
 /// Whether there is such a descriptor.

@@ -29,10 +29,8 @@ pub fn step(entry: &Entry, fd: RawFd) {
             }
         }
         // More seldom as time goes by.
-        state::OFFERED if calls < 64 || calls.is_multiple_of(16) => {
-            if poll(entry).is_none() || calls > PATIENCE {
-                entry.keep_offer(None);
-            }
+        state::OFFERED if (calls < 64 || calls.is_multiple_of(16)) && (poll(entry).is_none() || calls > PATIENCE) => {
+            entry.keep_offer(None);
         }
         _ => {}
     }
@@ -49,7 +47,7 @@ fn begin(entry: &Entry, fd: RawFd) -> Option<()> {
     }
     let Some(key) = member::key().ok()? else { return Some(()) };
     let broker = member::connect().ok()?;
-    let said: [&[u8]; 2] = [&[OFFER], &key];
+    let said: [&[u8]; 3] = [&[OFFER], &key, &[0]];
     os::seqpacket::send(&broker, &said.map(IoSlice::new), &[socket]).ok()?;
     entry.keep_offer(Some(broker.into_raw_fd()));
     Some(())

@@ -26,6 +26,10 @@ pub fn receive(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: i
         }
     }
     entry.meets();
+    if flags & libc::MSG_DONTWAIT == 0 && !entry.nonblocking.load(Relaxed) && !entry.watched.load(Relaxed) {
+        // It waits in this call.
+        entry.watched.store(true, Relaxed);
+    }
     Call { entry, fd, room, flags, got: 0, wait: None }.run(parts)
 }
 
@@ -44,6 +48,8 @@ enum Step {
     Again,
     /// The call is over, with this answer.
     Done(isize),
+    /// Memory is empty; the kernel was not asked.
+    Empty,
     /// Nothing is there, the kernel says so.
     Nothing,
     /// Bytes that nobody has spoken of.
@@ -53,11 +59,17 @@ enum Step {
 impl Call<'_> {
     fn run(mut self, parts: &[Part]) -> isize {
         loop {
-            let step = self.step(parts);
+            let step = match self.step(parts) {
+                Step::Empty if self.is_enough() => Step::Done(self.got as isize),
+                // The kernel is asked when looking has led to nothing.
+                Step::Empty if self.may_wait() && self.look() => Step::Again,
+                Step::Empty => self.quiet(parts),
+                step => step,
+            };
             match step {
-                Step::Again | Step::Foreign => {}
+                Step::Again | Step::Foreign | Step::Empty => {}
                 Step::Done(answer) => return self.finish(answer),
-                Step::Nothing if self.got > 0 && self.flags & libc::MSG_WAITALL == 0 => {
+                Step::Nothing if self.is_enough() => {
                     let got = self.got as isize;
                     return self.finish(got);
                 }
@@ -68,6 +80,16 @@ impl Call<'_> {
                 }
             }
         }
+    }
+
+    /// Whether the call need not go on where there is nothing.
+    fn is_enough(&self) -> bool {
+        self.got > 0 && self.flags & libc::MSG_WAITALL == 0
+    }
+
+    /// Whether the program lets it wait, as far as that was seen.
+    fn may_wait(&self) -> bool {
+        self.flags & libc::MSG_DONTWAIT == 0 && !self.entry.nonblocking.load(Relaxed)
     }
 
     fn finish(&mut self, answer: isize) -> isize {
@@ -89,7 +111,13 @@ impl Call<'_> {
         let Some(incoming) = receiving.as_mut() else { return Step::Done(self.fault(libc::ECONNRESET)) };
         match incoming.look() {
             Err(_) => Step::Done(self.fault(libc::ECONNRESET)),
-            Ok(Stretch::Memory { ready: 0, .. }) => self.quiet(incoming, parts),
+            Ok(Stretch::Memory { ready: 0, then: None }) if incoming.bells() == 0 => Step::Empty,
+            Ok(Stretch::Memory { ready: 0, .. }) if strip(self.fd, incoming) > 0 => {
+                drop(receiving);
+                send::serve_recall(self.entry, self.fd);
+                Step::Again
+            }
+            Ok(Stretch::Memory { ready: 0, .. }) => Step::Empty,
             Ok(Stretch::Memory { ready, then }) => {
                 // SAFETY: the program's buffers.
                 self.got += unsafe { incoming.take(ready, parts, self.got, self.peeks()) };
@@ -101,7 +129,8 @@ impl Call<'_> {
                     return Step::Done(self.got as isize);
                 }
                 self.vigil(incoming);
-                self.so_far()
+                // Nothing may be left that is there: whoever waits for edges takes a call that does not fill its room for the last.
+                if then.is_some() && self.got < self.room { Step::Again } else { self.so_far() }
             }
             Ok(Stretch::Tcp { left }) => self.take_tcp(incoming, parts, left),
         }
@@ -128,13 +157,13 @@ impl Call<'_> {
         }
     }
 
-    /// Memory is empty.
-    fn quiet(&mut self, incoming: &mut Incoming, parts: &[Part]) -> Step {
-        if strip(self.fd, incoming) > 0 {
-            send::serve_recall(self.entry, self.fd);
-            return Step::Again;
-        }
-        match self.ask(incoming) {
+    /// Memory is empty: what the kernel says.
+    fn quiet(&mut self, parts: &[Part]) -> Step {
+        let answer = match self.entry.receiving.lock().as_mut() {
+            Some(incoming) => self.ask(incoming),
+            None => Step::Again,
+        };
+        match answer {
             Step::Foreign => self.foreign(parts),
             other => other,
         }
@@ -219,6 +248,7 @@ impl Call<'_> {
             self.got += got as usize;
         }
         match got {
+            1.. if left == Some(got as u64) && self.got < self.room => Step::Again,
             1.. => self.so_far(),
             // Somebody else has been quicker.
             _ => self.ask_tcp(incoming),
@@ -240,32 +270,17 @@ impl Call<'_> {
 
     /// Receives from the kernel behind what was got, `most` bytes at most.
     fn ask_kernel(&self, parts: &[Part], most: usize, flags: i32) -> isize {
-        let mut left: [libc::iovec; 64] = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; 64];
-        let (mut skip, mut most, mut count) = (self.got, most, 0);
-        for part in parts {
-            let skipped = skip.min(part.len);
-            skip -= skipped;
-            let len = (part.len - skipped).min(most);
-            if len > 0 && count < left.len() {
-                left[count] = libc::iovec { iov_base: part.at.wrapping_add(skipped).cast(), iov_len: len };
-                (count, most) = (count + 1, most - len);
-            }
-        }
-        // SAFETY: zeroes are a message without name and control.
-        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-        message.msg_iov = left.as_mut_ptr();
-        message.msg_iovlen = count as _;
         let drops = self.flags & libc::MSG_TRUNC;
-        // SAFETY: the parts are the caller's buffers.
-        unsafe { real::recvmsg(self.fd, &mut message, flags | drops) }
+        kernel::with_rest(parts, self.got, most, |message| {
+            // SAFETY: the parts are the caller's buffers.
+            unsafe { real::recvmsg(self.fd, message, flags | drops) }
+        })
     }
 
     /// Nothing is there: an answer, or something has come.
     fn sleep(&mut self) -> Option<isize> {
         let stays = self.flags & libc::MSG_DONTWAIT == 0 && kernel::waits(self.fd);
-        if stays && self.look() {
-            return None;
-        }
+        self.entry.nonblocking.store(!stays && self.flags & libc::MSG_DONTWAIT == 0, Relaxed);
         {
             let mut receiving = self.entry.receiving.lock();
             let incoming = receiving.as_mut()?;

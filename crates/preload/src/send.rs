@@ -32,15 +32,19 @@ pub fn send(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl
 fn carry(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl Fn() -> isize) -> isize {
     let total: usize = parts.iter().map(|part| part.len).sum();
     let met = entry.meets();
-    serve_recall(entry, fd);
     let mut done = 0;
     loop {
         let mut sending = entry.sending.lock();
         let Some(out) = sending.as_mut() else { return original() };
+        if out.is_recalled() {
+            drop(sending);
+            serve_recall(entry, fd);
+            continue;
+        }
         if total > 0 && met && out.rise() {
             // SAFETY: the program's buffers.
             done += unsafe { out.put(parts, done) };
-            if done > 0 && out.owes_bell() {
+            if done > 0 && out.sleepers().0 {
                 out.ring();
                 if let Err(error) = kernel::bell(fd) {
                     out.unring();
@@ -90,22 +94,10 @@ fn wait_for_room(entry: &Entry, mut sending: Held<'_, Option<socket::migration::
 
 /// Sends over TCP what lies behind the first `done` bytes.
 fn rest(fd: RawFd, parts: &[Part], done: usize, flags: i32) -> isize {
-    let mut left: [libc::iovec; 64] = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; 64];
-    let (mut skip, mut count) = (done, 0);
-    for part in parts {
-        let skipped = skip.min(part.len);
-        skip -= skipped;
-        if skipped < part.len && count < left.len() {
-            left[count] = libc::iovec { iov_base: part.at.wrapping_add(skipped).cast(), iov_len: part.len - skipped };
-            count += 1;
-        }
-    }
-    // SAFETY: zeroes are a message without name and control.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = left.as_mut_ptr();
-    message.msg_iovlen = count as _;
-    // SAFETY: the parts are the caller's buffers.
-    unsafe { real::sendmsg(fd, &message, flags) }
+    kernel::with_rest(parts, done, usize::MAX, |message| {
+        // SAFETY: the parts are the caller's buffers.
+        unsafe { real::sendmsg(fd, message, flags) }
+    })
 }
 
 /// The other end is gone: what TCP says to whoever sends then.

@@ -56,6 +56,8 @@ pub struct Slot {
     pub watched: AtomicBool,
     /// Somebody waits for it in ways that are not.
     pub unwatchable: AtomicBool,
+    /// Calls on it are not to wait, as far as that was seen: for what need not be exact.
+    pub nonblocking: AtomicBool,
     /// Threads that wait for it in the kernel.
     sleepers: AtomicU32,
     pub sending: Lock<Option<Outgoing>>,
@@ -285,7 +287,7 @@ impl Slot {
         for count in [&self.tcp_out, &self.tcp_in] {
             count.store(0, Relaxed);
         }
-        for flag in [&self.met, &self.watched, &self.unwatchable] {
+        for flag in [&self.met, &self.watched, &self.unwatchable, &self.nonblocking] {
             flag.store(false, Relaxed);
         }
         self.fault.store(0, Relaxed);
@@ -364,7 +366,8 @@ impl Slot {
     /// Whether both ends run on one processor, as far as they have said.
     pub fn shares_processor(&self) -> bool {
         let own = crate::kernel::processor();
-        self.receiving.lock().as_ref().is_some_and(|incoming| incoming.shares_processor(own))
+        let incoming = self.receiving.lock().as_ref().is_some_and(|incoming| incoming.shares_processor(own));
+        incoming | self.sending.lock().as_ref().is_some_and(|outgoing| outgoing.shares_processor(own))
     }
 
     pub fn state(&self) -> u32 {

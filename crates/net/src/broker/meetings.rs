@@ -5,11 +5,12 @@
 //! that is not his. When both ends were offered, their processes get the memory that they share, and the connection's
 //! number in it. What goes through it is not seen here.
 
-use super::members::Number;
+use super::members::{Bed, Number};
 use super::pairs::Pairs;
 use socket::layout::CONNECTIONS;
 use socket::member::Meeting;
 use socket::watch::Watched;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -49,11 +50,11 @@ impl Key {
     }
 }
 
-/// An end that waits for the other: the connection that has offered it, and whose it is.
-#[derive(Clone, Copy)]
+/// An end that waits for the other: the connection that has offered it, whose it is, and where its receiver sleeps.
 struct End {
     by: Number,
     owner: Number,
+    bed: Option<Bed>,
 }
 
 /// The memory of two processes, or of one that talks to itself.
@@ -76,8 +77,8 @@ pub enum Offered {
 /// Two ends that have met.
 pub struct Met {
     pub memory: Arc<OwnedFd>,
-    /// By whom each was offered, and what it is told.
-    pub ends: [(Number, Meeting); 2],
+    /// By whom each was offered, what it is told, and where the other sleeps.
+    pub ends: [(Number, Meeting, Option<Bed>); 2],
 }
 
 /// All of them.
@@ -97,42 +98,40 @@ impl Meetings {
     /// An end of a connection is offered by `by`, for the process `owner`. None: it is no such end, or gets no memory.
     pub fn offer(
         &mut self,
-        by: Number,
-        owner: Number,
-        socket: &OwnedFd,
+        (by, owner): (Number, Number),
+        (socket, bed): (&OwnedFd, Option<Bed>),
         pairs: &mut Pairs,
         most: usize,
     ) -> Option<Offered> {
         let key = Key::of(socket)?;
-        let end = End { by, owner };
+        let end = End { by, owner, bed };
         match self.waiting.remove(&key.reversed()) {
             None => {
                 let instead_of = self.waiting.insert(key, end).map(|before| before.by);
                 Some(Offered::Waits { instead_of })
             }
-            Some(other) => {
-                let met = self.meet(end, other, pairs, most);
-                if met.is_none() {
-                    // Nobody waits for what does not come.
+            Some(other) => match self.place([owner, other.owner], pairs, most) {
+                Some(place) => Some(Offered::Met(meet(place, end, other))),
+                None => {
+                    // It waits on, until it gives up.
                     self.waiting.insert(key.reversed(), other);
+                    None
                 }
-                Some(Offered::Met(met?))
-            }
+            },
         }
     }
 
-    fn meet(&mut self, one: End, other: End, pairs: &mut Pairs, most: usize) -> Option<Met> {
-        let (first, second) = if one.owner <= other.owner { (one, other) } else { (other, one) };
-        let owners = [first.owner, second.owner];
-        if !self.memories.contains_key(&owners) {
-            let memory = Memory::between(owners, pairs, most)?;
-            self.memories.insert(owners, memory);
-        }
-        let (memory, number) = (self.memories.get_mut(&owners)?, self.met + 1);
+    /// A memory, a connection in it, and a meeting's number.
+    fn place(&mut self, owners: [Number; 2], pairs: &mut Pairs, most: usize) -> Option<(Arc<OwnedFd>, u16, u64)> {
+        let owners = [owners[0].min(owners[1]), owners[0].max(owners[1])];
+        let memory = match self.memories.entry(owners) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(Memory::between(owners, pairs, most)?),
+        };
+        let number = self.met + 1;
         let connection = memory.give(number)?;
         self.met = number;
-        let told = |end: End, side| (end.by, Meeting { number, side, connection });
-        Some(Met { memory: memory.file.clone(), ends: [told(first, 0), told(second, 1)] })
+        Some((memory.file.clone(), connection, number))
     }
 
     /// Somebody is gone: one that has offered something, or a process.
@@ -140,6 +139,15 @@ impl Meetings {
         self.waiting.retain(|_, end| end.by != number && end.owner != number);
         self.memories.retain(|owners, _| !owners.contains(&number));
     }
+}
+
+fn meet((memory, connection, number): (Arc<OwnedFd>, u16, u64), one: End, other: End) -> Met {
+    let (first, second) = if one.owner <= other.owner { (one, other) } else { (other, one) };
+    let told = |by, side, bed: Option<Bed>| {
+        let number_of_bed = bed.as_ref().map_or(0, |bed| bed.number);
+        (by, Meeting { number, side, connection, bed: number_of_bed }, bed)
+    };
+    Met { memory, ends: [told(first.by, 0, second.bed), told(second.by, 1, first.bed)] }
 }
 
 impl Memory {

@@ -31,13 +31,21 @@ struct Place {
     key: Key,
 }
 
+/// Where a receiver sleeps: what others are to be given to wake it.
+pub struct Bed {
+    /// And 1 more.
+    pub number: u8,
+    pub page: OwnedFd,
+    pub bell: OwnedFd,
+}
+
 /// What a connection says, or that it is gone.
 pub enum Event {
     Hello,
     Pair(OwnedFd, usize),
     Knock,
-    /// An end of a connection, and by whose key it is offered.
-    Offer(Key, OwnedFd),
+    /// An end of a connection, by whose key it is offered, and where its receiver sleeps.
+    Offer(Key, OwnedFd, Option<Bed>),
     Gone,
 }
 
@@ -149,15 +157,27 @@ impl Member {
             Err(_) => return Some(Event::Gone),
         };
         let has_place = self.place.is_some();
+        if let (false, [OFFER, said @ ..]) = (has_place, &message[..len]) {
+            return Some(offer(said, descriptors).unwrap_or(Event::Gone));
+        }
         Some(match (&message[..len], descriptors.pop()) {
             ([1], None) if has_place => Event::Knock,
             ([PAIR, store], Some(memory)) if has_place => Event::Pair(memory, usize::from(*store)),
-            ([OFFER, key @ ..], Some(socket)) if !has_place => match key.try_into() {
-                Ok(key) => Event::Offer(key, socket),
-                Err(_) => Event::Gone,
-            },
             (HELLO, None) if !has_place => Event::Hello,
             _ => Event::Gone,
         })
     }
+}
+
+/// What an offer says; nothing if it is none.
+fn offer(said: &[u8], descriptors: Vec<OwnedFd>) -> Option<Event> {
+    let (key, bed) = said.split_first_chunk::<KEY>()?;
+    let mut descriptors = descriptors.into_iter();
+    let socket = descriptors.next()?;
+    let bed = match bed {
+        [0] => None,
+        [number] => Some(Bed { number: *number, page: descriptors.next()?, bell: descriptors.next()? }),
+        _ => return None,
+    };
+    Some(Event::Offer(*key, socket, bed))
 }

@@ -12,16 +12,17 @@ pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> 
     // SAFETY: the arguments as they came.
     let fd = unsafe { real::socket(domain, kind, protocol) };
     let streams = kind & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) == libc::SOCK_STREAM;
-    begun(fd, streams && matches!(domain, libc::AF_INET | libc::AF_INET6));
+    begun(fd, streams && matches!(domain, libc::AF_INET | libc::AF_INET6), kind & libc::SOCK_NONBLOCK != 0);
     fd
 }
 
 /// A descriptor that the kernel has just given.
-fn begun(fd: c_int, is_stream: bool) {
+fn begun(fd: c_int, is_stream: bool, nonblocking: bool) {
     if fd >= 0 {
         let error = real::errno();
         if is_stream {
             slot::begin(fd);
+            no_wait(fd, nonblocking);
         } else {
             slot::end(fd);
         }
@@ -60,7 +61,7 @@ pub unsafe extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
 pub unsafe extern "C" fn accept(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int {
     // SAFETY: the arguments as they came.
     let new = unsafe { real::accept(fd, address, len) };
-    begun(new, slot::is_known(fd));
+    begun(new, slot::is_known(fd), false);
     new
 }
 
@@ -70,7 +71,7 @@ pub unsafe extern "C" fn accept(fd: c_int, address: *mut sockaddr, len: *mut soc
 pub unsafe extern "C" fn accept4(fd: c_int, address: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int {
     // SAFETY: the arguments as they came.
     let new = unsafe { real::accept4(fd, address, len, flags) };
-    begun(new, slot::is_known(fd));
+    begun(new, slot::is_known(fd), flags & libc::SOCK_NONBLOCK != 0);
     new
 }
 
@@ -243,11 +244,23 @@ pub unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: c_ulong) -> 
     let result = unsafe { real::fcntl(fd, command, argument) };
     match command {
         libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => doubled(fd, result),
-        libc::F_SETFL if argument & libc::O_ASYNC as c_ulong != 0 => unwatched(fd),
+        libc::F_SETFL => {
+            no_wait(fd, argument & libc::O_NONBLOCK as c_ulong != 0);
+            if argument & libc::O_ASYNC as c_ulong != 0 {
+                unwatched(fd);
+            }
+        }
         libc::F_SETOWN | F_SETSIG => unwatched(fd),
         _ => {}
     }
     result
+}
+
+/// Whether calls on a descriptor are to wait was said.
+fn no_wait(fd: c_int, nonblocking: bool) {
+    if let Some(entry) = slot::live(fd) {
+        entry.nonblocking.store(nonblocking, Relaxed);
+    }
 }
 
 fn unwatched(fd: c_int) {
@@ -278,6 +291,10 @@ pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -
         let waiting = entry.waiting(fd);
         // SAFETY: the place that the kernel has just written an int to.
         unsafe { *(argument as *mut c_int) = c_int::try_from(waiting).unwrap_or(c_int::MAX) };
+    }
+    if request == libc::FIONBIO && result == 0 {
+        // SAFETY: the int that the kernel has just read.
+        no_wait(fd, unsafe { *(argument as *const c_int) } != 0);
     }
     if request == libc::FIOASYNC {
         unwatched(fd);

@@ -1,12 +1,10 @@
 //! Reading and writing.
 
+use crate::kernel::PARTS;
 use crate::slot::{self, Entry, state};
 use crate::{real, receive, send, settle};
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, off64_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
 use socket::parts::Part;
-
-/// The parts of one call at most; more are the kernel's to refuse.
-const PARTS: usize = 1024;
 
 fn one(buffer: *const c_void, len: size_t) -> Part {
     Part { at: buffer.cast_mut().cast(), len }
