@@ -73,6 +73,8 @@ static KEPT: [AtomicPtr<Pair>; SLOTS] = [const { AtomicPtr::new(std::ptr::null_m
 static NEXT: AtomicU32 = AtomicU32::new(0);
 /// Connections of this process that have memory.
 static ATTACHED: AtomicU32 = AtomicU32::new(0);
+/// This process was about to become another program.
+static AWAY: AtomicBool = AtomicBool::new(false);
 /// Whose descriptors the table speaks of.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 
@@ -126,6 +128,9 @@ pub fn entry(fd: RawFd) -> Option<Entry> {
     loop {
         let value = cell.load(Acquire);
         let index = (value as usize).checked_sub(1)?;
+        if AWAY.load(Relaxed) {
+            come_back();
+        }
         let held = HOLDS[index].fetch_update(AcqRel, Relaxed, |holds| (holds > 0).then_some(holds + 1));
         let entry = held.ok().and_then(|_| Some(Entry { index, slot: &slots()?[index] }));
         // Otherwise it was closed at this moment, and this number may be another socket by now.
@@ -510,19 +515,20 @@ fn each_held(mut act: impl FnMut(&Slot)) {
     }
 }
 
-/// This process becomes another program, which holds nothing; unless it does not, and is back.
+/// This process is about to become another program, which holds nothing. If it does not, it comes back when it next uses one.
 pub fn depart() {
     if is_ours() {
         each_held(|slot| {
             slot.holders.fetch_and(!relatives::own(), AcqRel);
         });
+        AWAY.store(true, Release);
     }
 }
 
-pub fn come_back() {
-    if is_ours() {
-        each_held(|slot| slot.join(relatives::own()));
-    }
+#[cold]
+fn come_back() {
+    AWAY.store(false, Release);
+    each_held(|slot| slot.join(relatives::own()));
 }
 
 /// When the library is loaded.

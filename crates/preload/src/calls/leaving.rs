@@ -12,9 +12,7 @@ type Words = *const *const c_char;
 fn departing(exec: impl FnOnce() -> c_int) -> c_int {
     settle::inherited();
     slot::depart();
-    let failed = exec();
-    slot::come_back();
-    failed
+    exec()
 }
 
 /// # Safety
@@ -120,7 +118,7 @@ pub unsafe extern "C" fn fdopen(fd: c_int, mode: *const c_char) -> *mut FILE {
 /// The calls of any number of arguments, by the number with which they ask for themselves.
 #[cfg(target_arch = "x86_64")]
 mod any {
-    use crate::settle;
+    use crate::{settle, slot};
     use libc::{c_int, c_void};
     use std::arch::naked_asm;
     use std::ffi::CStr;
@@ -135,6 +133,7 @@ mod any {
             settle::descriptor(first as c_int);
         } else {
             settle::inherited();
+            slot::depart();
         }
         // SAFETY: the name ends with a zero; whoever calls one of these has libc.
         unsafe { libc::dlsym(libc::RTLD_NEXT, NAMES[which].as_ptr()) }
