@@ -23,7 +23,7 @@ mod pairs;
 mod tests;
 
 use meetings::{Meetings, Offered};
-use members::{Bed, Event, Members, Number};
+use members::{Bell, Event, Members, Number};
 use os::seqpacket;
 use pairs::{Pairs, Work};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -143,7 +143,7 @@ impl Broker {
                     self.members.answer(number, watched);
                 }
                 Event::Knock => {}
-                Event::Offer(key, socket, bed) => self.introduce(number, &key, socket, bed),
+                Event::Offer(key, socket, bell) => self.introduce(number, &key, socket, bell),
                 Event::Gone => {
                     self.pairs.leave(number, os::monotonic_ns());
                     self.meetings.leave(number);
@@ -155,17 +155,17 @@ impl Broker {
     }
 
     /// An end of a connection is offered.
-    fn introduce(&mut self, end: Number, key: &Key, socket: OwnedFd, bed: Option<Bed>) {
+    fn introduce(&mut self, end: Number, key: &Key, socket: OwnedFd, bell: Option<Bell>) {
         let owner = self.members.by_key(key);
         let met = owner
-            .and_then(|owner| self.meetings.offer((end, owner), (&socket, bed), &mut self.pairs, self.bounds.pairs));
+            .and_then(|owner| self.meetings.offer((end, owner), (&socket, bell), &mut self.pairs, self.bounds.pairs));
         // At once: while it is held here, the connection cannot end.
         drop(socket);
         match met {
             Some(Offered::Met(met)) => {
-                for (end, meeting, bed) in met.ends {
+                for (end, meeting, bell) in met.ends {
                     let mut files = vec![met.memory.as_fd()];
-                    files.extend(bed.iter().flat_map(|bed| [bed.page.as_fd(), bed.bell.as_fd()]));
+                    files.extend(bell.iter().map(|bell| bell.pipe.as_fd()));
                     self.members.tell(end, &meeting.message(), &files);
                     self.members.remove(end);
                 }

@@ -4,13 +4,14 @@
 //! faults, edge or level, once or always. What it does not know is what lies in memory; and it takes bells for bytes. So before a
 //! wait members are looked at, while it lasts they may be rung for, and after it what bells have said is corrected.
 
+use crate::bell::{self, Bell};
 use crate::look::Wait;
 use crate::slot::{self, Entry};
 use crate::{kernel, real, receive, send};
 use libc::{c_int, epoll_event, sigset_t};
 use socket::lock::{Held, Lock};
 use std::collections::BTreeMap;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -35,6 +36,15 @@ struct Set {
     members: Vec<Member>,
     /// Where the next look begins.
     turn: usize,
+    /// By what others wake who waits for it.
+    bell: Option<Bell>,
+}
+
+impl Set {
+    /// The number of its bell; 0: there is none that is this process's.
+    fn bell(&self) -> u64 {
+        self.bell.as_ref().filter(|bell| bell.is_own()).map_or(0, Bell::number)
+    }
 }
 
 /// Sets that there have been: while none, nobody need look.
@@ -68,10 +78,33 @@ pub fn registered(set: RawFd, what: c_int, fd: RawFd, event: Option<epoll_event>
         return;
     }
     MEMBERS.store(1, Relaxed);
+    if let Some(entry) = &known {
+        entry.set.store(set + 1, Relaxed);
+    }
     let of = sets.entry(set).or_default();
     of.members.retain(|member| member.fd != fd);
     if let (libc::EPOLL_CTL_ADD | libc::EPOLL_CTL_MOD, Some(event)) = (what, event) {
         of.members.push(Member { fd, events: event.events, data: event.u64, told: None });
+    }
+}
+
+/// Has others wake a set by a bell: its number, and the bell for who is to be given it.
+pub fn bell<T>(set: RawFd, act: impl FnOnce(u64, BorrowedFd<'_>) -> T) -> Option<T> {
+    let mut sets = sets();
+    let of = sets.get_mut(&set)?;
+    if of.bell.is_none() {
+        of.bell = Bell::in_set(set);
+    }
+    of.bell.as_ref().filter(|bell| bell.is_own()).map(|bell| act(bell.number(), bell.pipe()))
+}
+
+/// A set has another descriptor: by that it is waited for in ways that are not seen.
+pub fn doubled(set: RawFd) {
+    if MEMBERS.load(Relaxed) == 0 {
+        return;
+    }
+    if let Some(of) = sets().get(&set) {
+        of.members.iter().filter_map(|member| slot::entry(member.fd)).for_each(|entry| unwatch(&entry));
     }
 }
 
@@ -95,10 +128,11 @@ pub fn closed(fd: RawFd, is_socket: bool) {
     sets.remove(&fd);
 }
 
-/// Whether anything is known of this set.
-fn has_members(set: RawFd) -> bool {
-    slot::any_attached()
-        && sets().get(&set).is_some_and(|set| set.members.iter().any(|member| slot::attached(member.fd).is_some()))
+/// Whether more is to be known of this set than the kernel says.
+fn is_known(set: RawFd) -> bool {
+    let has_memory = |of: &Set| of.members.iter().any(|member| slot::attached(member.fd).is_some());
+    MEMBERS.load(Relaxed) > 0
+        && sets().get(&set).is_some_and(|of| of.bell.is_some() || slot::any_attached() && has_memory(of))
 }
 
 /// Whether there is something to say of a member.
@@ -165,6 +199,10 @@ fn correct(set: RawFd, events: &mut [epoll_event], found: usize, said: usize) ->
     let mut left = found;
     for at in found..found + said {
         let mut event = events[at];
+        if let (true, Some(bell)) = (bell::is_mark(&event), &of.bell) {
+            bell.hear();
+            continue;
+        }
         let data = event.u64;
         let of_this = |member: &&mut Member| member.data == data && slot::attached(member.fd).is_some();
         if let Some(member) = of.members.iter_mut().find(of_this).filter(|_| event.events & READ != 0) {
@@ -208,7 +246,7 @@ fn ask(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const sigs
 
 /// As epoll_pwait; None if no member has memory.
 pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const sigset_t) -> Option<c_int> {
-    if events.is_empty() || !has_members(set) {
+    if events.is_empty() || !is_known(set) {
         return None;
     }
     let most = events.len().min(MOST);
@@ -240,12 +278,12 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
         if wait.look(together, || any_due(set)) {
             continue;
         }
-        each(set, sleep);
+        lie(set);
         if any_due(set) {
+            each(set, |_, entry| entry.woke());
             continue;
         }
         let ms = left.map_or(-1, |left| left.div_ceil(1_000_000).min(i32::MAX as u64) as c_int);
-        each(set, |_, entry| entry.sleeps());
         let asked = ask(set, events, ms, mask);
         each(set, |_, entry| entry.woke());
         if asked < 0 {
@@ -259,15 +297,19 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
     }
 }
 
-/// Says that a member may be rung for. One of which an edge was told is to be rung for anew.
-fn sleep(member: &Member, entry: &Entry) {
-    if member.events & EDGE != 0
-        && entry.has_bytes()
-        && let Some(incoming) = entry.receiving.lock().as_mut()
-    {
-        receive::strip(member.fd, incoming);
-    }
-    entry.nap();
+/// Says that all members are to be rung for. One of which an edge was told is to be rung for anew.
+fn lie(set: RawFd) {
+    let bell = sets().get(&set).map_or(0, Set::bell);
+    each(set, |member, entry| {
+        if member.events & EDGE != 0
+            && entry.has_bytes()
+            && let Some(incoming) = entry.receiving.lock().as_mut()
+        {
+            receive::strip(member.fd, incoming);
+            incoming.wake();
+        }
+        entry.lie(bell);
+    });
 }
 
 /// Every eighth time.

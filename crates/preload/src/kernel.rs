@@ -53,12 +53,29 @@ pub fn discard(fd: RawFd, count: u64) -> u64 {
     got.map_or(0, |(_, got)| got as u64)
 }
 
+/// Reads what is in a pipe, as far as it goes.
+pub fn drain(fd: RawFd) {
+    let mut scratch = [MaybeUninit::<u8>::uninit(); 4096];
+    for _ in 0..32 {
+        match rustix::io::read(borrow(fd), &mut scratch[..]) {
+            Ok((_, [])) => {}
+            _ => return,
+        }
+    }
+}
+
 /// Sends one byte that means nothing. An error's number if the other end is gone.
 pub fn bell(fd: RawFd) -> Result<(), i32> {
     match rustix::net::send(borrow(fd), &[0xbe], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
         Ok(_) => Ok(()),
         Err(error) => Err(error.raw_os_error()),
     }
+}
+
+/// Whether the program has bounded how long calls that receive wait.
+pub fn has_timeout(fd: RawFd) -> bool {
+    use rustix::net::sockopt::{Timeout, socket_timeout};
+    socket_timeout(borrow(fd), Timeout::Recv).is_ok_and(|timeout| timeout.is_some())
 }
 
 /// Whether calls on this descriptor wait.

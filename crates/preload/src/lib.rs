@@ -8,6 +8,7 @@
 //! | [`offer`] | how a connection gets memory |
 //! | [`send`], [`receive`] | the two directions |
 //! | [`poll`], [`epoll`] | waiting for several descriptors |
+//! | [`bell`] | by what others wake this process |
 //! | [`settle`] | going back to TCP before a connection gets into other hands |
 //! | [`look`] | looking before sleeping |
 //! | [`kernel`] | what the kernel is asked about a socket |
@@ -19,6 +20,7 @@
 //! through memory goes over TCP, unchanged. A leaf: nothing may depend on this crate. Without `LICHEN_SOCKET_BROKER` in
 //! the environment it does nothing at all.
 
+mod bell;
 mod calls;
 mod env;
 mod epoll;

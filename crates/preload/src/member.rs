@@ -32,7 +32,9 @@ enum Place {
 
 static STATE: Lock<State> = Lock::new(State { place: Place::None, pairs: Vec::new() });
 /// The descriptors that stay, and 1 more: not the program's to close.
-static OURS: [AtomicI32; 16] = [const { AtomicI32::new(0) }; 16];
+static OURS: [AtomicI32; 256] = [const { AtomicI32::new(0) }; 256];
+/// None is below this one.
+static LOWEST: AtomicI32 = AtomicI32::new(i32::MAX);
 
 /// Before a fork: no other thread is at work here.
 pub fn hold() {
@@ -65,7 +67,7 @@ pub fn connect() -> io::Result<OwnedFd> {
 }
 
 /// The same under a high number, if there is room.
-fn raised(socket: OwnedFd) -> OwnedFd {
+pub fn raised(socket: OwnedFd) -> OwnedFd {
     match rustix::io::fcntl_dupfd_cloexec(&socket, HIGH) {
         Ok(high) => {
             // SAFETY: the descriptor is this library's. (Dropping it would be seen by what stands before libc.)
@@ -85,7 +87,7 @@ pub fn key() -> io::Result<Option<Key>> {
             return Ok(Some(*member.key()));
         }
         // Its memories go on without; they keep what they need of it: the second of these.
-        replace(member.descriptors()[0] + 1, 0);
+        unprotect(member.descriptors()[0]);
         state.place = Place::None;
     }
     let asked = match std::mem::replace(&mut state.place, Place::None) {
@@ -95,7 +97,7 @@ pub fn key() -> io::Result<Option<Key>> {
     match asked.poll()? {
         Ok(member) => {
             let key = *member.key();
-            member.descriptors().into_iter().for_each(|fd| replace(0, fd + 1));
+            member.descriptors().into_iter().for_each(protect);
             state.place = Place::Had(Arc::new(member));
             Ok(Some(key))
         }
@@ -106,15 +108,25 @@ pub fn key() -> io::Result<Option<Key>> {
     }
 }
 
+/// A descriptor is this library's from now on, and not the program's to close.
+pub fn protect(fd: RawFd) {
+    LOWEST.fetch_min(fd, Relaxed);
+    replace(0, fd + 1);
+}
+
+pub fn unprotect(fd: RawFd) {
+    replace(fd + 1, 0);
+}
+
 /// Puts one descriptor in the place of another, each and 1 more.
 fn replace(before: i32, now: i32) {
     let put = |place: &&AtomicI32| place.compare_exchange(before, now, Relaxed, Relaxed).is_ok();
     let _ = OURS.iter().find(put);
 }
 
-/// Whether a descriptor is this library's, for good.
+/// Whether a descriptor is this library's, and stays.
 pub fn is_ours(fd: RawFd) -> bool {
-    fd >= 0 && OURS.iter().any(|place| place.load(Relaxed) == fd + 1)
+    fd >= LOWEST.load(Relaxed) && OURS.iter().any(|place| place.load(Relaxed) == fd + 1)
 }
 
 /// Those, in order.

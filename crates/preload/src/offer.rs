@@ -5,8 +5,8 @@
 //! its answer is looked for in later calls, and until both ends have it all goes over TCP.
 
 use crate::env::settings;
-use crate::member;
 use crate::slot::{Attached, Entry, state};
+use crate::{bell, epoll, member};
 use socket::member::{MESSAGE_MAX, Meeting, OFFER};
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
@@ -47,8 +47,23 @@ fn begin(entry: &Entry, fd: RawFd) -> Option<()> {
     }
     let Some(key) = member::key().ok()? else { return Some(()) };
     let broker = member::connect().ok()?;
-    let said: [&[u8]; 3] = [&[OFFER], &key, &[0]];
-    os::seqpacket::send(&broker, &said.map(IoSlice::new), &[socket]).ok()?;
+    let show = |number: u64, bell: Option<BorrowedFd<'_>>| {
+        let said: [&[u8]; 3] = [&[OFFER], &key, &number.to_le_bytes()];
+        let files: Vec<BorrowedFd<'_>> = std::iter::once(socket).chain(bell).collect();
+        os::seqpacket::send(&broker, &said.map(IoSlice::new), &files).is_ok()
+    };
+    // By what whoever receives will probably be woken.
+    let set = entry.set.load(Relaxed) - 1;
+    let shown = if set >= 0 {
+        epoll::bell(set, |number, pipe| show(number, Some(pipe)))
+    } else if !entry.nonblocking.load(Relaxed) {
+        bell::of_thread(|number, pipe| show(number, Some(pipe)))
+    } else {
+        None
+    };
+    if !shown.unwrap_or_else(|| show(0, None)) {
+        return None;
+    }
     entry.keep_offer(Some(broker.into_raw_fd()));
     Some(())
 }
@@ -81,10 +96,11 @@ fn poll(entry: &Entry) -> Option<()> {
         Err(_) => return None,
     };
     let meeting = Meeting::of(&message[..len])?;
-    let file = files.pop()?;
-    match entry.attach(member::pair(&file, meeting)?, meeting) {
+    let file = files.first()?;
+    let bell = files.get(1).and_then(bell::of_another);
+    match entry.attach(member::pair(file, meeting)?, meeting, bell) {
         Attached::Yes => entry.end_offer(),
-        Attached::Later => keep(broker, file, &message[..len]),
+        Attached::Later => keep(broker, &files, &message[..len]),
         Attached::Never => return None,
     }
     Some(())
@@ -92,9 +108,10 @@ fn poll(entry: &Entry) -> Option<()> {
 
 /// Puts an answer that came too early back, so that it is found again: the descriptor of the offer becomes a socket of our own
 /// that holds it.
-fn keep(broker: BorrowedFd<'_>, file: OwnedFd, message: &[u8]) {
+fn keep(broker: BorrowedFd<'_>, files: &[OwnedFd], message: &[u8]) {
     let Ok((ours, again)) = os::seqpacket::pair() else { return };
-    let sent = os::seqpacket::send(&again, &[IoSlice::new(message)], &[file.as_fd()]);
+    let files: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+    let sent = os::seqpacket::send(&again, &[IoSlice::new(message)], &files);
     let quiet = rustix::io::ioctl_fionbio(&ours, true);
     if sent.is_ok() && quiet.is_ok() {
         // SAFETY: the number stays this library's: it becomes another file, atomically.

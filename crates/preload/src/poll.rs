@@ -47,8 +47,12 @@ impl Watched {
     }
 
     /// Says that this thread sleeps: whether there is something already.
-    fn nap(&self) -> bool {
-        self.iter().fold(false, |any, (_, entry)| entry.nap() || any)
+    fn lie(&self) -> bool {
+        self.iter().fold(false, |any, (_, entry)| entry.lie(0) || any)
+    }
+
+    fn rise(&self) {
+        self.iter().for_each(|(_, entry)| entry.woke());
     }
 
     /// Corrects what the kernel says, which knows of no memory and takes bells for bytes: how many descriptors have something.
@@ -104,12 +108,15 @@ pub fn wait(polls: &mut [pollfd], timeout: Option<&timespec>, mask: *const sigse
         watched.iter().for_each(|(_, entry)| entry.doze());
         // Descriptors of the kernel's own would not be seen meanwhile.
         let alone = watched.count == polls.len();
-        if (alone && wait.look(watched.together(), || watched.any())) || watched.nap() {
+        if alone && wait.look(watched.together(), || watched.any()) {
             continue;
         }
-        watched.iter().for_each(|(_, entry)| entry.sleeps());
+        if watched.lie() {
+            watched.rise();
+            continue;
+        }
         let asked = ask(polls, deadline.left().as_ref(), mask);
-        watched.iter().for_each(|(_, entry)| entry.woke());
+        watched.rise();
         if asked < 0 {
             return Some(asked);
         }

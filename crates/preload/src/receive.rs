@@ -6,7 +6,7 @@
 use crate::kernel::{self, Queue};
 use crate::look::Wait;
 use crate::slot::{Entry, state};
-use crate::{offer, real, send};
+use crate::{bell, offer, real, send};
 use socket::migration::{Incoming, Stretch};
 use socket::parts::Part;
 use std::os::fd::RawFd;
@@ -152,7 +152,8 @@ impl Call<'_> {
             return;
         }
         strip(self.fd, incoming);
-        if !self.entry.watched.load(Relaxed) || self.entry.unwatchable.load(Relaxed) {
+        if self.entry.is_unseen() {
+            incoming.set_bell(0);
             incoming.nap();
         }
     }
@@ -281,32 +282,50 @@ impl Call<'_> {
     fn sleep(&mut self) -> Option<isize> {
         let stays = self.flags & libc::MSG_DONTWAIT == 0 && kernel::waits(self.fd);
         self.entry.nonblocking.store(!stays && self.flags & libc::MSG_DONTWAIT == 0, Relaxed);
-        {
-            let mut receiving = self.entry.receiving.lock();
-            let incoming = receiving.as_mut()?;
-            incoming.nap();
-            if incoming.has_bytes() {
-                return None;
-            }
-        }
         if !stays {
-            return Some(self.fault(libc::EAGAIN));
+            if self.entry.is_unseen() {
+                self.entry.nap();
+            }
+            return if self.entry.has_bytes() { None } else { Some(self.fault(libc::EAGAIN)) };
         }
         self.entry.watched.store(true, Relaxed);
+        // A time-out is the kernel's to keep, where the program has set one.
+        let bell = if kernel::has_timeout(self.fd) { None } else { bell::of_thread(|number, _| number) };
+        if self.entry.lie(bell.unwrap_or(0)) {
+            self.entry.woke();
+            return None;
+        }
+        let woken = bell.and_then(|_| bell::wait(self.fd, -1));
+        let answer = match woken {
+            // Whether calls are begun anew after a signal is the kernel's to know.
+            Some(-1) if real::errno() == libc::EINTR && bell::restarts() => None,
+            Some(-1) => Some(self.fault(libc::EINTR)),
+            Some(_) => None,
+            None => self.sleep_in_tcp(),
+        };
+        self.entry.woke();
+        let came = answer.is_some() && self.entry.receiving.lock().as_mut().is_some_and(Incoming::has_bytes);
+        if came { None } else { answer }
+    }
+
+    /// Waits where the program's own call would.
+    fn sleep_in_tcp(&mut self) -> Option<isize> {
         let mut byte = 0u8;
         let place: *mut u8 = &mut byte;
-        self.entry.sleeps();
+        // The bell may be another's by now: bytes over TCP are heard in any case.
+        self.entry.nap();
+        if self.entry.has_bytes() {
+            return None;
+        }
         // SAFETY: one byte of this frame. The program's own call would wait here, with the same time-out and for the same signals.
         let got = unsafe { real::recv(self.fd, place.cast(), 1, libc::MSG_PEEK) };
-        self.entry.woke();
         if got >= 0 {
             // A byte, or the end: the next look tells which, and of what.
             return None;
         }
         let error = real::errno();
         if matches!(error, libc::EAGAIN | libc::EINTR) {
-            let came = self.entry.receiving.lock().as_mut().is_some_and(Incoming::has_bytes);
-            return if came { None } else { Some(self.fault(error)) };
+            return Some(self.fault(error));
         }
         self.entry.fault.store(error, Relaxed);
         None

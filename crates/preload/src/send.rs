@@ -44,7 +44,7 @@ fn carry(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl Fn
         if total > 0 && met && out.rise() {
             // SAFETY: the program's buffers.
             done += unsafe { out.put(parts, done) };
-            if done > 0 && out.sleepers().0 {
+            if done > 0 && out.owes_bell() && !(out.bell() != 0 && entry.ring(out.bell())) {
                 out.ring();
                 if let Err(error) = kernel::bell(fd) {
                     out.unring();

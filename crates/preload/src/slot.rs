@@ -9,12 +9,13 @@
 //! them. One that was killed is found out when another lets go. A slot is made when a program makes or accepts a stream socket, and lives until no process holds it. Until then it counts
 //! what goes over TCP each way; that is all that a connection costs which never gets memory.
 
-use crate::{env, epoll, member, real, relatives};
+use crate::{bell, env, epoll, member, real, relatives};
+use socket::bells;
 use socket::lock::{self, Lock};
 use socket::member::Meeting;
 use socket::migration::{Incoming, Outgoing, Stretch};
 use socket::region::Pair;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
@@ -58,6 +59,8 @@ pub struct Slot {
     pub unwatchable: AtomicBool,
     /// Calls on it are not to wait, as far as that was seen: for what need not be exact.
     pub nonblocking: AtomicBool,
+    /// The epoll set that it was put into last, and 1 more.
+    pub set: AtomicI32,
     /// Threads that wait for it in the kernel.
     sleepers: AtomicU32,
     pub sending: Lock<Option<Outgoing>>,
@@ -70,6 +73,8 @@ static HOLDS: [AtomicU32; SLOTS] = [const { AtomicU32::new(0) }; SLOTS];
 static OFFERS: [AtomicI32; SLOTS] = [const { AtomicI32::new(0) }; SLOTS];
 /// The pairs that connections with memory lie in, kept by this process.
 static KEPT: [AtomicPtr<Pair>; SLOTS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SLOTS];
+/// The bells of their other ends, by number, as they were given when they met.
+static TOLD: [AtomicPtr<(u64, Arc<OwnedFd>)>; SLOTS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SLOTS];
 static NEXT: AtomicU32 = AtomicU32::new(0);
 /// Connections of this process that have memory.
 static ATTACHED: AtomicU32 = AtomicU32::new(0);
@@ -226,6 +231,11 @@ fn let_go(index: usize) {
     let Some(slot) = slots().map(|slots| &slots[index]) else { return };
     close_offer(index);
     let pair = KEPT[index].swap(std::ptr::null_mut(), AcqRel);
+    let told = TOLD[index].swap(std::ptr::null_mut(), AcqRel);
+    if !told.is_null() {
+        // SAFETY: what `attach` put there; no thread is at work on this slot.
+        drop(unsafe { Box::from_raw(told) });
+    }
     if leave(slot) {
         if let Some(incoming) = slot.receiving.lock().as_mut() {
             incoming.leave();
@@ -296,6 +306,7 @@ impl Slot {
             flag.store(false, Relaxed);
         }
         self.fault.store(0, Relaxed);
+        self.set.store(0, Relaxed);
         // What lies there was taken apart, or is of processes that are gone: it is not to be dropped here.
         // SAFETY: nobody else has this slot yet, and what a dead process has left there needs no drop.
         unsafe {
@@ -310,9 +321,19 @@ impl Slot {
         self.holders.fetch_or(holder, AcqRel);
     }
 
-    /// A thread waits for it in the kernel.
-    pub fn sleeps(&self) {
-        self.sleepers.fetch_add(1, Relaxed);
+    /// A thread is about to wait for it in the kernel, where it can be woken by the bell of this number, or for 0 by a byte over TCP
+    /// alone: whether something is there already. If several sleep, all of them wait for bytes over TCP as well.
+    pub fn lie(&self, bell: u64) -> bool {
+        let mut receiving = self.receiving.lock();
+        let others = self.sleepers.fetch_add(1, Relaxed) > 0;
+        let Some(incoming) = receiving.as_mut() else { return true };
+        if others {
+            // Who was rung for before is to be rung for again.
+            incoming.wake();
+        }
+        incoming.set_bell(if others { 0 } else { bell });
+        incoming.nap();
+        incoming.has_bytes()
     }
 
     /// It does no more; or a thread that began to before there was memory does not.
@@ -331,15 +352,17 @@ impl Slot {
         }
     }
 
-    /// Nobody looks from now on: whether something is there already.
-    pub fn nap(&self) -> bool {
-        match self.receiving.lock().as_mut() {
-            Some(incoming) => {
-                incoming.nap();
-                incoming.has_bytes()
-            }
-            None => true,
+    /// Whoever waits for it is not seen: a byte over TCP wakes him.
+    pub fn nap(&self) {
+        if let Some(incoming) = self.receiving.lock().as_mut() {
+            incoming.set_bell(0);
+            incoming.nap();
         }
+    }
+
+    /// Whether somebody may wait for it in ways that are not seen.
+    pub fn is_unseen(&self) -> bool {
+        !self.watched.load(Relaxed) || self.unwatchable.load(Relaxed)
     }
 
     /// Whether something lies in memory: one look, not at all while somebody takes from it.
@@ -430,8 +453,15 @@ pub enum Attached {
 }
 
 impl Entry {
+    /// Rings the bell of this number at the other end: whether it is heard.
+    pub fn ring(&self, number: u64) -> bool {
+        let told = TOLD[self.index].load(Acquire);
+        // SAFETY: what `attach` put there, and is not taken away while a thread is at work on this slot.
+        unsafe { told.as_ref() }.is_some_and(|(given, bell)| *given == number && bells::ring(&**bell))
+    }
+
     /// Gives it memory, if nobody else holds this socket, and nobody is moving bytes.
-    pub fn attach(&self, pair: Arc<Pair>, meeting: Meeting) -> Attached {
+    pub fn attach(&self, pair: Arc<Pair>, meeting: Meeting, bell: Option<Arc<OwnedFd>>) -> Attached {
         if self.slot.state.compare_exchange(state::OFFERED, state::ATTACHING, SeqCst, Relaxed).is_err() {
             return Attached::Later;
         }
@@ -445,6 +475,9 @@ impl Entry {
             return Attached::Never;
         };
         KEPT[self.index].store(Arc::into_raw(pair).cast_mut(), Release);
+        if let Some(bell) = bell {
+            TOLD[self.index].store(Box::into_raw(Box::new((meeting.bell, bell))), Release);
+        }
         let incoming = Incoming::new(receiver, meeting.number, self.tcp_in.load(SeqCst));
         let outgoing = Outgoing::new(sender, meeting.number, self.tcp_out.load(SeqCst));
         incoming.tell();
@@ -485,18 +518,21 @@ impl Entry {
 pub extern "C" fn before_fork() {
     epoll::hold();
     member::hold();
+    bell::hold();
     let child = relatives::expect();
     each_held(|slot| slot.join(child));
 }
 
 /// After a fork, in the parent.
 pub extern "C" fn in_parent() {
+    bell::release();
     member::release();
     epoll::release();
 }
 
 /// After a fork, in the child: offers belong to the parent.
 pub extern "C" fn in_child() {
+    bell::release();
     member::release();
     epoll::release();
     lock::forked();

@@ -8,7 +8,7 @@
 //! | [`freeze`] | keeping senders out of their records for a moment |
 //! | [`records`] | the larger pieces of memory that streams take and give back, and their bounds |
 //! | [`family`], [`lock`] | what a process shares with the children that it forks |
-//! | [`beds`] | where a process sleeps, and how it is woken |
+//! | [`bells`] | how a process is woken |
 //! | [`member`] | a process and its broker |
 //! | [`notice`] | what the broker tells a process: how much it may take |
 //! | [`watch`] | a pair as the broker sees it |
@@ -21,7 +21,7 @@
 //! Which connection is which stream is decided above, and so is waiting; nothing here makes a system call on a socket.
 
 #[cfg(not(loom))]
-pub mod beds;
+pub mod bells;
 #[cfg(not(loom))]
 mod bytes;
 #[cfg(not(loom))]

@@ -9,8 +9,8 @@
 //!      │ KNOCK, once for each of its naps ─────────▶ │  (`records`)
 //!
 //!   an offer, by a socket of its own
-//!      │ OFFER, the key, an end of a TCP connection ▶ │  which one it is, the kernel says; perhaps its bed
-//!      │ ◀──── MET: where, and a memory of two for it │  when the other end was offered too; and that one's bed
+//!      │ OFFER, the key, an end of a TCP connection ▶ │  which one it is, the kernel says; perhaps its bell
+//!      │ ◀──── MET: where, and a memory of two for it │  when the other end was offered too; and that one's bell
 //! ```
 //!
 //! A process whose broker is not there, or refuses, does without records of other size than a connection's own.
@@ -32,8 +32,8 @@ pub const ADMITTED: u8 = 1;
 pub const REFUSED: u8 = 2;
 /// The first byte of a message with a pair's or pod's memory; the second is the process's number in it.
 pub const PAIR: u8 = b'p';
-/// The first byte of a message that offers an end of a connection, before the key of who offers it and the bed in which its
-/// receiver sleeps, and 1 more. With a bed, the page of beds and the bed's bell come behind the end.
+/// The first byte of a message that offers an end of a connection, before the key of who offers it and the number of
+/// its receiver's bell, in 8 bytes. With one that is not 0, the bell comes behind the end.
 pub const OFFER: u8 = b'o';
 /// The first byte of what the broker says when both ends were offered.
 pub const MET: u8 = b'm';
@@ -145,27 +145,28 @@ pub struct Meeting {
     pub number: u64,
     pub side: u8,
     pub connection: u16,
-    /// In which the other end's receiver sleeps, and 1 more; 0: the memory comes alone, without page and bell.
-    pub bed: u8,
+    /// Of the other end's receiver, its number among that process's bells; 0: the memory comes alone, without a bell.
+    pub bell: u64,
 }
 
 impl Meeting {
     /// As a message.
-    pub fn message(self) -> [u8; 13] {
-        let mut message = [0; 13];
+    pub fn message(self) -> [u8; 20] {
+        let mut message = [0; 20];
         (message[0], message[1]) = (MET, self.side);
         message[2..4].copy_from_slice(&self.connection.to_le_bytes());
         message[4..12].copy_from_slice(&self.number.to_le_bytes());
-        message[12] = self.bed;
+        message[12..].copy_from_slice(&self.bell.to_le_bytes());
         message
     }
 
     /// What a message says, if it is one.
     pub fn of(message: &[u8]) -> Option<Self> {
-        let message: [u8; 13] = message.try_into().ok()?;
-        let [MET, side, low, high, number @ .., bed] = message else { return None };
-        let (number, connection) = (u64::from_le_bytes(number), u16::from_le_bytes([low, high]));
-        (number != 0 && side < 2).then_some(Self { number, side, connection, bed })
+        let message: [u8; 20] = message.try_into().ok()?;
+        let [MET, side, low, high, ..] = message else { return None };
+        let word = |at: usize| message[at..at + 8].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        let (number, bell, connection) = (word(4), word(12), u16::from_le_bytes([low, high]));
+        (number != 0 && side < 2).then_some(Self { number, side, connection, bell })
     }
 }
 

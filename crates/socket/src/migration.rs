@@ -24,7 +24,7 @@
 //! | 0 | the meeting's number, once it is there | the same |
 //! | 1 | stretches that have ended | stretches that it has left behind |
 //! | 2 | bytes ever given to TCP when the last bell was rung, that one included | not 0: all is to go over TCP |
-//! | 3 … | where stretches have ended: bytes ever in memory or over TCP, whichever it was; and bytes over TCP with which the next begins | 3: the bed in which it sleeps, if it does, and 1 more |
+//! | 3 … | where stretches have ended: bytes ever in memory or over TCP, whichever it was; and bytes over TCP with which the next begins | 3: the number of the bell that wakes it; 0: a byte over TCP |
 //!
 //! A meeting has a number that is never used again. An end that does not find it at the other end has not met anybody: a
 //! connection's memory may have been another's before.
@@ -45,8 +45,8 @@ pub(crate) const MEETING: usize = 0;
 const TURN: usize = 1;
 const BELLS: usize = 2;
 const RECALL: usize = 2;
-/// Where its receiver sleeps, and 1 more.
-const BED: usize = 3;
+/// By which bell its receiver is woken.
+const BELL: usize = 3;
 const ENDS: usize = 3;
 const _: () = assert!(ENDS + 2 * TURNS <= 15 && TURNS.is_power_of_two());
 
@@ -191,17 +191,19 @@ impl Outgoing {
         self.sender.local_room()
     }
 
-    /// Asked after something was put, or turned: whether to ring now, which is true once for each nap; and the bed, and 1 more, in
-    /// which the receiver may sleep as well.
-    pub fn sleepers(&mut self) -> (bool, usize) {
-        let rest = self.sender.peer_rest();
-        let nap = published_then(&rest.sleep);
-        let bed = rest.notes[BED].load(Relaxed) as usize;
+    /// Asked after something was put, or turned: whether to ring now. True once for each nap.
+    pub fn owes_bell(&mut self) -> bool {
+        let nap = published_then(&self.sender.peer_rest().sleep);
         let owed = nap & 1 == 1 && (nap != self.rung || nap == GONE);
         if owed {
             self.rung = nap;
         }
-        (owed, bed)
+        owed
+    }
+
+    /// The number of the bell that wakes the receiver; 0: none but a byte over TCP.
+    pub fn bell(&self) -> u64 {
+        self.theirs(BELL).load(Relaxed)
     }
 
     /// A bell goes out now, unless it cannot: then [`Outgoing::unring`] is called.
@@ -283,7 +285,7 @@ impl Incoming {
     /// A direction from which `tcp` bytes have been received. Its receiver may be asleep. Nobody is told of it before
     /// [`Incoming::tell`].
     pub fn new(receiver: KeptReceiver, meeting: u64, tcp: u64) -> Self {
-        for note in [MEETING, TURN, RECALL, BED] {
+        for note in [MEETING, TURN, RECALL, BELL] {
             receiver.own_rest().notes[note].store(0, Relaxed);
         }
         let mut new = Self { receiver, meeting, met: false, turn: 0, tcp, nap: 0 };
@@ -363,9 +365,9 @@ impl Incoming {
         if bells > i64::MAX as u64 { 0 } else { bells }
     }
 
-    /// What that word holds.
+    /// A number that changes when something comes through memory, as the sender says: for those who ask whether something has.
     pub fn arrived(&self) -> u64 {
-        self.arrivals().load(Acquire)
+        self.receiver.arrived()
     }
 
     /// Bytes in memory behind a stretch over TCP that has ended: for those who look ahead.
@@ -410,26 +412,16 @@ impl Incoming {
         announce(&self.receiver.own_rest().sleep, self.nap);
     }
 
-    /// The bed, and 1 more, in which whoever receives sleeps; 0: none.
-    pub fn bed(&self) -> usize {
-        self.receiver.own_rest().notes[BED].load(Relaxed) as usize
+    /// The number of the bell that wakes whoever receives.
+    pub fn bell(&self) -> u64 {
+        self.receiver.own_rest().notes[BELL].load(Relaxed)
     }
 
-    /// Says so; to be followed by [`Incoming::nap`], or by lying down.
-    pub fn set_bed(&mut self, bed: usize) {
-        if self.bed() != bed {
-            self.receiver.own_rest().notes[BED].store(bed as u64, Relaxed);
+    /// Says so; to be followed by [`Incoming::nap`].
+    pub fn set_bell(&mut self, bell: u64) {
+        if self.bell() != bell {
+            self.receiver.own_rest().notes[BELL].store(bell, Relaxed);
         }
-    }
-
-    /// Whether all that was sent through memory was received.
-    pub fn is_drained(&mut self) -> bool {
-        self.receiver.unread() == Ok(0)
-    }
-
-    /// The word that changes when something comes through memory.
-    pub fn arrivals(&self) -> &AtomicU64 {
-        self.receiver.arrivals()
     }
 
     /// A bell has come, or is not wanted any more.
@@ -446,6 +438,7 @@ impl Incoming {
 
     /// Says that nobody receives any more.
     pub fn leave(&mut self) {
+        self.set_bell(0);
         self.nap = GONE;
         announce(&self.receiver.own_rest().sleep, GONE);
     }

@@ -5,7 +5,7 @@
 //! that is not his. When both ends were offered, their processes get the memory that they share, and the connection's
 //! number in it. What goes through it is not seen here.
 
-use super::members::{Bed, Number};
+use super::members::{Bell, Number};
 use super::pairs::Pairs;
 use socket::layout::CONNECTIONS;
 use socket::member::Meeting;
@@ -50,11 +50,11 @@ impl Key {
     }
 }
 
-/// An end that waits for the other: the connection that has offered it, whose it is, and where its receiver sleeps.
+/// An end that waits for the other: the connection that has offered it, whose it is, and how its receiver is woken.
 struct End {
     by: Number,
     owner: Number,
-    bed: Option<Bed>,
+    bell: Option<Bell>,
 }
 
 /// The memory of two processes, or of one that talks to itself.
@@ -77,8 +77,8 @@ pub enum Offered {
 /// Two ends that have met.
 pub struct Met {
     pub memory: Arc<OwnedFd>,
-    /// By whom each was offered, what it is told, and where the other sleeps.
-    pub ends: [(Number, Meeting, Option<Bed>); 2],
+    /// By whom each was offered, what it is told, and how the other is woken.
+    pub ends: [(Number, Meeting, Option<Bell>); 2],
 }
 
 /// All of them.
@@ -99,12 +99,12 @@ impl Meetings {
     pub fn offer(
         &mut self,
         (by, owner): (Number, Number),
-        (socket, bed): (&OwnedFd, Option<Bed>),
+        (socket, bell): (&OwnedFd, Option<Bell>),
         pairs: &mut Pairs,
         most: usize,
     ) -> Option<Offered> {
         let key = Key::of(socket)?;
-        let end = End { by, owner, bed };
+        let end = End { by, owner, bell };
         match self.waiting.remove(&key.reversed()) {
             None => {
                 let instead_of = self.waiting.insert(key, end).map(|before| before.by);
@@ -143,11 +143,11 @@ impl Meetings {
 
 fn meet((memory, connection, number): (Arc<OwnedFd>, u16, u64), one: End, other: End) -> Met {
     let (first, second) = if one.owner <= other.owner { (one, other) } else { (other, one) };
-    let told = |by, side, bed: Option<Bed>| {
-        let number_of_bed = bed.as_ref().map_or(0, |bed| bed.number);
-        (by, Meeting { number, side, connection, bed: number_of_bed }, bed)
+    let told = |by, side, bell: Option<Bell>| {
+        let which = bell.as_ref().map_or(0, |bell| bell.number);
+        (by, Meeting { number, side, connection, bell: which }, bell)
     };
-    Met { memory, ends: [told(first.by, 0, second.bed), told(second.by, 1, first.bed)] }
+    Met { memory, ends: [told(first.by, 0, second.bell), told(second.by, 1, first.bell)] }
 }
 
 impl Memory {

@@ -31,12 +31,10 @@ struct Place {
     key: Key,
 }
 
-/// Where a receiver sleeps: what others are to be given to wake it.
-pub struct Bed {
-    /// And 1 more.
-    pub number: u8,
-    pub page: OwnedFd,
-    pub bell: OwnedFd,
+/// How a receiver is woken: what the other end is to be given.
+pub struct Bell {
+    pub number: u64,
+    pub pipe: OwnedFd,
 }
 
 /// What a connection says, or that it is gone.
@@ -44,8 +42,8 @@ pub enum Event {
     Hello,
     Pair(OwnedFd, usize),
     Knock,
-    /// An end of a connection, by whose key it is offered, and where its receiver sleeps.
-    Offer(Key, OwnedFd, Option<Bed>),
+    /// An end of a connection, by whose key it is offered, and how its receiver is woken.
+    Offer(Key, OwnedFd, Option<Bell>),
     Gone,
 }
 
@@ -171,13 +169,12 @@ impl Member {
 
 /// What an offer says; nothing if it is none.
 fn offer(said: &[u8], descriptors: Vec<OwnedFd>) -> Option<Event> {
-    let (key, bed) = said.split_first_chunk::<KEY>()?;
+    let (key, number) = said.split_first_chunk::<KEY>()?;
     let mut descriptors = descriptors.into_iter();
     let socket = descriptors.next()?;
-    let bed = match bed {
-        [0] => None,
-        [number] => Some(Bed { number: *number, page: descriptors.next()?, bell: descriptors.next()? }),
-        _ => return None,
+    let bell = match u64::from_le_bytes(number.try_into().ok()?) {
+        0 => None,
+        number => Some(Bell { number, pipe: descriptors.next()? }),
     };
-    Some(Event::Offer(*key, socket, bed))
+    Some(Event::Offer(*key, socket, bell))
 }

@@ -207,7 +207,7 @@ fn connection() -> (std::net::TcpStream, std::net::TcpStream) {
 
 fn offer(served: &Served, key: &socket::member::Key, end: impl AsFd) -> OwnedFd {
     let socket = seqpacket::connect(&served.path).unwrap();
-    let said: [&[u8]; 3] = [&[socket::member::OFFER], key, &[0]];
+    let said: [&[u8]; 3] = [&[socket::member::OFFER], key, &[0; 8]];
     seqpacket::send(&socket, &said.map(IoSlice::new), &[end.as_fd()]).unwrap();
     socket
 }

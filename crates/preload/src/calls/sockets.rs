@@ -191,6 +191,9 @@ pub unsafe extern "C" fn dup(fd: c_int) -> c_int {
 
 /// `new` is another descriptor of what `fd` is.
 fn doubled(fd: c_int, new: c_int) {
+    if new >= 0 && fd != new {
+        epoll::doubled(fd);
+    }
     let concerned = slot::is_known(fd) || slot::is_known(new);
     if new >= 0 && fd != new && concerned && slot::is_ours() {
         slot::duplicate(fd, new);

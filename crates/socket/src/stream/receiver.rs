@@ -5,7 +5,7 @@
 
 use super::{Fault, Memory, PIECE, Place, Spot};
 use crate::layout::{GONE, LOCAL, MOST, RECORD, Rest, SEGMENTS, Way};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::Ordering;
 use std::io::IoSliceMut;
 
 /// Where the receiver is, and what it knows of what follows.
@@ -110,9 +110,9 @@ impl<M: Memory> Receiver<M> {
         self.fault.map_or(Ok((self.head - self.cursor.tail) as usize), Err)
     }
 
-    /// A word that changes when something is sent, as the sender says.
-    pub fn arrivals(&self) -> &AtomicU64 {
-        &self.way().sender.head
+    /// A number that changes when something is sent, as the sender says.
+    pub fn arrived(&self) -> u64 {
+        self.way().sender.head.load(Ordering::Acquire)
     }
 
     /// What this end says while it does not work.

@@ -1,0 +1,218 @@
+//! By what others wake this process: a pipe for each epoll set, and for each thread that waits for one connection.
+//!
+//! A bell's reading end is in an epoll set, by edges: it is heard by whatever waits for that set, and need not be read but when many
+//! have come. Who is to be woken by which bell, each connection's receiver says; one that the other end was not given is replaced by
+//! a byte over TCP. A forked child has no bells until it makes its own.
+
+use crate::{kernel, member, real};
+use libc::{c_int, epoll_event};
+use socket::bells;
+use socket::lock::{Held, Lock};
+use std::cell::{Cell, OnceCell};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+
+/// What epoll says of a bell: no program's data is the address of this.
+static MARK: u8 = 0;
+/// Rings after which a pipe is emptied: far fewer than it holds.
+const MANY: u32 = 4096;
+
+/// A bell of this process.
+#[derive(Debug)]
+pub struct Bell {
+    /// Never 0, and never used again.
+    number: u64,
+    process: u32,
+    ear: RawFd,
+    pipe: RawFd,
+    heard: Cell<u32>,
+}
+
+// SAFETY: the count alone is changed, by who has the set that the bell is of, or the thread.
+unsafe impl Send for Bell {}
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+pub fn is_mark(event: &epoll_event) -> bool {
+    event.u64 == mark()
+}
+
+fn mark() -> u64 {
+    std::ptr::from_ref(&MARK) as u64
+}
+
+impl Bell {
+    /// One whose reading end is in this set.
+    pub fn in_set(set: RawFd) -> Option<Self> {
+        use rustix::pipe::{PipeFlags, pipe_with};
+        let (ear, pipe) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+        let [ear, pipe] = [ear, pipe].map(|end| member::raised(end).into_raw_fd());
+        [ear, pipe].into_iter().for_each(member::protect);
+        let (number, process) = (NEXT.fetch_add(1, Relaxed), std::process::id());
+        let bell = Self { number, process, ear, pipe, heard: Cell::new(0) };
+        let mut event = epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: mark() };
+        // SAFETY: one structure of this frame.
+        let added = unsafe { real::epoll_ctl(set, libc::EPOLL_CTL_ADD, ear, &mut event) };
+        (added == 0).then_some(bell)
+    }
+
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Not so in a child that has it from its parent.
+    pub fn is_own(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    /// What another process is to be given.
+    pub fn pipe(&self) -> BorrowedFd<'_> {
+        // SAFETY: open for as long as the bell.
+        unsafe { BorrowedFd::borrow_raw(self.pipe) }
+    }
+
+    /// It has rung.
+    pub fn hear(&self) {
+        self.heard.set(self.heard.get() + 1);
+        if self.heard.get() == MANY {
+            self.heard.set(0);
+            kernel::drain(self.ear);
+        }
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        for end in [self.ear, self.pipe] {
+            member::unprotect(end);
+            // SAFETY: this library's, and nobody uses it any more.
+            unsafe { real::close(end) };
+        }
+    }
+}
+
+/// A pipe, by what the kernel says of it, and an end of it.
+type Known = ((u64, u64), Weak<OwnedFd>);
+
+/// Other processes' bells: connections share them.
+static OTHERS: Lock<Vec<Known>> = Lock::new(Vec::new());
+
+/// Before a fork: no other thread is at work here.
+pub fn hold() {
+    let _until_released = ManuallyDrop::new(others());
+}
+
+/// After it, in the parent and in the child.
+pub fn release() {
+    OTHERS.release();
+}
+
+fn others() -> Held<'static, Vec<Known>> {
+    OTHERS.lock()
+}
+
+/// A bell that another process has given.
+pub fn of_another(pipe: &OwnedFd) -> Option<Arc<OwnedFd>> {
+    let stat = rustix::fs::fstat(pipe).ok()?;
+    let identity = (stat.st_dev, stat.st_ino);
+    let mut others = others();
+    let known = others.iter().find(|(pipe, _)| *pipe == identity);
+    if let Some(bell) = known.and_then(|(_, bell)| bell.upgrade()) {
+        return Some(bell);
+    }
+    let bell = Arc::new(member::raised(bells::reopened(pipe).ok()?));
+    others.retain(|(_, bell)| bell.strong_count() > 0);
+    others.push((identity, Arc::downgrade(&bell)));
+    Some(bell)
+}
+
+/// Where a thread waits for one connection: its bell, and the connection's socket.
+struct Couch {
+    set: OwnedFd,
+    bell: Bell,
+    watched: Cell<RawFd>,
+}
+
+thread_local! {
+    static MINE: OnceCell<Option<Couch>> = const { OnceCell::new() };
+}
+
+/// Of this thread, unless it ends, or is a child's: that has what its parent has.
+fn couch<T>(act: impl FnOnce(&Couch) -> T) -> Option<T> {
+    let mine = |couch: &&Couch| couch.bell.is_own();
+    MINE.try_with(|place| place.get_or_init(Couch::new).as_ref().filter(mine).map(act)).ok().flatten()
+}
+
+impl Couch {
+    fn new() -> Option<Self> {
+        let set = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).ok()?;
+        let set = member::raised(set);
+        member::protect(set.as_raw_fd());
+        let bell = Bell::in_set(set.as_raw_fd())?;
+        Some(Self { set, bell, watched: Cell::new(-1) })
+    }
+
+    /// Watches this socket, and no other.
+    fn watch(&self, fd: RawFd) -> bool {
+        let before = self.watched.get();
+        if before == fd {
+            // Perhaps another socket of that number by now: then this is not in the set, and is added.
+            return self.change(libc::EPOLL_CTL_ADD, fd) || real::errno() == libc::EEXIST;
+        }
+        if before >= 0 {
+            self.change(libc::EPOLL_CTL_DEL, before);
+        }
+        self.watched.set(fd);
+        self.change(libc::EPOLL_CTL_ADD, fd) || real::errno() == libc::EEXIST
+    }
+
+    fn change(&self, what: c_int, fd: RawFd) -> bool {
+        let events = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
+        let mut event = epoll_event { events, u64: 0 };
+        // SAFETY: one structure of this frame.
+        unsafe { real::epoll_ctl(self.set.as_raw_fd(), what, fd, &mut event) == 0 }
+    }
+}
+
+impl Drop for Couch {
+    fn drop(&mut self) {
+        member::unprotect(self.set.as_raw_fd());
+    }
+}
+
+/// The number of this thread's bell, and the bell for who is to be given it.
+pub fn of_thread<T>(act: impl FnOnce(u64, BorrowedFd<'_>) -> T) -> Option<T> {
+    couch(|couch| act(couch.bell.number(), couch.bell.pipe()))
+}
+
+/// Waits for a socket, or for this thread's bell, so many milliseconds (-1: for ever): as epoll_wait. None: not possible.
+pub fn wait(fd: RawFd, ms: c_int) -> Option<c_int> {
+    couch(|couch| {
+        if !couch.watch(fd) {
+            return None;
+        }
+        let mut events = [epoll_event { events: 0, u64: 0 }; 2];
+        // SAFETY: an array of this frame.
+        let found = unsafe { real::epoll_wait(couch.set.as_raw_fd(), events.as_mut_ptr(), 2, ms) };
+        if events[..found.max(0) as usize].iter().any(is_mark) {
+            couch.bell.hear();
+        }
+        Some(found)
+    })
+    .flatten()
+}
+
+/// Whether a call that a signal has interrupted is begun anew: so it is if all of the program's handlers say so.
+pub fn restarts() -> bool {
+    (1..=64).all(|signal| {
+        // SAFETY: zeroes are an action; asked for only.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: one structure of this frame.
+        let known = unsafe { libc::sigaction(signal, std::ptr::null(), &mut action) } == 0;
+        let plain = matches!(action.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN);
+        !known || plain || action.sa_flags & libc::SA_RESTART != 0
+    })
+}
