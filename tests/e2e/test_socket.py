@@ -197,8 +197,11 @@ class Node(Socket):
 @needs("redis-server", "redis-cli", "redis-benchmark")
 class Redis(Socket):
     def start(self, library, port):
+        # What one saves, the next would load.
+        folder = self.folder / str(port)
+        folder.mkdir()
         return self.serve(library, port, "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "",
-                          "--dir", self.folder)
+                          "--dir", folder)
 
     def test_answers(self):
         lines = []

@@ -133,7 +133,8 @@ pub fn of_another(pipe: &OwnedFd) -> Option<Arc<OwnedFd>> {
 struct Couch {
     set: OwnedFd,
     bell: Bell,
-    watched: Cell<RawFd>,
+    /// A socket, and the number by which it is told from others that have had this descriptor.
+    watched: Cell<(RawFd, u64)>,
 }
 
 thread_local! {
@@ -152,21 +153,23 @@ impl Couch {
         let set = member::raised(set);
         member::protect(set.as_raw_fd());
         let bell = Bell::in_set(set.as_raw_fd())?;
-        Some(Self { set, bell, watched: Cell::new(-1) })
+        Some(Self { set, bell, watched: Cell::new((-1, 0)) })
     }
 
-    /// Watches this socket, and no other.
-    fn watch(&self, fd: RawFd) -> bool {
+    /// Watches this socket, and no other. None: not possible; else whether it did so before.
+    fn watch(&self, socket: (RawFd, u64)) -> Option<bool> {
         let before = self.watched.get();
-        if before == fd {
-            // Perhaps another socket of that number by now: then this is not in the set, and is added.
-            return self.change(libc::EPOLL_CTL_ADD, fd) || real::errno() == libc::EEXIST;
+        if before == socket {
+            return Some(true);
         }
-        if before >= 0 {
-            self.change(libc::EPOLL_CTL_DEL, before);
+        if before.0 >= 0 {
+            self.change(libc::EPOLL_CTL_DEL, before.0);
         }
-        self.watched.set(fd);
-        self.change(libc::EPOLL_CTL_ADD, fd) || real::errno() == libc::EEXIST
+        self.watched.set((-1, 0));
+        self.change(libc::EPOLL_CTL_ADD, socket.0).then(|| {
+            self.watched.set(socket);
+            false
+        })
     }
 
     fn change(&self, what: c_int, fd: RawFd) -> bool {
@@ -188,19 +191,39 @@ pub fn of_thread<T>(act: impl FnOnce(u64, BorrowedFd<'_>) -> T) -> Option<T> {
     couch(|couch| act(couch.bell.number(), couch.bell.pipe()))
 }
 
-/// Waits for a socket, or for this thread's bell, so many milliseconds (-1: for ever): as epoll_wait. None: not possible.
-pub fn wait(fd: RawFd, ms: c_int) -> Option<c_int> {
+/// Whether this thread hears of whatever comes to this socket from now on, and did so before.
+pub fn hears(socket: (RawFd, u64)) -> bool {
+    couch(|couch| couch.watched.get() == socket).unwrap_or(false)
+}
+
+/// What has ended a wait.
+pub enum Woken {
+    /// Something has come to the socket.
+    Event,
+    /// The bell, or nothing that is known.
+    Bell,
+    Fault,
+}
+
+/// Waits for what comes to a socket, or for this thread's bell. None: not possible.
+pub fn wait(socket: (RawFd, u64)) -> Option<Woken> {
     couch(|couch| {
-        if !couch.watch(fd) {
-            return None;
+        if !couch.watch(socket)? {
+            // What came before is said at once.
+            return Some(Woken::Event);
         }
         let mut events = [epoll_event { events: 0, u64: 0 }; 2];
         // SAFETY: an array of this frame.
-        let found = unsafe { real::epoll_wait(couch.set.as_raw_fd(), events.as_mut_ptr(), 2, ms) };
-        if events[..found.max(0) as usize].iter().any(is_mark) {
+        let found = unsafe { real::epoll_wait(couch.set.as_raw_fd(), events.as_mut_ptr(), 2, -1) };
+        let events = &events[..found.max(0) as usize];
+        if events.iter().any(is_mark) {
             couch.bell.hear();
         }
-        Some(found)
+        Some(match found {
+            ..0 => Woken::Fault,
+            _ if events.iter().any(|event| !is_mark(event)) => Woken::Event,
+            _ => Woken::Bell,
+        })
     })
     .flatten()
 }

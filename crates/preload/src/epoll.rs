@@ -261,8 +261,10 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
     });
     loop {
         let mut found = scan(set, events);
-        // The kernel's own descriptors get their turn, if not each time.
-        if found == 0 || (found < most && found_often()) {
+        let budget = if found > 0 || timeout == 0 { 0 } else { Wait::budget(together) };
+        // The kernel's own descriptors get their turn, if not each time. Who does not look asks it below.
+        let asks_below = budget == 0 && timeout != 0;
+        if (found == 0 && !asks_below) || (found > 0 && found < most && found_often()) {
             let asked = ask(set, &mut events[found..], 0, mask);
             if asked < 0 && found == 0 {
                 return Some(asked);
@@ -275,7 +277,7 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
             return Some(found as c_int);
         }
         each(set, |_, entry| entry.doze());
-        if wait.look(together, || any_due(set)) {
+        if wait.look(budget, || any_due(set)) {
             continue;
         }
         lie(set);

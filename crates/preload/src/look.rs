@@ -22,11 +22,14 @@ impl Wait {
         Self { began: kernel::now() }
     }
 
-    /// Looks until `there` says yes, or it is time to sleep: whether it did. Not at all if `together`: then whoever is waited
-    /// for needs this processor.
-    pub fn look(&self, together: bool, mut there: impl FnMut() -> bool) -> bool {
+    /// How long to look, in nanoseconds. Not at all if `together`: then whoever is waited for needs this processor.
+    pub fn budget(together: bool) -> u64 {
         let cap = settings().look;
-        let budget = if together || cap == 0 { 0 } else { with(|patience| patience.budget(cap)) };
+        if together || cap == 0 { 0 } else { with(|patience| patience.budget(cap)) }
+    }
+
+    /// Looks until `there` says yes, or the time is over: whether it did.
+    pub fn look(&self, budget: u64, mut there: impl FnMut() -> bool) -> bool {
         if budget == 0 {
             return false;
         }

@@ -108,7 +108,7 @@ pub fn wait(polls: &mut [pollfd], timeout: Option<&timespec>, mask: *const sigse
         watched.iter().for_each(|(_, entry)| entry.doze());
         // Descriptors of the kernel's own would not be seen meanwhile.
         let alone = watched.count == polls.len();
-        if alone && wait.look(watched.together(), || watched.any()) {
+        if alone && wait.look(Wait::budget(watched.together()), || watched.any()) {
             continue;
         }
         if watched.lie() {

@@ -3,10 +3,11 @@
 //! What there is comes from where the sender has put it, in order. When there is nothing, the kernel is asked: its answer (not
 //! yet, the end, a reset, a time-out, a signal) is the answer, and a call that waits, waits there.
 
+use crate::bell::{self, Woken};
 use crate::kernel::{self, Queue};
 use crate::look::Wait;
 use crate::slot::{Entry, state};
-use crate::{bell, offer, real, send};
+use crate::{offer, real, send};
 use socket::migration::{Incoming, Stretch};
 use socket::parts::Part;
 use std::os::fd::RawFd;
@@ -63,6 +64,8 @@ impl Call<'_> {
                 Step::Empty if self.is_enough() => Step::Done(self.got as isize),
                 // The kernel is asked when looking has led to nothing.
                 Step::Empty if self.may_wait() && self.look() => Step::Again,
+                // This thread will hear of whatever comes to the socket.
+                Step::Empty if self.may_wait() && self.hears() => Step::Nothing,
                 Step::Empty => self.quiet(parts),
                 step => step,
             };
@@ -85,6 +88,15 @@ impl Call<'_> {
     /// Whether the call need not go on where there is nothing.
     fn is_enough(&self) -> bool {
         self.got > 0 && self.flags & libc::MSG_WAITALL == 0
+    }
+
+    fn hears(&self) -> bool {
+        let entry = self.entry;
+        !entry.eventful.load(Relaxed) && entry.fault.load(Relaxed) == 0 && bell::hears(self.socket())
+    }
+
+    fn socket(&self) -> (RawFd, u64) {
+        (self.fd, self.entry.number.load(Relaxed))
     }
 
     /// Whether the program lets it wait, as far as that was seen.
@@ -183,6 +195,7 @@ impl Call<'_> {
             return answer;
         }
         let front = kernel::front(self.fd);
+        self.entry.eventful.store(front != Queue::Empty, Relaxed);
         // What was put into memory before the end came is there by now.
         let more = incoming.has_bytes();
         match front {
@@ -280,9 +293,8 @@ impl Call<'_> {
 
     /// Nothing is there: an answer, or something has come.
     fn sleep(&mut self) -> Option<isize> {
-        let stays = self.flags & libc::MSG_DONTWAIT == 0 && kernel::waits(self.fd);
-        self.entry.nonblocking.store(!stays && self.flags & libc::MSG_DONTWAIT == 0, Relaxed);
-        if !stays {
+        let free = self.entry.waits_freely(self.fd);
+        if self.flags & libc::MSG_DONTWAIT != 0 || self.entry.nonblocking.load(Relaxed) {
             if self.entry.is_unseen() {
                 self.entry.nap();
             }
@@ -290,17 +302,20 @@ impl Call<'_> {
         }
         self.entry.watched.store(true, Relaxed);
         // A time-out is the kernel's to keep, where the program has set one.
-        let bell = if kernel::has_timeout(self.fd) { None } else { bell::of_thread(|number, _| number) };
+        let bell = if free { bell::of_thread(|number, _| number) } else { None };
         if self.entry.lie(bell.unwrap_or(0)) {
             self.entry.woke();
             return None;
         }
-        let woken = bell.and_then(|_| bell::wait(self.fd, -1));
-        let answer = match woken {
-            // Whether calls are begun anew after a signal is the kernel's to know.
-            Some(-1) if real::errno() == libc::EINTR && bell::restarts() => None,
-            Some(-1) => Some(self.fault(libc::EINTR)),
-            Some(_) => None,
+        let answer = match bell.and_then(|_| bell::wait(self.socket())) {
+            Some(Woken::Bell) => None,
+            Some(Woken::Event) => {
+                self.entry.eventful.store(true, Relaxed);
+                None
+            }
+            // Whether calls are begun anew after a signal depends on the handler.
+            Some(Woken::Fault) if bell::restarts() => None,
+            Some(Woken::Fault) => Some(self.fault(libc::EINTR)),
             None => self.sleep_in_tcp(),
         };
         self.entry.woke();
@@ -337,7 +352,7 @@ impl Call<'_> {
         let wait = self.wait.get_or_insert_with(Wait::begin);
         let entry = self.entry;
         entry.doze();
-        wait.look(together, || entry.has_bytes())
+        wait.look(Wait::budget(together), || entry.has_bytes())
     }
 }
 

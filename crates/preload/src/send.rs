@@ -83,7 +83,7 @@ fn wait_for_room(entry: &Entry, mut sending: Held<'_, Option<socket::migration::
     let together = out.shares_processor(kernel::processor());
     drop(sending);
     let wait = Wait::begin();
-    let there = wait.look(together, || {
+    let there = wait.look(Wait::budget(together), || {
         entry.sending.try_lock().is_some_and(|mut held| held.as_mut().is_none_or(|out| out.room() >= LOCAL / 4))
     });
     if there {

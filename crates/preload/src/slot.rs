@@ -59,6 +59,13 @@ pub struct Slot {
     pub unwatchable: AtomicBool,
     /// Calls on it are not to wait, as far as that was seen: for what need not be exact.
     pub nonblocking: AtomicBool,
+    /// Whether that was asked of the kernel, and whether it keeps a time-out, in which case the kernel is to wait.
+    pub asked: AtomicBool,
+    pub timeout: AtomicBool,
+    /// The kernel has something to say of this socket, and was not found to have nothing since.
+    pub eventful: AtomicBool,
+    /// No other slot has had this number.
+    pub number: AtomicU64,
     /// The epoll set that it was put into last, and 1 more.
     pub set: AtomicI32,
     /// Threads that wait for it in the kernel.
@@ -75,6 +82,7 @@ static OFFERS: [AtomicI32; SLOTS] = [const { AtomicI32::new(0) }; SLOTS];
 static KEPT: [AtomicPtr<Pair>; SLOTS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SLOTS];
 /// The bells of their other ends, by number, as they were given when they met.
 static TOLD: [AtomicPtr<(u64, Arc<OwnedFd>)>; SLOTS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SLOTS];
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
 static NEXT: AtomicU32 = AtomicU32::new(0);
 /// Connections of this process that have memory.
 static ATTACHED: AtomicU32 = AtomicU32::new(0);
@@ -306,6 +314,11 @@ impl Slot {
             flag.store(false, Relaxed);
         }
         self.fault.store(0, Relaxed);
+        for flag in [&self.asked, &self.timeout] {
+            flag.store(false, Relaxed);
+        }
+        self.eventful.store(true, Relaxed);
+        self.number.store(NUMBERS.fetch_add(1, Relaxed), Relaxed);
         self.set.store(0, Relaxed);
         // What lies there was taken apart, or is of processes that are gone: it is not to be dropped here.
         // SAFETY: nobody else has this slot yet, and what a dead process has left there needs no drop.
@@ -358,6 +371,15 @@ impl Slot {
             incoming.set_bell(0);
             incoming.nap();
         }
+    }
+
+    /// Whether calls that receive wait, and what bounds that is nothing but the program's signals.
+    pub fn waits_freely(&self, fd: RawFd) -> bool {
+        if !self.asked.swap(true, Relaxed) {
+            self.nonblocking.store(!crate::kernel::waits(fd), Relaxed);
+            self.timeout.store(crate::kernel::has_timeout(fd), Relaxed);
+        }
+        !self.nonblocking.load(Relaxed) && !self.timeout.load(Relaxed)
     }
 
     /// Whether somebody may wait for it in ways that are not seen.

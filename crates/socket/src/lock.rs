@@ -18,6 +18,7 @@ thread_local! {
 }
 
 /// This thread's number.
+#[inline]
 fn number() -> u32 {
     NUMBER.with(|number| {
         if number.get() == 0 {
@@ -51,6 +52,7 @@ impl<T> Lock<T> {
         self.holder.store(FREE, Ordering::Release);
     }
 
+    #[inline]
     pub fn lock(&self) -> Held<'_, T> {
         let me = number();
         let mut looks = 0u32;
@@ -73,6 +75,7 @@ impl<T> Lock<T> {
     }
 
     /// At once, or not.
+    #[inline]
     pub fn try_lock(&self) -> Option<Held<'_, T>> {
         self.holder.compare_exchange(FREE, number(), Ordering::Acquire, Ordering::Relaxed).ok().map(|_| Held(self))
     }
@@ -89,6 +92,7 @@ pub struct Held<'a, T>(&'a Lock<T>);
 impl<T> Deref for Held<'_, T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         // SAFETY: whoever has a `Held` has the lock.
         unsafe { &*self.0.value.get() }
@@ -96,6 +100,7 @@ impl<T> Deref for Held<'_, T> {
 }
 
 impl<T> DerefMut for Held<'_, T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as in `deref`.
         unsafe { &mut *self.0.value.get() }
@@ -103,6 +108,7 @@ impl<T> DerefMut for Held<'_, T> {
 }
 
 impl<T> Drop for Held<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         self.0.holder.store(FREE, Ordering::Release);
     }

@@ -387,6 +387,7 @@ impl Incoming {
 
     /// Whether something lies in memory that can be taken now: one look, for those who wait.
     pub fn has_bytes(&mut self) -> bool {
+        self.receiver.expect();
         matches!(self.look(), Ok(Stretch::Memory { ready: 1.., .. }) | Err(Broken))
     }
 

@@ -54,6 +54,8 @@ pub trait Memory {
     fn put(&self, at: Spot, from: &[u8]);
     /// Copies from a place.
     fn get(&self, at: Spot, to: &mut [u8]);
+    /// Has the processor fetch what is there, while something else is waited for.
+    fn expect(&self, _at: Spot) {}
     /// Whether there is a record of this number.
     fn has(&self, record: u32) -> bool;
     /// Whether records may be written now. If so, the way's hand is up, and to be put down.

@@ -106,7 +106,14 @@ pub unsafe extern "C" fn setsockopt(
         settle::descriptor(fd);
     }
     // SAFETY: the arguments as they came.
-    unsafe { real::setsockopt(fd, level, name, value, len) }
+    let result = unsafe { real::setsockopt(fd, level, name, value, len) };
+    if level == libc::SOL_SOCKET
+        && let Some(entry) = slot::live(fd)
+    {
+        // It may be a time-out, by one name or another.
+        entry.asked.store(false, Relaxed);
+    }
+    result
 }
 
 /// # Safety
@@ -263,6 +270,7 @@ pub unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: c_ulong) -> 
 fn no_wait(fd: c_int, nonblocking: bool) {
     if let Some(entry) = slot::live(fd) {
         entry.nonblocking.store(nonblocking, Relaxed);
+        entry.asked.store(false, Relaxed);
     }
 }
 

@@ -110,6 +110,15 @@ impl<M: Memory> Receiver<M> {
         self.fault.map_or(Ok((self.head - self.cursor.tail) as usize), Err)
     }
 
+    /// Has the processor fetch where the next bytes will probably be, beside the word that says that they are: else they are fetched
+    /// one after the other.
+    pub fn expect(&self) {
+        let Cursor { tail, start, place, .. } = self.cursor;
+        if let Place::Local(begin) = place {
+            self.memory.expect(Spot::Local((begin + (tail - start) as usize) % LOCAL));
+        }
+    }
+
     /// A number that changes when something is sent, as the sender says.
     pub fn arrived(&self) -> u64 {
         self.way().sender.head.load(Ordering::Acquire)
