@@ -178,17 +178,18 @@ pub fn begin(fd: RawFd) {
         return;
     }
     let Some(slots) = slots() else { return };
-    let first = NEXT.fetch_add(1, Relaxed) as usize;
+    let first = NEXT.load(Relaxed) as usize;
     let mine = relatives::own();
     let take = |index: &usize| {
         HOLDS[*index].load(Relaxed) == 0 && slots[*index].holders.compare_exchange(0, mine, AcqRel, Relaxed).is_ok()
     };
-    let near = (first..first + 64).map(|index| index % SLOTS).find(take);
+    let near = (first..first + 1024).map(|index| index % SLOTS).find(take);
     let free = near.or_else(|| {
         sweep(slots);
         (0..SLOTS).find(take)
     });
     let Some(index) = free else { return };
+    NEXT.store(index as u32 + 1, Relaxed);
     slots[index].clear();
     HOLDS[index].store(1, Release);
     cell.store(index as u32 + 1, Release);
@@ -251,6 +252,8 @@ fn let_go(index: usize) {
         *slot.receiving.lock() = None;
         *slot.sending.lock() = None;
         slot.holders.store(0, Release);
+        // The next one that is begun: few slots have memory.
+        NEXT.fetch_min(index as u32, Relaxed);
     }
     if !pair.is_null() {
         ATTACHED.fetch_sub(1, Relaxed);

@@ -334,6 +334,82 @@ static void files(void) {
     SAY("%d %d %d", s > 0, r == s + 2, right);
 }
 
+/* What goes over TCP, and what may go through memory, in turns: a way down and one up each time the reader keeps up. */
+#define TURNS 3000
+
+static void *alternate(void *unused) {
+    (void)unused;
+    static unsigned char buffer[3000];
+    FILE *f = tmpfile();
+    MUST(f);
+    size_t sent = 0;
+    for (int turn = 0; turn < TURNS; turn++) {
+        size_t len = 1 + turn * 37 % sizeof buffer;
+        for (size_t i = 0; i < len; i++) buffer[i] = byte(sent + i);
+        if (turn % 2) {
+            /* Pages that are on their way are not written to again. */
+            off_t at = sent, end = sent + len;
+            MUST(pwrite(fileno(f), buffer, len, at) == (ssize_t)len);
+            while (at < end) MUST(sendfile(a, fileno(f), &at, end - at) > 0);
+        } else {
+            for (size_t at = 0; at < len;) {
+                ssize_t n = write(a, buffer + at, len - at);
+                MUST(n > 0);
+                at += n;
+            }
+        }
+        sent += len;
+    }
+    fclose(f);
+    shutdown(a, SHUT_WR);
+    return NULL;
+}
+
+static void storm(int polls) {
+    static unsigned char buffer[4096];
+    pthread_t thread;
+    pthread_create(&thread, NULL, alternate, NULL);
+    size_t got = 0;
+    for (;;) {
+        struct pollfd p = {b, POLLIN, 0};
+        if (polls) MUST(poll(&p, 1, 20000) == 1);
+        ssize_t n = read(b, buffer, sizeof buffer);
+        MUST(n >= 0);
+        if (!n) break;
+        for (ssize_t i = 0; i < n; i++) MUST(buffer[i] == byte(got + i));
+        got += n;
+    }
+    pthread_join(thread, NULL);
+    SAY("%zu", got);
+}
+
+static int descriptors(void) {
+    int count = 0;
+    for (int fd = 0; fd < 2000; fd++) count += fcntl(fd, F_GETFD) != -1;
+    return count;
+}
+
+static long shared(void) {
+    char line[200];
+    long kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (fgets(line, sizeof line, f)) sscanf(line, "RssShmem: %ld", &kib);
+    fclose(f);
+    return kib;
+}
+
+/* Connections that come and go leave nothing. */
+static void come_and_go(void) {
+    int had = 0;
+    long kib = 0;
+    for (int i = 0; i < 250; i++) {
+        done();
+        connected();
+        if (i == 50) had = descriptors(), kib = shared();
+    }
+    SAY("%d %d", descriptors() - had, shared() - kib < 512);
+}
+
 static void streams(void) {
     pid_t peer = fork();
     if (!peer) {
@@ -397,6 +473,9 @@ int main(void) {
     CASE("kill", killed());
     CASE("files", files());
     CASE("back-pressure", backpressure());
+    CASE("storm", storm(0));
+    CASE("storm, polled", storm(1));
+    CASE("come and go", come_and_go());
     CASE("exec", executed());
     CASE("stdio", streams());
     return 0;
