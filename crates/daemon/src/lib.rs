@@ -12,4 +12,5 @@ pub mod pu;
 pub mod readiness;
 pub mod remote;
 pub mod secret;
+pub mod sockets;
 pub mod telemetry;

@@ -7,6 +7,7 @@ use daemon::config::{ConfigError, Source};
 use daemon::node::Node;
 use daemon::pu::Pus;
 use daemon::remote::Remote;
+use daemon::sockets::Sockets;
 use daemon::telemetry::Log;
 use fetch::FetchConfig;
 use runtime::codestore::CodeConfig;
@@ -77,6 +78,7 @@ pub struct Config {
     pub fetch: FetchConfig,
     pub pus: Pus,
     pub remote: Remote,
+    pub socket: Sockets,
     pub shim: Quotas,
 }
 
@@ -102,6 +104,7 @@ impl Config {
             fetch: sections.take("fetch")?,
             pus: sections.take("pu")?,
             remote: sections.take("remote")?,
+            socket: sections.take("socket")?,
             shim: sections.take("shim")?,
         };
         sections.finish()?;
@@ -124,6 +127,7 @@ mod tests {
         assert_eq!(Node { data_dir: own.node.data_dir.clone(), ..read.node }, own.node);
         assert_eq!((read.log, read.http, read.functions), (own.log, own.http, own.functions));
         assert_eq!((read.auth, read.shim, read.remote), (own.auth, own.shim, own.remote));
+        assert_eq!(read.socket, own.socket);
         assert_eq!((read.code, read.bills, read.logs), (own.code, own.bills, own.logs));
         assert_eq!((read.dispatch, read.queue, read.flows), (own.dispatch, own.queue, own.flows));
         assert_eq!((read.aws, read.fetch, read.pus), (own.aws, own.fetch, own.pus));
@@ -151,6 +155,7 @@ mod tests {
             ("fetch", keys_of::<FetchConfig>()),
             ("shim", keys_of::<Quotas>()),
             ("remote", keys_of::<Remote>()),
+            ("socket", keys_of::<Sockets>()),
         ];
         for (section, key) in keys.into_iter().flat_map(|(section, keys)| keys.iter().map(move |key| (section, key))) {
             assert!(has(section, key), "docs/lichen.toml lacks `{key}` in [{section}]");

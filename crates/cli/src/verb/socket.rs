@@ -3,6 +3,7 @@
 //! Of all that run at a time, for one user, one is the broker: whoever holds the lock in the user's folder. When it ends, the next
 //! one gets the lock. Whether bytes go through memory is not decided here.
 
+use super::settings::Settings;
 use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -36,6 +37,9 @@ struct Run {
     /// Only connections with this port at one end; may be given several times
     #[arg(long = "port", value_name = "PORT")]
     ports: Vec<u16>,
+    /// A configuration file (lichen.toml), whose [socket] says which programs and ports may
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -43,6 +47,23 @@ struct Run {
 
 pub fn act(arguments: Arguments) -> Verdict {
     let What::Run(run) = arguments.what;
+    let [program, rest @ ..] = &run.command[..] else { return Err(wrong("name a program to run")) };
+    let mut command = Command::new(program);
+    command.args(rest);
+    let allowed = Settings { config: run.config, ..Settings::default() }.config(None)?.socket;
+    let ports = if run.ports.is_empty() { &allowed.ports } else { &run.ports };
+    if allowed.allows(Path::new(program)) {
+        hook(&mut command, ports)?;
+    }
+    let status = command.status().map_err(|error| {
+        wrong(format!("{} cannot be run: {error}: name a program, and its arguments", program.display()))
+    })?;
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    Ok(Exit::Program(u8::try_from(code).unwrap_or(u8::MAX)))
+}
+
+/// Has a program find the library, and the library a broker.
+fn hook(command: &mut Command, ports: &[u16]) -> anyhow::Result<()> {
     let library = library()?;
     let folder = folder()?;
     let place = folder.join("broker");
@@ -58,18 +79,12 @@ pub fn act(arguments: Arguments) -> Verdict {
         preload.push(":");
         preload.push(others);
     }
-    let [program, rest @ ..] = &run.command[..] else { return Err(wrong("name a program to run")) };
-    let mut command = Command::new(program);
-    command.args(rest).env("LD_PRELOAD", preload).env("LICHEN_SOCKET_BROKER", place);
-    if !run.ports.is_empty() {
-        let ports: Vec<String> = run.ports.iter().map(u16::to_string).collect();
+    command.env("LD_PRELOAD", preload).env("LICHEN_SOCKET_BROKER", place);
+    if !ports.is_empty() {
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
         command.env("LICHEN_SOCKET_PORTS", ports.join(","));
     }
-    let status = command.status().map_err(|error| {
-        wrong(format!("{} cannot be run: {error}: name a program, and its arguments", program.display()))
-    })?;
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    Ok(Exit::Program(u8::try_from(code).unwrap_or(u8::MAX)))
+    Ok(())
 }
 
 /// Serves from a thread of its own, for as long as this process lives and has the lock.
