@@ -276,9 +276,24 @@ pub struct Pu {
     /// What it runs: `python`, `node`, `provided`.
     #[serde(default)]
     pub runs: Vec<String>,
+    /// Its engines for pure functions, those that have run something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub engines: Vec<Engine>,
     /// What it cannot enforce or does not have: sentences for people.
     #[serde(default)]
     pub missing: Vec<String>,
+}
+
+/// An engine for pure functions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Engine {
+    /// On which it stays.
+    pub processor: u32,
+    /// Requests that it runs, or that wait for it.
+    pub requests: u64,
+    pub runs: u64,
+    /// What they took, all together.
+    pub busy_us: u64,
 }
 
 /// One line of `GET /v1/functions/NAME/logs`.

@@ -8,7 +8,7 @@ use crate::route::{Answer, Exchange, Route, route};
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use runtime::dispatch::counters::{BOUNDS_US, Fault, Tally};
-use runtime::dispatch::snapshot::{FunctionState, NodeState, PuState};
+use runtime::dispatch::snapshot::{EngineState, FunctionState, NodeState, PuState};
 use runtime::function::FunctionKey;
 use sources::State;
 use std::collections::BTreeMap;
@@ -58,6 +58,7 @@ fn node(page: &mut Page, gateway: &Gateway, state: &NodeState) {
             );
         }
     }
+    engines(page, state);
     page.metric("lichen_bills_lost_total", "counter", "Bills that could not be kept.");
     page.sample("lichen_bills_lost_total", "", gateway.ledger.lost());
     let kept = gateway.dispatcher.results().fill();
@@ -80,6 +81,23 @@ fn pus(page: &mut Page, state: &NodeState, name: &str, number: impl Fn(&PuState)
         // A name has letters, digits and hyphens: nothing to escape.
         page.sample(name, &format!("{{pu=\"{}\",kind=\"{}\"}}", pu.spec.name, pu.spec.kind), number(pu));
     }
+}
+
+/// The engines of pure functions.
+fn engines(page: &mut Page, state: &NodeState) {
+    let of = |pu: u8| state.pus.get(usize::from(pu)).map_or("", |pu| pu.spec.name.as_str());
+    let mut all = |name: &str, kind: &str, help: &str, number: fn(&EngineState) -> f64| {
+        page.metric(name, kind, help);
+        for engine in &state.engines {
+            let labels = format!("{{pu=\"{}\",processor=\"{}\"}}", of(engine.pu), engine.processor);
+            page.sample(name, &labels, number(engine));
+        }
+    };
+    all("lichen_engine_runs_total", "counter", "Runs of pure functions.", |engine| engine.runs as f64);
+    all("lichen_engine_busy_seconds_total", "counter", "What they took.", |engine| engine.busy as f64 / 1e9);
+    all("lichen_engine_requests", "gauge", "Requests that an engine runs, or that wait for it.", |engine| {
+        engine.requests.into()
+    });
 }
 
 fn queue(page: &mut Page, gateway: &Gateway) {

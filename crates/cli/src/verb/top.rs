@@ -4,7 +4,7 @@ use crate::node::{Endpoint, explain, pause};
 use crate::print::{self, Format, Output, Table};
 use crate::verdict::{Exit, Verdict};
 use api::Client;
-use api::node::{Function, Node, Pu};
+use api::node::{Engine, Function, Node, Pu};
 use clap::Args;
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -86,6 +86,7 @@ fn render(now: &Look, before: Option<&Look>) -> String {
         text.push_str(&super::pu::render(&now.pus));
         text.push('\n');
     }
+    text.push_str(&engines(now, before));
     let rate_heading = if before.is_some() { "CALLS/S" } else { "CALLS" };
     let mut table = Table::new(&[
         "NAME",
@@ -124,6 +125,37 @@ fn render(now: &Look, before: Option<&Look>) -> String {
     }
     text.push_str(&table.render());
     text
+}
+
+/// The engines of pure functions: nothing where none has run anything. With two looks, what they did in between.
+fn engines(now: &Look, before: Option<&Look>) -> String {
+    let of = |look: &Look| -> Vec<(String, Engine)> {
+        let pus = look.pus.iter();
+        pus.flat_map(|pu| pu.engines.iter().map(|engine| (pu.name.clone(), *engine))).collect()
+    };
+    let (all, old) = (of(now), before.map(of).unwrap_or_default());
+    if all.is_empty() {
+        return String::new();
+    }
+    let mut table = match before {
+        Some(_) => Table::new(&["ENGINE", "PROCESSOR", "RUNS/S", "BUSY %", "REQUESTS"]),
+        None => Table::new(&["ENGINE", "PROCESSOR", "RUNS", "BUSY S", "REQUESTS"]),
+    };
+    for (pu, engine) in all {
+        let last = old.iter().find(|(of, last)| (of, last.processor) == (&pu, engine.processor));
+        let last = last.map(|(_, last)| *last).unwrap_or_default();
+        let (runs, busy) =
+            (engine.runs.saturating_sub(last.runs), engine.busy_us.saturating_sub(last.busy_us) as f64 / 1e6);
+        let (runs, busy) = match before {
+            Some(before) => {
+                let seconds = (now.at - before.at).as_secs_f64().max(0.001);
+                (format!("{:.1}", runs as f64 / seconds), format!("{:.1}", 100.0 * busy / seconds))
+            }
+            None => (runs.to_string(), format!("{busy:.1}")),
+        };
+        table.row([pu, engine.processor.to_string(), runs, busy, engine.requests.to_string()]);
+    }
+    format!("{}\n", table.render())
 }
 
 fn key(function: &Function) -> (String, String, String) {
@@ -166,5 +198,20 @@ mod tests {
         let (one, two) = (at(10, begin), at(40, begin + Duration::from_secs(2)));
         assert!(render(&one, None).contains("  10  "), "{}", render(&one, None));
         assert!(render(&two, Some(&one)).contains(" 15.0  "), "{}", render(&two, Some(&one)));
+    }
+
+    #[test]
+    fn engines_are_shown_where_there_are_any() {
+        let begin = Instant::now();
+        let look = |runs, busy_us, at| {
+            let engines = vec![Engine { processor: 3, requests: 1, runs, busy_us }];
+            let pu = Pu { name: "host".into(), engines, ..Pu::default() };
+            Look { node: Node::default(), functions: Vec::new(), pus: vec![pu], at }
+        };
+        let (one, two) = (look(10, 500_000, begin), look(40, 1_500_000, begin + Duration::from_secs(2)));
+        let row = |text: String| text.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(row(engines(&one, None)), "host 3 10 0.5 1");
+        assert_eq!(row(engines(&two, Some(&one))), "host 3 15.0 50.0 1");
+        assert_eq!(engines(&at(1, begin), None), "");
     }
 }

@@ -22,8 +22,9 @@ pub const X86_64: u32 = 0xc000_003e;
 const SET_FS: u32 = 0x1002;
 
 /// What the stub calls.
-const STUBS: [i64; 10] = [
+const STUBS: [i64; 11] = [
     libc::SYS_mmap,
+    libc::SYS_madvise,
     libc::SYS_munmap,
     libc::SYS_close,
     libc::SYS_futex,

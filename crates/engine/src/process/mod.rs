@@ -16,6 +16,7 @@
 
 pub(crate) mod fault;
 mod filter;
+mod habit;
 mod nursery;
 mod program;
 mod stub;

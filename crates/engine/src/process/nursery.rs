@@ -72,18 +72,20 @@ fn wait_for(number: &AtomicU32, old: u32, most: Duration) {
     unsafe { libc::syscall(libc::SYS_futex, number.as_ptr(), libc::FUTEX_WAIT, old, &raw const most) };
 }
 
-/// Waits until the process has ended, and takes its status.
-pub fn reap(process: impl AsFd) -> io::Result<Ended> {
+/// Waits until the process has ended, and takes its status; and how many faults it has had.
+pub fn reap(process: impl AsFd) -> io::Result<(Ended, u64)> {
     loop {
-        // SAFETY: an empty structure of integers, which the kernel fills.
-        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        let id = process.as_fd().as_raw_fd() as libc::id_t;
-        // SAFETY: the kernel writes the structure.
-        let result = unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED | libc::__WALL) };
+        // SAFETY: empty structures of integers, which the kernel fills.
+        let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };
+        let id = process.as_fd().as_raw_fd() as libc::c_ulong;
+        let (kind, options) = (libc::P_PIDFD as libc::c_ulong, libc::WEXITED | libc::__WALL);
+        // SAFETY: the kernel writes both structures. The C library's call has no place for the second one.
+        let result = unsafe { libc::syscall(libc::SYS_waitid, kind, id, &raw mut info, options, &raw mut usage) };
         if result == 0 {
             // SAFETY: the call has succeeded, so these fields are there.
             let status = unsafe { info.si_status() };
-            return Ok(if info.si_code == libc::CLD_EXITED { Ended::Exit(status) } else { Ended::Signal(status) });
+            let ended = if info.si_code == libc::CLD_EXITED { Ended::Exit(status) } else { Ended::Signal(status) };
+            return Ok((ended, usage.ru_minflt as u64));
         }
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {

@@ -1,8 +1,9 @@
 //! The engine, and its programs' runs.
 
 use super::fault::{self, Verdict};
+use super::habit::Habits;
 use super::nursery::{self, Blank, Call, Ended, Nursery};
-use super::stub::report;
+use super::stub::{CALLS, report};
 use super::zygote::ARENA;
 use crate::native::context::{Context, View};
 use crate::native::image::Rights;
@@ -31,6 +32,8 @@ struct Native {
     arena: Arena,
     nursery: Arc<Mutex<Nursery>>,
     spare: Vec<Context>,
+    /// None where the kernel cannot make pages ahead of their use.
+    habits: Option<Habits>,
 }
 
 impl Process {
@@ -55,7 +58,7 @@ impl Engine for Process {
         let ended = nursery::reap(blank.process()).map_err(lacks)?;
         nursery.retire(blank);
         nursery.refill();
-        match ended {
+        match ended.0 {
             Ended::Signal(libc::SIGKILL) => Ok(()),
             other => Err(SelfTestError::Wrong(format!("a process that waits has ended: {other:?}"))),
         }
@@ -64,7 +67,8 @@ impl Engine for Process {
     fn load(&mut self, code: &Artefact) -> Result<Box<dyn Program>, LoadError> {
         let loaded = Loaded::new(&self.arena, code, Kind::Process)?;
         let (arena, nursery) = (self.arena.clone(), self.nursery.clone());
-        Ok(Box::new(Native { loaded, arena, nursery, spare: Vec::new() }))
+        let habits = populates().then(Habits::default);
+        Ok(Box::new(Native { loaded, arena, nursery, spare: Vec::new(), habits }))
     }
 }
 
@@ -117,15 +121,23 @@ impl Native {
     }
 
     /// Has a blank run the guest to its end.
-    fn execute(&self, view: &View, run: &Run<'_>, context: &Context) -> Result<(), RunError> {
+    fn execute(&mut self, view: &View, run: &Run<'_>, context: &Context) -> Result<(), RunError> {
         let platform = |error: io::Error| RunError::Engine(error.to_string());
         let mut nursery = lock(&self.nursery);
         nursery.gather();
         let blank = nursery.take().map_err(platform)?;
-        let calls: Vec<Call> =
-            view.mappings.iter().map(call).chain([[libc::SYS_close as u64, ARENA as u64, 0, 0, 0, 0, 0, 0]]).collect();
+        let inputs = run.inputs.iter().flat_map(|set| &set.items).map(|item| item.data.len() as u64).sum();
+        let ahead =
+            self.habits.as_mut().map_or(0, |habits| habits.expected(inputs)).min(view.heap.end - view.heap.start);
+        let mut calls: Vec<Call> = view.mappings.iter().map(call).collect();
+        if ahead > 0 && calls.len() + 2 <= CALLS {
+            let populate = libc::MADV_POPULATE_WRITE as u64;
+            calls.push([libc::SYS_madvise as u64, view.heap.start, ahead, populate, 0, 0, 0, 0]);
+        }
+        calls.push([libc::SYS_close as u64, ARENA as u64, 0, 0, 0, 0, 0, 0]);
         nursery.go(&blank, &calls, self.loaded.image.entry, view.stack.end);
-        let (ended, stopped) = await_end(&blank, run).map_err(platform)?;
+        let ((ended, faults), stopped) = await_end(&blank, run).map_err(platform)?;
+        self.habits.iter_mut().for_each(|habits| habits.learn(inputs, ahead, faults));
         let failure = nursery.failure(&blank);
         nursery.retire(blank);
         nursery.refill();
@@ -145,6 +157,14 @@ impl Native {
     }
 }
 
+/// Whether the kernel makes pages ahead of their use: since Linux 5.14.
+fn populates() -> bool {
+    let mut byte = [0u8; PAGE as usize];
+    let page = byte.as_mut_ptr().wrapping_sub(byte.as_ptr() as usize % PAGE as usize);
+    // SAFETY: the page is this thread's stack; nothing in it changes.
+    unsafe { libc::madvise(page.cast(), PAGE as usize, libc::MADV_POPULATE_WRITE) == 0 }
+}
+
 /// The system call that makes a mapping.
 fn call(mapping: &Mapping) -> Call {
     let rights = match mapping.rights {
@@ -159,7 +179,7 @@ fn call(mapping: &Mapping) -> Call {
 }
 
 /// Waits for the guest's end, or ends it: at the deadline, or when told so.
-fn await_end(blank: &Blank, run: &Run<'_>) -> io::Result<(Ended, Option<RunError>)> {
+fn await_end(blank: &Blank, run: &Run<'_>) -> io::Result<((Ended, u64), Option<RunError>)> {
     let mut stopped = None;
     while stopped.is_none() {
         let left = run.deadline.saturating_duration_since(Instant::now());
@@ -185,6 +205,6 @@ fn await_end(blank: &Blank, run: &Run<'_>) -> io::Result<(Ended, Option<RunError
     }
     let ended = nursery::reap(blank.process())?;
     // One that was done in the same moment is done.
-    let late = matches!(ended, Ended::Exit(_));
+    let late = matches!(ended.0, Ended::Exit(_));
     Ok((ended, stopped.filter(|_| !late)))
 }

@@ -39,6 +39,8 @@ pub enum Order {
     Release { run: RunId, items: Vec<u64> },
     /// The run is over.
     Forget { run: RunId },
+    /// Return, unless something is held.
+    Leave,
     /// Return.
     Close,
 }

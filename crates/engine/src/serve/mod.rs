@@ -307,7 +307,8 @@ impl<T: Fn(Told)> Serving<T> {
                 Order::Part { number } => self.shelf.part(number),
                 Order::Release { run, items } => items.into_iter().for_each(|id| self.shelf.release(run, id)),
                 Order::Forget { run } => self.shelf.end(run),
-                Order::Close => return false,
+                Order::Leave if self.shelf.bytes() > 0 => {}
+                Order::Leave | Order::Close => return false,
             }
         }
         true

@@ -220,6 +220,7 @@ fn what_is_asked_for_is_held_for_its_run_and_found_by_it() {
     let Data::Held(held) = outputs[0].items[0].data else { panic!("{outputs:?}") };
     assert_eq!((held.engine, held.len), (5, 5000));
     assert_eq!(outputs[0].items[1].data.len(), 10, "small ones travel");
+    bench.desk.give(Order::Leave).unwrap();
     // Another function of the same run has it by its name; what it leaves travels if nothing is asked for.
     let nothing = wire::Ask { from: wire::Ask::NOTHING, ..ask };
     send(&mut guests[1], request(nothing, Data::Held(held)));
@@ -243,6 +244,9 @@ fn what_is_asked_for_is_held_for_its_run_and_found_by_it() {
     // What comes too late for its run is held by nobody.
     send(&mut guests[0], request(ask, Data::Inline(&[9; 5000])));
     assert!(matches!(guests[0].answer().1[0].items[0].data, Data::Inline(_)));
+    bench.desk.give(Order::Leave).unwrap();
+    let ended = bench.told.recv_timeout(Duration::from_secs(20));
+    assert!(matches!(ended, Err(mpsc::RecvTimeoutError::Disconnected)), "{ended:?}");
 }
 
 #[test]

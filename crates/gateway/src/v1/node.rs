@@ -2,11 +2,11 @@
 
 use crate::http::answer;
 use crate::route::{Answer, Exchange};
-use api::node::{Concurrency, Node, Pu, Queue, Template};
+use api::node::{Concurrency, Engine, Node, Pu, Queue, Template};
 use daemon::pu::Tier;
 use hyper::StatusCode;
 use runtime::dispatch::NodeState;
-use runtime::dispatch::snapshot::{PuState, TemplatePhase, TemplateState};
+use runtime::dispatch::snapshot::{EngineState, PuState, TemplatePhase, TemplateState};
 
 pub async fn node(exchange: Exchange) -> Answer {
     let gateway = &exchange.gateway;
@@ -53,11 +53,17 @@ fn missing(state: &NodeState) -> Vec<String> {
 
 pub async fn pus(exchange: Exchange) -> Answer {
     let state = exchange.gateway.dispatcher.snapshot();
-    let pus: Vec<Pu> = (0u32..).zip(state.pus).map(|(id, pu)| shown_pu(id, pu)).collect();
+    let engines =
+        |id: u32| state.engines.iter().filter(|engine| u32::from(engine.pu) == id).map(shown_engine).collect();
+    let pus: Vec<Pu> = (0u32..).zip(state.pus).map(|(id, pu)| shown_pu(id, pu, engines(id))).collect();
     Ok(answer::json(StatusCode::OK, &pus))
 }
 
-fn shown_pu(id: u32, state: PuState) -> Pu {
+fn shown_engine(state: &EngineState) -> Engine {
+    Engine { processor: state.processor, requests: state.requests.into(), runs: state.runs, busy_us: state.busy / 1000 }
+}
+
+fn shown_pu(id: u32, state: PuState, engines: Vec<Engine>) -> Pu {
     let (spec, at_work) = (&state.spec, state.instances.saturating_sub(state.waiting));
     Pu {
         id,
@@ -76,6 +82,7 @@ fn shown_pu(id: u32, state: PuState) -> Pu {
         waiting: state.waiting.into(),
         templates: state.templates.into(),
         load: f64::from(at_work) / f64::from(spec.cores().max(1)),
+        engines,
         runs: state.kinds.iter().map(|kind| format!("{kind:?}").to_ascii_lowercase()).collect(),
         missing: state.missing,
     }

@@ -3,14 +3,18 @@
 //! An engine runs one request after the other, each to its end, and has a processor of its own. A request goes to the one
 //! that is expected to come to it first, so that short runs pass by a long one. Of those that are alike it is the one on
 //! the processor where the request is: the engine comes to life there as soon as the asking thread sleeps, without the tens
-//! of microseconds in which another processor is woken.
+//! of microseconds in which another processor is woken. Not so where each run takes a process: one is taken down and another
+//! made after it, and the answer would wait for that.
 
+use sandbox::spec::Kind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use tokio::runtime::{Handle, Id};
 
 /// What it takes to wake an engine on another processor, and to be woken from there, in nanoseconds.
 const AWAY: u64 = 20_000;
+/// What comes after a run in a process, and is in the way of an answer from the same processor.
+const AFTER: u64 = 40_000;
 /// What a run counts for at least, and what it is believed to have taken at most.
 const RUN_MIN: u64 = 5_000;
 const RUN_MAX: u64 = 3_600_000_000_000;
@@ -22,6 +26,22 @@ pub(super) struct Engine {
     processor: u32,
     /// Nanoseconds that the requests it was given are expected to take.
     expected: AtomicU64,
+    requests: AtomicU32,
+    runs: AtomicU64,
+    busy: AtomicU64,
+}
+
+/// What an engine has done, and does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineState {
+    /// The number of its PU.
+    pub pu: u8,
+    pub processor: u32,
+    /// Requests that it runs, or that wait for it.
+    pub requests: u32,
+    pub runs: u64,
+    /// Nanoseconds that they took.
+    pub busy: u64,
 }
 
 /// All engines that instances have told of.
@@ -45,17 +65,33 @@ impl Engines {
         if processor as usize >= rustix::thread::CpuSet::MAX_CPU {
             return None;
         }
-        let engine = Arc::new(Engine { pu, processor, expected: AtomicU64::new(0) });
+        let [expected, runs, busy] = [0; 3].map(AtomicU64::new);
+        let engine = Arc::new(Engine { pu, processor, expected, requests: AtomicU32::new(0), runs, busy });
         self.0.push(engine.clone());
         Some(engine)
+    }
+
+    pub fn states(&self) -> Vec<EngineState> {
+        self.0.iter().map(|engine| engine.state()).collect()
     }
 }
 
 impl Engine {
     /// After how long it would come to a request that is on this processor.
-    pub fn distance(&self, here: u32) -> u64 {
-        let away = if self.processor == here { 0 } else { AWAY };
+    pub fn distance(&self, here: &Here) -> u64 {
+        let away = if self.processor == here.processor { here.after } else { AWAY };
         self.expected.load(Relaxed).saturating_add(away)
+    }
+
+    /// A run is over that took so many nanoseconds.
+    pub fn ran(&self, nanoseconds: u64) {
+        self.runs.fetch_add(1, Relaxed);
+        self.busy.fetch_add(nanoseconds.min(RUN_MAX), Relaxed);
+    }
+
+    fn state(&self) -> EngineState {
+        let [runs, busy] = [&self.runs, &self.busy].map(|number| number.load(Relaxed));
+        EngineState { pu: self.pu, processor: self.processor, requests: self.requests.load(Relaxed), runs, busy }
     }
 }
 
@@ -63,6 +99,7 @@ impl Claim {
     pub fn new(engine: Arc<Engine>, nanoseconds: u64) -> Self {
         let nanoseconds = nanoseconds.max(RUN_MIN);
         engine.expected.fetch_add(nanoseconds, Relaxed);
+        engine.requests.fetch_add(1, Relaxed);
         Self { engine, nanoseconds }
     }
 }
@@ -70,6 +107,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.engine.expected.fetch_sub(self.nanoseconds, Relaxed);
+        self.engine.requests.fetch_sub(1, Relaxed);
     }
 }
 
@@ -78,14 +116,20 @@ impl Drop for Claim {
 pub(super) struct Here {
     pub processor: u32,
     pub event_loop: Option<Id>,
+    /// For how long its processor is busy after the run.
+    after: u64,
 }
 
 impl Here {
-    /// Where the calling thread is.
-    pub fn now() -> Self {
+    /// Where the calling thread is, which asks for a run of a function of this kind.
+    pub fn now(kind: Kind) -> Self {
         let event_loop = Handle::try_current().ok().map(|handle| handle.id());
-        Self { processor: rustix::thread::sched_getcpu() as u32, event_loop }
+        Self { processor: rustix::thread::sched_getcpu() as u32, event_loop, after: after(kind) }
     }
+}
+
+fn after(kind: Kind) -> u64 {
+    if kind == Kind::Native { AFTER } else { 0 }
 }
 
 /// What a run is expected to take after one that took `took`: the last few count most.
@@ -101,15 +145,22 @@ mod tests {
     #[test]
     fn the_nearest_is_the_one_that_is_free_first() {
         let mut engines = Engines::default();
+        let at = |processor, kind| Here { processor, event_loop: None, after: after(kind) };
+        let wasm = |processor| at(processor, Kind::Wasm);
         let [one, other] = [3, 4].map(|processor| engines.of(0, processor).unwrap());
         assert!(Arc::ptr_eq(&one, &engines.of(0, 3).unwrap()) && engines.of(0, u32::MAX).is_none());
-        assert!(one.distance(3) < other.distance(3) && other.distance(4) < one.distance(4));
+        assert!(one.distance(&wasm(3)) < other.distance(&wasm(3)) && other.distance(&wasm(4)) < one.distance(&wasm(4)));
         let short = Claim::new(one.clone(), 0);
-        assert!(one.distance(3) < other.distance(3), "waiting for a short one is shorter than the way");
+        assert!(one.distance(&wasm(3)) < other.distance(&wasm(3)), "waiting for a short one is shorter than the way");
         let long = Claim::new(one.clone(), 1_000_000);
-        assert!(one.distance(3) > other.distance(3));
+        assert!(one.distance(&wasm(3)) > other.distance(&wasm(3)));
+        assert_eq!(engines.states()[0].requests, 2);
+        one.ran(700);
         drop((short, long));
-        assert_eq!(one.distance(3), 0);
+        assert_eq!(engines.states()[0], EngineState { pu: 0, processor: 3, requests: 0, runs: 1, busy: 700 });
+        assert_eq!(one.distance(&wasm(3)), 0);
+        let process = at(3, Kind::Native);
+        assert!(one.distance(&process) > other.distance(&process), "what comes after a run is in nobody's way");
     }
 
     #[test]

@@ -267,7 +267,7 @@ impl Instance {
 
     /// How far it is for a request that is here, in nanoseconds: until its engine has time, or its bell is here.
     pub fn distance(&self, here: &Here) -> u64 {
-        let engine = self.engine.as_ref().map_or(0, |engine| engine.distance(here.processor));
+        let engine = self.engine.as_ref().map_or(0, |engine| engine.distance(here));
         engine + if self.wire.home() == here.event_loop { 0 } else { MOVE }
     }
 

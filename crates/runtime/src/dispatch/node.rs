@@ -77,7 +77,7 @@ impl Post {
 
     /// An instance of a pure function for a request: the one whose engine comes to it first.
     fn take_nearest(&mut self) -> Option<(Box<Instance>, StartKind)> {
-        let here = Here::now();
+        let here = Here::now(self.function.kind);
         let nearest = self.pool.take_nearest(|instance| instance.distance(&here));
         let (mut instance, kind) = nearest.or_else(|| self.pool.take())?;
         instance.claim(self.typical);
@@ -86,8 +86,10 @@ impl Post {
 
     /// What an invocation, and perhaps a start before it, has taken where it ran: of use where there is a choice.
     pub fn learn(&mut self, instance: &mut Instance) {
-        if instance.ran > 0 {
-            self.typical = engines::learn(self.typical, std::mem::take(&mut instance.ran));
+        let ran = std::mem::take(&mut instance.ran);
+        if ran > 0 {
+            self.typical = engines::learn(self.typical, ran);
+            instance.engine.iter().for_each(|engine| engine.ran(ran));
         }
         if self.places.len() == 1 {
             return;

@@ -1,6 +1,7 @@
 //! What a node looks like at a moment: for `ls`, `top`, `/v1` and `/metrics`.
 
 use super::counters::Tally;
+pub use super::engines::EngineState;
 use super::node::{Post, State};
 use super::orders::Ways;
 use super::pu::{Pu, Worker};
@@ -23,6 +24,8 @@ pub struct NodeState {
     /// Sorted by key.
     pub functions: Vec<FunctionState>,
     pub templates: Vec<TemplateState>,
+    /// Those that run pure functions.
+    pub engines: Vec<EngineState>,
 }
 
 /// One PU, and its worker as far as that has said.
@@ -109,6 +112,7 @@ pub(super) fn take(state: &State, in_flight: u32, concurrency: u32) -> NodeState
         starting: state.starting(),
         functions,
         templates: templates(state),
+        engines: state.engines.states(),
     }
 }
 

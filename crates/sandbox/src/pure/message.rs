@@ -74,6 +74,8 @@ pub enum ToEngine {
         run: [u8; 16],
         items: Option<Vec<u64>>,
     },
+    /// End, unless items of a flow's run are held.
+    Leave,
 }
 
 /// What holds for the runs of an instance: see `engine::serve::Terms`.

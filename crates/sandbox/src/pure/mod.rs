@@ -44,7 +44,7 @@ use crate::spec::{Code, End, Kind, TemplateSpec, Version};
 use crate::{Answer, Backend, PrepareError, Template};
 pub use engine::EngineError;
 use engine::EngineProcess;
-use message::{Crew, Make, What};
+use message::{Crew, Make, ToEngine, What};
 use neighbours::Neighbours;
 pub use nursery::NurseryError;
 use os::cgroup::{self, Group, Tree};
@@ -69,6 +69,8 @@ const IDS: u32 = 2;
 const COMPILERS: usize = 1;
 /// An engine that had no instance for so long ends.
 const IDLE: Duration = Duration::from_secs(60);
+/// For so many times that, items of a flow are held for it.
+const HELD_MAX: u32 = 20;
 
 /// What has to be done while the process has one thread.
 #[derive(Debug)]
@@ -325,17 +327,20 @@ impl Engines {
     }
 }
 
-/// Ends an engine that had no instance twice in a row.
+/// Ends an engine that had no instance twice in a row: at its own time where it holds items of a flow, whose steps
+/// elsewhere may be slow.
 async fn end_when_idle(engine: Weak<EngineProcess>) {
-    let mut was_idle = false;
+    let mut idle = 0;
     loop {
         tokio::time::sleep(IDLE).await;
         let Some(engine) = engine.upgrade().filter(|engine| engine.is_alive()) else { return };
-        let is_idle = engine.instances() == 0;
-        if is_idle && was_idle {
-            return engine.kill();
+        idle = if engine.instances() == 0 { idle + 1 } else { 0 };
+        match idle {
+            0 | 1 => {}
+            2..HELD_MAX => engine.tell(&ToEngine::Leave, &[]).await,
+            // It has had a run's longest time, or is not to be believed.
+            _ => return engine.kill(),
         }
-        was_idle = is_idle;
     }
 }
 

@@ -103,6 +103,7 @@ fn obey(desk: &Desk, socket: &OwnedFd, order: ToEngine, descriptors: Vec<OwnedFd
         ToEngine::Part { number } => desk.give(Order::Part { number }).is_ok(),
         ToEngine::Release { run, items: Some(items) } => desk.give(Order::Release { run, items }).is_ok(),
         ToEngine::Release { run, items: None } => desk.give(Order::Forget { run }).is_ok(),
+        ToEngine::Leave => desk.give(Order::Leave).is_ok(),
         ToEngine::Attach { instance, program, terms } => {
             let attached = attach(desk, instance, program, terms, descriptors);
             if !attached {
