@@ -56,6 +56,8 @@ impl Seats {
 struct Way {
     name: String,
     wire: Box<dyn Wire>,
+    /// Whether messages have a length here.
+    carries: bool,
     /// Of ways that no shim has made.
     _peer: Option<(Peer, TempDir)>,
 }
@@ -68,7 +70,7 @@ impl Way {
         let peer = Peer::start(&plan.program, medium, &address, usize::from(seats == Seats::TwoCores))?;
         let name = format!("{}, {}", medium.name(), seats.name());
         let wire = waiting.meet().map_err(io("the peer of a way did not come"))?;
-        Ok(Self { name, wire, _peer: Some((peer, folder)) })
+        Ok(Self { name, wire, carries: medium != Medium::Words, _peer: Some((peer, folder)) })
     }
 
     /// Through FIFOs of shims: with a peer on the same PU, or on the other.
@@ -77,7 +79,13 @@ impl Way {
         let fifos = Fifos::with_peer(&plan.program, process, pu, usize::from(seats == Seats::TwoCores), ring)?;
         let place = if pu == PuId(0) { "one PU" } else { "across PUs" };
         let size = if ring == 0 { String::new() } else { format!(", ring of {}", bytes(ring as usize)) };
-        Ok(Self { name: format!("XPU-FIFO{size}, {place}, {}", seats.name()), wire: Box::new(fifos), _peer: None })
+        let name = format!("XPU-FIFO{size}, {place}, {}", seats.name());
+        Ok(Self { name, wire: Box::new(fifos), carries: true, _peer: None })
+    }
+
+    /// What its messages of this length are called.
+    fn arm(&self, length: usize) -> String {
+        if self.carries { format!("{}, {}", self.name, bytes(length)) } else { self.name.clone() }
     }
 
     fn silent(&self) -> impl FnOnce(io::Error) -> BenchError + use<> {
@@ -88,6 +96,7 @@ impl Way {
     /// Microseconds of `count` round trips of `length` bytes.
     fn round_trips(&mut self, length: usize, count: usize) -> Result<Vec<f64>, BenchError> {
         let (message, mut echo) = (message(ECHO, length), Vec::new());
+        self.wire.rouse();
         let mut trips = || {
             (0..count)
                 .map(|_| {
@@ -105,6 +114,7 @@ impl Way {
     /// MiB per second of messages of `length` bytes in one direction, until the peer has read the last.
     fn rate(&mut self, length: usize) -> Result<f64, BenchError> {
         let count = (VOLUME / length).clamp(1, VOLUME_MESSAGES);
+        self.wire.rouse();
         let (message, mut echo, began) = (message(SWALLOW, length), Vec::new(), Instant::now());
         let mut stream = || {
             (0..count).try_for_each(|_| self.wire.send(&message))?;
@@ -133,7 +143,8 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
         for (pu, ring) in [(PuId(0), 0), (PuId(1), 0), (PuId(1), LARGE)] {
             ways.push(Way::xpu(plan, &pus, pu, seats, ring)?);
         }
-        for medium in Medium::ALL {
+        let floors = if seats == Seats::TwoCores { &Medium::FLOORS[..] } else { &[] };
+        for &medium in Medium::ALL.iter().chain(floors) {
             ways.push(Way::new(plan, medium, seats)?);
         }
     }
@@ -152,6 +163,7 @@ fn latencies(plan: &Plan<'_>, machine: &Machine, ways: &mut [Way]) -> Result<Fig
     let mut arms = Vec::new();
     for length in SHORT {
         (plan.tell)(&format!("round trips of {length} bytes"));
+        let mut ways: Vec<&mut Way> = ways.iter_mut().filter(|way| way.carries || length == SHORT[0]).collect();
         let mut samples = vec![Vec::new(); ways.len()];
         ways.iter_mut().try_for_each(|way| way.round_trips(length, BLOCK).map(drop))?;
         for _ in 0..plan.samples(10_000).div_ceil(BLOCK) {
@@ -159,12 +171,12 @@ fn latencies(plan: &Plan<'_>, machine: &Machine, ways: &mut [Way]) -> Result<Fig
                 samples.extend(way.round_trips(length, BLOCK)?);
             }
         }
-        let arm = |(way, samples): (&Way, &Vec<f64>)| {
-            Arm::of(format!("{}, {}", way.name, bytes(length)), Unit::Microseconds, samples)
-        };
+        let arm = |(way, samples): (&&mut Way, &Vec<f64>)| Arm::of(way.arm(length), Unit::Microseconds, samples);
         arms.extend(ways.iter().zip(&samples).filter_map(arm));
     }
-    let notes = ["Round trips: a message there, and the same back, between two processes."];
+    let notes =
+        ["Round trips: a message there, and the same back, between two processes. Two words and a plain ring are \
+                  what the machine can do: their ends look at memory, and cannot sleep, be cut or be hostile."];
     Ok(Figure::new("nipc-latency", "Molecule (ASPLOS '22), Figure 9b", machine, arms).with_notes(notes))
 }
 
@@ -172,15 +184,14 @@ fn rates(plan: &Plan<'_>, machine: &Machine, ways: &mut [Way]) -> Result<Figure,
     let mut arms = Vec::new();
     for length in LONG {
         (plan.tell)(&format!("streams of {length} bytes"));
+        let mut ways: Vec<&mut Way> = ways.iter_mut().filter(|way| way.carries).collect();
         let mut samples = vec![Vec::new(); ways.len()];
         for _ in 0..plan.samples(10).max(3) {
             for (way, samples) in ways.iter_mut().zip(&mut samples) {
                 samples.push(way.rate(length)?);
             }
         }
-        let arm = |(way, samples): (&Way, &Vec<f64>)| {
-            Arm::of(format!("{}, {}", way.name, bytes(length)), Unit::MebibytesPerSecond, samples)
-        };
+        let arm = |(way, samples): (&&mut Way, &Vec<f64>)| Arm::of(way.arm(length), Unit::MebibytesPerSecond, samples);
         arms.extend(ways.iter().zip(&samples).filter_map(arm));
     }
     let notes = ["One direction: from the first message sent to the last one read by the peer."];

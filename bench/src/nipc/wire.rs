@@ -1,10 +1,13 @@
 //! Ways for messages between two processes, behind one face: what FIFOs of shims are compared with.
 //!
-//! Streams carry a length before each message, in the same write; both sides read into a buffer.
+//! Streams carry a length before each message, in the same write; both sides read into a buffer. Two ways are floors: what
+//! the machine can do at best where both ends look for each other's messages and do nothing else.
 
+use interconnect::floor::Floor;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +20,8 @@ pub trait Wire {
     fn send(&mut self, message: &[u8]) -> io::Result<()>;
     /// Waits for the next message, and puts it in the place of what is in `message`.
     fn receive(&mut self, message: &mut Vec<u8>) -> io::Result<()>;
+    /// A series begins: the peer may have gone to sleep in a way that messages do not end.
+    fn rouse(&self) {}
 }
 
 /// What a wire is made of.
@@ -28,16 +33,25 @@ pub enum Medium {
     Unix,
     /// TCP over the loopback device, without delay (`TCP_NODELAY`).
     Tcp,
+    /// Two words in memory: an exchange without a message.
+    Words,
+    /// A plain ring each way, copied into and out of.
+    Ring,
 }
 
 impl Medium {
     pub const ALL: [Self; 3] = [Self::Fifo, Self::Unix, Self::Tcp];
+    /// For ends on processors of their own.
+    pub const FLOORS: [Self; 2] = [Self::Words, Self::Ring];
+    const KNOWN: [Self; 5] = [Self::Fifo, Self::Unix, Self::Tcp, Self::Words, Self::Ring];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Fifo => "Linux FIFO",
             Self::Unix => "Unix socket",
             Self::Tcp => "TCP loopback",
+            Self::Words => "two words",
+            Self::Ring => "plain ring",
         }
     }
 
@@ -47,12 +61,14 @@ impl Medium {
             Self::Fifo => "fifo",
             Self::Unix => "unix",
             Self::Tcp => "tcp",
+            Self::Words => "words",
+            Self::Ring => "ring",
         }
     }
 
     /// What `word` makes of it.
     pub fn of(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|medium| medium.word() == word)
+        Self::KNOWN.into_iter().find(|medium| medium.word() == word)
     }
 }
 
@@ -61,6 +77,7 @@ pub enum Waiting {
     Fifo(PathBuf),
     Unix(UnixListener, PathBuf),
     Tcp(TcpListener),
+    Floor(Medium, OwnedFd, Box<Floor>),
 }
 
 impl Waiting {
@@ -77,6 +94,10 @@ impl Waiting {
             }
             Medium::Unix => Self::Unix(UnixListener::bind(&path)?, path),
             Medium::Tcp => Self::Tcp(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?),
+            Medium::Words | Medium::Ring => {
+                let (memory, floor) = Floor::create()?;
+                Self::Floor(medium, memory, Box::new(floor))
+            }
         })
     }
 
@@ -85,6 +106,7 @@ impl Waiting {
         Ok(match self {
             Self::Fifo(path) | Self::Unix(_, path) => path.display().to_string(),
             Self::Tcp(listener) => listener.local_addr()?.to_string(),
+            Self::Floor(_, memory, _) => format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd()),
         })
     }
 
@@ -100,6 +122,11 @@ impl Waiting {
                 Box::new(Stream::new(stream.try_clone()?, stream))
             }
             Self::Tcp(listener) => tcp(listener.accept()?.0)?,
+            Self::Floor(medium, _memory, mut floor) => {
+                // Until the peer has opened the memory, it is to be there.
+                floor.hear()?;
+                over(medium, *floor)
+            }
         })
     }
 }
@@ -117,7 +144,53 @@ pub fn join(medium: Medium, address: &str) -> io::Result<Box<dyn Wire>> {
             Box::new(Stream::new(stream.try_clone()?, stream))
         }
         Medium::Tcp => tcp(TcpStream::connect(address)?)?,
+        Medium::Words | Medium::Ring => {
+            let mut floor = Floor::join(OpenOptions::new().read(true).write(true).open(path)?)?;
+            floor.say();
+            over(medium, floor)
+        }
     })
+}
+
+fn over(medium: Medium, floor: Floor) -> Box<dyn Wire> {
+    if medium == Medium::Words { Box::new(Words(floor)) } else { Box::new(Plain(floor)) }
+}
+
+/// Messages of which only their coming is told: every one is taken for a question.
+struct Words(Floor);
+
+impl Wire for Words {
+    fn send(&mut self, _message: &[u8]) -> io::Result<()> {
+        self.0.say();
+        Ok(())
+    }
+
+    fn receive(&mut self, message: &mut Vec<u8>) -> io::Result<()> {
+        self.0.hear()?;
+        message.clear();
+        message.push(super::peer::ECHO);
+        Ok(())
+    }
+
+    fn rouse(&self) {
+        self.0.rouse();
+    }
+}
+
+struct Plain(Floor);
+
+impl Wire for Plain {
+    fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        self.0.send(message)
+    }
+
+    fn receive(&mut self, message: &mut Vec<u8>) -> io::Result<()> {
+        self.0.receive(message)
+    }
+
+    fn rouse(&self) {
+        self.0.rouse();
+    }
 }
 
 fn tcp(stream: TcpStream) -> io::Result<Box<dyn Wire>> {

@@ -9,6 +9,7 @@
 //! | [`nap`] | the same for ends that wait on a socket and are to be woken once per nap |
 //! | [`channel`] | two rings, two bulk areas and their doorbells: what a gateway and an instance speak through |
 //! | [`lane`] | one ring, one way, that a third party can cut: what a FIFO is made of |
+//! | [`floor`] | the least that an exchange through memory takes, to measure beside |
 //! | [`guard`] | cutting a lane while its ends are at work |
 //! | [`link`] | messages between two shims: over memory, TCP, a fabric, or simulated |
 //!
@@ -19,6 +20,8 @@
 #[cfg(not(loom))]
 pub mod channel;
 pub mod doorbell;
+#[cfg(not(loom))]
+pub mod floor;
 pub mod guard;
 #[cfg(not(loom))]
 pub mod lane;

@@ -10,9 +10,10 @@
 //!
 //! A frame tells of itself: its first word is its *mark*, written last, so that whoever looks for a message fetches what
 //! it looks for, and a short message is one cache line. Before a frame is marked, the producer clears the mark after it:
-//! a consumer never takes for a mark what a payload has left there a lap ago, whoever has chosen that payload. Of several
-//! frames that are published at once, the first is marked last. A consumer that sleeps does so on a
-//! word of its own, `calls`: it is written only to call one.
+//! a consumer never takes for a mark what a payload has left there a lap ago, whoever has chosen that payload. It does so
+//! ahead of time where the next frame is as long as the last one: a line that the consumer has had is slow to come by. Of
+//! several frames that are published at once, the first is marked last. A consumer that sleeps does so on a word of its
+//! own, `calls`: it is written only to call one.
 //!
 //! Each side keeps its own position in private memory; the consumer *publishes* it, and what the producer finds there is
 //! checked against the ring's size before use. Marks are read once, and checked.
@@ -56,6 +57,9 @@ pub struct Producer<'a> {
     head: u32,
     /// The first frame that was staged and not published, and its mark.
     first: Option<(u32, u32)>,
+    /// Where, besides at its head, the mark is known to be clear; and how long the last frame was, with its padding.
+    clear: u32,
+    last: u32,
     /// The reader's position as last looked up: looked up again only when there seems to be no room.
     seen_tail: u32,
     called: u32,
@@ -87,7 +91,7 @@ impl<'a> Producer<'a> {
     }
 
     fn over(bytes: Bytes, calls: &'a AtomicU32, shared_tail: &'a AtomicU32) -> Self {
-        Self { bytes, head: 0, first: None, seen_tail: 0, called: 0, calls, shared_tail }
+        Self { bytes, head: 0, first: None, clear: 0, last: LINE as u32, seen_tail: 0, called: 0, calls, shared_tail }
     }
 
     /// Calls a reader that sleeps: the word that it is to be woken by, changed.
@@ -151,23 +155,24 @@ impl<'a> Producer<'a> {
             return Err(PushError::Full(need));
         }
         let next = self.head.wrapping_add(need as u32);
-        self.bytes.mark(next).store(0, Ordering::Relaxed);
+        if self.clear != next {
+            self.clear(next);
+        }
         self.write(frame, parts);
         let mark = frame.len + 1;
         match self.first {
             Some(_) => self.bytes.mark(self.head).store(mark, Ordering::Release),
             None => self.first = Some((self.head, mark)),
         }
-        self.head = next;
+        (self.head, self.last) = (next, need as u32);
         Ok(())
     }
 
     /// Writes a frame but for its mark. The line that it begins with comes last, at once: a reader that looks for the mark
     /// takes the line away between one write to it and the next.
     fn write<'p>(&self, frame: Frame, parts: impl Iterator<Item = &'p [u8]>) {
-        let mut line = [0; LINE - MARK as usize];
-        line[..FRAME - MARK as usize].copy_from_slice(&encode(frame));
-        let (mut filled, mut position) = (FRAME - MARK as usize, self.head.wrapping_add(LINE as u32));
+        let mut line = [0; LINE - FRAME];
+        let (mut filled, mut position) = (0, self.head.wrapping_add(LINE as u32));
         let mut left = frame.len as usize;
         for part in parts {
             left = left.checked_sub(part.len()).expect("the parts are as long as the frame says");
@@ -178,13 +183,22 @@ impl<'a> Producer<'a> {
             position = position.wrapping_add(further.len() as u32);
         }
         assert_eq!(left, 0, "the parts are as long as the frame says");
-        self.bytes.write(self.head.wrapping_add(MARK), &line[..filled]);
+        self.bytes.begin(self.head, [frame.head, frame.bulk, frame.kind], &line);
     }
 
-    /// Gets ready for the next frame, when there is nothing better to do. The line that it begins with is left to the
-    /// reader, who looks at it.
-    pub fn prepare(&self) {
-        self.bytes.prepare(self.head.wrapping_add(LINE as u32));
+    /// Gets ready for a next frame like the last one, when there is nothing better to do. The line that it begins with is
+    /// left to the reader, who looks at it.
+    pub fn prepare(&mut self) {
+        let next = self.head.wrapping_add(self.last);
+        let taken = next.wrapping_sub(self.seen_tail);
+        if self.clear != next && taken <= self.bytes.len() - LINE as u32 {
+            self.clear(next);
+        }
+    }
+
+    fn clear(&mut self, position: u32) {
+        self.bytes.mark(position).store(0, Ordering::Relaxed);
+        self.clear = position;
     }
 
     /// Lets the reader see what was staged.
@@ -255,9 +269,8 @@ impl<'a> Consumer<'a> {
     pub fn peek(&mut self) -> Result<Option<Frame>, PopError> {
         let mark = self.bytes.mark(self.tail).load(Ordering::Acquire);
         let Some(len) = mark.checked_sub(1) else { return Ok(None) };
-        let mut rest = [0; FRAME - MARK as usize];
-        self.bytes.read(self.tail.wrapping_add(MARK), &mut rest);
-        let frame = decode(len, rest);
+        let [head, bulk, kind] = self.bytes.rest(self.tail);
+        let frame = Frame { len, head, bulk, kind };
         // Compared before padding: a length close to 2³² must not wrap.
         if len as usize > longest(self.bytes.len()) || frame.head > len {
             return Err(PopError::Broken);
@@ -291,23 +304,6 @@ impl<'a> Consumer<'a> {
         self.published = self.tail;
         self.shared_tail.store(self.tail, Ordering::Release);
     }
-}
-
-/// Bytes of a frame's mark, which is its length and one.
-const MARK: u32 = 4;
-
-/// What follows the mark.
-fn encode(frame: Frame) -> [u8; FRAME - MARK as usize] {
-    let mut bytes = [0; FRAME - MARK as usize];
-    for (to, from) in bytes.chunks_exact_mut(4).zip([frame.head, frame.bulk, frame.kind]) {
-        to.copy_from_slice(&from.to_ne_bytes());
-    }
-    bytes
-}
-
-fn decode(len: u32, rest: [u8; FRAME - MARK as usize]) -> Frame {
-    let word = |i: usize| u32::from_ne_bytes([rest[i], rest[i + 1], rest[i + 2], rest[i + 3]]);
-    Frame { len, head: word(0), bulk: word(4), kind: word(8) }
 }
 
 #[cfg(all(test, loom))]

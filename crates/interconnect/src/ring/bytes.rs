@@ -7,7 +7,8 @@ pub(super) use modelled::Bytes;
 
 #[cfg(not(loom))]
 mod mapped {
-    use std::sync::atomic::AtomicU32;
+    use crate::layout::{FRAME, LINE};
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     /// Bytes shared with the other side, which may change any of them at any time.
     #[derive(Clone, Copy)]
@@ -22,7 +23,7 @@ mod mapped {
     impl Bytes {
         /// `base` must be valid for `size` bytes while this is used.
         pub fn new(base: *mut u8, size: usize) -> Self {
-            assert!(size.is_power_of_two() && (4 * crate::layout::LINE..1 << 31).contains(&size));
+            assert!(size.is_power_of_two() && (4 * LINE..1 << 31).contains(&size));
             assert!(base.addr().is_multiple_of(align_of::<AtomicU32>()), "a ring of words");
             Self { base, size: size as u32 }
         }
@@ -30,7 +31,7 @@ mod mapped {
         /// The mark of a frame that begins at `position`, at which one can begin.
         pub fn mark(&self, position: u32) -> &AtomicU32 {
             let (at, _) = self.split(position, 0);
-            assert!(at.is_multiple_of(crate::layout::LINE), "a frame begins with a line");
+            assert!(at.is_multiple_of(LINE), "a frame begins with a line");
             // SAFETY: a line's first word lies within the ring, which is valid for as long as this is used, and is aligned
             // as its base is. What else is written to it is written by its owner while nobody looks at it as a mark.
             unsafe { &*self.base.add(at).cast::<AtomicU32>() }
@@ -40,20 +41,36 @@ mod mapped {
             self.size
         }
 
+        /// Writes the line at which a frame begins, but for its mark: what else its header says, and the payload's beginning.
+        pub fn begin(self, position: u32, header: [u32; 3], payload: &[u8; LINE - FRAME]) {
+            let line = std::ptr::from_ref(self.mark(position)).cast_mut();
+            // SAFETY: the line lies within the ring, whose writer this is. Its words are written as atomics, as its mark is
+            // one and may be looked at.
+            unsafe {
+                for (i, value) in header.into_iter().enumerate() {
+                    (*line.add(1 + i)).store(value, Ordering::Relaxed);
+                }
+                std::ptr::copy_nonoverlapping(payload.as_ptr(), line.cast::<u8>().add(FRAME), payload.len());
+            }
+        }
+
+        /// What the header of the frame at `position` says besides its mark.
+        pub fn rest(self, position: u32) -> [u32; 3] {
+            let line = std::ptr::from_ref(self.mark(position));
+            // SAFETY: the line lies within the ring. What the other side may change meanwhile is read as atomics.
+            [1, 2, 3].map(|i| unsafe { (*line.add(i)).load(Ordering::Relaxed) })
+        }
+
         /// Copies `from` to the bytes from `position` on.
         pub fn write(self, position: u32, from: &[u8]) {
             let (at, first) = self.split(position, from.len());
             // SAFETY: `split` keeps both halves within the ring.
             unsafe {
                 std::ptr::copy_nonoverlapping(from.as_ptr(), self.base.add(at), first);
-                std::ptr::copy_nonoverlapping(from.as_ptr().add(first), self.base, from.len() - first);
+                if first < from.len() {
+                    std::ptr::copy_nonoverlapping(from.as_ptr().add(first), self.base, from.len() - first);
+                }
             }
-        }
-
-        /// Copies the bytes from `position` on to `to`.
-        pub fn read(self, position: u32, to: &mut [u8]) {
-            // SAFETY: `to` is valid for its length, and not of the ring.
-            unsafe { self.copy(position, to.as_mut_ptr(), to.len()) }
         }
 
         /// Appends `len` bytes from `position` on to `to`.
@@ -76,18 +93,6 @@ mod mapped {
             }
         }
 
-        /// Asks for the lines from `position` on, to be written soon: while the other side reads what was published, not
-        /// while it waits for what is being written.
-        pub fn prepare(self, position: u32) {
-            let (at, _) = self.split(position, 0);
-            // SAFETY: a hint, which touches nothing; `at` is within the ring, and the line after it need not even exist.
-            #[cfg(target_arch = "x86_64")]
-            unsafe {
-                let line = self.base.add(at);
-                std::arch::asm!("prefetchw [{0}]", "prefetchw [{0} + 64]", in(reg) line, options(nostack, preserves_flags));
-            }
-        }
-
         /// # Safety
         /// `to` must be valid for writes of `len` bytes outside the ring.
         unsafe fn copy(self, position: u32, to: *mut u8, len: usize) {
@@ -95,7 +100,9 @@ mod mapped {
             // SAFETY: as in `write`; the other side may change the bytes meanwhile, which changes what is copied only.
             unsafe {
                 std::ptr::copy_nonoverlapping(self.base.add(at), to, first);
-                std::ptr::copy_nonoverlapping(self.base, to.add(first), len - first);
+                if first < len {
+                    std::ptr::copy_nonoverlapping(self.base, to.add(first), len - first);
+                }
             }
         }
 
@@ -110,7 +117,7 @@ mod mapped {
 
 #[cfg(loom)]
 mod modelled {
-    use crate::layout::LINE;
+    use crate::layout::{FRAME, LINE};
     use crate::sync::{AtomicU32, Ordering};
     use loom::cell::UnsafeCell;
     use std::sync::Arc;
@@ -154,11 +161,23 @@ mod modelled {
             }
         }
 
-        pub fn prepare(&self, _position: u32) {}
+        pub fn begin(&self, position: u32, header: [u32; 3], payload: &[u8; LINE - FRAME]) {
+            let words = header.iter().flat_map(|word| word.to_ne_bytes()).chain(*payload);
+            for (offset, byte) in (FRAME - 12..).zip(words) {
+                // SAFETY: loom lends the cell to this closure alone.
+                self.cell(position, offset).with_mut(|cell| unsafe { *cell = byte });
+            }
+        }
+
+        pub fn rest(&self, position: u32) -> [u32; 3] {
+            let mut bytes = [0; 12];
+            self.read(position.wrapping_add(4), &mut bytes);
+            [0, 4, 8].map(|i| u32::from_ne_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]))
+        }
 
         pub fn fetch(&self, _position: u32) {}
 
-        pub fn read(&self, position: u32, to: &mut [u8]) {
+        fn read(&self, position: u32, to: &mut [u8]) {
             for (offset, byte) in to.iter_mut().enumerate() {
                 // SAFETY: loom fails the model if anybody writes the cell meanwhile.
                 *byte = self.cell(position, offset).with(|cell| unsafe { *cell });

@@ -121,6 +121,7 @@ fn payloads_forge_no_frames() {
         let writer = loom::thread::spawn(move || {
             for _ in 0..2 {
                 producer.push(frame(0), &[]).unwrap();
+                producer.prepare();
             }
         });
         for _ in 0..3 {
