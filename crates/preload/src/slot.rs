@@ -343,10 +343,8 @@ impl Slot {
         let mut receiving = self.receiving.lock();
         let others = self.sleepers.fetch_add(1, Relaxed) > 0;
         let Some(incoming) = receiving.as_mut() else { return true };
-        if others {
-            // Who was rung for before is to be rung for again.
-            incoming.wake();
-        }
+        // A nap that was rung for is over, also for those who sleep on: each is rung for once.
+        incoming.wake();
         incoming.set_bell(if others { 0 } else { bell });
         incoming.nap();
         incoming.has_bytes()
