@@ -36,6 +36,8 @@ struct Set {
     members: Vec<Member>,
     /// Where the next look begins.
     turn: usize,
+    /// Somebody was seen to wait for it by this descriptor: then he does not find its bell among his events.
+    waited: bool,
     /// By what others wake who waits for it.
     bell: Option<Bell>,
 }
@@ -92,7 +94,7 @@ pub fn registered(set: RawFd, what: c_int, fd: RawFd, event: Option<epoll_event>
 pub fn bell<T>(set: RawFd, act: impl FnOnce(u64, BorrowedFd<'_>) -> T) -> Option<T> {
     let mut sets = sets();
     let of = sets.get_mut(&set)?;
-    if of.bell.is_none() {
+    if of.bell.is_none() && of.waited {
         of.bell = Bell::in_set(set);
     }
     of.bell.as_ref().filter(|bell| bell.is_own()).map(|bell| act(bell.number(), bell.pipe()))
@@ -130,9 +132,14 @@ pub fn closed(fd: RawFd, is_socket: bool) {
 
 /// Whether more is to be known of this set than the kernel says.
 fn is_known(set: RawFd) -> bool {
-    let has_memory = |of: &Set| of.members.iter().any(|member| slot::attached(member.fd).is_some());
-    MEMBERS.load(Relaxed) > 0
-        && sets().get(&set).is_some_and(|of| of.bell.is_some() || slot::any_attached() && has_memory(of))
+    if MEMBERS.load(Relaxed) == 0 {
+        return false;
+    }
+    let mut sets = sets();
+    let Some(of) = sets.get_mut(&set) else { return false };
+    of.waited = true;
+    let has_memory = |member: &Member| slot::attached(member.fd).is_some();
+    of.bell.is_some() || slot::any_attached() && of.members.iter().any(has_memory)
 }
 
 /// Whether there is something to say of a member.

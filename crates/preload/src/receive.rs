@@ -140,9 +140,9 @@ impl Call<'_> {
                     }
                     return Step::Done(self.got as isize);
                 }
-                self.vigil(incoming);
+                let more = self.vigil(incoming);
                 // Nothing may be left that is there: whoever waits for edges takes a call that does not fill its room for the last.
-                if then.is_some() && self.got < self.room { Step::Again } else { self.so_far() }
+                if (more || then.is_some()) && self.got < self.room { Step::Again } else { self.so_far() }
             }
             Ok(Stretch::Tcp { left }) => self.take_tcp(incoming, parts, left),
         }
@@ -159,15 +159,17 @@ impl Call<'_> {
 
     /// When memory is empty, its bells have been heard: left in the socket, they would reset the connection at its end. And those
     /// who wait in ways that are not seen here are to find the kernel's socket as this one is: readable, or not.
-    fn vigil(&self, incoming: &mut Incoming) {
+    /// Whether something has come meanwhile, for which nobody was rung.
+    fn vigil(&self, incoming: &mut Incoming) -> bool {
         if incoming.has_bytes() {
-            return;
+            return true;
         }
         strip(self.fd, incoming);
         if self.entry.is_unseen() {
             incoming.set_bell(0);
             incoming.nap();
         }
+        incoming.has_bytes()
     }
 
     /// Memory is empty: what the kernel says.
