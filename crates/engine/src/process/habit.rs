@@ -1,5 +1,5 @@
-//! How much of its heap a program touches, by how long its inputs are: pages that are had all at once, before it begins, cost
-//! a fifth of what each costs that it meets by a fault.
+//! How much of its heap a program touches, by how long its inputs are: pages that are had all at once, before it begins, need
+//! no fault each.
 //!
 //! What it touches the kernel counts: a run's faults. Now and then one has no pages beforehand, so that a program that has
 //! come to need less is seen to.

@@ -127,10 +127,10 @@ impl Native {
         nursery.gather();
         let blank = nursery.take().map_err(platform)?;
         let inputs = run.inputs.iter().flat_map(|set| &set.items).map(|item| item.data.len() as u64).sum();
-        let ahead =
-            self.habits.as_mut().map_or(0, |habits| habits.expected(inputs)).min(view.heap.end - view.heap.start);
         let mut calls: Vec<Call> = view.mappings.iter().map(call).collect();
-        if ahead > 0 && calls.len() + 2 <= CALLS {
+        let habits = self.habits.as_mut().filter(|_| calls.len() + 2 <= CALLS);
+        let ahead = habits.map_or(0, |habits| habits.expected(inputs)).min(view.heap.end - view.heap.start);
+        if ahead > 0 {
             let populate = libc::MADV_POPULATE_WRITE as u64;
             calls.push([libc::SYS_madvise as u64, view.heap.start, ahead, populate, 0, 0, 0, 0]);
         }

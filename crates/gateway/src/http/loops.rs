@@ -3,8 +3,8 @@
 //! A request is read, sent to its instance and answered in one loop, which sleeps in between. A runtime of several threads
 //! wakes another of them whenever it finds something to do: on the way of a request that has nothing for it, and back.
 //!
-//! A loop stays on its processor, where an engine stays too: each comes to life there when the other goes to sleep, in a
-//! tenth of the time that it takes to wake an idle processor. Left to itself the kernel moves whatever wakes to one of those.
+//! A loop stays on its processor, where an engine stays too: each comes to life there when the other goes to sleep, and no idle
+//! processor has to be woken. Left to itself the kernel moves whatever wakes to one of those.
 //!
 //! Everything that has no client waiting at a connection (queues, event sources, the worker's news) is none of theirs.
 

@@ -50,8 +50,11 @@ pub async fn accept(listener: TcpListener, loops: Vec<EventLoop>, gateway: Arc<G
         let serving = (gateway.clone(), drain.clone(), place);
         if at == 0 {
             tokio::spawn(serve(stream, peer, serving));
-        } else if let Ok(stream) = stream.into_std() {
-            loops[at].handle.spawn(serve_there(stream, peer, serving));
+            continue;
+        }
+        match stream.into_std() {
+            Ok(stream) => _ = loops[at].handle.spawn(serve_there(stream, peer, serving)),
+            Err(error) => tracing::warn!(%peer, %error, "a connection could not be handed on"),
         }
     }
 }
