@@ -59,6 +59,11 @@ impl Sleeps {
         announce(word, self.value);
     }
 
+    /// Whether the owner of such a word says that it is awake, as far as can be seen from the other side.
+    pub fn is_awake(word: &AtomicU32) -> bool {
+        word.load(Ordering::Relaxed) & 3 == AWAKE
+    }
+
     /// Says that this end is awake.
     pub fn end(&mut self, word: &AtomicU32) {
         self.value &= !3;

@@ -33,3 +33,4 @@ pub mod nap;
 pub mod region;
 pub mod ring;
 mod sync;
+mod wide;

@@ -201,6 +201,11 @@ impl<'a> Producer<'a> {
         self.clear = position;
     }
 
+    /// Whether something was staged that is not published.
+    pub fn is_staged(&self) -> bool {
+        self.first.is_some()
+    }
+
     /// Lets the reader see what was staged.
     pub fn publish(&mut self) {
         if let Some((position, mark)) = self.first.take() {

@@ -110,7 +110,7 @@ impl Default for Quotas {
             ends: 512,
             writers: 256,
             capabilities: 256,
-            memory: 4 << 30,
+            memory: 8 << 30,
             message_max: MESSAGE_MAX,
             children: 0,
         };

@@ -122,5 +122,6 @@ impl Lane {
 
 /// Bytes of a lane, as if all of it were used.
 pub fn bytes(spec: lane::LaneSpec) -> u64 {
-    4096 + spec.ring as u64 + spec.message_max.next_multiple_of(4096) as u64
+    let rings = spec.ring + lane::layout::wide_bytes(spec.ring);
+    4096 + rings as u64 + spec.message_max.next_multiple_of(4096) as u64
 }

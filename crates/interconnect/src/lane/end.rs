@@ -57,9 +57,19 @@ impl Region {
         self.mapping.at(layout::RING)
     }
 
+    /// Where the wide ring begins, if there is one, and its bytes.
+    pub fn wide(&self) -> Option<(*mut u8, usize)> {
+        let bytes = layout::wide_bytes(self.ring);
+        (bytes > 0).then(|| (self.mapping.at(layout::RING + self.ring), bytes))
+    }
+
+    fn bulk_at(&self) -> usize {
+        layout::RING + self.ring + layout::wide_bytes(self.ring)
+    }
+
     fn bulk_base(&self, len: usize) -> *mut u8 {
         assert!(len <= self.bulk_len(), "a message that the bulk area has no room for");
-        self.mapping.at(layout::RING + self.ring)
+        self.mapping.at(self.bulk_at())
     }
 
     pub fn bulk_len(&self) -> usize {
@@ -98,6 +108,12 @@ impl Region {
     /// Gives the pages of the bulk area's first `len` bytes back to the kernel.
     pub fn punch_bulk(&self, len: usize) {
         // Failing to give pages back costs memory, not correctness.
-        let _ = self.mapping.punch(layout::RING + self.ring, len.next_multiple_of(crate::layout::PAGE));
+        let _ = self.mapping.punch(self.bulk_at(), len.next_multiple_of(crate::layout::PAGE));
+    }
+
+    /// Gives the pages of the wide ring back to the kernel.
+    pub fn punch_wide(&self) {
+        // As above: what is left in it is nothing that its marks would let be read.
+        let _ = self.mapping.punch(layout::RING + self.ring, layout::wide_bytes(self.ring));
     }
 }

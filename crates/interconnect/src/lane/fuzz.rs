@@ -14,6 +14,8 @@ const BUDGET: Duration = Duration::from_millis(1500);
 /// Rounds that are made however slow the machine is.
 const ROUNDS_MIN: u64 = 10;
 const SPEC: LaneSpec = LaneSpec { ring: 4096, message_max: 20_000 };
+/// With a wide ring beside the usual one. Every other round is with this.
+const WIDE: LaneSpec = LaneSpec { ring: 64 * 1024, message_max: 20_000 };
 
 /// Xorshift: enough to be different, the same for the same seed.
 struct Chance(u64);
@@ -49,13 +51,14 @@ fn seed() -> u64 {
 /// The hostile peer: its own view of the region.
 struct Peer {
     region: Mapping,
+    ring: usize,
     chance: Chance,
 }
 
 impl Peer {
-    fn new(shim: &Shim, seed: u64) -> Self {
+    fn new(shim: &Shim, spec: LaneSpec, seed: u64) -> Self {
         let bytes = rustix::fs::fstat(&shim.region).unwrap().st_size as usize;
-        Self { region: Mapping::shared(&shim.region, bytes).unwrap(), chance: Chance(seed) }
+        Self { region: Mapping::shared(&shim.region, bytes).unwrap(), ring: spec.ring, chance: Chance(seed) }
     }
 
     fn word(&self, offset: usize) -> &AtomicU32 {
@@ -66,25 +69,41 @@ impl Peer {
     /// A frame where the reader will look for the next one, of a kind that exists or not, its numbers wicked or nearly
     /// right, and a mark that is its length or lies; after it, sometimes, another mark.
     fn frame(&mut self) {
-        let at = self.word(layout::TAIL).load(Ordering::Relaxed) & (4096 - LINE as u32);
+        let wide = layout::wide_bytes(self.ring);
+        let (base, ring, tail) = match self.chance.below(2) {
+            0 if wide > 0 => (layout::RING + self.ring, wide, layout::WIDE_TAIL),
+            _ => (layout::RING, self.ring, layout::TAIL),
+        };
+        let at = self.word(tail).load(Ordering::Relaxed) & (ring - LINE) as u32;
         let at = at.wrapping_add(self.chance.below(3) as u32 * LINE as u32);
         let len = if self.chance.below(2) == 0 { self.chance.below(600) as u32 } else { self.chance.wicked(at) };
-        let (bulk, kind) = (self.chance.wicked(len), self.chance.below(5) as u32);
+        let (bulk, kind) = (self.chance.wicked(len), self.chance.below(6) as u32);
         let head = if self.chance.below(8) == 0 { self.chance.wicked(len) } else { 0 };
         let mark = if self.chance.below(4) == 0 { self.chance.wicked(len) } else { len.wrapping_add(1) };
         for (i, value) in [(1, head), (2, bulk), (3, kind), (0, mark)] {
-            self.word(layout::RING + (at as usize + i * 4) % 4096).store(value, Ordering::Release);
+            self.word(base + (at as usize + i * 4) % ring).store(value, Ordering::Release);
         }
         if self.chance.below(4) == 0 {
-            let next = at.wrapping_add(16).wrapping_add(len % 4096).next_multiple_of(LINE as u32) % 4096;
+            let next = at.wrapping_add(16).wrapping_add(len % 4096).next_multiple_of(LINE as u32) as usize % ring;
             let mark = self.chance.wicked(len);
-            self.word(layout::RING + next as usize).store(mark, Ordering::Release);
+            self.word(base + next).store(mark, Ordering::Release);
         }
     }
 
     fn blow(&mut self) {
-        let words =
-            [layout::CALLS, layout::TAIL, layout::READER_SLEEPING, layout::WRITER_SLEEPING, layout::RELEASED, 0, 8, 16];
+        let words = [
+            layout::CALLS,
+            layout::TAIL,
+            layout::READER_SLEEPING,
+            layout::WRITER_SLEEPING,
+            layout::RELEASED,
+            layout::HAND,
+            layout::NOTICE,
+            layout::WIDE_TAIL,
+            0,
+            8,
+            16,
+        ];
         match self.chance.below(6) {
             0 => {
                 let at = self.chance.below(self.region.len() as u64) as usize;
@@ -92,7 +111,7 @@ impl Peer {
                 unsafe { self.region.at(at).write_volatile(self.chance.next() as u8) };
             }
             1 | 2 => {
-                let at = words[self.chance.below(8) as usize];
+                let at = words[self.chance.below(11) as usize];
                 let near = self.word(at).load(Ordering::Relaxed);
                 let value = self.chance.wicked(near);
                 self.word(at).store(value, Ordering::Relaxed);
@@ -113,11 +132,12 @@ fn under_fire(victim: impl Fn(Writer, Reader, &mut Chance) + Sync) {
     let mut round = 0;
     while round < ROUNDS_MIN || Instant::now() < end {
         let seed = first.wrapping_add(round).max(1);
-        let (writer, reader, shim) = open(SPEC);
+        let spec = if seed % 2 == 0 { SPEC } else { WIDE };
+        let (writer, reader, shim) = open(spec);
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let peer = scope.spawn(|| {
-                let mut peer = Peer::new(&shim, seed);
+                let mut peer = Peer::new(&shim, spec, seed);
                 while !done.load(Ordering::Relaxed) {
                     peer.blow();
                 }

@@ -7,6 +7,7 @@ use crate::doorbell::{self, Sleeps, Wakes};
 use crate::guard;
 use crate::layout::Frame;
 use crate::ring::{Consumer, PopError};
+use crate::wide::Landlord;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ use thiserror::Error;
 const FRAMES_MAX: usize = 256;
 /// Long messages from this length on leave no memory behind.
 const KEPT_MAX: usize = 64 * 1024;
+/// How long the reader of an empty wide ring rests before it takes its memory back.
+const REST: Duration = Duration::from_secs(1);
 
 /// Why nothing can be read any more.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -26,10 +29,38 @@ pub enum ReadError {
     Broken,
 }
 
+/// The wide ring, and what the reader has to do with it.
+struct Wide {
+    ring: Consumer<'static>,
+    bytes: usize,
+    /// Whether the next frame is there.
+    is_in: bool,
+    landlord: Landlord,
+    hand: Word,
+    notice: Word,
+    /// Where the reader was when it began to rest there, and when that was.
+    rest: (u32, Option<Instant>),
+}
+
+impl Wide {
+    /// When its memory is to be given back, if nothing comes; to be asked with every wait.
+    fn until(&mut self) -> Option<Instant> {
+        if !self.is_in || self.landlord.has_asked() {
+            return None;
+        }
+        let (at, since) = &mut self.rest;
+        if *at != self.ring.position() {
+            (*at, *since) = (self.ring.position(), None);
+        }
+        Some(*since.get_or_insert_with(Instant::now) + REST)
+    }
+}
+
 /// The reading end. Used by one thread at a time.
 pub struct Reader {
     // Declared before the region that its references point into, so it is dropped first.
-    ring: Consumer<'static>,
+    usual: Consumer<'static>,
+    wide: Option<Wide>,
     sleeping: Word,
     sleeps: Sleeps,
     writer_sleeping: Word,
@@ -53,12 +84,24 @@ impl Reader {
     pub fn attach(region: impl AsFd, bell: OwnedFd, guard: Guard) -> Result<Self, AttachError> {
         let region = Region::attach(region)?;
         // SAFETY: ring and words lie in the region, which this struct keeps; the writer has the other half.
-        let ring = unsafe {
-            let (calls, tail) = (region.borrowed_word(layout::CALLS), region.borrowed_word(layout::TAIL));
-            Consumer::new(region.ring_base(), region.ring, calls, tail)
+        let (usual, wide) = unsafe {
+            let [calls, tail, wide_tail] =
+                [layout::CALLS, layout::TAIL, layout::WIDE_TAIL].map(|offset| region.borrowed_word(offset));
+            let wide = region.wide().map(|(base, bytes)| (Consumer::new(base, bytes, calls, wide_tail), bytes));
+            (Consumer::new(region.ring_base(), region.ring, calls, tail), wide)
         };
-        Ok(Self {
+        let wide = wide.map(|(ring, bytes)| Wide {
             ring,
+            bytes,
+            is_in: false,
+            landlord: Landlord::default(),
+            hand: region.word(layout::HAND),
+            notice: region.word(layout::NOTICE),
+            rest: (0, None),
+        });
+        Ok(Self {
+            usual,
+            wide,
             sleeping: region.word(layout::READER_SLEEPING),
             sleeps: Sleeps::default(),
             writer_sleeping: region.word(layout::WRITER_SLEEPING),
@@ -82,7 +125,7 @@ impl Reader {
             return Err(error);
         }
         for _ in 0..FRAMES_MAX {
-            let step = match self.ring.peek() {
+            let step = match self.ring_mut().peek() {
                 Ok(Some(frame)) => self.take(frame, message),
                 Ok(None) => match self.nothing()? {
                     true => return Ok(false),
@@ -111,18 +154,18 @@ impl Reader {
             layout::WHOLE if len <= self.region.message_max => {
                 self.give_up_partial();
                 message.clear();
-                self.ring.take(frame.len, message);
+                self.ring_mut().take(frame.len, message);
                 Some(true)
             }
             layout::FIRST if len < said && said <= self.region.message_max => {
                 self.give_up_partial();
                 self.whole = said;
                 self.partial.reserve(said);
-                self.ring.take(frame.len, &mut self.partial);
+                self.take_piece(frame.len);
                 Some(false)
             }
             layout::FURTHER if len > 0 && len <= self.whole - self.partial.len() => {
-                self.ring.take(frame.len, &mut self.partial);
+                self.take_piece(frame.len);
                 let complete = self.partial.len() == self.whole;
                 if complete {
                     std::mem::swap(message, &mut self.partial);
@@ -132,13 +175,71 @@ impl Reader {
             }
             layout::BULK if len == 0 && said <= self.region.message_max.min(self.region.bulk_len()) => {
                 self.give_up_partial();
-                self.ring.take(0, message);
+                self.ring_mut().take(0, message);
                 self.region.read_bulk(said, message);
                 self.release(said);
                 Some(true)
             }
+            layout::WIDEN if len == 0 && self.wide.as_ref().is_some_and(|wide| !wide.is_in) => {
+                self.usual.take(0, message);
+                self.publish();
+                self.wide.iter_mut().for_each(|wide| wide.is_in = true);
+                Some(false)
+            }
             _ => None,
         }
+    }
+
+    fn take_piece(&mut self, len: u32) {
+        let ring = match &mut self.wide {
+            Some(wide) if wide.is_in => &mut wide.ring,
+            _ => &mut self.usual,
+        };
+        ring.take(len, &mut self.partial);
+    }
+
+    /// The ring in which the next message will be.
+    fn ring(&self) -> &Consumer<'static> {
+        self.wide.as_ref().filter(|wide| wide.is_in).map_or(&self.usual, |wide| &wide.ring)
+    }
+
+    fn ring_mut(&mut self) -> &mut Consumer<'static> {
+        match &mut self.wide {
+            Some(wide) if wide.is_in => &mut wide.ring,
+            _ => &mut self.usual,
+        }
+    }
+
+    fn ring_len(&self) -> usize {
+        self.wide.as_ref().filter(|wide| wide.is_in).map_or(self.region.ring, |wide| wide.bytes)
+    }
+
+    /// This reader rests: asks the writer to leave the wide ring, which is empty.
+    fn ask_back(&mut self) {
+        if let Some(wide) = self.wide.as_mut().filter(|wide| wide.is_in && !wide.landlord.has_asked()) {
+            wide.landlord.ask(&wide.notice);
+        }
+        self.settle();
+    }
+
+    /// Whether the writer has left the wide ring, as it was asked to.
+    fn is_alone(&self) -> bool {
+        self.wide.as_ref().is_some_and(|wide| wide.landlord.is_alone(&wide.hand))
+    }
+
+    /// If so, and all of it is read, gives its memory back and goes on in the usual ring. Whether there is something new to be
+    /// looked at.
+    fn settle(&mut self) -> bool {
+        if !self.is_alone() {
+            return false;
+        }
+        let over = self.draining.is_some();
+        if let Some(wide) = self.wide.as_mut().filter(|wide| over || wide.ring.is_empty()) {
+            self.region.punch_wide();
+            wide.is_in = false;
+            wide.landlord.settle(&wide.notice);
+        }
+        true
     }
 
     fn give_up_partial(&mut self) {
@@ -170,13 +271,17 @@ impl Reader {
     /// From the first sight of an end on, only what is there now is read: nobody can go on writing for ever.
     fn drain(&mut self, cause: Cause) {
         if self.draining.replace(cause).is_none() {
-            self.ring.finish();
+            self.usual.finish();
+            self.wide.iter_mut().for_each(|wide| wide.ring.finish());
         }
     }
 
     /// There is nothing at the moment: whether that is all there is to say.
     fn nothing(&mut self) -> Result<bool, ReadError> {
         self.publish();
+        if self.settle() {
+            return Ok(false);
+        }
         if let Some(cause) = self.draining {
             return Err(self.end(ReadError::Cut(cause)));
         }
@@ -193,17 +298,17 @@ impl Reader {
     /// Tells the writer of room when there is much of it. What is less is told when there is nothing else to do: not
     /// between a question and its answer.
     fn give_back(&mut self) {
-        if self.ring.taken() >= self.region.ring / 4 {
+        if self.ring().taken() >= self.ring_len() / 4 {
             self.publish();
         }
     }
 
     fn publish(&mut self) {
-        if self.ring.taken() == 0 {
+        if self.ring().taken() == 0 {
             return;
         }
-        self.ring.publish();
-        let (tail, bell) = (self.ring.tail(), &self.bell);
+        self.ring_mut().publish();
+        let (tail, bell) = (self.ring().tail(), &self.bell);
         self.wakes.after(&self.writer_sleeping, |how| wake(how, tail, bell));
     }
 
@@ -215,7 +320,7 @@ impl Reader {
 
     /// Whether [`Reader::try_read`] has something to say.
     fn is_ready(&self) -> bool {
-        self.ended.is_some() || !self.ring.is_empty() || guard::verdict(&self.guard.cut).is_some()
+        self.ended.is_some() || !self.ring().is_empty() || guard::verdict(&self.guard.cut).is_some() || self.is_alone()
     }
 
     /// Waits until there may be a message, an end, or news since `news`: looking for up to `spin`, then sleeping, until
@@ -227,12 +332,17 @@ impl Reader {
         if come {
             return;
         }
-        let (calls, seen) = self.ring.calls();
+        let rest = self.wide.as_mut().and_then(Wide::until);
+        let until = rest.map_or(deadline, |rest| Some(deadline.map_or(rest, |deadline| deadline.min(rest))));
+        let (calls, seen) = self.usual.calls();
         self.sleeps.begin(&self.sleeping, doorbell::FUTEX);
         if !self.is_ready() {
-            park(calls, seen, &self.guard.news, news, deadline);
+            park(calls, seen, &self.guard.news, news, until);
         }
         self.sleeps.end(&self.sleeping);
+        if rest.is_some_and(|rest| Instant::now() >= rest) && !self.is_ready() {
+            self.ask_back();
+        }
     }
 
     /// The writer is to ring the bell for the next message, unless [`Reader::disarm`] comes first: for readers
@@ -240,6 +350,10 @@ impl Reader {
     /// ways.
     pub fn arm(&mut self) -> bool {
         self.sleeps.begin(&self.sleeping, doorbell::EVENT);
+        if self.is_ready() {
+            return false;
+        }
+        self.ask_back();
         !self.is_ready()
     }
 

@@ -322,3 +322,111 @@ fn clearing_gives_the_memory_back() {
     clear(&shim.region).unwrap();
     assert_eq!(blocks(), 0);
 }
+
+/// Fills the lane, and reads a little, until its writer has moved to the wide ring: the messages that are in it then.
+fn stream(writer: &mut Writer, reader: &mut Reader, from: usize) -> std::ops::Range<usize> {
+    let (mut written, mut taken, mut message) = (from, from, Vec::new());
+    while written - taken < 2 * LaneSpec::default().ring / 10_000 {
+        match writer.try_write(&[&text(10_000, written)]) {
+            Ok(()) => written += 1,
+            Err(error) => {
+                assert_eq!(error, WriteError::Full);
+                assert!(reader.try_read(&mut message).unwrap() && message == text(10_000, taken));
+                taken += 1;
+            }
+        }
+    }
+    taken..written
+}
+
+fn kib(shim: &Shim) -> u64 {
+    rustix::fs::fstat(&shim.region).unwrap().st_blocks as u64 / 2
+}
+
+#[test]
+fn a_lane_widens_for_a_stream_and_gives_its_memory_back() {
+    let (mut writer, mut reader, shim) = open(LaneSpec::default());
+    let mut message = Vec::new();
+    let mut next = 0;
+    for round in 0..2 {
+        let left = stream(&mut writer, &mut reader, next);
+        next = left.end;
+        for number in left {
+            read(&mut reader, &mut message).unwrap();
+            assert!(message == text(10_000, number), "message {number}");
+        }
+        assert!(kib(&shim) > 150, "round {round}: the lane has become wide");
+        if round == 0 {
+            assert!(reader.arm(), "there is nothing");
+            reader.disarm();
+        } else {
+            while kib(&shim) > 150 {
+                reader.wait(Duration::ZERO, soon(), reader.news());
+            }
+        }
+        assert!(kib(&shim) <= 150, "round {round}: {} KiB of an idle lane", kib(&shim));
+    }
+    writer.try_write(&[b"and on"]).unwrap();
+    assert!(reader.try_read(&mut message).unwrap() && message == b"and on");
+}
+
+#[test]
+fn what_is_staged_in_the_wide_ring_keeps_it() {
+    let (mut writer, mut reader, _shim) = open(LaneSpec::default());
+    let mut message = Vec::new();
+    for number in stream(&mut writer, &mut reader, 0) {
+        read(&mut reader, &mut message).unwrap();
+        assert!(message == text(10_000, number));
+    }
+    writer.stage(&[b"one"]).unwrap();
+    assert!(reader.arm(), "nothing is to be seen yet");
+    reader.disarm();
+    writer.stage(&[b"two"]).unwrap();
+    writer.flush().unwrap();
+    writer.try_write(&[b"three"]).unwrap();
+    for expected in [b"one".as_slice(), b"two", b"three"] {
+        read(&mut reader, &mut message).unwrap();
+        assert_eq!(message, expected);
+    }
+}
+
+/// A stream with rests, from one thread to another, some of them while the writer is in the middle.
+#[test]
+fn nothing_is_lost_or_reordered_where_lanes_widen_and_narrow() {
+    let (mut writer, mut reader, _shim) = open(LaneSpec::default());
+    const MESSAGES: usize = 1_500;
+    let len = |number: usize| if number.is_multiple_of(7) { 70_000 } else { number * 37 % 20_000 };
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for number in 0..MESSAGES {
+                writer.write(&[&text(len(number), number)], Duration::from_micros(5), soon()).unwrap();
+            }
+        });
+        let mut message = Vec::new();
+        for number in 0..MESSAGES {
+            if number % 100 < 10 {
+                // An event loop's: each finds the lane empty, or not.
+                reader.arm();
+                reader.disarm();
+            }
+            read(&mut reader, &mut message).unwrap();
+            assert!(message == text(len(number), number), "message {number}");
+        }
+    });
+}
+
+#[test]
+fn what_was_written_before_the_end_is_read_in_both_rings() {
+    let (mut writer, mut reader, shim) = open(LaneSpec::default());
+    let mut left = stream(&mut writer, &mut reader, 0);
+    shim.cut(Cause::Closed);
+    let mut message = Vec::new();
+    loop {
+        match reader.try_read(&mut message) {
+            Ok(true) => assert!(message == text(10_000, left.next().unwrap())),
+            Ok(false) => unreachable!("a lane that has ended has something to say"),
+            Err(error) => break assert_eq!(error, ReadError::Cut(Cause::Closed)),
+        }
+    }
+    assert!(left.is_empty(), "{left:?} were not read");
+}

@@ -5,8 +5,9 @@ use super::sleep::{Patience, park, wake};
 use super::{Cause, Word, layout};
 use crate::doorbell::{self, Sleeps, Wakes};
 use crate::guard;
-use crate::layout::Frame;
+use crate::layout::{Frame, LINE};
 use crate::ring::{Producer, PushError};
+use crate::wide::{self, Tenant};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -34,6 +35,30 @@ impl From<PushError> for WriteError {
     }
 }
 
+/// The wide ring, and what the writer has to do with it.
+struct Wide {
+    ring: Producer<'static>,
+    bytes: usize,
+    tenant: Tenant,
+    hand: Word,
+    notice: Word,
+    /// What speaks for moving in: waits for room, and bytes at speed. And how much of it there must be.
+    urge: u32,
+    reluctance: u32,
+    /// Bytes since the clock was last looked at, and when that was, in nanoseconds.
+    flowed: usize,
+    since: u64,
+    /// Bytes since it moved in.
+    carried: usize,
+}
+
+/// How much urge it takes to move to the wide ring, at least and at most. A wait for room counts for one, [`FLOW`] bytes
+/// within [`FAST`] nanoseconds for sixteen. After a stay that was too short for its pages to be worth it, it takes twice as much.
+const RELUCTANCE: u32 = 16;
+const RELUCTANCE_MAX: u32 = 1 << 16;
+const FLOW: usize = 1 << 20;
+const FAST: u64 = 1_000_000;
+
 /// What the last message that did not fit waits for.
 #[derive(Clone, Copy)]
 enum Wanted {
@@ -44,7 +69,8 @@ enum Wanted {
 /// The writing end. Used by one thread at a time.
 pub struct Writer {
     // Declared before the region that its references point into, so it is dropped first.
-    ring: Producer<'static>,
+    usual: Producer<'static>,
+    wide: Option<Wide>,
     sleeping: Word,
     sleeps: Sleeps,
     reader_sleeping: Word,
@@ -65,12 +91,27 @@ impl Writer {
     pub fn attach(region: impl AsFd, bell: OwnedFd, guard: Guard, hand: Word) -> Result<Self, AttachError> {
         let region = Region::attach(region)?;
         // SAFETY: ring and words lie in the region, which this struct keeps; the reader has the other half.
-        let ring = unsafe {
-            let (calls, tail) = (region.borrowed_word(layout::CALLS), region.borrowed_word(layout::TAIL));
-            Producer::new(region.ring_base(), region.ring, calls, tail)
+        let (usual, wide) = unsafe {
+            let [calls, tail, wide_tail] =
+                [layout::CALLS, layout::TAIL, layout::WIDE_TAIL].map(|offset| region.borrowed_word(offset));
+            let wide = region.wide().map(|(base, bytes)| (Producer::new(base, bytes, calls, wide_tail), bytes));
+            (Producer::new(region.ring_base(), region.ring, calls, tail), wide)
         };
-        Ok(Self {
+        let wide = wide.map(|(ring, bytes)| Wide {
             ring,
+            bytes,
+            tenant: Tenant::default(),
+            hand: region.word(layout::HAND),
+            notice: region.word(layout::NOTICE),
+            urge: 0,
+            reluctance: RELUCTANCE,
+            flowed: 0,
+            since: 0,
+            carried: 0,
+        });
+        Ok(Self {
+            usual,
+            wide,
             sleeping: region.word(layout::WRITER_SLEEPING),
             sleeps: Sleeps::default(),
             reader_sleeping: region.word(layout::READER_SLEEPING),
@@ -88,13 +129,17 @@ impl Writer {
 
     /// Writes one message, `parts` one after the other, and wakes the reader if it sleeps. All of it or nothing.
     pub fn try_write(&mut self, parts: &[&[u8]]) -> Result<(), WriteError> {
-        self.with_hand(|writer| {
+        let put = |writer: &mut Self| {
             writer.put(parts)?;
-            writer.ring.publish();
+            writer.publish();
             Ok(())
-        })?;
+        };
+        match self.with_hand(put) {
+            Err(WriteError::Full) if self.urge(1)? => self.with_hand(put)?,
+            result => result?,
+        }
         self.wake();
-        Ok(())
+        self.count(parts.iter().map(|part| part.len()).sum())
     }
 
     /// As [`Writer::try_write`], but the reader need not see it before [`Writer::flush`]: for several messages that are
@@ -106,7 +151,7 @@ impl Writer {
     /// Lets the reader see what was staged.
     pub fn flush(&mut self) -> Result<(), WriteError> {
         self.with_hand(|writer| {
-            writer.ring.publish();
+            writer.publish();
             Ok(())
         })?;
         self.wake();
@@ -133,31 +178,108 @@ impl Writer {
     /// and goes through the ring however long it is: while the reader reads that is many times faster than the bulk area,
     /// whose pages the kernel takes and gives.
     pub fn resume(&mut self, parts: &[&[u8]], done: &mut usize) -> Result<(), WriteError> {
-        let (len, piece) = (self.length(parts)?, self.piece());
+        let len = self.length(parts)?;
         loop {
             let from = *done;
-            self.with_hand(|writer| {
-                if len <= piece {
-                    writer.put_ring(parts, len)?
-                } else {
-                    writer.put_piece(parts, len, from)?
-                }
-                writer.ring.publish();
-                Ok(())
-            })?;
+            let put = |writer: &mut Self| {
+                let put = writer.put_some(parts, len, from)?;
+                writer.publish();
+                Ok(put)
+            };
+            let put = match self.with_hand(put) {
+                Err(WriteError::Full) if self.urge(1)? => continue,
+                result => result?,
+            };
+            *done += put;
             self.wake();
-            *done = len.min(from + piece);
+            self.count(put)?;
             if *done == len {
                 return Ok(());
             }
         }
     }
 
-    fn with_hand(&mut self, write: impl FnOnce(&mut Self) -> Result<(), WriteError>) -> Result<(), WriteError> {
-        guard::begin(&self.hand, &self.guard.cut).map_err(WriteError::Cut)?;
-        let result = write(self);
-        guard::end(&self.hand);
+    /// Puts the message, or a piece of it if it is longer than one or has begun as several: how many bytes.
+    fn put_some(&mut self, parts: &[&[u8]], len: usize, from: usize) -> Result<usize, WriteError> {
+        if from > 0 || len > self.piece() {
+            return self.put_piece(parts, len, from);
+        }
+        self.put_ring(parts, len)?;
+        Ok(len)
+    }
+
+    /// What staged frames are published by, too: the wide ring is not given up while it has some.
+    fn with_hand<T>(&mut self, write: impl FnOnce(&mut Self) -> Result<T, WriteError>) -> Result<T, WriteError> {
+        let arrives = self.wide.as_ref().is_some_and(|wide| wide.tenant.is_in() && !wide.ring.is_staged());
+        if let Some(wide) = self.wide.as_ref().filter(|_| arrives) {
+            wide.tenant.raise(&wide.hand);
+        }
+        let begun = guard::begin(&self.hand, &self.guard.cut);
+        if let Some(wide) = self.wide.as_mut().filter(|_| arrives)
+            && !wide.tenant.stays(&wide.hand, &wide.notice)
+        {
+            let paid = wide.carried >= 4 * wide.bytes;
+            wide.reluctance = if paid { RELUCTANCE } else { (2 * wide.reluctance).min(RELUCTANCE_MAX) };
+        }
+        let result = begun.map_err(WriteError::Cut).and_then(|()| {
+            let result = write(self);
+            guard::end(&self.hand);
+            result
+        });
+        if let Some(wide) = self.wide.as_ref().filter(|wide| wide.tenant.is_in() && !wide.ring.is_staged()) {
+            wide::lower(&wide.hand);
+        }
         result
+    }
+
+    /// The ring that messages go through now.
+    fn ring(&mut self) -> &mut Producer<'static> {
+        match &mut self.wide {
+            Some(wide) if wide.tenant.is_in() => &mut wide.ring,
+            _ => &mut self.usual,
+        }
+    }
+
+    fn ring_len(&self) -> usize {
+        self.wide.as_ref().filter(|wide| wide.tenant.is_in()).map_or(self.region.ring, |wide| wide.bytes)
+    }
+
+    fn publish(&mut self) {
+        self.ring().publish();
+    }
+
+    /// So many bytes have been written: a stream that is fast speaks for the wide ring.
+    #[inline]
+    fn count(&mut self, len: usize) -> Result<(), WriteError> {
+        let Some(wide) = &mut self.wide else { return Ok(()) };
+        wide.flowed += len;
+        if wide.flowed < FLOW {
+            return Ok(());
+        }
+        wide.carried = wide.carried.saturating_add(wide.flowed);
+        wide.flowed = 0;
+        let now = os::monotonic_ns();
+        let fast = now - std::mem::replace(&mut wide.since, now) < FAST;
+        self.urge(if fast { RELUCTANCE } else { 0 }).map(drop)
+    }
+
+    /// Moves to the wide ring, if there is urge enough, and a reader that is awake. Whether it has.
+    fn urge(&mut self, more: u32) -> Result<bool, WriteError> {
+        let (Some(wide), Wanted::Ring(_)) = (&mut self.wide, self.wanted) else { return Ok(false) };
+        wide.urge = wide.urge.saturating_add(more);
+        let may = wide.urge >= wide.reluctance && !wide.tenant.is_in() && !self.usual.is_staged();
+        if !may || !Sleeps::is_awake(&self.reader_sleeping) || !wide.tenant.enter(&wide.notice) {
+            return Ok(false);
+        }
+        (wide.urge, wide.carried) = (0, 0);
+        let frame = Frame { len: 0, head: 0, bulk: 0, kind: layout::WIDEN };
+        let told = self.with_hand(|writer| Ok(writer.usual.push(frame, &[])?));
+        if let (Err(_), Some(wide)) = (&told, &mut self.wide) {
+            wide.tenant.leave(&wide.hand);
+        }
+        told?;
+        self.wake();
+        Ok(true)
     }
 
     fn length(&self, parts: &[&[u8]]) -> Result<usize, WriteError> {
@@ -166,40 +288,43 @@ impl Writer {
     }
 
     fn piece(&self) -> usize {
-        layout::piece(self.region.ring)
+        layout::piece(self.ring_len())
     }
 
     fn put(&mut self, parts: &[&[u8]]) -> Result<(), WriteError> {
         let len = self.length(parts)?;
-        if len > layout::ring_max(self.region.ring) { self.put_bulk(parts, len) } else { self.put_ring(parts, len) }
+        if len > layout::ring_max(self.ring_len()) { self.put_bulk(parts, len) } else { self.put_ring(parts, len) }
     }
 
     fn put_ring(&mut self, parts: &[&[u8]], len: usize) -> Result<(), WriteError> {
-        self.want(layout::ring_bytes(self.region.ring, len))?;
+        self.want(layout::ring_bytes(self.ring_len(), len))?;
         if len <= self.piece() {
             let frame = Frame { len: len as u32, head: 0, bulk: 0, kind: layout::WHOLE };
-            return Ok(self.ring.stage(frame, parts.iter().copied())?);
+            return Ok(self.ring().stage(frame, parts.iter().copied())?);
         }
         for from in (0..len).step_by(self.piece()) {
             self.put_piece(parts, len, from)?;
-            self.ring.publish();
+            self.publish();
         }
         Ok(())
     }
 
-    /// One piece of a message of `len` bytes: that from its byte `from` on.
-    fn put_piece(&mut self, parts: &[&[u8]], len: usize, from: usize) -> Result<(), WriteError> {
+    /// One piece of a message of `len` bytes, that from its byte `from` on: how many bytes.
+    fn put_piece(&mut self, parts: &[&[u8]], len: usize, from: usize) -> Result<usize, WriteError> {
         assert!(from < len, "a message that is not yet written");
         let piece = self.piece().min(len - from);
-        self.want(layout::ring_bytes(self.region.ring, piece))?;
+        self.want(layout::ring_bytes(self.ring_len(), piece))?;
         let kind = if from == 0 { layout::FIRST } else { layout::FURTHER };
         let frame = Frame { len: piece as u32, head: 0, bulk: len as u32, kind };
-        Ok(self.ring.stage(frame, range(parts, from, piece))?)
+        self.ring().stage(frame, range(parts, from, piece))?;
+        Ok(piece)
     }
 
+    /// In a ring beside which there is a wide one there is always room for the frame that says so.
     fn want(&mut self, need: usize) -> Result<(), WriteError> {
+        let need = need + if self.wide.is_some() { LINE } else { 0 };
         self.wanted = Wanted::Ring(need);
-        if self.ring.room(need)? < need { Err(WriteError::Full) } else { Ok(()) }
+        if self.ring().room(need)? < need { Err(WriteError::Full) } else { Ok(()) }
     }
 
     fn put_bulk(&mut self, parts: &[&[u8]], len: usize) -> Result<(), WriteError> {
@@ -207,9 +332,9 @@ impl Writer {
         if !self.is_bulk_free() {
             return Err(WriteError::Full);
         }
-        self.want(layout::ring_bytes(self.region.ring, 0))?;
+        self.want(layout::ring_bytes(self.ring_len(), 0))?;
         self.region.write_bulk(parts, len);
-        self.ring.stage(Frame { len: 0, head: 0, bulk: len as u32, kind: layout::BULK }, std::iter::empty())?;
+        self.ring().stage(Frame { len: 0, head: 0, bulk: len as u32, kind: layout::BULK }, std::iter::empty())?;
         self.bulk_sent = self.bulk_sent.wrapping_add(1);
         Ok(())
     }
@@ -219,16 +344,16 @@ impl Writer {
     }
 
     fn wake(&mut self) {
-        let (ring, bell) = (&mut self.ring, &self.bell);
+        let (ring, bell) = (&mut self.usual, &self.bell);
         self.wakes.after(&self.reader_sleeping, |how| wake(how, ring.call(), bell));
-        self.ring.prepare();
+        self.ring().prepare();
     }
 
     /// Whether the message that did not fit would, or there is an error to tell.
     fn is_ready(&mut self) -> bool {
         guard::verdict(&self.guard.cut).is_some()
             || match self.wanted {
-                Wanted::Ring(need) => self.ring.room(need).map_or(true, |room| room >= need),
+                Wanted::Ring(need) => self.ring().room(need).map_or(true, |room| room >= need),
                 Wanted::Bulk => self.is_bulk_free(),
             }
     }
@@ -243,7 +368,7 @@ impl Writer {
             return;
         }
         self.sleeps.begin(&self.sleeping, doorbell::FUTEX);
-        let (tail, news) = (self.ring.tail(), self.guard.news.load(Ordering::Acquire));
+        let (tail, news) = (self.ring().tail(), self.guard.news.load(Ordering::Acquire));
         let seen = tail.load(Ordering::Acquire);
         if !self.is_ready() {
             park(tail, seen, &self.guard.news, news, deadline);
