@@ -19,6 +19,7 @@
 mod act;
 mod admission;
 mod answers;
+mod apart;
 mod calls;
 pub mod config;
 pub mod control;

@@ -13,6 +13,7 @@
 
 use crate::act::recall;
 use crate::admission::{Admission, Class, Identity};
+use crate::apart::Apart;
 use crate::config::Config;
 use crate::lanes::Lanes;
 use crate::links::Links;
@@ -109,12 +110,15 @@ impl Shim {
         let mut ready = Vec::new();
         let mut active = Instant::now();
         let mut looks = 0u32;
+        let (mut apart, mut given_away) = (Apart::default(), false);
         while !self.over {
             let mut something = self.look();
             looks += 1;
             if something {
                 active = Instant::now();
+                apart.called(given_away);
             }
+            given_away = false;
             if looks.is_multiple_of(LOOKS) {
                 something |= self.handle(Some(Duration::ZERO), &mut ready);
                 self.keep_time();
@@ -123,6 +127,7 @@ impl Shim {
                 // A caller on the same core cannot call before it has the core.
                 if !something && looks.is_multiple_of(YIELDS) {
                     std::thread::yield_now();
+                    given_away = true;
                 }
                 std::hint::spin_loop();
                 continue;

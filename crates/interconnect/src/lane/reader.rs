@@ -60,7 +60,7 @@ impl Wide {
 pub struct Reader {
     // Declared before the region that its references point into, so it is dropped first.
     usual: Consumer<'static>,
-    wide: Option<Wide>,
+    wide: Option<Box<Wide>>,
     sleeping: Word,
     sleeps: Sleeps,
     writer_sleeping: Word,
@@ -90,14 +90,16 @@ impl Reader {
             let wide = region.wide().map(|(base, bytes)| (Consumer::new(base, bytes, calls, wide_tail), bytes));
             (Consumer::new(region.ring_base(), region.ring, calls, tail), wide)
         };
-        let wide = wide.map(|(ring, bytes)| Wide {
-            ring,
-            bytes,
-            is_in: false,
-            landlord: Landlord::default(),
-            hand: region.word(layout::HAND),
-            notice: region.word(layout::NOTICE),
-            rest: (0, None),
+        let wide = wide.map(|(ring, bytes)| {
+            Box::new(Wide {
+                ring,
+                bytes,
+                is_in: false,
+                landlord: Landlord::default(),
+                hand: region.word(layout::HAND),
+                notice: region.word(layout::NOTICE),
+                rest: (0, None),
+            })
         });
         Ok(Self {
             usual,
@@ -332,7 +334,7 @@ impl Reader {
         if come {
             return;
         }
-        let rest = self.wide.as_mut().and_then(Wide::until);
+        let rest = self.wide.as_mut().and_then(|wide| wide.until());
         let until = rest.map_or(deadline, |rest| Some(deadline.map_or(rest, |deadline| deadline.min(rest))));
         let (calls, seen) = self.usual.calls();
         self.sleeps.begin(&self.sleeping, doorbell::FUTEX);

@@ -70,7 +70,7 @@ enum Wanted {
 pub struct Writer {
     // Declared before the region that its references point into, so it is dropped first.
     usual: Producer<'static>,
-    wide: Option<Wide>,
+    wide: Option<Box<Wide>>,
     sleeping: Word,
     sleeps: Sleeps,
     reader_sleeping: Word,
@@ -97,17 +97,19 @@ impl Writer {
             let wide = region.wide().map(|(base, bytes)| (Producer::new(base, bytes, calls, wide_tail), bytes));
             (Producer::new(region.ring_base(), region.ring, calls, tail), wide)
         };
-        let wide = wide.map(|(ring, bytes)| Wide {
-            ring,
-            bytes,
-            tenant: Tenant::default(),
-            hand: region.word(layout::HAND),
-            notice: region.word(layout::NOTICE),
-            urge: 0,
-            reluctance: RELUCTANCE,
-            flowed: 0,
-            since: 0,
-            carried: 0,
+        let wide = wide.map(|(ring, bytes)| {
+            Box::new(Wide {
+                ring,
+                bytes,
+                tenant: Tenant::default(),
+                hand: region.word(layout::HAND),
+                notice: region.word(layout::NOTICE),
+                urge: 0,
+                reluctance: RELUCTANCE,
+                flowed: 0,
+                since: 0,
+                carried: 0,
+            })
         });
         Ok(Self {
             usual,
