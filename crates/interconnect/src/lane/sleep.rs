@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::futex;
 
-/// Every so many waits the whole budget is tried, however badly looking has done.
+/// After so many waits the whole budget is tried, however badly looking has done: at first, and, twice as many after each try
+/// in vain, at last. Tries are to be fewer than one wait in a hundred.
 const PROBE: u32 = 64;
+const PROBE_MAX: u32 = 1024;
 /// Looks at first, one right after the other: half a microsecond, in which a peer that is at work answers. (A pause, as there
 /// is between later ones, is as long as a tenth of that.)
 const EAGER: u32 = 200;
@@ -22,12 +24,14 @@ const SLICE: Duration = Duration::from_millis(10);
 /// How long looking is worth it, learnt from how it went: whoever waits for a peer on its own core learns not to.
 pub(super) struct Patience {
     budget: u64,
+    /// Waits since the whole budget was tried, and after how many it is to be again.
     waits: u32,
+    probe: u32,
 }
 
 impl Patience {
     pub fn new() -> Self {
-        Self { budget: u64::MAX, waits: 0 }
+        Self { budget: u64::MAX, waits: 0, probe: PROBE }
     }
 
     /// Looks for `ready` for up to `most`, not beyond `deadline`. Whether it came.
@@ -36,20 +40,24 @@ impl Patience {
         if most == 0 {
             return false;
         }
-        self.waits = self.waits.wrapping_add(1);
-        let budget = if self.waits.is_multiple_of(PROBE) { most } else { self.budget.min(most) };
+        self.waits += 1;
+        let probes = self.waits >= self.probe;
+        if probes {
+            self.waits = 0;
+        }
+        let budget = if probes { most } else { self.budget.min(most) };
         if budget == 0 {
             return false;
         }
         if (0..EAGER).any(|_| ready()) {
-            self.budget = most;
+            self.came(most);
             return true;
         }
         let mut end = None;
         loop {
             for _ in 0..LOOKS {
                 if ready() {
-                    self.budget = most;
+                    self.came(most);
                     return true;
                 }
                 std::hint::spin_loop();
@@ -64,7 +72,14 @@ impl Patience {
         }
         let half = self.budget.min(most) / 2;
         self.budget = if half < FLOOR { 0 } else { half };
+        if probes {
+            self.probe = (2 * self.probe).min(PROBE_MAX);
+        }
         false
+    }
+
+    fn came(&mut self, most: u64) {
+        (self.budget, self.probe) = (most, PROBE);
     }
 }
 
