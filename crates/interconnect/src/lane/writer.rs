@@ -141,7 +141,8 @@ impl Writer {
             result => result?,
         }
         self.wake();
-        self.count(parts.iter().map(|part| part.len()).sum())
+        self.count(parts.iter().map(|part| part.len()).sum());
+        Ok(())
     }
 
     /// As [`Writer::try_write`], but the reader need not see it before [`Writer::flush`]: for several messages that are
@@ -194,7 +195,7 @@ impl Writer {
             };
             *done += put;
             self.wake();
-            self.count(put)?;
+            self.count(put);
             if *done == len {
                 return Ok(());
             }
@@ -252,17 +253,18 @@ impl Writer {
 
     /// So many bytes have been written: a stream that is fast speaks for the wide ring.
     #[inline]
-    fn count(&mut self, len: usize) -> Result<(), WriteError> {
-        let Some(wide) = &mut self.wide else { return Ok(()) };
+    fn count(&mut self, len: usize) {
+        let Some(wide) = &mut self.wide else { return };
         wide.flowed += len;
         if wide.flowed < FLOW {
-            return Ok(());
+            return;
         }
         wide.carried = wide.carried.saturating_add(wide.flowed);
         wide.flowed = 0;
         let now = os::monotonic_ns();
         let fast = now - std::mem::replace(&mut wide.since, now) < FAST;
-        self.urge(if fast { RELUCTANCE } else { 0 }).map(drop)
+        // What was written is written: an error now is the next write's to tell.
+        let _ = self.urge(if fast { RELUCTANCE } else { 0 });
     }
 
     /// Moves to the wide ring, if there is urge enough, and a reader that is awake. Whether it has.

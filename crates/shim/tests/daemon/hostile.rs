@@ -341,7 +341,7 @@ fn quotas_are_kept() {
     let bed = Bed::with(1, |config| {
         let platform = &mut config.quotas.platform;
         (platform.fifos, platform.ends, platform.writers, platform.capabilities) = (3, 5, 2, 2);
-        (platform.memory, platform.children, platform.message_max) = (40 << 20, 0, 8 << 20);
+        (platform.memory, platform.children, platform.message_max) = (72 << 20, 0, 8 << 20);
     });
     let process = bed.attach(0);
     let mut fifos: Vec<_> = (0..3).map(|_| Fifo::create(&process, Limits::default()).unwrap()).collect();
