@@ -116,6 +116,11 @@ impl<'a> Producer<'a> {
         self.shared_tail.load(Ordering::Acquire) == self.head
     }
 
+    /// How many bytes the reader has still to give back, by a fresh look, as far as it says.
+    pub fn lag(&self) -> u32 {
+        self.head.wrapping_sub(self.shared_tail.load(Ordering::Acquire))
+    }
+
     /// Whether a payload of `len` bytes fits now, by a fresh look at the reader's position.
     pub fn has_room(&mut self, len: usize) -> Result<bool, PushError> {
         Ok(padded(len) <= self.look()?)

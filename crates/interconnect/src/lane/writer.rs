@@ -45,16 +45,20 @@ struct Wide {
     /// What speaks for moving in: waits for room, and bytes at speed. And how much of it there must be.
     urge: u32,
     reluctance: u32,
-    /// Bytes since the clock was last looked at, and when that was, in nanoseconds.
+    /// Bytes since the clock was last looked at, and when that was, in nanoseconds; whether they were fast.
     flowed: usize,
     since: u64,
+    fast: bool,
     /// Bytes since it moved in.
     carried: usize,
 }
 
 /// How much urge it takes to move to the wide ring, at least and at most. A wait for room counts for one, [`FLOW`] bytes
-/// within [`FAST`] nanoseconds for sixteen. After a stay that was too short for its pages to be worth it, it takes twice as much.
-const RELUCTANCE: u32 = 16;
+/// within [`FAST`] nanoseconds for [`STREAM`], if the reader then is behind when another message begins: if not, they are
+/// questions and answers, for which the usual ring is better, and all urge is gone. After a stay that was too short for its
+/// pages to be worth it, it takes twice as much.
+const RELUCTANCE: u32 = 64;
+const STREAM: u32 = 16;
 const RELUCTANCE_MAX: u32 = 1 << 16;
 const FLOW: usize = 1 << 20;
 const FAST: u64 = 1_000_000;
@@ -108,6 +112,7 @@ impl Writer {
                 reluctance: RELUCTANCE,
                 flowed: 0,
                 since: 0,
+                fast: false,
                 carried: 0,
             })
         });
@@ -131,6 +136,7 @@ impl Writer {
 
     /// Writes one message, `parts` one after the other, and wakes the reader if it sleeps. All of it or nothing.
     pub fn try_write(&mut self, parts: &[&[u8]]) -> Result<(), WriteError> {
+        self.begin();
         let put = |writer: &mut Self| {
             writer.put(parts)?;
             writer.publish();
@@ -182,6 +188,9 @@ impl Writer {
     /// whose pages the kernel takes and gives.
     pub fn resume(&mut self, parts: &[&[u8]], done: &mut usize) -> Result<(), WriteError> {
         let len = self.length(parts)?;
+        if *done == 0 {
+            self.begin();
+        }
         loop {
             let from = *done;
             let put = |writer: &mut Self| {
@@ -251,7 +260,19 @@ impl Writer {
         self.ring().publish();
     }
 
-    /// So many bytes have been written: a stream that is fast speaks for the wide ring.
+    /// A message begins: whether what was written before it is a stream.
+    fn begin(&mut self) {
+        let Some(wide) = self.wide.as_mut().filter(|wide| wide.fast) else { return };
+        wide.fast = false;
+        if self.usual.lag() as usize > self.region.ring / 8 {
+            // An error now is the next write's to tell.
+            let _ = self.urge(STREAM);
+        } else {
+            wide.urge = 0;
+        }
+    }
+
+    /// So many bytes have been written.
     #[inline]
     fn count(&mut self, len: usize) {
         let Some(wide) = &mut self.wide else { return };
@@ -262,9 +283,7 @@ impl Writer {
         wide.carried = wide.carried.saturating_add(wide.flowed);
         wide.flowed = 0;
         let now = os::monotonic_ns();
-        let fast = now - std::mem::replace(&mut wide.since, now) < FAST;
-        // What was written is written: an error now is the next write's to tell.
-        let _ = self.urge(if fast { RELUCTANCE } else { 0 });
+        wide.fast = !wide.tenant.is_in() && now - std::mem::replace(&mut wide.since, now) < FAST;
     }
 
     /// Moves to the wide ring, if there is urge enough, and a reader that is awake. Whether it has.
