@@ -45,7 +45,7 @@ pub const MESSAGE_LIMIT: usize = 1 << 30;
 
 /// Bytes of the wide ring of a lane whose usual ring has `ring` bytes; 0: it has none.
 pub const fn wide_bytes(ring: usize) -> usize {
-    if ring >= 64 * 1024 && ring < WIDE { WIDE } else { 0 }
+    if ring >= 64 * 1024 && ring < 1 << 20 { WIDE } else { 0 }
 }
 
 /// The longest piece of a message in one frame, in a ring of `ring` bytes: what is copied before the reader can begin to.
@@ -53,7 +53,7 @@ pub const fn piece(ring: usize) -> usize {
     if ring / 8 < PIECE_MAX { ring / 8 } else { PIECE_MAX }
 }
 
-const PIECE_MAX: usize = 64 * 1024;
+const PIECE_MAX: usize = 512 * 1024;
 
 /// Kinds of frames: a message whole, the first piece of one (`bulk` says the whole length), a further piece, a message in
 /// the bulk area (`bulk` says its length); the writer goes on in the wide ring.

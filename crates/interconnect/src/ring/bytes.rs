@@ -10,12 +10,6 @@ mod mapped {
     use crate::layout::{FRAME, LINE};
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    /// What is copied at a time of a long payload, and how far ahead of it its lines are asked for: they come from another
-    /// processor's cache, and those of the kernel's or the processor's own choosing come too late.
-    const BLOCK: usize = 1024;
-    const AHEAD: usize = 4096;
-    const FAR: usize = 2 * AHEAD;
-
     /// Bytes shared with the other side, which may change any of them at any time.
     #[derive(Clone, Copy)]
     pub(in super::super) struct Bytes {
@@ -82,19 +76,10 @@ mod mapped {
         /// Appends `len` bytes from `position` on to `to`.
         pub fn append(self, position: u32, len: usize, to: &mut Vec<u8>) {
             to.reserve(len);
-            let mut done = 0;
-            while done < len {
-                let block = if len < FAR { len } else { BLOCK.min(len - done) };
-                let from = position.wrapping_add(done as u32);
-                for ahead in (AHEAD..AHEAD + BLOCK).step_by(LINE).take_while(|ahead| done + ahead < len) {
-                    self.fetch(from.wrapping_add(ahead as u32));
-                }
-                // SAFETY: there is room for `len` bytes behind what `to` has, and `copy` fills these.
-                unsafe {
-                    self.copy(from, to.as_mut_ptr().add(to.len()), block);
-                    to.set_len(to.len() + block);
-                }
-                done += block;
+            // SAFETY: there is room for `len` bytes behind what `to` has, and `copy` fills all of it.
+            unsafe {
+                self.copy(position, to.as_mut_ptr().add(to.len()), len);
+                to.set_len(to.len() + len);
             }
         }
 
