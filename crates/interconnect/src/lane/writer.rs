@@ -62,6 +62,8 @@ const STREAM: u32 = 16;
 const RELUCTANCE_MAX: u32 = 1 << 16;
 const FLOW: usize = 1 << 20;
 const FAST: u64 = 1_000_000;
+/// Messages that are shorter do not urge: what they cost is not the copying of their bytes.
+const WORTH: usize = 1024;
 
 /// What the last message that did not fit waits for.
 #[derive(Clone, Copy)]
@@ -136,25 +138,27 @@ impl Writer {
 
     /// Writes one message, `parts` one after the other, and wakes the reader if it sleeps. All of it or nothing.
     pub fn try_write(&mut self, parts: &[&[u8]]) -> Result<(), WriteError> {
-        self.begin();
+        let len = self.length(parts)?;
+        self.begin(len);
         let put = |writer: &mut Self| {
-            writer.put(parts)?;
+            writer.put(parts, len)?;
             writer.publish();
             Ok(())
         };
         match self.with_hand(put) {
-            Err(WriteError::Full) if self.urge(1)? => self.with_hand(put)?,
+            Err(WriteError::Full) if self.urge(1, len)? => self.with_hand(put)?,
             result => result?,
         }
         self.wake();
-        self.count(parts.iter().map(|part| part.len()).sum());
+        self.count(len);
         Ok(())
     }
 
     /// As [`Writer::try_write`], but the reader need not see it before [`Writer::flush`]: for several messages that are
     /// published by one store and one wake. Full: what was staged before still waits for the flush.
     pub fn stage(&mut self, parts: &[&[u8]]) -> Result<(), WriteError> {
-        self.with_hand(|writer| writer.put(parts))
+        let len = self.length(parts)?;
+        self.with_hand(|writer| writer.put(parts, len))
     }
 
     /// Lets the reader see what was staged.
@@ -189,7 +193,7 @@ impl Writer {
     pub fn resume(&mut self, parts: &[&[u8]], done: &mut usize) -> Result<(), WriteError> {
         let len = self.length(parts)?;
         if *done == 0 {
-            self.begin();
+            self.begin(len);
         }
         loop {
             let from = *done;
@@ -199,7 +203,7 @@ impl Writer {
                 Ok(put)
             };
             let put = match self.with_hand(put) {
-                Err(WriteError::Full) if self.urge(1)? => continue,
+                Err(WriteError::Full) if self.urge(1, len)? => continue,
                 result => result?,
             };
             *done += put;
@@ -260,13 +264,13 @@ impl Writer {
         self.ring().publish();
     }
 
-    /// A message begins: whether what was written before it is a stream.
-    fn begin(&mut self) {
+    /// A message of `len` bytes begins: whether what was written before it is a stream.
+    fn begin(&mut self, len: usize) {
         let Some(wide) = self.wide.as_mut().filter(|wide| wide.fast) else { return };
         wide.fast = false;
         if self.usual.lag() as usize > self.region.ring / 8 {
             // An error now is the next write's to tell.
-            let _ = self.urge(STREAM);
+            let _ = self.urge(STREAM, len);
         } else {
             wide.urge = 0;
         }
@@ -287,8 +291,8 @@ impl Writer {
     }
 
     /// Moves to the wide ring, if there is urge enough, and a reader that is awake. Whether it has.
-    fn urge(&mut self, more: u32) -> Result<bool, WriteError> {
-        let (Some(wide), Wanted::Ring(_)) = (&mut self.wide, self.wanted) else { return Ok(false) };
+    fn urge(&mut self, more: u32, len: usize) -> Result<bool, WriteError> {
+        let (Some(wide), Wanted::Ring(_), WORTH..) = (&mut self.wide, self.wanted, len) else { return Ok(false) };
         wide.urge = wide.urge.saturating_add(more);
         let may = wide.urge >= wide.reluctance && !wide.tenant.is_in() && !self.usual.is_staged();
         if !may || !Sleeps::is_awake(&self.reader_sleeping) || !wide.tenant.enter(&wide.notice) {
@@ -314,8 +318,7 @@ impl Writer {
         layout::piece(self.ring_len())
     }
 
-    fn put(&mut self, parts: &[&[u8]]) -> Result<(), WriteError> {
-        let len = self.length(parts)?;
+    fn put(&mut self, parts: &[&[u8]], len: usize) -> Result<(), WriteError> {
         if len > layout::ring_max(self.ring_len()) { self.put_bulk(parts, len) } else { self.put_ring(parts, len) }
     }
 
