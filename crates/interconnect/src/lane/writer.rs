@@ -49,6 +49,8 @@ struct Wide {
     flowed: usize,
     since: u64,
     fast: bool,
+    /// Whether the writer has slept since, or asked for its bell: then the reader is no quicker for a wider ring.
+    slept: bool,
     /// Bytes since it moved in.
     carried: usize,
 }
@@ -115,6 +117,7 @@ impl Writer {
                 flowed: 0,
                 since: 0,
                 fast: false,
+                slept: false,
                 carried: 0,
             })
         });
@@ -287,13 +290,17 @@ impl Writer {
         wide.carried = wide.carried.saturating_add(wide.flowed);
         wide.flowed = 0;
         let now = os::monotonic_ns();
-        wide.fast = !wide.tenant.is_in() && now - std::mem::replace(&mut wide.since, now) < FAST;
+        let slept = std::mem::take(&mut wide.slept);
+        wide.fast = !wide.tenant.is_in() && now - std::mem::replace(&mut wide.since, now) < FAST && !slept;
+        if slept {
+            wide.urge = 0;
+        }
     }
 
     /// Moves to the wide ring, if there is urge enough, and a reader that is awake. Whether it has.
     fn urge(&mut self, more: u32, len: usize) -> Result<bool, WriteError> {
         let (Some(wide), Wanted::Ring(_), WORTH..) = (&mut self.wide, self.wanted, len) else { return Ok(false) };
-        wide.urge = wide.urge.saturating_add(more);
+        wide.urge = if wide.slept { 0 } else { wide.urge.saturating_add(more) };
         let may = wide.urge >= wide.reluctance && !wide.tenant.is_in() && !self.usual.is_staged();
         if !may || !Sleeps::is_awake(&self.reader_sleeping) || !wide.tenant.enter(&wide.notice) {
             return Ok(false);
@@ -393,6 +400,7 @@ impl Writer {
         if come {
             return;
         }
+        self.falls_asleep();
         self.sleeps.begin(&self.sleeping, doorbell::FUTEX);
         let (tail, news) = (self.ring().tail(), self.guard.news.load(Ordering::Acquire));
         let seen = tail.load(Ordering::Acquire);
@@ -402,9 +410,14 @@ impl Writer {
         self.sleeps.end(&self.sleeping);
     }
 
+    fn falls_asleep(&mut self) {
+        self.wide.iter_mut().for_each(|wide| wide.slept = true);
+    }
+
     /// After [`WriteError::Full`]: the reader is to ring the bell when it gives room back, unless [`Writer::disarm`] comes
     /// first. True: there is none yet, so one may wait for the bell.
     pub fn arm(&mut self) -> bool {
+        self.falls_asleep();
         self.sleeps.begin(&self.sleeping, doorbell::EVENT);
         !self.is_ready()
     }
