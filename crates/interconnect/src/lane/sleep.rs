@@ -10,7 +10,7 @@ use rustix::thread::futex;
 /// After so many waits the whole budget is tried, however badly looking has done: at first, and, twice as many after each try
 /// in vain, at last. Tries are to be fewer than one wait in a hundred.
 const PROBE: u32 = 64;
-const PROBE_MAX: u32 = 1024;
+const PROBE_MAX: u32 = 256;
 /// Looks at first, one right after the other: half a microsecond, in which a peer that is at work answers. (A pause, as there
 /// is between later ones, is as long as a tenth of that.)
 const EAGER: u32 = 200;

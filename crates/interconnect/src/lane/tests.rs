@@ -399,7 +399,7 @@ fn nothing_is_lost_or_reordered_where_lanes_widen_and_narrow() {
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for number in 0..MESSAGES {
-                writer.write(&[&text(len(number), number)], Duration::from_micros(5), soon()).unwrap();
+                writer.write(&[&text(len(number), number)], Duration::from_millis(1), soon()).unwrap();
             }
         });
         let mut message = Vec::new();

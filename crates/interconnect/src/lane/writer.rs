@@ -57,8 +57,9 @@ struct Wide {
 
 /// How much urge it takes to move to the wide ring, at least and at most. A wait for room counts for one, [`FLOW`] bytes
 /// within [`FAST`] nanoseconds for [`STREAM`], if the reader then is behind when another message begins: if not, they are
-/// questions and answers, for which the usual ring is better, and all urge is gone. After a stay that was too short for its
-/// pages to be worth it, it takes twice as much.
+/// questions and answers, for which the usual ring is better, and all urge is gone. So it is with whoever slept meanwhile: ends
+/// that take turns on a processor are slower through a wide ring. After a stay that was too short for its pages to be worth
+/// it, it takes twice as much.
 const RELUCTANCE: u32 = 64;
 const STREAM: u32 = 16;
 const RELUCTANCE_MAX: u32 = 1 << 16;
