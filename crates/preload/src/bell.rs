@@ -4,7 +4,7 @@
 //! have come. Who is to be woken by which bell, each connection's receiver says; one that the other end was not given is replaced by
 //! a byte over TCP. A forked child has no bells until it makes its own.
 
-use crate::{kernel, member, real};
+use crate::{kernel, member, real, slot};
 use libc::{c_int, epoll_event};
 use socket::bells;
 use socket::lock::{Held, Lock};
@@ -51,7 +51,7 @@ impl Bell {
         let (ear, pipe) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
         let [ear, pipe] = [ear, pipe].map(|end| member::raised(end).into_raw_fd());
         [ear, pipe].into_iter().for_each(member::protect);
-        let (number, process) = (NEXT.fetch_add(1, Relaxed), std::process::id());
+        let (number, process) = (NEXT.fetch_add(1, Relaxed), slot::process());
         let bell = Self { number, process, ear, pipe, heard: Cell::new(0) };
         let mut event = epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: mark() };
         // SAFETY: one structure of this frame.
@@ -65,7 +65,7 @@ impl Bell {
 
     /// Not so in a child that has it from its parent.
     pub fn is_own(&self) -> bool {
-        self.process == std::process::id()
+        self.process == slot::process()
     }
 
     /// What another process is to be given.

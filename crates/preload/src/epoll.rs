@@ -4,13 +4,14 @@
 //! faults, edge or level, once or always. What it does not know is what lies in memory; and it takes bells for bytes. So before a
 //! wait members are looked at, while it lasts they may be rung for, and after it what bells have said is corrected.
 
-use crate::bell::{self, Bell};
+mod members;
+
 use crate::look::Wait;
-use crate::slot::{self, Entry};
-use crate::{kernel, real, receive, send};
+use crate::slot::Entry;
+use crate::{bell, kernel, real, receive, send, slot};
 use libc::{c_int, epoll_event, sigset_t};
+use members::{Attended, Member, Set, Sets};
 use socket::lock::{Held, Lock};
-use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,40 +22,13 @@ const ONCE: u32 = libc::EPOLLONESHOT as u32;
 /// Events that one call gives at most.
 const MOST: usize = 512;
 
-/// A socket in a set.
-#[derive(Clone, Copy, Debug)]
-struct Member {
-    fd: RawFd,
-    events: u32,
-    data: u64,
-    /// Something was said of it, and nothing has come since; or it was to be said once.
-    told: Option<u64>,
-}
-
-#[derive(Debug, Default)]
-struct Set {
-    members: Vec<Member>,
-    /// Where the next look begins.
-    turn: usize,
-    /// Somebody was seen to wait for it by this descriptor: then he does not find its bell among his events.
-    waited: bool,
-    /// By what others wake who waits for it.
-    bell: Option<Bell>,
-}
-
-impl Set {
-    /// The number of its bell; 0: there is none that is this process's.
-    fn bell(&self) -> u64 {
-        self.bell.as_ref().filter(|bell| bell.is_own()).map_or(0, Bell::number)
-    }
-}
-
-/// Sets that there have been: while none, nobody need look.
+/// Sets, and members of sets, that there have been: while none, nobody need look.
+static KNOWN: AtomicU32 = AtomicU32::new(0);
 static MEMBERS: AtomicU32 = AtomicU32::new(0);
 
-static SETS: Lock<BTreeMap<RawFd, Set>> = Lock::new(BTreeMap::new());
+static SETS: Lock<Sets> = Lock::new(Sets::new());
 
-fn sets() -> Held<'static, BTreeMap<RawFd, Set>> {
+fn sets() -> Held<'static, Sets> {
     SETS.lock()
 }
 
@@ -63,50 +37,57 @@ pub fn hold() {
     let _until_released = std::mem::ManuallyDrop::new(sets());
 }
 
-/// After it, in the parent and in the child.
+/// After it, in the parent.
 pub fn release() {
     SETS.release();
+}
+
+/// After it, in the child.
+pub fn forked() {
+    SETS.release();
+    sets().forked();
+}
+
+/// A set was made.
+pub fn created(set: RawFd) {
+    if set >= 0 && crate::env::is_on() {
+        KNOWN.store(1, Relaxed);
+        sets().close(set);
+        sets().of(set);
+    }
 }
 
 /// A registration has been made, changed or removed, in the kernel.
 pub fn registered(set: RawFd, what: c_int, fd: RawFd, event: Option<epoll_event>) {
     let known = slot::entry(fd);
     let mut sets = sets();
-    if known.is_none() {
+    let Some(entry) = known else {
         // A set within a set: the outer one is waited for in ways that do not look into the inner one.
-        if let (libc::EPOLL_CTL_ADD, Some(inner)) = (what, sets.get(&fd)) {
-            inner.members.iter().filter_map(|member| slot::entry(member.fd)).for_each(|entry| unwatch(&entry));
+        if let (libc::EPOLL_CTL_ADD, Some(inner)) = (what, sets.get(fd)) {
+            inner.hide();
         }
         return;
-    }
+    };
+    KNOWN.store(1, Relaxed);
     MEMBERS.store(1, Relaxed);
-    if let Some(entry) = &known {
-        entry.set.store(set + 1, Relaxed);
-    }
-    let of = sets.entry(set).or_default();
-    of.members.retain(|member| member.fd != fd);
+    entry.set.store(set + 1, Relaxed);
+    let of = sets.of(set);
+    of.remove(fd);
     if let (libc::EPOLL_CTL_ADD | libc::EPOLL_CTL_MOD, Some(event)) = (what, event) {
-        of.members.push(Member { fd, events: event.events, data: event.u64, told: None });
+        of.put(Member::new(fd, event.events, event.u64));
     }
 }
 
 /// Has others wake a set by a bell: its number, and the bell for who is to be given it.
 pub fn bell<T>(set: RawFd, act: impl FnOnce(u64, BorrowedFd<'_>) -> T) -> Option<T> {
     let mut sets = sets();
-    let of = sets.get_mut(&set)?;
-    if of.bell.is_none() && of.waited {
-        of.bell = Bell::in_set(set);
-    }
-    of.bell.as_ref().filter(|bell| bell.is_own()).map(|bell| act(bell.number(), bell.pipe()))
+    sets.get(set)?.bell(set).map(|bell| act(bell.number(), bell.pipe()))
 }
 
-/// A set has another descriptor: by that it is waited for in ways that are not seen.
-pub fn doubled(set: RawFd) {
-    if MEMBERS.load(Relaxed) == 0 {
-        return;
-    }
-    if let Some(of) = sets().get(&set) {
-        of.members.iter().filter_map(|member| slot::entry(member.fd)).for_each(|entry| unwatch(&entry));
+/// A set has another descriptor.
+pub fn doubled(set: RawFd, new: RawFd) {
+    if KNOWN.load(Relaxed) > 0 {
+        sets().double(set, new);
     }
 }
 
@@ -118,59 +99,47 @@ pub fn unwatch(entry: &Entry) {
 
 /// Whether a descriptor is a set that is known here.
 pub fn is_set(fd: RawFd) -> bool {
-    MEMBERS.load(Relaxed) > 0 && sets().contains_key(&fd)
+    KNOWN.load(Relaxed) > 0 && sets().has(fd)
 }
 
-/// A descriptor is closed: as a set, and as a member.
-pub fn closed(fd: RawFd, is_socket: bool) {
-    let mut sets = sets();
-    if is_socket {
-        sets.values_mut().for_each(|set| set.members.retain(|member| member.fd != fd));
+/// A set's descriptor is closed.
+pub fn closed(set: RawFd) {
+    sets().close(set);
+}
+
+/// A socket's descriptor is closed, or about to be.
+pub fn left(fd: RawFd) {
+    if MEMBERS.load(Relaxed) > 0 {
+        sets().leave(fd);
     }
-    sets.remove(&fd);
 }
 
-/// Whether more is to be known of this set than the kernel says.
-fn is_known(set: RawFd) -> bool {
+/// What is to be known before a wait; None if no more than the kernel says.
+fn attend(set: RawFd) -> Option<Attended> {
     if MEMBERS.load(Relaxed) == 0 {
-        return false;
+        return None;
     }
     let mut sets = sets();
-    let Some(of) = sets.get_mut(&set) else { return false };
-    of.waited = true;
-    let has_memory = |member: &Member| slot::attached(member.fd).is_some();
-    of.bell.is_some() || slot::any_attached() && of.members.iter().any(has_memory)
-}
-
-/// Whether there is something to say of a member.
-fn is_due(member: &Member, entry: &Entry) -> bool {
-    if member.events & READ == 0 || !entry.has_bytes() {
-        return false;
-    }
-    match member.told {
-        Some(_) if member.events & ONCE != 0 => false,
-        Some(told) if member.events & EDGE != 0 => told != entry.arrived(),
-        _ => true,
-    }
+    let of = sets.get(set)?;
+    let attended = of.attend();
+    (attended.memory > 0 || of.bell.is_some()).then_some(attended)
 }
 
 /// Whether there is something to say of any.
 fn any_due(set: RawFd) -> bool {
-    let sets = sets();
-    let mut members = sets.get(&set).into_iter().flat_map(|of| &of.members);
-    members.any(|member| slot::attached(member.fd).is_some_and(|entry| is_due(member, &entry)))
+    sets().get(set).is_some_and(Set::any_due)
 }
 
 /// Says what lies in memory: how many events.
 fn scan(set: RawFd, events: &mut [epoll_event]) -> usize {
     let (mut sets, mut count) = (sets(), 0);
-    let Some(of) = sets.get_mut(&set) else { return 0 };
+    let Some(of) = sets.get(set) else { return 0 };
     let len = of.members.len();
     for step in 0..len {
         let member = &mut of.members[(of.turn + step) % len];
-        let entry = slot::attached(member.fd).filter(|entry| is_due(member, entry));
-        let (Some(entry), true) = (entry, count < events.len()) else { continue };
-        member.told = Some(entry.arrived());
+        let slot = member.slot().filter(|_| count < events.len() && member.is_due());
+        let Some(slot) = slot else { continue };
+        member.told = Some(slot.arrived());
         if member.events & ONCE != 0 {
             change(set, member, ONCE);
         }
@@ -188,21 +157,10 @@ fn change(set: RawFd, member: &Member, events: u32) {
     unsafe { real::epoll_ctl(set, libc::EPOLL_CTL_MOD, member.fd, &mut event) };
 }
 
-/// For each member that has memory.
-fn each(set: RawFd, mut act: impl FnMut(&Member, &Entry)) {
-    if let Some(of) = sets().get(&set) {
-        for member in of.members.iter().filter(|member| member.events & READ != 0) {
-            if let Some(entry) = slot::attached(member.fd) {
-                act(member, &entry);
-            }
-        }
-    }
-}
-
 /// Corrects what the kernel says behind the first `found` events: how many there are then.
 fn correct(set: RawFd, events: &mut [epoll_event], found: usize, said: usize) -> usize {
     let mut sets = sets();
-    let Some(of) = sets.get_mut(&set) else { return found + said };
+    let Some(of) = sets.get(set) else { return found + said };
     let mut left = found;
     for at in found..found + said {
         let mut event = events[at];
@@ -211,7 +169,7 @@ fn correct(set: RawFd, events: &mut [epoll_event], found: usize, said: usize) ->
             continue;
         }
         let data = event.u64;
-        let of_this = |member: &&mut Member| member.data == data && slot::attached(member.fd).is_some();
+        let of_this = |member: &&mut Member| member.data == data && member.slot().is_some();
         if let Some(member) = of.members.iter_mut().find(of_this).filter(|_| event.events & READ != 0) {
             event.events &= !sift(set, member);
         }
@@ -229,15 +187,15 @@ fn correct(set: RawFd, events: &mut [epoll_event], found: usize, said: usize) ->
 
 /// Of a member that the kernel calls readable: what of that is not so.
 fn sift(set: RawFd, member: &mut Member) -> u32 {
-    let Some(entry) = slot::attached(member.fd) else { return 0 };
-    if member.events & EDGE != 0 && entry.has_bytes() && member.told == Some(entry.arrived()) {
+    let Some(slot) = member.slot() else { return 0 };
+    if member.events & EDGE != 0 && slot.has_bytes() && member.told == Some(slot.arrived()) {
         return READ;
     }
-    if receive::is_readable(&entry, member.fd) {
-        member.told = Some(entry.arrived());
+    if receive::is_readable(slot, member.fd) {
+        member.told = Some(slot.arrived());
         return 0;
     }
-    send::serve_recall(&entry, member.fd);
+    send::serve_recall(slot, member.fd);
     if member.events & ONCE != 0 && member.told.is_none() {
         // The kernel has said it once, for nothing.
         change(set, member, member.events);
@@ -253,23 +211,23 @@ fn ask(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const sigs
 
 /// As epoll_pwait; None if no member has memory.
 pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const sigset_t) -> Option<c_int> {
-    if events.is_empty() || !is_known(set) {
+    if events.is_empty() {
         return None;
     }
+    let Attended { memory, together } = attend(set)?;
     let most = events.len().min(MOST);
     let events = &mut events[..most];
-    let deadline = u64::try_from(timeout).ok().map(|ms| kernel::now() + ms * 1_000_000);
-    let (wait, mut together) = (Wait::begin(), false);
-    each(set, |member, entry| {
-        entry.watched.store(true, Relaxed);
-        entry.meets();
-        send::serve_recall(entry, member.fd);
-        together |= entry.shares_processor();
-    });
+    let deadline = u64::try_from(timeout).ok().filter(|ms| *ms > 0).map(|ms| kernel::now() + ms * 1_000_000);
+    let (mut wait, mut glances): (Option<Wait>, _) =
+        (None, memory > 0 && !together && timeout != 0 && Wait::is_short());
     loop {
         let mut found = scan(set, events);
-        let budget = if found > 0 || timeout == 0 { 0 } else { Wait::budget(together) };
-        // The kernel's own descriptors get their turn, if not each time. Who does not look asks it below.
+        // The kernel's own descriptors have to wait for a moment.
+        if found == 0 && std::mem::take(&mut glances) && Wait::glance(memory, || any_due(set)) {
+            continue;
+        }
+        let budget = if found > 0 || timeout == 0 || memory == 0 { 0 } else { Wait::budget(together) };
+        // And get their turn, if not each time. Who does not look asks for them below.
         let asks_below = budget == 0 && timeout != 0;
         if (found == 0 && !asks_below) || (found > 0 && found < most && found_often()) {
             let asked = ask(set, &mut events[found..], 0, mask);
@@ -279,46 +237,34 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
             found = correct(set, events, found, asked.max(0) as usize);
         }
         let left = deadline.map(|deadline| deadline.saturating_sub(kernel::now()));
-        if found > 0 || left == Some(0) {
-            wait.end();
+        if found > 0 || timeout == 0 || left == Some(0) {
+            if let Some(wait) = wait {
+                wait.end();
+            }
             return Some(found as c_int);
         }
-        each(set, |_, entry| entry.doze());
-        if wait.look(budget, || any_due(set)) {
+        if wait.get_or_insert_with(Wait::begin).look(budget, memory, || 0, || any_due(set)) {
             continue;
         }
-        lie(set);
-        if any_due(set) {
-            each(set, |_, entry| entry.woke());
+        if sets().get(set).is_some_and(Set::lie) {
             continue;
+        }
+        if let Some(wait) = &mut wait {
+            wait.sleep();
         }
         let ms = left.map_or(-1, |left| left.div_ceil(1_000_000).min(i32::MAX as u64) as c_int);
         let asked = ask(set, events, ms, mask);
-        each(set, |_, entry| entry.woke());
         if asked < 0 {
             return Some(asked);
         }
         let found = correct(set, events, 0, asked as usize);
         if found > 0 {
-            wait.end();
+            if let Some(wait) = wait {
+                wait.end();
+            }
             return Some(found as c_int);
         }
     }
-}
-
-/// Says that all members are to be rung for. One of which an edge was told is to be rung for anew.
-fn lie(set: RawFd) {
-    let bell = sets().get(&set).map_or(0, Set::bell);
-    each(set, |member, entry| {
-        if member.events & EDGE != 0
-            && entry.has_bytes()
-            && let Some(incoming) = entry.receiving.lock().as_mut()
-        {
-            receive::strip(member.fd, incoming);
-            incoming.wake();
-        }
-        entry.lie(bell);
-    });
 }
 
 /// Every eighth time.

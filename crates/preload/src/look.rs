@@ -9,17 +9,36 @@ thread_local! {
     static PATIENCE: Cell<Patience> = const { Cell::new(Patience::new()) };
 }
 
-/// Looks between two readings of the clock.
-const LOOKS: u32 = 64;
+/// Looks between two readings of the clock, at so many things at once.
+fn looks(things: usize) -> usize {
+    (64 / things.max(1)).max(1)
+}
 
 /// A wait that has begun.
 pub struct Wait {
+    /// Or since the other end was last seen at work.
     began: u64,
+    /// This thread has slept since.
+    slept: bool,
 }
 
 impl Wait {
     pub fn begin() -> Self {
-        Self { began: kernel::now() }
+        Self { began: kernel::now(), slept: false }
+    }
+
+    /// Whether this thread's waits are short, so that a first look at one costs less than to ask the clock, and who is where.
+    pub fn is_short() -> bool {
+        let cap = settings().look;
+        cap > 0 && with(|patience| patience.is_short(cap))
+    }
+
+    /// The first looks of a wait, at so many things, without a clock: whether it was there.
+    pub fn glance(things: usize, mut there: impl FnMut() -> bool) -> bool {
+        (0..looks(things)).any(|_| {
+            std::hint::spin_loop();
+            there()
+        })
     }
 
     /// How long to look, in nanoseconds. Not at all if `together`: then whoever is waited for needs this processor.
@@ -28,28 +47,47 @@ impl Wait {
         if together || cap == 0 { 0 } else { with(|patience| patience.budget(cap)) }
     }
 
-    /// Looks until `there` says yes, or the time is over: whether it did.
-    pub fn look(&self, budget: u64, mut there: impl FnMut() -> bool) -> bool {
+    /// Looks at so many things until `there` says yes, or the time is over: whether it did. Time in which the other end goes on
+    /// with what it was sent, as a number that changes says, does not count: nobody sleeps who would be woken at once.
+    pub fn look(
+        &mut self,
+        budget: u64,
+        things: usize,
+        mut work: impl FnMut() -> u64,
+        mut there: impl FnMut() -> bool,
+    ) -> bool {
         if budget == 0 {
             return false;
         }
+        let mut done = work();
         loop {
-            for _ in 0..LOOKS {
+            for _ in 0..looks(things) {
                 if there() {
                     return true;
                 }
                 std::hint::spin_loop();
             }
-            if kernel::now() - self.began >= budget {
+            let (now, doing) = (kernel::now(), work());
+            if doing != done {
+                (self.began, done) = (now, doing);
+            } else if now - self.began >= budget {
                 return false;
             }
         }
     }
 
+    /// The thread sleeps now.
+    pub fn sleep(&mut self) {
+        self.slept = true;
+    }
+
     /// What was waited for is there.
     pub fn end(self) {
-        let waited = kernel::now() - self.began;
-        with(|patience| patience.learn(waited, settings().look.max(1)));
+        let cap = settings().look.max(1);
+        // Who had to be woken would not have had to look for as long as he has waited.
+        let waking = if self.slept { cap / 2 } else { 0 };
+        let waited = (kernel::now() - self.began).saturating_sub(waking);
+        with(|patience| patience.learn(waited, cap));
     }
 }
 

@@ -96,7 +96,7 @@ pub fn wait(polls: &mut [pollfd], timeout: Option<&timespec>, mask: *const sigse
     }
     let deadline = Deadline::after(timeout);
     let now = timespec { tv_sec: 0, tv_nsec: 0 };
-    let wait = Wait::begin();
+    let mut wait = Wait::begin();
     loop {
         let asked = ask(polls, Some(&now), mask);
         let found = if asked < 0 { asked } else { watched.correct(polls) };
@@ -108,13 +108,14 @@ pub fn wait(polls: &mut [pollfd], timeout: Option<&timespec>, mask: *const sigse
         watched.iter().for_each(|(_, entry)| entry.doze());
         // Descriptors of the kernel's own would not be seen meanwhile.
         let alone = watched.count == polls.len();
-        if alone && wait.look(Wait::budget(watched.together()), || watched.any()) {
+        if alone && wait.look(Wait::budget(watched.together()), watched.count, || 0, || watched.any()) {
             continue;
         }
         if watched.lie() {
             watched.rise();
             continue;
         }
+        wait.sleep();
         let asked = ask(polls, deadline.left().as_ref(), mask);
         watched.rise();
         if asked < 0 {

@@ -6,10 +6,11 @@
 use crate::bell::{self, Woken};
 use crate::kernel::{self, Queue};
 use crate::look::Wait;
-use crate::slot::{Entry, state};
+use crate::slot::{Entry, Slot, state};
 use crate::{offer, real, send};
-use socket::migration::{Incoming, Stretch};
+use socket::migration::{Incoming, Outgoing, Stretch};
 use socket::parts::Part;
+use socket::stream::News;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -31,7 +32,7 @@ pub fn receive(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: i
         // It waits in this call.
         entry.watched.store(true, Relaxed);
     }
-    Call { entry, fd, room, flags, got: 0, wait: None }.run(parts)
+    Call { entry, fd, room, flags, got: 0, wait: None, news: None, glanced: false }.run(parts)
 }
 
 /// One call on its way.
@@ -42,6 +43,10 @@ struct Call<'a> {
     flags: i32,
     got: usize,
     wait: Option<Wait>,
+    /// What is to be waited for.
+    news: Option<News>,
+    /// The first looks have led to nothing.
+    glanced: bool,
 }
 
 /// What one look has come to.
@@ -123,7 +128,11 @@ impl Call<'_> {
         let Some(incoming) = receiving.as_mut() else { return Step::Done(self.fault(libc::ECONNRESET)) };
         match incoming.look() {
             Err(_) => Step::Done(self.fault(libc::ECONNRESET)),
-            Ok(Stretch::Memory { ready: 0, then: None }) if incoming.bells() == 0 => Step::Empty,
+            Ok(Stretch::Memory { ready: 0, then: None }) if incoming.bells() == 0 => {
+                self.entry.doze_with(incoming);
+                self.news = Some(incoming.news());
+                Step::Empty
+            }
             Ok(Stretch::Memory { ready: 0, .. }) if strip(self.fd, incoming) > 0 => {
                 drop(receiving);
                 send::serve_recall(self.entry, self.fd);
@@ -164,12 +173,12 @@ impl Call<'_> {
         if incoming.has_bytes() {
             return true;
         }
-        strip(self.fd, incoming);
-        if self.entry.is_unseen() {
+        let (bells, unseen) = (strip(self.fd, incoming), self.entry.is_unseen());
+        if unseen {
             incoming.set_bell(0);
             incoming.nap();
         }
-        incoming.has_bytes()
+        (bells > 0 || unseen) && incoming.has_bytes()
     }
 
     /// Memory is empty: what the kernel says.
@@ -309,6 +318,9 @@ impl Call<'_> {
             self.entry.woke();
             return None;
         }
+        if let Some(wait) = &mut self.wait {
+            wait.sleep();
+        }
         let answer = match bell.and_then(|_| bell::wait(self.socket())) {
             Some(Woken::Bell) => None,
             Some(Woken::Event) => {
@@ -350,11 +362,20 @@ impl Call<'_> {
 
     /// Looks for a while: whether something has come.
     fn look(&mut self) -> bool {
+        let Some(news) = self.news else { return false };
+        // SAFETY: the memory beneath a connection is there while a thread is at work on it, as this one is.
+        let there = || unsafe { news.is_there() };
+        let glances = !self.glanced && !self.entry.together.load(Relaxed) && Wait::is_short();
+        self.glanced = true;
+        if glances && Wait::glance(1, there) {
+            return true;
+        }
         let together = self.entry.shares_processor();
+        let taken = self.entry.sending.lock().as_ref().map(Outgoing::taken);
+        // SAFETY: as above.
+        let work = || taken.map_or(0, |taken| unsafe { taken.number() });
         let wait = self.wait.get_or_insert_with(Wait::begin);
-        let entry = self.entry;
-        entry.doze();
-        wait.look(Wait::budget(together), || entry.has_bytes())
+        wait.look(Wait::budget(together), 1, work, there)
     }
 }
 
@@ -374,7 +395,7 @@ pub fn strip(fd: RawFd, incoming: &mut Incoming) -> u64 {
 }
 
 /// Whether a socket that the kernel calls readable is so for the program: bells are thrown away.
-pub fn is_readable(entry: &Entry, fd: RawFd) -> bool {
+pub fn is_readable(entry: &Slot, fd: RawFd) -> bool {
     let mut receiving = entry.receiving.lock();
     let Some(incoming) = receiving.as_mut() else { return true };
     for _ in 0..64 {

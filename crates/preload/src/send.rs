@@ -1,7 +1,7 @@
 //! Sending on a connection that has memory, or may get some.
 
 use crate::look::Wait;
-use crate::slot::{Entry, state};
+use crate::slot::{Entry, Slot, state};
 use crate::{kernel, offer, real};
 use socket::layout::LOCAL;
 use socket::lock::Held;
@@ -82,10 +82,13 @@ fn wait_for_room(entry: &Entry, mut sending: Held<'_, Option<socket::migration::
     let Some(out) = sending.as_mut() else { return false };
     let together = out.shares_processor(kernel::processor());
     drop(sending);
-    let wait = Wait::begin();
-    let there = wait.look(Wait::budget(together), || {
-        entry.sending.try_lock().is_some_and(|mut held| held.as_mut().is_none_or(|out| out.room() >= LOCAL / 4))
-    });
+    let mut wait = Wait::begin();
+    let there = wait.look(
+        Wait::budget(together),
+        1,
+        || 0,
+        || entry.sending.try_lock().is_some_and(|mut held| held.as_mut().is_none_or(|out| out.room() >= LOCAL / 4)),
+    );
     if there {
         wait.end();
     }
@@ -138,7 +141,7 @@ pub fn pin(entry: &Entry) {
 }
 
 /// If the other end wants all over TCP, sends it there what it has not taken from memory.
-pub fn serve_recall(entry: &Entry, fd: RawFd) {
+pub fn serve_recall(entry: &Slot, fd: RawFd) {
     let mut sending = entry.sending.lock();
     let Some(out) = sending.as_mut() else { return };
     let Some(left) = out.withdraw() else { return };

@@ -15,6 +15,7 @@ use socket::lock::{self, Lock};
 use socket::member::Meeting;
 use socket::migration::{Incoming, Outgoing, Stretch};
 use socket::region::Pair;
+use socket::stream::News;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64};
@@ -62,6 +63,8 @@ pub struct Slot {
     /// Whether that was asked of the kernel, and whether it keeps a time-out, in which case the kernel is to wait.
     pub asked: AtomicBool,
     pub timeout: AtomicBool,
+    /// Both ends run on one processor, as it was last found.
+    pub together: AtomicBool,
     /// The kernel has something to say of this socket, and was not found to have nothing since.
     pub eventful: AtomicBool,
     /// No other slot has had this number.
@@ -165,6 +168,16 @@ pub fn attached(fd: RawFd) -> Option<Entry> {
     entry(fd).filter(|entry| entry.state() == state::ATTACHED)
 }
 
+/// As [`attached`], not held: for who keeps this descriptor from being closed meanwhile, as whoever has the epoll sets does with
+/// their members.
+pub fn seen(fd: RawFd) -> Option<&'static Slot> {
+    let index = (cell(fd)?.load(Acquire) as usize).checked_sub(1)?;
+    if AWAY.load(Relaxed) {
+        come_back();
+    }
+    slots().map(|slots| &slots[index]).filter(|slot| slot.state() == state::ATTACHED)
+}
+
 /// Whether any connection has memory.
 pub fn any_attached() -> bool {
     ATTACHED.load(Relaxed) > 0
@@ -209,6 +222,7 @@ pub fn end(fd: RawFd) {
     if cell.load(Relaxed) == 0 || !is_ours() {
         return;
     }
+    epoll::left(fd);
     if let Some(index) = (cell.swap(0, AcqRel) as usize).checked_sub(1) {
         let_go(index);
     }
@@ -225,6 +239,11 @@ pub fn is_ours() -> bool {
     // Called before this library was told that it is loaded: by nobody's child.
     let _ = PROCESS.compare_exchange(0, own, Relaxed, Relaxed);
     PROCESS.load(Relaxed) == own
+}
+
+/// This process's number, but in a child that borrows its parent's memory.
+pub fn process() -> u32 {
+    PROCESS.load(Relaxed)
 }
 
 /// All descriptors from `first` to `last`.
@@ -317,7 +336,7 @@ impl Slot {
             flag.store(false, Relaxed);
         }
         self.fault.store(0, Relaxed);
-        for flag in [&self.asked, &self.timeout] {
+        for flag in [&self.asked, &self.timeout, &self.together] {
             flag.store(false, Relaxed);
         }
         self.eventful.store(true, Relaxed);
@@ -357,11 +376,16 @@ impl Slot {
 
     /// Somebody looks: no bell is wanted, unless others sleep.
     pub fn doze(&self) {
-        let seen = self.watched.load(Relaxed) && !self.unwatchable.load(Relaxed);
-        if !seen || self.sleepers.load(Relaxed) > 0 {
-            return;
+        if !self.is_unseen()
+            && let Some(incoming) = self.receiving.lock().as_mut()
+        {
+            self.doze_with(incoming);
         }
-        if let Some(incoming) = self.receiving.lock().as_mut() {
+    }
+
+    /// As [`Slot::doze`], by who holds what receives.
+    pub fn doze_with(&self, incoming: &mut Incoming) {
+        if !self.is_unseen() && self.sleepers.load(Relaxed) == 0 {
             incoming.wake();
         }
     }
@@ -393,6 +417,22 @@ impl Slot {
         self.receiving.try_lock().is_some_and(|mut held| held.as_mut().is_some_and(Incoming::has_bytes))
     }
 
+    /// The same, and what to compare with when nothing was found.
+    pub fn found(&self) -> Found {
+        let Some(mut receiving) = self.receiving.try_lock() else { return Found::Unknown };
+        let Some(incoming) = receiving.as_mut() else { return Found::Unknown };
+        match incoming.look() {
+            Ok(Stretch::Memory { ready: 0, then: None }) => Found::Nothing(incoming.news().known()),
+            Ok(Stretch::Memory { ready: 1.., .. }) | Err(_) => Found::Bytes,
+            _ => Found::Unknown,
+        }
+    }
+
+    /// Where to look for more of it.
+    pub fn news(&self) -> Option<News> {
+        self.receiving.lock().as_ref().map(Incoming::news)
+    }
+
     /// Bytes that ever came through memory.
     pub fn arrived(&self) -> u64 {
         self.receiving.lock().as_ref().map_or(0, Incoming::arrived)
@@ -418,7 +458,9 @@ impl Slot {
     pub fn shares_processor(&self) -> bool {
         let own = crate::kernel::processor();
         let incoming = self.receiving.lock().as_ref().is_some_and(|incoming| incoming.shares_processor(own));
-        incoming | self.sending.lock().as_ref().is_some_and(|outgoing| outgoing.shares_processor(own))
+        let together = incoming | self.sending.lock().as_ref().is_some_and(|outgoing| outgoing.shares_processor(own));
+        self.together.store(together, Relaxed);
+        together
     }
 
     pub fn state(&self) -> u32 {
@@ -465,6 +507,15 @@ impl Slot {
         self.met.store(met, Relaxed);
         met
     }
+}
+
+/// What lies in memory.
+pub enum Found {
+    Bytes,
+    /// Nothing, until the sender says another number than this.
+    Nothing(u64),
+    /// Nothing, as far as that was seen.
+    Unknown,
 }
 
 /// What has become of giving memory to a connection.
@@ -557,8 +608,8 @@ pub extern "C" fn in_parent() {
 pub extern "C" fn in_child() {
     bell::release();
     member::release();
-    epoll::release();
     lock::forked();
+    epoll::forked();
     relatives::born();
     PROCESS.store(std::process::id(), Relaxed);
     member::forked();

@@ -1,4 +1,4 @@
-//! Where everything lies in the memory of a pair, or of a pod, version 1.
+//! Where everything lies in the memory of a pair, or of a pod, version 2.
 //!
 //! ```text
 //! 0        4096     8192                    + CONNECTIONS × 4096         + CONNECTIONS × 2 × LOCAL
@@ -21,7 +21,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 /// "lichpair", read as a little-endian number.
 pub const MAGIC: u64 = 0x7269_6170_6863_696c;
 /// Changes with every change of this layout.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 const PAGE: usize = 4096;
 /// The most processes that share one memory.
@@ -37,6 +37,8 @@ pub const RECORD: usize = if cfg!(loom) { 4 } else { 32 * 1024 };
 pub const RECORDS: usize = 4096;
 /// Parts of a stream that can be there at once. A power of two.
 pub const SEGMENTS: usize = if cfg!(loom) { 2 } else { 128 };
+/// The most bytes of a write that lie beside the word that says that they are there.
+pub const ECHO: usize = if cfg!(loom) { 8 } else { 40 };
 /// The most bytes that can have been sent and not been received.
 pub const MOST: u64 = (LOCAL + SEGMENTS * RECORD) as u64;
 
@@ -72,13 +74,18 @@ pub const fn header(stores: usize) -> Header {
 pub struct SenderLine {
     /// Bytes that were ever sent, over all connections that this way has served; marks count one each.
     pub head: AtomicU64,
-    /// Where the next connection begins: `head` and `segments` when the last sender left.
-    pub base: AtomicU64,
-    pub base_segments: AtomicU32,
     /// Parts that were ever begun.
     pub segments: AtomicU32,
     /// 1 while the sender may be writing to records.
     pub hand: AtomicU32,
+    /// Which bytes the next words are a copy of: the position behind them, and their number in the last 8 bits. Written before
+    /// they are; so they are these if it says so after they were read.
+    pub echo: AtomicU64,
+    /// What was sent last, if it was short: with `head`, in the one line of the cache that a waiting receiver looks at.
+    pub last: [AtomicU64; ECHO / 8],
+    /// Where the next connection begins: `head` and `segments` when the last sender left.
+    pub base: AtomicU64,
+    pub base_segments: AtomicU32,
     /// 1 while there is a sender.
     pub open: AtomicU32,
     /// The store that its records are of.
@@ -203,6 +210,7 @@ const _: () = {
     use std::mem::offset_of;
     assert!(size_of::<Header>() == 32);
     assert!(size_of::<SenderLine>() == 128 && size_of::<ReceiverLine>() == 128 && size_of::<Rest>() == 128);
+    assert!(offset_of!(SenderLine, last) + ECHO == 64 && ECHO.is_multiple_of(8) && ECHO < 256);
     assert!(offset_of!(Way, receiver) == 128 && offset_of!(Way, sender_rest) == 256);
     assert!(offset_of!(Way, receiver_rest) == 384 && offset_of!(Way, segments) == 512);
     assert!(size_of::<Way>() == 512 + 8 * SEGMENTS && size_of::<Way>() <= WAY);

@@ -34,6 +34,7 @@
 use crate::layout::{MOST, Rest};
 use crate::parts::{self, Part};
 use crate::region::{KeptReceiver, KeptSender};
+use crate::stream::{News, Taken};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 use thiserror::Error;
@@ -189,6 +190,11 @@ impl Outgoing {
     /// Bytes of room that memory has at once.
     pub fn room(&mut self) -> usize {
         self.sender.local_room()
+    }
+
+    /// Where its receiver says how much it has taken.
+    pub fn taken(&self) -> Taken {
+        self.sender.taken()
     }
 
     /// Asked after something was put, or turned: whether to ring now. True once for each nap.
@@ -383,6 +389,11 @@ impl Incoming {
             _ => 0,
         };
         if ready > there || ready > MOST { 0 } else { ready as usize }
+    }
+
+    /// What is to be waited for when nothing was found in memory.
+    pub fn news(&self) -> News {
+        self.receiver.news()
     }
 
     /// Whether something lies in memory that can be taken now: one look, for those who wait.

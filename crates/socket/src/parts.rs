@@ -44,6 +44,13 @@ fn pieces(parts: &[Part], mut skip: usize, mut most: usize, mut each: impl FnMut
 /// # Safety
 /// The parts can be read.
 pub(crate) unsafe fn read(parts: &[Part], skip: usize, mut send: impl FnMut(&[IoSlice<'_>]) -> usize) -> usize {
+    if let ([part], 0) = (parts, skip) {
+        if part.len == 0 {
+            return 0;
+        }
+        // SAFETY: the caller's; it has a length, so it is somewhere.
+        return send(&[IoSlice::new(unsafe { std::slice::from_raw_parts(part.at, part.len) })]);
+    }
     let mut done = 0;
     loop {
         let (mut slices, mut count, mut len) = ([IoSlice::new(&[]); TOGETHER], 0, 0);
@@ -73,6 +80,14 @@ pub(crate) unsafe fn write(
     once: bool,
     mut receive: impl FnMut(&mut [IoSliceMut<'_>]) -> usize,
 ) -> usize {
+    if let ([part], 0) = (parts, skip) {
+        let len = part.len.min(most);
+        if len == 0 {
+            return 0;
+        }
+        // SAFETY: as above.
+        return receive(&mut [IoSliceMut::new(unsafe { std::slice::from_raw_parts_mut(part.at, len) })]);
+    }
     let mut done = 0;
     loop {
         let mut slices: [IoSliceMut<'_>; TOGETHER] = std::array::from_fn(|_| IoSliceMut::new(&mut []));

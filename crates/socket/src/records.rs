@@ -1,7 +1,8 @@
 //! The records that one process sends through, to one other or to those of its pod.
 //!
-//! Taking one asks nobody: the process's own list of what has come back, last first, so that what is in the processor's cache
-//! is used again; else the next one that was never used. What bounds it is one word that the broker alone writes, and what
+//! Taking one asks nobody: the process's own list of what has come back, first of all what came back longest ago, of which there are
+//! some for that: a sender that is at work while its receiver is takes lines of the cache from it otherwise, which costs more than
+//! memory does. Else the next one that was never used. What bounds it is one word that the broker alone writes, and what
 //! the broker is told are the [`Claim`]s, which it reads without being waited for. Beyond the bound a stream has its
 //! local record: slower, never an error.
 //!
@@ -25,6 +26,8 @@ use std::sync::atomic::{AtomicU32, AtomicUsize};
 pub const LIMIT: u32 = 2048;
 /// How often a store in which none is free is asked, at least, before it looks again whether some have come back.
 const PATIENCE: usize = 32;
+/// Records that go round, at least, where a process has but few: a MiB.
+const ROUND: usize = 32;
 
 /// What a process may take, over all of its pairs. Children that it forks take of the same.
 pub struct Quota {
@@ -36,6 +39,8 @@ pub struct Quota {
 
 struct Counts {
     taken: AtomicUsize,
+    /// Records that were ever used.
+    used: AtomicUsize,
     /// For which of its naps the broker was told.
     told_for: AtomicU32,
 }
@@ -69,6 +74,11 @@ impl Quota {
         self.taken() < self.told.limit.load(Ordering::Relaxed) as usize
     }
 
+    /// Whether much fewer were ever used than may be taken.
+    fn has_plenty(&self) -> bool {
+        self.counts.used.load(Ordering::Relaxed) < self.told.limit.load(Ordering::Relaxed) as usize / 4
+    }
+
     /// Something was taken: a broker that sleeps is told, once for each nap.
     fn stir(&self) {
         let Some(bell) = &self.bell else { return };
@@ -89,8 +99,9 @@ struct Slot {
 
 /// Of zeroes: a store that was never used.
 struct State {
-    /// What was used and has come back, the last on top: so many, and which.
+    /// What was used and has come back, in this order: so many, which, and where the first is.
     free: usize,
+    first: usize,
     frees: [u32; RECORDS],
     /// Of each record that was ever used: so many, and what of them.
     used: usize,
@@ -176,16 +187,19 @@ impl Store {
     }
 
     fn any(&self, state: &mut State) -> Option<u32> {
-        if state.free == 0 {
+        let few = state.used < ROUND && self.quota.has_plenty();
+        if state.free == 0 && !few {
             self.collect(state);
         }
-        if state.free > 0 {
-            state.free -= 1;
-            return Some(state.frees[state.free]);
+        if state.free > 0 && !few {
+            let record = state.frees[state.first];
+            (state.free, state.first) = (state.free - 1, (state.first + 1) % RECORDS);
+            return Some(record);
         }
         let record = state.used;
         (record < RECORDS).then(|| {
             state.used += 1;
+            self.quota.counts.used.fetch_add(1, Ordering::Relaxed);
             self.region.store_line(self.number).top.store(record as u32 + 1, Ordering::Relaxed);
             record as u32
         })
@@ -196,7 +210,7 @@ impl Store {
         if way == 0 {
             return;
         }
-        state.frees[state.free] = record;
+        state.frees[(state.first + state.free) % RECORDS] = record;
         state.free += 1;
         self.quota.counts.taken.fetch_sub(1, Ordering::Relaxed);
         self.claim(record).way.store(FREE | way, Ordering::Release);
@@ -229,5 +243,6 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.quota.counts.taken.fetch_sub(self.taken(), Ordering::Relaxed);
+        self.quota.counts.used.fetch_sub(self.state().used, Ordering::Relaxed);
     }
 }

@@ -19,8 +19,8 @@
 mod receiver;
 mod sender;
 
-pub use receiver::Receiver;
-pub use sender::Sender;
+pub use receiver::{News, Receiver};
+pub use sender::{Sender, Taken};
 
 use crate::layout::{LOCAL_AT, MARK, Way};
 use thiserror::Error;

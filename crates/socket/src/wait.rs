@@ -33,11 +33,18 @@ impl Patience {
         cap
     }
 
+    /// Whether waits are shorter than waking a sleeper.
+    pub fn is_short(&self, cap: u64) -> bool {
+        self.mean <= cap
+    }
+
     /// A wait took so long, whether in looking or asleep.
     pub fn learn(&mut self, waited: u64, cap: u64) {
         // One long wait tells no more than that it was long.
         let waited = waited.min(8 * cap);
-        self.mean = (self.mean * 7 + waited) / 8;
+        // A try that has succeeded is followed by others.
+        let mean = if waited <= cap { self.mean.min(cap) } else { self.mean };
+        self.mean = (mean * 7 + waited) / 8;
     }
 }
 

@@ -98,8 +98,15 @@ impl Pairs {
     /// Takes what a process has beyond what it was ever allowed, whatever is in it: it has not kept to what it was told.
     pub fn bound(&self, each: usize) {
         let most = (each + SLACK) as u64 * RECORD as u64;
+        // The whole of a memory is known at once; what of it is whose is asked for page by page.
+        let mut whole = HashMap::<Number, u64>::new();
+        for (watch, _, member) in self.stores() {
+            *whole.entry(member).or_default() += watch.watched.whole().unwrap_or(u64::MAX / 4096);
+        }
         let mut resident = HashMap::<Number, u64>::new();
-        for (watch, store, member) in self.stores() {
+        for (watch, store, member) in
+            self.stores().filter(|(.., member)| whole.get(member).is_some_and(|bytes| *bytes > most))
+        {
             *resident.entry(member).or_default() += watch.watched.resident(store).unwrap_or(0);
         }
         resident.retain(|_, bytes| *bytes > most);

@@ -137,7 +137,7 @@ fn ended(fd: c_int) {
         if let Some(entry) = slot::attached(fd).filter(slot::is_last) {
             abandon(&entry, fd);
         }
-        epoll::closed(fd, is_socket);
+        epoll::closed(fd);
         slot::end(fd);
     }
 }
@@ -199,7 +199,7 @@ pub unsafe extern "C" fn dup(fd: c_int) -> c_int {
 /// `new` is another descriptor of what `fd` is.
 fn doubled(fd: c_int, new: c_int) {
     if new >= 0 && fd != new {
-        epoll::doubled(fd);
+        epoll::doubled(fd, new);
     }
     let concerned = slot::is_known(fd) || slot::is_known(new);
     if new >= 0 && fd != new && concerned && slot::is_ours() {

@@ -120,6 +120,26 @@ pub unsafe extern "C" fn pselect(
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn epoll_create(size: c_int) -> c_int {
+    // SAFETY: the argument as it came.
+    let set = unsafe { real::epoll_create(size) };
+    sets::created(set);
+    set
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn epoll_create1(flags: c_int) -> c_int {
+    // SAFETY: the argument as it came.
+    let set = unsafe { real::epoll_create1(flags) };
+    sets::created(set);
+    set
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn epoll_ctl(set: c_int, what: c_int, fd: c_int, event: *mut epoll_event) -> c_int {
     // SAFETY: the arguments as they came.
     let result = unsafe { real::epoll_ctl(set, what, fd, event) };

@@ -3,12 +3,25 @@
 //! run, others with `SEED=…`.
 
 use super::tests::pair;
-use crate::layout::{self, GONE, LOCAL, RECORDS, SEGMENTS};
+use crate::layout::{self, GONE, LOCAL, RECORDS, SEGMENTS, SenderLine};
 use crate::records::Quota;
 use crate::region::Pair;
 use os::mapping::Mapping;
 use std::io::{IoSlice, IoSliceMut};
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// Where words of a way are.
+const SEGMENTS_AT: usize = offset_of!(SenderLine, segments);
+const ECHO_AT: usize = offset_of!(SenderLine, echo);
+const BASE_AT: usize = offset_of!(SenderLine, base);
+const LITTLE: [usize; 5] = [
+    SEGMENTS_AT,
+    offset_of!(SenderLine, hand),
+    offset_of!(SenderLine, base_segments),
+    offset_of!(SenderLine, open),
+    136,
+];
 
 /// Xorshift: enough to be different, the same for the same seed.
 struct Chance(u64);
@@ -61,7 +74,7 @@ impl Peer {
     /// A part that begins near where the receiver is, and lies in a place that exists or not.
     fn part(&mut self, way: usize) {
         let tail = self.long(way + 128).load(Ordering::Relaxed);
-        let taken = self.word(way + 20).load(Ordering::Relaxed);
+        let taken = self.word(way + SEGMENTS_AT).load(Ordering::Relaxed);
         let slot = taken.wrapping_add(self.chance.below(4) as u32) as usize % SEGMENTS;
         let start =
             if self.chance.below(2) == 0 { tail.wrapping_add(self.chance.below(3)) } else { self.chance.wicked(tail) };
@@ -73,7 +86,7 @@ impl Peer {
         };
         self.long(way + 512 + slot * 8).store(u64::from(place) << 32 | (start & 0xffff_ffff), Ordering::Relaxed);
         let told = taken.wrapping_add(self.chance.below(3) as u32);
-        self.word(way + 20).store(told, Ordering::Release);
+        self.word(way + SEGMENTS_AT).store(told, Ordering::Release);
     }
 
     fn blow(&mut self) {
@@ -91,7 +104,7 @@ impl Peer {
             }
             // Heads, bases, tails: close to the truth, and not.
             2 | 3 => {
-                let at = way + [0, 8, 128][self.chance.below(3) as usize];
+                let at = way + [0, BASE_AT, ECHO_AT, 128][self.chance.below(4) as usize];
                 let near = self.long(at).load(Ordering::Relaxed);
                 let value = self.chance.wicked(near);
                 self.long(at).store(value, Ordering::Relaxed);
@@ -101,7 +114,7 @@ impl Peer {
                 self.long(way).store(value, Ordering::Release);
             }
             5 => {
-                let at = way + [16, 20, 24, 28, 136][self.chance.below(5) as usize];
+                let at = way + LITTLE[self.chance.below(5) as usize];
                 let value = self.chance.wicked(u64::from(self.word(at).load(Ordering::Relaxed)));
                 self.word(at).store(value as u32, Ordering::Relaxed);
             }

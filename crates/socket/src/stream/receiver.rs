@@ -4,8 +4,8 @@
 //! What they can be at worst is a stream of other bytes from the memory of the pair.
 
 use super::{Fault, Memory, PIECE, Place, Spot};
-use crate::layout::{GONE, LOCAL, MOST, RECORD, Rest, SEGMENTS, Way};
-use crate::sync::Ordering;
+use crate::layout::{ECHO, GONE, LOCAL, MOST, RECORD, Rest, SEGMENTS, Way};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use std::io::IoSliceMut;
 
 /// Where the receiver is, and what it knows of what follows.
@@ -26,6 +26,54 @@ enum Step {
     Nothing,
 }
 
+/// Where a sender says how far it is, and a receiver whether it sleeps, for who looks at nothing else while he waits.
+#[derive(Clone, Copy)]
+pub struct News {
+    head: *const AtomicU64,
+    sleep: *const AtomicU32,
+    known: u64,
+}
+
+// SAFETY: both are of atomics that any thread may look at, while they are there.
+unsafe impl Send for News {}
+
+impl News {
+    /// Whether more was sent than was known.
+    ///
+    /// # Safety
+    /// The memory beneath the receiver that it came from is still there.
+    #[inline]
+    pub unsafe fn is_there(&self) -> bool {
+        // SAFETY: the caller's.
+        unsafe { self.number() != self.known }
+    }
+
+    /// A number that changes when something is sent, as the sender says.
+    ///
+    /// # Safety
+    /// As [`News::is_there`]'s.
+    #[inline]
+    pub unsafe fn number(&self) -> u64 {
+        // SAFETY: the caller's.
+        unsafe { &*self.head }.load(Ordering::Relaxed)
+    }
+
+    /// What the receiver says of its sleep.
+    ///
+    /// # Safety
+    /// As [`News::is_there`]'s.
+    #[inline]
+    pub unsafe fn nap(&self) -> u32 {
+        // SAFETY: the caller's.
+        unsafe { &*self.sleep }.load(Ordering::Relaxed)
+    }
+
+    /// The sender's number when the receiver last looked.
+    pub fn known(&self) -> u64 {
+        self.known
+    }
+}
+
 /// The receiving end.
 pub struct Receiver<M: Memory> {
     memory: M,
@@ -36,6 +84,8 @@ pub struct Receiver<M: Memory> {
     head: u64,
     segments: u32,
     fault: Option<Fault>,
+    /// What was received last lay beside the sender's words.
+    brief: bool,
 }
 
 impl<M: Memory> Receiver<M> {
@@ -46,7 +96,7 @@ impl<M: Memory> Receiver<M> {
         way.receiver.open.store(1, Ordering::Relaxed);
         way.receiver.tail.store(base, Ordering::Release);
         let cursor = Cursor { tail: base, start: base, place: Place::Local(0), next: None, taken };
-        Self { memory, cursor, base, marks: 0, head: base, segments: taken, fault: None }
+        Self { memory, cursor, base, marks: 0, head: base, segments: taken, fault: None, brief: false }
     }
 
     /// Receives into `parts`, one after the other, what is there, up to the next mark: how many bytes. 0: nothing now, or a
@@ -57,6 +107,14 @@ impl<M: Memory> Receiver<M> {
         let (mut sink, mut cursor) = (Sink { parts, part: 0, at: 0 }, self.cursor);
         if ((self.head - cursor.tail) as usize) < left {
             self.look();
+        }
+        if let Some((bytes, len)) = self.echoed(left) {
+            sink.give(len, |at, to| to.copy_from_slice(&bytes[at..at + to.len()]));
+            if !peek {
+                cursor.tail += len as u64;
+                self.go(cursor);
+            }
+            return Ok(len);
         }
         while left > 0 {
             match self.step(&mut cursor) {
@@ -77,6 +135,27 @@ impl<M: Memory> Receiver<M> {
             Some(fault) if left == whole && whole > 0 => Err(fault),
             _ => Ok(whole - left),
         }
+    }
+
+    /// All that is there to be received, where it lies beside the sender's words, and is no more than `most` bytes.
+    fn echoed(&mut self, most: usize) -> Option<([u8; ECHO], usize)> {
+        let Cursor { tail, place, next, taken, .. } = self.cursor;
+        let len = (self.head - tail) as usize;
+        // Parts are gone through as they come; so one that is not known of yet is.
+        let here = next.is_none() && taken == self.segments && matches!(place, Place::Local(_));
+        self.brief = here && len <= ECHO;
+        if len == 0 || len > most || !self.brief || self.fault.is_some() {
+            return None;
+        }
+        let line = &self.way().sender;
+        let mut bytes = [0; ECHO];
+        for (bytes, word) in bytes.chunks_exact_mut(8).zip(&line.last).take(len.div_ceil(8)) {
+            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+        }
+        // Had any of them been written for others, so had this.
+        fence(Ordering::Acquire);
+        self.brief = line.echo.load(Ordering::Relaxed) == self.head << 8 | len as u64;
+        self.brief.then_some((bytes, len))
     }
 
     /// The mark that stands here, if one does.
@@ -114,7 +193,7 @@ impl<M: Memory> Receiver<M> {
     /// one after the other.
     pub fn expect(&self) {
         let Cursor { tail, start, place, .. } = self.cursor;
-        if let Place::Local(begin) = place {
+        if let (Place::Local(begin), false) = (place, self.brief) {
             self.memory.expect(Spot::Local((begin + (tail - start) as usize) % LOCAL));
         }
     }
@@ -122,6 +201,12 @@ impl<M: Memory> Receiver<M> {
     /// A number that changes when something is sent, as the sender says.
     pub fn arrived(&self) -> u64 {
         self.way().sender.head.load(Ordering::Acquire)
+    }
+
+    /// What is to be waited for when nothing was found.
+    pub fn news(&self) -> News {
+        let way = self.way();
+        News { head: &raw const way.sender.head, sleep: &raw const way.receiver_rest.sleep, known: self.head }
     }
 
     /// What this end says while it does not work.

@@ -4,8 +4,8 @@
 //! what was sent. Whether and how to wait where there is no room is decided above.
 
 use super::{Fault, Memory, PIECE, Place, Spot, received};
-use crate::layout::{GONE, LOCAL, MOST, RECORD, Rest, SEGMENTS, Way};
-use crate::sync::Ordering;
+use crate::layout::{ECHO, GONE, LOCAL, MOST, RECORD, Rest, SEGMENTS, Way};
+use crate::sync::{AtomicU64, Ordering, fence};
 use std::io::IoSlice;
 
 /// Room in the local record that is worth going on in it.
@@ -13,6 +13,9 @@ const WORTH: usize = LOCAL / 4;
 /// Bytes after which a local record whose reader keeps up is used from its beginning again: a connection of short
 /// messages stays in few pages.
 const WARM: u64 = LOCAL as u64 / 4;
+/// Bytes sent since the receiver was last seen to have all after which records are the better place: sender and receiver are at
+/// work at once, and would take the few lines of the local record from each other's cache.
+const BULK: u64 = 2 * LOCAL as u64;
 
 /// A part that the receiver may not be through with.
 #[derive(Clone, Copy)]
@@ -68,6 +71,21 @@ impl Parts {
     }
 }
 
+/// Where a receiver says how much it has taken, for who waits for what comes of it.
+#[derive(Clone, Copy)]
+pub struct Taken(*const AtomicU64);
+
+impl Taken {
+    /// A number that changes when something is taken, as the receiver says.
+    ///
+    /// # Safety
+    /// The memory beneath the sender that it came from is still there.
+    pub unsafe fn number(&self) -> u64 {
+        // SAFETY: the caller's.
+        unsafe { &*self.0 }.load(Ordering::Relaxed)
+    }
+}
+
 /// The sending end.
 pub struct Sender<M: Memory> {
     memory: M,
@@ -85,6 +103,8 @@ pub struct Sender<M: Memory> {
     local_tail: u64,
     /// Where the receiver's keeping up is next looked for.
     warm: u64,
+    /// Where it was last seen to have received all.
+    caught: u64,
     fault: Option<Fault>,
     hand: bool,
 }
@@ -108,6 +128,7 @@ impl<M: Memory> Sender<M> {
             local_head: 0,
             local_tail: 0,
             warm: WARM,
+            caught: head,
             fault: None,
             hand: false,
             memory,
@@ -121,6 +142,11 @@ impl<M: Memory> Sender<M> {
 
     /// As [`Sender::write`], of what lies behind the first `skip` bytes.
     pub fn write_from(&mut self, parts: &[IoSlice<'_>], skip: usize) -> Result<usize, Fault> {
+        if let ([part], 0) = (parts, skip)
+            && self.write_briefly(part)
+        {
+            return Ok(part.len());
+        }
         let whole = parts.iter().fold(0usize, |sum, part| sum.saturating_add(part.len())).saturating_sub(skip);
         let mut left = whole;
         let mut source = Source::new(parts, skip);
@@ -137,6 +163,31 @@ impl<M: Memory> Sender<M> {
             Some(fault) if left == whole && whole > 0 => Err(fault),
             _ => Ok(whole - left),
         }
+    }
+
+    /// Sends a few bytes that go behind others in the local record, where they take no more than room: both there, where they lie until
+    /// they are received, and beside the word that says so. False: nothing was done.
+    fn write_briefly(&mut self, bytes: &[u8]) -> bool {
+        let len = bytes.len();
+        let Some(&Part { start, end: u64::MAX, place: Place::Local(begin) }) = self.parts.back() else { return false };
+        let has_room = self.local_free() >= len && self.local_head < self.warm && !self.is_bulk(len);
+        if len == 0 || len > ECHO || !has_room || self.fault.is_some() {
+            return false;
+        }
+        self.memory.put(Spot::Local((begin + (self.head - start) as usize) % LOCAL), bytes);
+        self.head += len as u64;
+        self.local_head += len as u64;
+        let line = &self.memory.way().sender;
+        line.echo.store(self.head << 8 | len as u64, Ordering::Relaxed);
+        // Whoever sees any of the words sees that they are these.
+        fence(Ordering::Release);
+        let mut words = [0u8; ECHO];
+        words[..len].copy_from_slice(bytes);
+        for (word, bytes) in line.last.iter().zip(words.chunks_exact(8)).take(len.div_ceil(8)) {
+            word.store(bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)), Ordering::Relaxed);
+        }
+        self.publish();
+        true
     }
 
     /// Puts a mark behind what was sent. False: no room for it now.
@@ -204,6 +255,11 @@ impl<M: Memory> Sender<M> {
         self.fault.map_or(Ok(room), Err)
     }
 
+    /// Where the receiver says how much it has taken.
+    pub fn taken(&self) -> Taken {
+        Taken(&raw const self.way().receiver.tail)
+    }
+
     /// What this end says while it does not work.
     pub fn own_rest(&self) -> &Rest {
         &self.way().sender_rest
@@ -230,11 +286,11 @@ impl<M: Memory> Sender<M> {
             self.finish();
         }
         let worth = want.min(WORTH);
-        if self.local_free() < worth || self.local_head >= self.warm {
+        if self.local_free() < worth || self.local_head >= self.warm || self.is_bulk(want) {
             self.look();
             self.keep_warm();
         }
-        if self.local_free() < worth
+        if (self.local_free() < worth || self.is_bulk(want))
             && self.has_part()
             && self.enter()
             && let Some(record) = self.memory.take(self.head)
@@ -251,6 +307,10 @@ impl<M: Memory> Sender<M> {
             self.begin(Place::Local(self.local_head as usize % LOCAL));
         }
         free
+    }
+
+    fn is_bulk(&self, want: usize) -> bool {
+        want > LOCAL / 2 || self.head - self.caught >= BULK
     }
 
     fn local_free(&self) -> usize {
@@ -341,6 +401,9 @@ impl<M: Memory> Sender<M> {
         self.seen = tail;
         if gone {
             self.fault = Some(Fault::Gone);
+        }
+        if tail == self.head {
+            self.caught = tail;
         }
         // Whatever is in a record that was not filled, nobody needs it.
         if tail == self.head && matches!(self.parts.back(), Some(Part { place: Place::Record(_), .. })) {

@@ -91,6 +91,63 @@ fn a_full_stream_says_so_and_goes_on() {
     assert!(write(&mut sender, &bytes) > 0);
 }
 
+/// Short writes, whose bytes lie beside the sender's words as well: whole, in parts, looked at first, several at a time.
+#[test]
+fn short_writes_are_received_however_they_are_read() {
+    let (mut sender, mut receiver, _pair) = ends();
+    let mut buffer = [0; 64];
+    for turn in 0..20_000u64 {
+        let (len, at) = (turn as usize % 43 + 1, sender.sent());
+        assert_eq!(write(&mut sender, &text(at, len)), len);
+        match turn % 5 {
+            0 => {
+                let got = receiver.read(&mut [IoSliceMut::new(&mut buffer)], true).unwrap();
+                assert_eq!(buffer[..got], text(at, len));
+            }
+            1 => {
+                let next = sender.sent();
+                write(&mut sender, &text(next, 3));
+            }
+            2 => {
+                let (one, two) = buffer.split_at_mut(1);
+                let got = receiver.read(&mut [IoSliceMut::new(one), IoSliceMut::new(&mut two[..1])], false).unwrap();
+                assert_eq!(buffer[..got], text(at, len.min(2)));
+            }
+            3 => assert_eq!(sender.mark(4), Ok(true)),
+            _ => {}
+        }
+        while receiver.received() < sender.sent() {
+            let before = receiver.received();
+            let got = read(&mut receiver, &mut buffer);
+            assert_eq!(buffer[..got], text(before, got));
+        }
+        receiver.pass();
+    }
+}
+
+/// A receiver that is behind for long is sent to through records, in turns, and again through the local one when it has all.
+#[test]
+fn who_is_behind_is_sent_to_through_records() {
+    let (mut sender, mut receiver, (a, ..)) = ends();
+    let mut buffer = vec![0; LOCAL];
+    for turn in 0..200u64 {
+        write(&mut sender, &text(turn * 2048, 2048));
+        if turn > 1 {
+            assert_eq!(read(&mut receiver, &mut buffer[..2048]), 2048);
+            assert_eq!(buffer[..2048], text((turn - 2) * 2048, 2048));
+        }
+    }
+    assert!(a.store().taken() > 0);
+    while read(&mut receiver, &mut buffer) > 0 {}
+    // What is left of the last record is used, then it is seen that all was received.
+    for _ in 0..2 * RECORD / 64 {
+        write(&mut sender, &[1; 64]);
+        while read(&mut receiver, &mut buffer) > 0 {}
+    }
+    assert!(sender.is_received().unwrap());
+    assert_eq!(a.store().taken(), 0);
+}
+
 #[test]
 fn beyond_the_quota_a_stream_has_its_local_record() {
     let (quota, limit, _) = told();
@@ -116,7 +173,9 @@ fn no_record_is_written_while_they_are_frozen() {
     let (a, file) = Pair::create(&quota).unwrap();
     let b = Pair::join(&file, &quota).unwrap();
     let (mut sender, mut receiver) = (a.open(0).unwrap().0, b.open(0).unwrap().1);
-    write(&mut sender, &text(0, LOCAL));
+    let half = LOCAL / 2;
+    write(&mut sender, &text(0, half));
+    write(&mut sender, &text(half as u64, half));
     write(&mut sender, &text(LOCAL as u64, 100));
     frozen.store(1, Ordering::Relaxed);
     assert_eq!(write(&mut sender, &[1]), 0);
