@@ -38,7 +38,7 @@ pub const RECORDS: usize = 4096;
 /// Parts of a stream that can be there at once. A power of two.
 pub const SEGMENTS: usize = if cfg!(loom) { 2 } else { 128 };
 /// The most bytes of a write that lie beside the word that says that they are there.
-pub const ECHO: usize = if cfg!(loom) { 8 } else { 40 };
+pub const ECHO: usize = if cfg!(loom) { 2 } else { 40 };
 /// The most bytes that can have been sent and not been received.
 pub const MOST: u64 = (LOCAL + SEGMENTS * RECORD) as u64;
 
@@ -82,7 +82,7 @@ pub struct SenderLine {
     /// they are; so they are these if it says so after they were read.
     pub echo: AtomicU64,
     /// What was sent last, if it was short: with `head`, in the one line of the cache that a waiting receiver looks at.
-    pub last: [AtomicU64; ECHO / 8],
+    pub last: [AtomicU64; ECHO.div_ceil(8)],
     /// Where the next connection begins: `head` and `segments` when the last sender left.
     pub base: AtomicU64,
     pub base_segments: AtomicU32,

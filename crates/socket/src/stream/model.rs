@@ -126,7 +126,7 @@ fn bytes_are_seen_in_order() {
 /// Into the local record, a record beyond it, and back.
 #[test]
 fn parts_are_seen_in_order() {
-    through(9, 9, 5);
+    through(7, 7, 5);
 }
 
 /// A mark is seen behind what was sent before it, and not without.

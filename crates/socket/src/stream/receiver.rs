@@ -138,7 +138,7 @@ impl<M: Memory> Receiver<M> {
     }
 
     /// All that is there to be received, where it lies beside the sender's words, and is no more than `most` bytes.
-    fn echoed(&mut self, most: usize) -> Option<([u8; ECHO], usize)> {
+    fn echoed(&mut self, most: usize) -> Option<([u8; ECHO.next_multiple_of(8)], usize)> {
         let Cursor { tail, place, next, taken, .. } = self.cursor;
         let len = (self.head - tail) as usize;
         // Parts are gone through as they come; so one that is not known of yet is.
@@ -148,7 +148,7 @@ impl<M: Memory> Receiver<M> {
             return None;
         }
         let line = &self.way().sender;
-        let mut bytes = [0; ECHO];
+        let mut bytes = [0; ECHO.next_multiple_of(8)];
         for (bytes, word) in bytes.chunks_exact_mut(8).zip(&line.last).take(len.div_ceil(8)) {
             bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
         }

@@ -12,7 +12,7 @@ use std::io::IoSlice;
 const WORTH: usize = LOCAL / 4;
 /// Bytes after which a local record whose reader keeps up is used from its beginning again: a connection of short
 /// messages stays in few pages.
-const WARM: u64 = LOCAL as u64 / 4;
+const WARM: u64 = if cfg!(loom) { LOCAL as u64 } else { LOCAL as u64 / 4 };
 /// Bytes sent since the receiver was last seen to have all after which records are the better place: sender and receiver are at
 /// work at once, and would take the few lines of the local record from each other's cache.
 const BULK: u64 = 2 * LOCAL as u64;
@@ -181,7 +181,7 @@ impl<M: Memory> Sender<M> {
         line.echo.store(self.head << 8 | len as u64, Ordering::Relaxed);
         // Whoever sees any of the words sees that they are these.
         fence(Ordering::Release);
-        let mut words = [0u8; ECHO];
+        let mut words = [0u8; ECHO.next_multiple_of(8)];
         words[..len].copy_from_slice(bytes);
         for (word, bytes) in line.last.iter().zip(words.chunks_exact(8)).take(len.div_ceil(8)) {
             word.store(bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)), Ordering::Relaxed);
