@@ -4,6 +4,7 @@
 //! Each arm is two processes that know of nothing but sockets: one serves, one calls. Arms take turns, block by block.
 
 mod many;
+mod memory;
 mod pair;
 mod peer;
 
@@ -28,7 +29,7 @@ const VOLUME_MESSAGES: usize = 100_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct How {
     name: &'static str,
-    /// What the programs are told: `tcp`, `polled`, `unix`, or `async`.
+    /// What the programs are told: `tcp`, `polled`, `unix`, `async`, or `memory`.
     medium: &'static str,
     library: bool,
     /// Microseconds for which the library looks before it sleeps, where that is not its own choice.
@@ -41,7 +42,7 @@ const fn how(name: &'static str, medium: &'static str, library: bool) -> How {
 
 const TCP: How = how("TCP", "tcp", false);
 const OURS: How = how("hetero-socket", "tcp", true);
-const ALL: [How; 7] = [
+const ALL: [How; 8] = [
     TCP,
     how("TCP, polled", "polled", false),
     how("Unix socket", "unix", false),
@@ -49,6 +50,7 @@ const ALL: [How; 7] = [
     How { name: "hetero-socket, asleep", medium: "tcp", library: true, look: Some(0) },
     how("TCP, epoll", "async", false),
     how("hetero-socket, epoll", "async", true),
+    how("memory alone", "memory", false),
 ];
 
 /// The processors of who serves and who calls.
@@ -60,7 +62,8 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     for (seats, processors) in SEATS.into_iter().filter(|(_, seats)| machine.cores > seats[1]) {
         for how in ALL {
             // Who polls never lets the other one have their processor.
-            if how.medium != "polled" || processors[0] != processors[1] {
+            let polls = matches!(how.medium, "polled" | "memory");
+            if !polls || processors[0] != processors[1] {
                 pairs.push(Pair::start(plan, &broker, how, (seats, processors))?);
             }
         }
@@ -102,7 +105,8 @@ fn trips(plan: &Plan<'_>, machine: &Machine, pairs: &mut [Pair]) -> Result<Figur
     }
     let notes =
         ["Round trips: a message there, and the same back. Polled: calls that do not wait, in a loop, at both ends. \
-                  Asleep: the library never looks before it sleeps. Epoll: the same program by an event loop (tokio)."];
+                  Asleep: the library never looks before it sleeps. Epoll: the same program by an event loop (tokio). \
+                  Memory alone: what is left of it without sockets: the bytes copied in and out, polled."];
     Ok(Figure::new("socket-latency", "HeteroPod, Figure 12 a, b", machine, arms).with_notes(notes))
 }
 
@@ -125,6 +129,9 @@ fn streams(plan: &Plan<'_>, machine: &Machine, pairs: &mut [Pair]) -> Result<Fig
 fn connects(plan: &Plan<'_>, machine: &Machine, pairs: &mut [Pair]) -> Result<Figure, BenchError> {
     (plan.tell)("connections of one round trip");
     let each = |pair: &mut Pair| {
+        if pair.name.starts_with("memory") {
+            return Ok(Vec::new());
+        }
         let nanoseconds = pair.call("connects 100")?;
         Ok(nanoseconds.into_iter().map(|time| time as f64 / 1000.0).collect())
     };

@@ -7,6 +7,7 @@
 //!
 //! The caller does what its standard input says, a line each, over a connection of its own, and tells its times.
 
+use super::memory::Memory;
 use crate::error::{BenchError, io};
 use crate::nipc::stay_on;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
@@ -79,12 +80,14 @@ impl Write for Looped {
 struct Medium {
     name: String,
     events: Option<std::rc::Rc<tokio::runtime::Runtime>>,
+    memory: std::cell::OnceCell<Memory>,
 }
 
 impl Medium {
     fn new(name: &str) -> io::Result<Self> {
         let events = (name == "async").then(|| tokio::runtime::Builder::new_current_thread().enable_io().build());
-        Ok(Self { name: name.to_owned(), events: events.transpose()?.map(Into::into) })
+        let events = events.transpose()?.map(Into::into);
+        Ok(Self { name: name.to_owned(), events, memory: std::cell::OnceCell::new() })
     }
 
     fn dress(&self, stream: TcpStream) -> io::Result<Box<dyn Stream>> {
@@ -106,6 +109,13 @@ impl Medium {
     fn connect(&self, address: &str) -> io::Result<Box<dyn Stream>> {
         match self.name.as_str() {
             "unix" => Ok(Box::new(UnixStream::connect(address)?)),
+            "memory" => {
+                if self.memory.get().is_none() {
+                    let _ = self.memory.set(Memory::find(address)?);
+                }
+                let memory = self.memory.get().ok_or(ErrorKind::NotFound)?;
+                Ok(Box::new(memory.open()?))
+            }
             _ => self.dress(TcpStream::connect(address)?),
         }
     }
@@ -132,6 +142,13 @@ fn serve(name: &str, folder: &str) -> io::Result<()> {
         let listener = UnixListener::bind(&place)?;
         println!("{place}");
         return listener.incoming().try_for_each(|stream| answer(&mut stream?));
+    }
+    if name == "memory" {
+        let (memory, place, _file) = Memory::publish()?;
+        println!("{place}");
+        loop {
+            answer(&mut memory.open()?)?;
+        }
     }
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?);

@@ -9,9 +9,13 @@
 //! them. One that was killed is found out when another lets go. A slot is made when a program makes or accepts a stream socket, and lives until no process holds it. Until then it counts
 //! what goes over TCP each way; that is all that a connection costs which never gets memory.
 
-use crate::{bell, env, epoll, member, real, relatives};
+mod lives;
+
+pub use lives::{depart, start};
+
+use crate::{env, epoll, real, relatives};
 use socket::bells;
-use socket::lock::{self, Lock};
+use socket::lock::Lock;
 use socket::member::Meeting;
 use socket::migration::{Incoming, Outgoing, Stretch};
 use socket::region::Pair;
@@ -145,7 +149,7 @@ pub fn entry(fd: RawFd) -> Option<Entry> {
         let value = cell.load(Acquire);
         let index = (value as usize).checked_sub(1)?;
         if AWAY.load(Relaxed) {
-            come_back();
+            lives::come_back();
         }
         let held = HOLDS[index].fetch_update(AcqRel, Relaxed, |holds| (holds > 0).then_some(holds + 1));
         let entry = held.ok().and_then(|_| Some(Entry { index, slot: &slots()?[index] }));
@@ -173,7 +177,7 @@ pub fn attached(fd: RawFd) -> Option<Entry> {
 pub fn seen(fd: RawFd) -> Option<&'static Slot> {
     let index = (cell(fd)?.load(Acquire) as usize).checked_sub(1)?;
     if AWAY.load(Relaxed) {
-        come_back();
+        lives::come_back();
     }
     slots().map(|slots| &slots[index]).filter(|slot| slot.state() == state::ATTACHED)
 }
@@ -586,64 +590,4 @@ impl Entry {
     pub fn end_offer(&self) {
         close_offer(self.index);
     }
-}
-
-/// Before a fork: the child will hold what this process holds.
-pub extern "C" fn before_fork() {
-    epoll::hold();
-    member::hold();
-    bell::hold();
-    let child = relatives::expect();
-    each_held(|slot| slot.join(child));
-}
-
-/// After a fork, in the parent.
-pub extern "C" fn in_parent() {
-    bell::release();
-    member::release();
-    epoll::release();
-}
-
-/// After a fork, in the child: offers belong to the parent.
-pub extern "C" fn in_child() {
-    bell::release();
-    member::release();
-    lock::forked();
-    epoll::forked();
-    relatives::born();
-    PROCESS.store(std::process::id(), Relaxed);
-    member::forked();
-    (0..SLOTS).for_each(close_offer);
-}
-
-fn each_held(mut act: impl FnMut(&Slot)) {
-    let Some(slots) = slots() else { return };
-    for (index, slot) in slots.iter().enumerate() {
-        if HOLDS[index].load(Acquire) > 0 {
-            act(slot);
-        }
-    }
-}
-
-/// This process is about to become another program, which holds nothing. If it does not, it comes back when it next uses one.
-pub fn depart() {
-    if is_ours() {
-        each_held(|slot| {
-            slot.holders.fetch_and(!relatives::own(), AcqRel);
-        });
-        AWAY.store(true, Release);
-    }
-}
-
-#[cold]
-fn come_back() {
-    AWAY.store(false, Release);
-    each_held(|slot| slot.join(relatives::own()));
-}
-
-/// When the library is loaded.
-pub fn start() {
-    PROCESS.store(std::process::id(), Relaxed);
-    // SAFETY: both are calls without arguments that may run in any thread.
-    unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
 }

@@ -217,6 +217,41 @@ static void epolls(unsigned mode) {
     close(outer);
 }
 
+static void *ask(void *rounds) {
+    for (long i = 0; i < (long)rounds; i++) {
+        char c = (char)i, d = 0;
+        MUST(write(a, &c, 1) == 1 && read(a, &d, 1) == 1 && c == d);
+        if (i % 5 == 0) usleep(i % 90);
+    }
+    return NULL;
+}
+
+/* Who waits for a set that has two descriptors is woken whenever something comes, asleep or not. */
+static void sleepers(unsigned mode) {
+    int set = epoll_create1(0), other = dup(set);
+    struct epoll_event e = {EPOLLIN | mode, {.u64 = 9}}, got[4];
+    long rounds = 3000, wrong = 0;
+    pthread_t thread;
+    fcntl(b, F_SETFL, O_NONBLOCK);
+    MUST(!epoll_ctl(other, EPOLL_CTL_ADD, b, &e));
+    pthread_create(&thread, NULL, ask, (void *)rounds);
+    for (long i = 0; i < rounds;) {
+        char c;
+        if (i % 7 == 0) usleep(i % 110);
+        MUST(epoll_wait(i % 3 ? set : other, got, 4, 20000) == 1);
+        wrong += got[0].data.u64 != 9;
+        while (read(b, &c, 1) == 1) MUST(write(b, &c, 1) == 1 && ++i);
+        MUST(errno == EAGAIN);
+        if (mode & EPOLLONESHOT || i % 11 == 0) MUST(!epoll_ctl(i % 2 ? set : other, EPOLL_CTL_MOD, b, &e));
+        if (i % 31 == 0) MUST(!epoll_ctl(set, EPOLL_CTL_DEL, b, NULL) && !epoll_ctl(set, EPOLL_CTL_ADD, b, &e));
+    }
+    pthread_join(thread, NULL);
+    close(other);
+    int none = epoll_wait(set, got, 4, 10);
+    SAY("%ld %ld %d", rounds, wrong, none);
+    close(set);
+}
+
 static void doubles(void) {
     int c = dup(b), d = fcntl(a, F_DUPFD_CLOEXEC, 20), e = dup2(b, 30);
     close(b);
@@ -466,6 +501,9 @@ int main(void) {
     CASE("epoll, level", epolls(0));
     CASE("epoll, edge", epolls(EPOLLET));
     CASE("epoll, once", epolls(EPOLLONESHOT));
+    CASE("sleepers, level", sleepers(0));
+    CASE("sleepers, edge", sleepers(EPOLLET));
+    CASE("sleepers, once", sleepers(EPOLLONESHOT));
     CASE("doubles", doubles());
     CASE("fork", forked());
     CASE("a child executes", inherited(0));
