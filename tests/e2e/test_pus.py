@@ -132,6 +132,7 @@ class Placement(unittest.TestCase):
         invoke(self.api, function)
         shown = json.loads(lichen("pu", "ls", "-o", "json", endpoint=self.node.endpoint).stdout)
         self.assertEqual([pu["name"] for pu in shown], ["host", "bf0", "bf1"])
+        self.assertEqual(shown[0]["cores"], len(os.sched_getaffinity(0)), "all of the machine")
         bf0 = shown[1]
         self.assertEqual((bf0["kind"], bf0["tier"], bf0["cpus"], bf0["memory_mib"]), ("dpu", "namespace", "0", 768))
         self.assertGreaterEqual(bf0["instances"], 1)

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fmt::{self, Display};
 use std::str::FromStr;
+use std::sync::OnceLock;
 use thiserror::Error;
 
 /// The most processing units of one node.
@@ -138,9 +139,15 @@ impl Pu {
 
     /// How many processors it has.
     pub fn cores(&self) -> u32 {
-        let all = || std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-        self.cpus.as_ref().map_or_else(all, Cpus::count)
+        self.cpus.as_ref().map_or_else(processors, Cpus::count)
     }
+}
+
+/// How many processors this process may use. Looked up once, by whoever asks first: that is not to be a thread that stays
+/// on one of them, which is told of one.
+pub fn processors() -> u32 {
+    static COUNT: OnceLock<u32> = OnceLock::new();
+    *COUNT.get_or_init(|| std::thread::available_parallelism().map_or(1, |count| count.get() as u32))
 }
 
 /// Why the processing units of a file are none.

@@ -155,8 +155,7 @@ impl Flows {
     }
 
     fn bounds(&self) -> Bounds {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let spread = if self.config.spread == 0 { cores() } else { self.config.spread };
+        let spread = if self.config.spread == 0 { daemon::pu::processors() as usize } else { self.config.spread };
         Bounds { window: self.config.window.max(1), spread, shards: self.config.shards_max }
     }
 }

@@ -42,11 +42,13 @@ pub struct Place(Arc<AtomicUsize>);
 impl Loops {
     /// Starts as many as there are processors for this process.
     pub fn start() -> io::Result<Self> {
+        // None of them is to be the first to ask.
+        daemon::pu::processors();
         let (over, ending) = watch::channel(());
         let mut all = Self { loops: Vec::new(), threads: Vec::new(), over: Some(over) };
         let allowed = sched_getaffinity(None)?;
         for processor in (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor)) {
-            let (handle, thread) = begin(processor, ending.clone())?;
+            let (handle, thread) = begin(processor, allowed, ending.clone())?;
             all.loops.push(EventLoop { handle, connections: Arc::default() });
             all.threads.push(thread);
         }
@@ -82,14 +84,16 @@ impl Drop for Place {
     }
 }
 
-fn begin(processor: usize, mut ending: watch::Receiver<()>) -> io::Result<(Handle, JoinHandle<()>)> {
+fn begin(processor: usize, allowed: CpuSet, mut ending: watch::Receiver<()>) -> io::Result<(Handle, JoinHandle<()>)> {
     let (tell, told) = mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name(format!("gateway-{processor}")).spawn(move || {
         let mut only = CpuSet::new();
         only.set(processor);
         // One that may not choose goes where the kernel has it.
         let _ = sched_setaffinity(None, &only);
-        let runtime = match Builder::new_current_thread().enable_all().build() {
+        // Its threads for what blocks have no reason to stay.
+        let roam = move || _ = sched_setaffinity(None, &allowed);
+        let runtime = match Builder::new_current_thread().enable_all().on_thread_start(roam).build() {
             Ok(runtime) => runtime,
             Err(error) => return drop(tell.send(Err(error))),
         };
@@ -125,6 +129,15 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), loops.loops.len());
+        let (mask, masked) = mpsc::sync_channel(1);
+        loops.first().handle.spawn(async move {
+            let here = sched_getaffinity(None).unwrap();
+            let roams = tokio::task::spawn_blocking(|| sched_getaffinity(None).unwrap()).await.unwrap();
+            mask.send((here.count(), roams.count(), daemon::pu::processors())).unwrap();
+        });
+        let all = sched_getaffinity(None).unwrap().count();
+        let count = std::thread::available_parallelism().unwrap().get() as u32;
+        assert_eq!(masked.recv().unwrap(), (1, all, count), "a loop stays, what blocks roams, the processors are all");
         let (held, gone) = mpsc::sync_channel::<()>(1);
         loops.first().handle.spawn(async move {
             let _held = held;
