@@ -51,7 +51,10 @@ impl Read for Direct {
             match self.1.read(&mut [IoSliceMut::new(buffer)], false).map_err(broken)? {
                 0 if self.1.mark().map_err(broken)?.is_some() => return Ok(0),
                 0 => std::hint::spin_loop(),
-                got => return Ok(got),
+                got => {
+                    self.0.answered();
+                    return Ok(got);
+                }
             }
         }
     }

@@ -142,6 +142,7 @@ impl Call<'_> {
             Ok(Stretch::Memory { ready, then }) => {
                 // SAFETY: the program's buffers.
                 self.got += unsafe { incoming.take(ready, parts, self.got, self.peeks()) };
+                self.entry.heard.store(true, Relaxed);
                 if self.peeks() {
                     if then.is_some() && self.got < self.room {
                         strip(self.fd, incoming);

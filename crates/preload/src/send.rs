@@ -7,6 +7,7 @@ use socket::layout::LOCAL;
 use socket::lock::Held;
 use socket::parts::Part;
 use std::os::fd::RawFd;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Flags of a call that can go through memory.
 const CARRIED: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE | libc::MSG_EOR | libc::MSG_CONFIRM;
@@ -42,6 +43,10 @@ fn carry(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl Fn
             continue;
         }
         if total > 0 && met && out.rise() {
+            if entry.heard.load(Relaxed) {
+                entry.heard.store(false, Relaxed);
+                out.answered();
+            }
             // SAFETY: the program's buffers.
             done += unsafe { out.put(parts, done) };
             if done > 0 && out.owes_bell() && !(out.bell() != 0 && entry.ring(out.bell())) {

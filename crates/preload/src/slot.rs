@@ -67,6 +67,8 @@ pub struct Slot {
     /// Whether that was asked of the kernel, and whether it keeps a time-out, in which case the kernel is to wait.
     pub asked: AtomicBool,
     pub timeout: AtomicBool,
+    /// Something was received through memory since something was last sent.
+    pub heard: AtomicBool,
     /// Both ends run on one processor, as it was last found.
     pub together: AtomicBool,
     /// The kernel has something to say of this socket, and was not found to have nothing since.
@@ -340,7 +342,7 @@ impl Slot {
             flag.store(false, Relaxed);
         }
         self.fault.store(0, Relaxed);
-        for flag in [&self.asked, &self.timeout, &self.together] {
+        for flag in [&self.asked, &self.timeout, &self.heard, &self.together] {
             flag.store(false, Relaxed);
         }
         self.eventful.store(true, Relaxed);

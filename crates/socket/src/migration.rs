@@ -192,6 +192,11 @@ impl Outgoing {
         self.sender.local_room()
     }
 
+    /// Something was received from the other end.
+    pub fn answered(&mut self) {
+        self.sender.answered();
+    }
+
     /// Where its receiver says how much it has taken.
     pub fn taken(&self) -> Taken {
         self.sender.taken()

@@ -13,9 +13,11 @@ const WORTH: usize = LOCAL / 4;
 /// Bytes after which a local record whose reader keeps up is used from its beginning again: a connection of short
 /// messages stays in few pages.
 const WARM: u64 = if cfg!(loom) { LOCAL as u64 } else { LOCAL as u64 / 4 };
-/// Bytes sent since the receiver was last seen to have all after which records are the better place: sender and receiver are at
-/// work at once, and would take the few lines of the local record from each other's cache.
+/// Bytes sent since something came back after which records are the better place: sender and receiver are at work at once, and would
+/// take the few lines of the local record from each other's cache.
 const BULK: u64 = 2 * LOCAL as u64;
+/// Bytes of a write that is worth it.
+const LONG: usize = if cfg!(loom) { 2 } else { 512 };
 
 /// A part that the receiver may not be through with.
 #[derive(Clone, Copy)]
@@ -103,8 +105,8 @@ pub struct Sender<M: Memory> {
     local_tail: u64,
     /// Where the receiver's keeping up is next looked for.
     warm: u64,
-    /// Where it was last seen to have received all.
-    caught: u64,
+    /// What was sent when something was last seen to have come back.
+    answered: u64,
     fault: Option<Fault>,
     hand: bool,
 }
@@ -128,7 +130,7 @@ impl<M: Memory> Sender<M> {
             local_head: 0,
             local_tail: 0,
             warm: WARM,
-            caught: head,
+            answered: head,
             fault: None,
             hand: false,
             memory,
@@ -188,6 +190,11 @@ impl<M: Memory> Sender<M> {
         }
         self.publish();
         true
+    }
+
+    /// Something has come from the other end, which so has what it is about.
+    pub fn answered(&mut self) {
+        self.answered = self.head;
     }
 
     /// Puts a mark behind what was sent. False: no room for it now.
@@ -310,7 +317,7 @@ impl<M: Memory> Sender<M> {
     }
 
     fn is_bulk(&self, want: usize) -> bool {
-        want > LOCAL / 2 || self.head - self.caught >= BULK
+        want > LOCAL / 2 || want >= LONG && self.head - self.answered >= BULK
     }
 
     fn local_free(&self) -> usize {
@@ -401,9 +408,6 @@ impl<M: Memory> Sender<M> {
         self.seen = tail;
         if gone {
             self.fault = Some(Fault::Gone);
-        }
-        if tail == self.head {
-            self.caught = tail;
         }
         // Whatever is in a record that was not filled, nobody needs it.
         if tail == self.head && matches!(self.parts.back(), Some(Part { place: Place::Record(_), .. })) {
