@@ -47,6 +47,11 @@ impl Wait {
         if together || cap == 0 { 0 } else { with(|patience| patience.budget(cap)) }
     }
 
+    /// The same where the other end has much to do before it can answer: who sleeps then stops it to be woken, and both take turns.
+    pub fn long_budget(together: bool) -> u64 {
+        if together { 0 } else { settings().look }
+    }
+
     /// Looks at so many things until `there` says yes, or the time is over: whether it did. Time in which the other end goes on
     /// with what it was sent, as a number that changes says, does not count: nobody sleeps who would be woken at once.
     pub fn look(

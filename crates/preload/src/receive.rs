@@ -8,7 +8,7 @@ use crate::kernel::{self, Queue};
 use crate::look::Wait;
 use crate::slot::{Entry, Slot, state};
 use crate::{offer, real, send};
-use socket::migration::{Incoming, Outgoing, Stretch};
+use socket::migration::{Incoming, Stretch};
 use socket::parts::Part;
 use socket::stream::News;
 use std::os::fd::RawFd;
@@ -372,11 +372,15 @@ impl Call<'_> {
             return true;
         }
         let together = self.entry.shares_processor();
-        let taken = self.entry.sending.lock().as_ref().map(Outgoing::taken);
+        let (taken, long) = match self.entry.sending.lock().as_mut() {
+            Some(out) => (Some(out.taken()), out.is_long()),
+            None => (None, false),
+        };
         // SAFETY: as above.
         let work = || taken.map_or(0, |taken| unsafe { taken.number() });
         let wait = self.wait.get_or_insert_with(Wait::begin);
-        wait.look(Wait::budget(together), 1, work, there)
+        let budget = if long { Wait::long_budget(together) } else { Wait::budget(together) };
+        wait.look(budget, 1, work, there)
     }
 }
 

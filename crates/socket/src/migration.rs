@@ -31,7 +31,7 @@
 //!
 //! Not done here: sending and receiving over TCP, and waiting.
 
-use crate::layout::{MOST, Rest};
+use crate::layout::{LOCAL, MOST, Rest};
 use crate::parts::{self, Part};
 use crate::region::{KeptReceiver, KeptSender};
 use crate::stream::{News, Taken};
@@ -195,6 +195,11 @@ impl Outgoing {
     /// Something was received from the other end.
     pub fn answered(&mut self) {
         self.sender.answered();
+    }
+
+    /// Whether so much lies in memory that its receiver will be at work on it for a while.
+    pub fn is_long(&mut self) -> bool {
+        self.in_memory() && self.sender.is_received() == Ok(false) && self.sender.unreceived() >= LOCAL as u64 / 2
     }
 
     /// Where its receiver says how much it has taken.
