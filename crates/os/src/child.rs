@@ -32,6 +32,13 @@ pub fn end_with_parent(command: &mut Command) {
     unsafe { command.pre_exec(|| crate::process::die_with_parent(libc::SIGTERM)) };
 }
 
+/// The program has a session of its own: no terminal's signals, and, where the kernel shares out processors by sessions
+/// (autogroups), a share that is not its starter's.
+pub fn in_own_session(command: &mut Command) {
+    // SAFETY: the closure runs between fork and exec, and is one system call.
+    unsafe { command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?)) };
+}
+
 /// The program, and whatever it runs, can gain no privilege.
 pub fn gain_nothing(command: &mut Command) {
     // SAFETY: the closure runs between fork and exec, and is one system call.
@@ -88,6 +95,18 @@ mod tests {
         use std::os::unix::process::ExitStatusExt;
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGTERM));
         drop(input);
+    }
+
+    #[test]
+    fn a_program_can_have_a_session_of_its_own() {
+        let mut command = Command::new("cat");
+        command.stdin(std::process::Stdio::piped());
+        in_own_session(&mut command);
+        let mut child = command.spawn().unwrap();
+        let session = rustix::process::getsid(rustix::process::Pid::from_raw(child.id() as i32)).unwrap();
+        assert_eq!(session.as_raw_nonzero().get(), child.id() as i32);
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
     }
 
     #[test]

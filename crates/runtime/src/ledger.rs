@@ -20,8 +20,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 use thiserror::Error;
+use tokio::sync::mpsc;
 
-/// Bills that wait to be written: some tenths of a second at the highest rates.
+/// Bills that wait to be written: some tenths of a second at the highest rates. Memory is taken for those that do.
 const QUEUE: usize = 65_536;
 
 /// `[bills]`.
@@ -62,7 +63,7 @@ enum Message {
 /// The bills of a node. Clones are the same ledger; the last one that goes writes what is left.
 #[derive(Clone)]
 pub struct Ledger {
-    queue: SyncSender<Message>,
+    queue: mpsc::Sender<Message>,
     lost: Arc<AtomicU64>,
     writer: Thread,
     reader: Arc<Mutex<Connection>>,
@@ -75,12 +76,12 @@ impl Ledger {
         let failed = |source| OpenError { path: path.to_owned(), source };
         let connection = schema::open(path).map_err(failed)?;
         let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
-        let (queue, bills) = sync_channel(QUEUE);
+        let (queue, bills) = mpsc::channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
         let writer = writer::Writer::new(connection, config, pus, lost.clone());
         let writer = std::thread::Builder::new()
             .name("ledger".to_owned())
-            .spawn(move || writer.run(&bills))
+            .spawn(move || writer.run(bills))
             .map_err(|error| failed(rusqlite::Error::ToSqlConversionFailure(Box::new(error))))?;
         let writer = writer.thread().clone();
         Ok(Self { queue, lost, writer, reader: Arc::new(Mutex::new(reader)) })
@@ -91,10 +92,10 @@ impl Ledger {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Waits until every bill so far is written; whether that was so in time.
+    /// Waits until every bill so far is written; whether that was so in time. Not within asynchronous code.
     pub fn flush(&self, patience: Duration) -> bool {
         let (done, waiting) = sync_channel(1);
-        let asked = self.queue.send(Message::Flush(done)).is_ok();
+        let asked = self.queue.blocking_send(Message::Flush(done)).is_ok();
         self.writer.unpark();
         asked && waiting.recv_timeout(patience).is_ok()
     }

@@ -223,7 +223,7 @@ impl Queue {
         }
         let (reply, written) = oneshot::channel();
         let bytes = event.bytes();
-        if let Err(refused) = self.commands.try_send(Command::Accept(Accepted { event, once, reply })) {
+        if let Err(refused) = self.commands.try_send(Command::Accept(Box::new(Accepted { event, once, reply }))) {
             self.shared.room.give_back(1, bytes);
             return Err(match refused {
                 TrySendError::Full(_) => AcceptError::Full,

@@ -83,8 +83,9 @@ impl Role {
     fn launch(&mut self, descriptors: Vec<OwnedFd>, lifeline: Option<PipeWriter>) -> anyhow::Result<()> {
         // The file may have been replaced since: the roles must be of one version.
         let mut command = Command::new("/proc/self/exe");
-        // A process group of its own: Ctrl-C is for the supervisor, who ends the daemons in order.
-        command.arg0("lichen").args(&self.arguments).process_group(0);
+        command.arg0("lichen").args(&self.arguments);
+        // Ctrl-C is for the supervisor, who ends the daemons in order.
+        os::child::in_own_session(&mut command);
         os::child::hand_over(&mut command, descriptors);
         let child = command.spawn().with_context(|| format!("cannot start the {}", self.name))?;
         let process = os::pidfd::open(child.id() as i32).with_context(|| format!("cannot watch the {}", self.name))?;

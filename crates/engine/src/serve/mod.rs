@@ -26,6 +26,7 @@ use crate::{Engine, LoadError, Program};
 use cfork::invocation::{Processor, Served};
 use lane::{Lane, Request};
 use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use std::collections::HashMap;
 use std::io;
@@ -39,8 +40,12 @@ const BELL: u64 = u64::MAX;
 const RINGS_MAX: u32 = 256;
 /// A channel that was silent for so many rounds, in which others spoke, is asked to ring.
 const SILENCE: u64 = 512;
+/// Nanoseconds after which a thread that always has work hears who has rung meanwhile.
+const DEAF: u64 = 50_000;
 /// Nanoseconds from which on a run is a long one.
 const LONG: u64 = 200_000;
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+const SOON: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 /// Bytes kept for answers.
 const SCRATCH_MAX: usize = 1 << 20;
 
@@ -78,6 +83,9 @@ pub struct Serving<T> {
     /// Places of the channels that need not ring.
     busy: Vec<usize>,
     round: u64,
+    /// When the last run ended, and when the bells were heard.
+    ended: u64,
+    heard: u64,
     /// Of the busy channels whose runs are long, the next one.
     turn: usize,
     epoll: OwnedFd,
@@ -107,6 +115,8 @@ impl<T: Fn(Told)> Serving<T> {
             places: HashMap::new(),
             busy: Vec::new(),
             round: 0,
+            ended: 0,
+            heard: 0,
             turn: 0,
             epoll,
             scratch: Vec::new(),
@@ -125,6 +135,9 @@ impl<T: Fn(Told)> Serving<T> {
             }
             if self.serve_busy() {
                 quiet_since = 0;
+                if self.ended.saturating_sub(self.heard) > DEAF {
+                    self.hear(Some(&NOW));
+                }
                 continue;
             }
             let now = os::monotonic_ns();
@@ -231,6 +244,7 @@ impl<T: Fn(Told)> Serving<T> {
         };
         self.desk.end();
         let served = Served { begun, ended: os::monotonic_ns() };
+        self.ended = served.ended;
         let took = served.ended - served.begun;
         lane.typical = if lane.typical == 0 { took } else { lane.typical - lane.typical / 8 + took / 8 };
         let answered = lane.answer(finished, served, (ask, &mut self.shelf), &mut self.scratch);
@@ -260,11 +274,16 @@ impl<T: Fn(Told)> Serving<T> {
 
     /// Sleeps until somebody rings.
     fn wait(&mut self) {
-        let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
         // What others read still is looked at again soon.
-        let soon = rustix::time::Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-        let limit = self.shelf.is_leaving().then_some(&soon);
-        if epoll::wait(&self.epoll, spare_capacity(&mut events), limit).is_err() {
+        self.hear(self.shelf.is_leaving().then_some(&SOON));
+    }
+
+    /// Takes in the channels that ring, for which it waits so long.
+    fn hear(&mut self, limit: Option<&Timespec>) {
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
+        let heard = epoll::wait(&self.epoll, spare_capacity(&mut events), limit);
+        self.heard = os::monotonic_ns();
+        if heard.is_err() {
             return;
         }
         for event in events {

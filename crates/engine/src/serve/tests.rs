@@ -13,7 +13,8 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-/// Leaves its inputs as outputs; one whose first item is called `wait` goes on until it is stopped, `long` for a while.
+/// Leaves its inputs as outputs; one whose first item is called `wait` goes on until it is stopped, `long` for a while,
+/// `some` for a moment.
 struct Echo;
 
 impl Engine for Echo {
@@ -42,8 +43,8 @@ impl Program for Echo {
             }
             return Finished::failed(RunError::Cancelled);
         }
-        if first == "long" {
-            let until = Instant::now() + Duration::from_nanos(10 * LONG);
+        if let "long" | "some" = first {
+            let until = Instant::now() + Duration::from_nanos(if first == "long" { 10 * LONG } else { LONG / 4 });
             while Instant::now() < until {
                 std::hint::spin_loop();
             }
@@ -185,6 +186,30 @@ fn short_runs_come_before_long_ones_that_wait_too() {
     bench.desk.give(Order::Detach { instance: 1 }).unwrap();
     let [first, second, short] = [1, 2, 3].map(|guest| guests[guest].answer().0.served.begun);
     assert!(short < first && short < second, "{short} {first} {second}");
+}
+
+#[test]
+fn who_rings_is_heard_while_others_always_have_something() {
+    let bench = Bench::new();
+    let mut guests: Vec<Guest> = (1..=4).map(|instance| bench.attach(instance, 1)).collect();
+    guests.iter_mut().for_each(|guest| drop(guest.hear()));
+    let (quiet, busy) = guests.split_first_mut().unwrap();
+    busy.iter_mut().for_each(|guest| guest.ask("some", b""));
+    // As many requests are always there as are looked at in one round.
+    let again = |busy: &mut [Guest]| {
+        for guest in busy.iter_mut() {
+            guest.answer();
+            guest.ask("some", b"");
+        }
+    };
+    // The quiet one has been asked to ring by then.
+    (0..2 * SILENCE).for_each(|_| again(busy));
+    quiet.ask("x", b"");
+    let waited = (0..SILENCE).find(|_| {
+        again(busy);
+        quiet.channel.receiver.has_message()
+    });
+    assert!(waited.is_some(), "it is never heard");
 }
 
 #[test]

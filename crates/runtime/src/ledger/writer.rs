@@ -8,8 +8,10 @@ use rusqlite::{Connection, params};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::error::TryRecvError;
 
 /// How long a bill waits for others.
 const GATHER: Duration = Duration::from_millis(250);
@@ -50,9 +52,9 @@ impl Writer {
     }
 
     /// Runs until nobody can send a bill any more. Its thread is to be unparked when somebody waits.
-    pub fn run(mut self, bills: &Receiver<Message>) {
-        while let Ok(first) = bills.recv() {
-            let waiting = self.take(first).or_else(|| self.gather(bills));
+    pub fn run(mut self, mut bills: Receiver<Message>) {
+        while let Some(first) = bills.blocking_recv() {
+            let waiting = self.take(first).or_else(|| self.gather(&mut bills));
             self.write();
             if let Some(waiting) = waiting {
                 // Whoever asked may have lost patience.
@@ -63,7 +65,7 @@ impl Writer {
 
     /// Takes what comes for a while, or until somebody waits for it to be written. It sleeps beside the queue and not in it:
     /// whoever sends a bill has nobody to wake.
-    fn gather(&mut self, bills: &Receiver<Message>) -> Option<SyncSender<()>> {
+    fn gather(&mut self, bills: &mut Receiver<Message>) -> Option<SyncSender<()>> {
         let deadline = Instant::now() + GATHER;
         while self.batch.len() < BATCH {
             match bills.try_recv() {

@@ -46,7 +46,8 @@ impl Conclusion {
 }
 
 pub enum Command {
-    Accept(Accepted),
+    /// Boxed: the way to the writer has places for thousands from the beginning.
+    Accept(Box<Accepted>),
     /// Something was concluded.
     Look,
     Redrive(Which, oneshot::Sender<Result<u64, DeadError>>),
@@ -90,7 +91,7 @@ impl Writer {
             let mut others = Vec::new();
             while let Some(command) = next {
                 match command {
-                    Command::Accept(accepted) => self.accepted.push(accepted),
+                    Command::Accept(accepted) => self.accepted.push(*accepted),
                     Command::Look => {}
                     other => others.push(other),
                 }
