@@ -1,15 +1,15 @@
 //! What a guest has left, read after its end: Dandelion's structures, which it may have filled with anything.
 //!
 //! Nothing in them is believed: every address is looked up among what the guest was given, every count and every sum is
-//! checked before anything is made of it. Small items are copied together; large ones stay where they lie, and the memory
-//! around them is cleared.
+//! checked before anything is made of it. Small items are copied together, and the memory serves the next guest; large ones
+//! stay where they lie, and the memory around them is cleared.
 //!
 //! Not here: how the guest has ended.
 
 use super::TEXT_SET;
 use super::context::{Context, View};
+use super::inputs::REMAP_FROM;
 use super::loaded::Loaded;
-use crate::blob::PAGED_FROM;
 use crate::{Blob, Finished, Run, RunError};
 use bytes::Bytes;
 use sets::{Item, Set, Sets};
@@ -184,7 +184,7 @@ impl Memory<'_> {
     }
 
     fn data(&self, address: u64, len: u64, small: &mut Vec<u8>) -> Result<Data, RunError> {
-        if len >= PAGED_FROM as u64
+        if len >= REMAP_FROM
             && let Some(place) = self.context.place(self.view, address, len)
         {
             return Ok(Data::Large(place..place + len));
