@@ -212,10 +212,7 @@ impl Sender {
             frame.bulk = body.len() as u32;
             self.ring.push(frame, &[head])
         }
-        .map_err(|error| match error {
-            PushError::Full(_) => SendError::Busy,
-            PushError::Broken => SendError::Broken,
-        })?;
+        .map_err(refused)?;
         self.bulk_sent = self.bulk_sent.wrapping_add(u32::from(!inline));
         Ok(())
     }
@@ -229,15 +226,20 @@ impl Sender {
     }
 
     fn write_bulk(&mut self, body: &[u8]) -> Result<(), SendError> {
-        if body.len() > self.bulk_max {
-            return Err(SendError::TooLong { len: body.len(), limit: self.bulk_max });
+        self.compose(body.len())?.put(body);
+        Ok(())
+    }
+
+    /// Begins a message whose body, of `len` bytes, is put together where the receiver reads it: for long ones, which would be
+    /// copied once more otherwise. One that is dropped was never there.
+    pub fn compose(&mut self, len: usize) -> Result<Composed<'_>, SendError> {
+        if len > self.bulk_max {
+            return Err(SendError::TooLong { len, limit: self.bulk_max });
         }
         if self.released.load(Ordering::Acquire) != self.bulk_sent {
             return Err(SendError::Busy);
         }
-        // SAFETY: the area has bulk_max bytes, and the receiver reads it only after the frame is published.
-        unsafe { std::ptr::copy_nonoverlapping(body.as_ptr(), self.mapping.at(self.bulk), body.len()) };
-        Ok(())
+        Ok(Composed { sender: self, len, at: 0 })
     }
 
     fn wake(&mut self) {
@@ -246,6 +248,51 @@ impl Sender {
             doorbell::EVENT => doorbell::ring(&self.bell),
             _ => {}
         }
+    }
+}
+
+/// A message that is being put together.
+pub struct Composed<'a> {
+    sender: &'a mut Sender,
+    len: usize,
+    at: usize,
+}
+
+impl Composed<'_> {
+    /// The body's next bytes. Panics beyond the length that was announced.
+    pub fn put(&mut self, piece: &[u8]) {
+        assert!(piece.len() <= self.len - self.at, "{} bytes more than were announced", piece.len());
+        // SAFETY: the area has bulk_max bytes, of which as many are this message's as its length says; the receiver reads
+        // them only after the frame is published.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                piece.as_ptr(),
+                self.sender.mapping.at(self.sender.bulk + self.at),
+                piece.len(),
+            )
+        };
+        self.at += piece.len();
+    }
+
+    /// Sends it, and wakes the receiver if it sleeps. Panics if bytes are missing, or none were announced.
+    pub fn send(self, kind: u32, head: &[u8]) -> Result<(), SendError> {
+        assert!(self.at == self.len && self.len > 0, "{} bytes of {} were put", self.at, self.len);
+        if head.len() > INLINE_MAX {
+            return Err(SendError::TooLong { len: head.len(), limit: INLINE_MAX });
+        }
+        let sender = self.sender;
+        let frame = Frame { len: head.len() as u32, head: head.len() as u32, bulk: self.len as u32, kind };
+        sender.ring.push(frame, &[head]).map_err(refused)?;
+        sender.bulk_sent = sender.bulk_sent.wrapping_add(1);
+        sender.wake();
+        Ok(())
+    }
+}
+
+fn refused(error: PushError) -> SendError {
+    match error {
+        PushError::Full(_) => SendError::Busy,
+        PushError::Broken => SendError::Broken,
     }
 }
 

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 /// How long a log's reader may make the engine wait in all; what it has not taken then is dropped.
 const LOG_PATIENCE: Duration = Duration::from_millis(200);
 
+/// Answers from this length on are put together where the gateway reads them.
+const LONG: usize = 16 << 10;
 /// Bytes of inputs whose pages stay for the next ones: having them anew takes as long as a short run.
 const KEPT_MAX: usize = 256 << 10;
 
@@ -164,9 +166,21 @@ impl Lane {
         if len > limit {
             return Err(Ok(RunError::OutputTooLarge { limit: limit as u64 }));
         }
-        scratch.clear();
-        wire::encode(&shown, scratch).map_err(|error| Ok(RunError::BadOutput(error.to_string())))?;
-        match self.channel.sender.send(invocation::REPLY, &ran.encode(), scratch) {
+        let bad = |error: wire::EncodeError| Ok(RunError::BadOutput(error.to_string()));
+        let sent = if len < LONG {
+            scratch.clear();
+            wire::encode(&shown, scratch).map_err(bad)?;
+            self.channel.sender.send(invocation::REPLY, &ran.encode(), scratch)
+        } else {
+            match self.channel.sender.compose(len) {
+                Ok(mut reply) => {
+                    wire::encode_parts(&shown, |part| reply.put(part)).map_err(bad)?;
+                    reply.send(invocation::REPLY, &ran.encode())
+                }
+                Err(error) => Err(error),
+            }
+        };
+        match sent {
             Ok(()) => Ok(()),
             Err(SendError::TooLong { limit, .. }) => Err(Ok(RunError::OutputTooLarge { limit: limit as u64 })),
             Err(SendError::Busy | SendError::Broken) => Err(Err(Broken)),

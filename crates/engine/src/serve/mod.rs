@@ -46,8 +46,6 @@ const DEAF: u64 = 50_000;
 const LONG: u64 = 200_000;
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 const SOON: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-/// Bytes kept for answers.
-const SCRATCH_MAX: usize = 1 << 20;
 
 /// What an engine says of its orders.
 #[derive(Debug)]
@@ -251,9 +249,6 @@ impl<T: Fn(Told)> Serving<T> {
         // It stays for the next answer; what is in it does not.
         self.scratch.fill(0);
         self.shelf.done();
-        if self.scratch.capacity() > SCRATCH_MAX {
-            self.scratch = Vec::new();
-        }
         if answered.is_err() {
             self.end(place, true);
         }

@@ -60,11 +60,11 @@ fn items_come_back_as_they_went_in() {
 #[test]
 fn outputs_of_all_sizes() {
     let mut fixture = fixture();
-    for len in [1_usize, 4096, 65_535, 65_536, 65_537, 1_000_000, 20_000_000] {
+    for len in [1_usize, 4096, 65_537, 262_143, 262_144, 262_145, 1_000_000, 20_000_000] {
         let them = items(&mut fixture, &format!("k{len}"), &[]);
         assert_eq!((them.len(), them[0].key, them[0].data.len()), (1, 5, len));
         assert!(them[0].data.iter().enumerate().all(|(n, byte)| *byte == (n % 251) as u8), "{len}");
-        assert_eq!(them[0].data.pages().is_some(), len >= engine::blob::PAGED_FROM);
+        assert_eq!(them[0].data.pages().is_some(), len >= 256 << 10, "{len}");
     }
     assert_eq!(items(&mut fixture, "c", &[])[0].data[..], *b"constant");
     assert_eq!(items(&mut fixture, "m", &[])[0].data[..], [1]);

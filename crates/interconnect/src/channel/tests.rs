@@ -45,6 +45,35 @@ fn the_bulk_area_is_busy_until_the_message_is_dropped() {
 }
 
 #[test]
+fn a_body_is_put_together_where_it_is_read() {
+    let (mut host, mut guest) = open(1 << 20);
+    let mut dropped = host.sender.compose(10).unwrap();
+    dropped.put(b"nobody");
+    assert!(guest.receiver.receive().unwrap().is_none());
+    for len in [1, 5000, 1 << 20] {
+        let body: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+        let mut message = host.sender.compose(len).unwrap();
+        body.chunks(999).for_each(|piece| message.put(piece));
+        message.send(4, b"head").unwrap();
+        assert!(matches!(host.sender.compose(1), Err(SendError::Busy)));
+        let message = guest.receiver.receive().unwrap().unwrap();
+        assert_eq!((message.kind(), message.head()), (4, &b"head"[..]));
+        assert!(message.body() == body, "a body of {len} bytes arrives unchanged");
+    }
+    let error = host.sender.compose((1 << 20) + 1).map(drop);
+    assert_eq!(error, Err(SendError::TooLong { len: (1 << 20) + 1, limit: 1 << 20 }));
+}
+
+#[test]
+#[should_panic(expected = "bytes more than were announced")]
+fn a_body_is_no_longer_than_announced() {
+    let (mut host, _guest) = open(4096);
+    let mut message = host.sender.compose(3).unwrap();
+    message.put(b"ab");
+    message.put(b"cd");
+}
+
+#[test]
 fn a_sender_knows_when_nothing_is_in_its_way() {
     let (mut host, mut guest) = open(1 << 20);
     assert!(host.sender.is_idle());
