@@ -81,6 +81,8 @@ pub struct Serving<T> {
     /// Places of the channels that need not ring.
     busy: Vec<usize>,
     round: u64,
+    /// Since when nobody has had anything to say; 0: somebody has.
+    quiet_since: u64,
     /// When the last run ended, and when the bells were heard.
     ended: u64,
     heard: u64,
@@ -113,6 +115,7 @@ impl<T: Fn(Told)> Serving<T> {
             places: HashMap::new(),
             busy: Vec::new(),
             round: 0,
+            quiet_since: 0,
             ended: 0,
             heard: 0,
             turn: 0,
@@ -123,32 +126,35 @@ impl<T: Fn(Told)> Serving<T> {
 
     /// Serves until it is told to close.
     pub fn run(mut self) {
-        let mut quiet_since = 0;
-        loop {
-            if self.desk.has_orders() && !self.follow() {
-                return;
-            }
-            if self.shelf.is_leaving() {
-                self.shelf.sweep();
-            }
-            if self.serve_busy() {
-                quiet_since = 0;
-                if self.ended.saturating_sub(self.heard) > DEAF {
-                    self.hear(Some(&NOW));
-                }
-                continue;
-            }
-            let now = os::monotonic_ns();
-            if quiet_since == 0 {
-                quiet_since = now;
-            }
-            if now - quiet_since < self.spin.as_nanos() as u64 && !self.busy.is_empty() {
-                std::hint::spin_loop();
-            } else if self.settle() {
-                self.wait();
-                quiet_since = 0;
-            }
+        while self.turn() {}
+    }
+
+    /// Does what there is to do once, or sleeps if there is nothing. False: it was told to close.
+    fn turn(&mut self) -> bool {
+        if self.desk.has_orders() && !self.follow() {
+            return false;
         }
+        if self.shelf.is_leaving() {
+            self.shelf.sweep();
+        }
+        if self.serve_busy() {
+            self.quiet_since = 0;
+            if self.ended.saturating_sub(self.heard) > DEAF {
+                self.hear(Some(&NOW));
+            }
+            return true;
+        }
+        let now = os::monotonic_ns();
+        if self.quiet_since == 0 {
+            self.quiet_since = now;
+        }
+        if now - self.quiet_since < self.spin.as_nanos() as u64 && !self.busy.is_empty() {
+            std::hint::spin_loop();
+        } else if self.settle() {
+            self.wait();
+            self.quiet_since = 0;
+        }
+        true
     }
 
     /// Looks once at every busy channel whose runs are short, and then serves one of those whose runs are long: who is done
