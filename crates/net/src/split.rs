@@ -44,7 +44,9 @@ pub use capture::CaptureError;
 pub use halves::MakeError;
 pub use hooks::HookError;
 
+use os::ns::{self, Kinds};
 use serde::{Deserialize, Serialize};
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -54,6 +56,29 @@ pub const HALVES_MAX: usize = 4;
 /// The most addresses of one Pod.
 pub const ADDRESSES_MAX: usize = 8;
 const NAME_MAX: usize = 128;
+
+/// Why no network can be split here.
+#[derive(Debug, Error)]
+pub enum RehearseError {
+    #[error("a network namespace cannot be made")]
+    Namespace(#[source] io::Error),
+    #[error("packets cannot be filtered as halves need it")]
+    Filter(#[source] io::Error),
+    #[error("nobody can claim ports")]
+    Hooks(#[from] HookError),
+}
+
+/// Tries what halves need: their packet filter, in a network namespace in which nothing else is and in which the calling
+/// thread stands afterwards; and the programs that claim ports, which see no half and go again.
+pub fn rehearse() -> Result<(), RehearseError> {
+    ns::unshare(Kinds::NET).map_err(RehearseError::Namespace)?;
+    place::nft(REHEARSAL).map_err(RehearseError::Filter)?;
+    hooks::Hooks::open().map(drop)?;
+    Ok(())
+}
+
+/// The rules of a half.
+const REHEARSAL: &str = include_str!("split/golden/two-halves.nft");
 
 /// One Pod's network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

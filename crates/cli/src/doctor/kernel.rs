@@ -7,7 +7,7 @@ use std::fs;
 const OLDEST: (u32, u32) = (5, 15);
 
 pub fn checks() -> Vec<Check> {
-    vec![version(), rights(), namespaces(), egress(), seccomp(), pidfd(), memfd(), userfaultfd()]
+    vec![version(), rights(), namespaces(), egress(), split(), seccomp(), pidfd(), memfd(), userfaultfd()]
 }
 
 fn version() -> Check {
@@ -75,6 +75,21 @@ fn egress() -> Check {
             let remedy =
                 "use a kernel with nf_tables (CONFIG_NFT_MASQ, CONFIG_NFT_REJECT, CONFIG_NFT_FIB_IPV4) and veth";
             Check::lacking("egress", BRINGS, reason, remedy)
+        }
+    }
+}
+
+fn split() -> Check {
+    const BRINGS: &str = "lichen net, lichen-cni (as root): one network for namespaces on several processing units";
+    if !is_root() {
+        return Check::lacking("split", BRINGS, "not tried: an ordinary user", "sudo lichen doctor");
+    }
+    match Probe::Split.attempt() {
+        Ok(()) => Check::ok("split", BRINGS, "ports can be claimed, and packets filtered"),
+        Err(reason) => {
+            let remedy =
+                "apt install nftables; Linux 5.18 with CONFIG_CGROUP_BPF and nf_tables, and a cgroup2 file system";
+            Check::lacking("split", BRINGS, reason, remedy)
         }
     }
 }

@@ -16,6 +16,8 @@ pub enum Probe {
     Namespaces,
     /// A way out for functions, from a network of the probe's own.
     Egress,
+    /// One network for several namespaces.
+    Split,
     /// An engine of this kind.
     Wasm,
     Process,
@@ -39,6 +41,7 @@ impl Probe {
         match self {
             Self::Namespaces => namespaces(),
             Self::Egress => Ok(net::egress::rehearse()?),
+            Self::Split => Ok(net::split::rehearse()?),
             Self::Wasm => engines::rehearse(Kind::Wasm),
             Self::Process => engines::rehearse(Kind::Process),
             Self::Kvm => engines::rehearse(Kind::Kvm),

@@ -40,7 +40,8 @@ impl Place {
     }
 }
 
-fn nft(text: &str) -> io::Result<()> {
+/// Has nft do it where the calling thread stands.
+pub fn nft(text: &str) -> io::Result<()> {
     let command = Command::new("nft")
         .args(["-f", "-"])
         .stdin(Stdio::piped())
