@@ -218,7 +218,7 @@ pub enum ConnectError {
     Quota(Resource),
     #[error("the shim could not make the lane")]
     Resources(#[source] io::Error),
-    #[error("the lane could not be opened in this process")]
+    #[error("the lane could not be opened in this process: perhaps it and the node are of different builds of Lichen")]
     Lane(#[source] lane::AttachError),
     #[error("this process lacks descriptors or memory for it")]
     Own(#[source] io::Error),
