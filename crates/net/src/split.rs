@@ -56,6 +56,8 @@ pub const HALVES_MAX: usize = 4;
 /// The most addresses of one Pod.
 pub const ADDRESSES_MAX: usize = 8;
 const NAME_MAX: usize = 128;
+/// Rules as halves have them, for whoever only tries.
+const REHEARSAL: &str = include_str!("split/golden/two-halves.nft");
 
 /// Why no network can be split here.
 #[derive(Debug, Error)]
@@ -76,9 +78,6 @@ pub fn rehearse() -> Result<(), RehearseError> {
     hooks::Hooks::open().map(drop)?;
     Ok(())
 }
-
-/// The rules of a half.
-const REHEARSAL: &str = include_str!("split/golden/two-halves.nft");
 
 /// One Pod's network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use crate::env::settings;
 use crate::kernel;
-use socket::wait::Patience;
+use socket::wait::{Look, Patience};
 use std::cell::Cell;
 
 thread_local! {
@@ -52,8 +52,8 @@ impl Wait {
         if together { 0 } else { settings().look }
     }
 
-    /// Looks at so many things until `there` says yes, or the time is over: whether it did. Time in which the other end goes on
-    /// with what it was sent, as a number that changes says, does not count: nobody sleeps who would be woken at once.
+    /// Looks at so many things until `there` says yes, or the time is over: whether it did. `work` is a number that changes
+    /// while the other end goes on with what it was sent.
     pub fn look(
         &mut self,
         budget: u64,
@@ -64,7 +64,7 @@ impl Wait {
         if budget == 0 {
             return false;
         }
-        let mut done = work();
+        let mut look = Look::new(self.began, work());
         loop {
             for _ in 0..looks(things) {
                 if there() {
@@ -72,10 +72,9 @@ impl Wait {
                 }
                 std::hint::spin_loop();
             }
-            let (now, doing) = (kernel::now(), work());
-            if doing != done {
-                (self.began, done) = (now, doing);
-            } else if now - self.began >= budget {
+            let goes_on = look.goes_on(kernel::now(), work(), budget);
+            self.began = look.since;
+            if !goes_on {
                 return false;
             }
         }

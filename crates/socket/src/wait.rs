@@ -48,6 +48,36 @@ impl Patience {
     }
 }
 
+/// No look is longer, whatever the other end says that it does: who looks hears of no time-out, and of no end.
+const LONGEST: u64 = 5_000_000;
+
+/// One look for what another end is to bring about. Times in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// When the wait began, or the other end was last seen at work.
+    pub since: u64,
+    done: u64,
+    until: Option<u64>,
+}
+
+impl Look {
+    /// Of a wait that began at `since`. `done` changes as the other end goes on with what it was sent.
+    pub fn new(since: u64, done: u64) -> Self {
+        Self { since, done, until: None }
+    }
+
+    /// Whether to look on. Time in which the other end is at work does not count: nobody sleeps who would be woken at once.
+    pub fn goes_on(&mut self, now: u64, done: u64, budget: u64) -> bool {
+        if now >= *self.until.get_or_insert(now + LONGEST) {
+            return false;
+        }
+        if done != self.done {
+            (self.since, self.done) = (now, done);
+        }
+        now - self.since < budget
+    }
+}
+
 impl Default for Patience {
     fn default() -> Self {
         Self::new()
@@ -57,6 +87,16 @@ impl Default for Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_look_goes_on_while_the_other_end_works_but_not_for_ever() {
+        let mut look = Look::new(1_000, 0);
+        assert!(look.goes_on(1_500, 0, 2_000) && look.goes_on(2_900, 7, 2_000));
+        assert!(look.goes_on(4_800, 7, 2_000) && !look.goes_on(4_900, 7, 2_000));
+        let mut busy = Look::new(0, 0);
+        let last = (1..).find(|now| !busy.goes_on(now * 1_000, *now, 2_000)).unwrap();
+        assert_eq!(last * 1_000, 1_000 + LONGEST);
+    }
 
     const CAP: u64 = 20_000;
 

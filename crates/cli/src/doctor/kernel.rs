@@ -66,31 +66,28 @@ fn namespaces_remedy() -> String {
 
 fn egress() -> Check {
     const BRINGS: &str = "network = \"egress\" (as root): functions that reach other machines, and nothing of this one";
-    if !is_root() {
-        return Check::lacking("egress", BRINGS, "not tried: an ordinary user", "sudo lichen doctor");
-    }
-    match Probe::Egress.attempt() {
-        Ok(()) => Check::ok("egress", BRINGS, "a network with address translation can be made"),
-        Err(reason) => {
-            let remedy =
-                "use a kernel with nf_tables (CONFIG_NFT_MASQ, CONFIG_NFT_REJECT, CONFIG_NFT_FIB_IPV4) and veth";
-            Check::lacking("egress", BRINGS, reason, remedy)
-        }
-    }
+    const THERE: &str = "a network with address translation can be made";
+    const REMEDY: &str =
+        "use a kernel with nf_tables (CONFIG_NFT_MASQ, CONFIG_NFT_REJECT, CONFIG_NFT_FIB_IPV4) and veth";
+    roots("egress", BRINGS, Probe::Egress, THERE, REMEDY)
 }
 
 fn split() -> Check {
     const BRINGS: &str = "lichen net, lichen-cni (as root): one network for namespaces on several processing units";
+    const THERE: &str = "ports can be claimed, and packets filtered";
+    const REMEDY: &str =
+        "apt install nftables; Linux 5.18 with CONFIG_CGROUP_BPF and nf_tables, and a cgroup2 file system";
+    roots("split", BRINGS, Probe::Split, THERE, REMEDY)
+}
+
+/// What only root can do, and try.
+fn roots(name: &'static str, brings: &'static str, probe: Probe, there: &str, remedy: &str) -> Check {
     if !is_root() {
-        return Check::lacking("split", BRINGS, "not tried: an ordinary user", "sudo lichen doctor");
+        return Check::lacking(name, brings, "not tried: an ordinary user", "sudo lichen doctor");
     }
-    match Probe::Split.attempt() {
-        Ok(()) => Check::ok("split", BRINGS, "ports can be claimed, and packets filtered"),
-        Err(reason) => {
-            let remedy =
-                "apt install nftables; Linux 5.18 with CONFIG_CGROUP_BPF and nf_tables, and a cgroup2 file system";
-            Check::lacking("split", BRINGS, reason, remedy)
-        }
+    match probe.attempt() {
+        Ok(()) => Check::ok(name, brings, there),
+        Err(reason) => Check::lacking(name, brings, reason, remedy),
     }
 }
 

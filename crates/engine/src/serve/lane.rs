@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const LOG_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Answers from this length on are put together where the gateway reads them.
-const LONG: usize = 16 << 10;
+const COMPOSED_FROM: usize = 16 << 10;
 /// Bytes of inputs whose pages stay for the next ones: having them anew takes as long as a short run.
 const KEPT_MAX: usize = 256 << 10;
 
@@ -167,7 +167,7 @@ impl Lane {
             return Err(Ok(RunError::OutputTooLarge { limit: limit as u64 }));
         }
         let bad = |error: wire::EncodeError| Ok(RunError::BadOutput(error.to_string()));
-        let sent = if len < LONG {
+        let sent = if len < COMPOSED_FROM {
             scratch.clear();
             wire::encode(&shown, scratch).map_err(bad)?;
             self.channel.sender.send(invocation::REPLY, &ran.encode(), scratch)

@@ -44,6 +44,7 @@ const SILENCE: u64 = 512;
 const DEAF: u64 = 50_000;
 /// Nanoseconds from which on a run is a long one.
 const LONG: u64 = 200_000;
+/// How long it waits for bells: not at all, or until what others read still is looked at again.
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 const SOON: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
@@ -275,7 +276,6 @@ impl<T: Fn(Told)> Serving<T> {
 
     /// Sleeps until somebody rings.
     fn wait(&mut self) {
-        // What others read still is looked at again soon.
         self.hear(self.shelf.is_leaving().then_some(&SOON));
     }
 
