@@ -101,6 +101,17 @@ impl<'a> Producer<'a> {
         self.calls
     }
 
+    /// Becomes `other`, and `other` this one: two rings whose reader is called by the same word.
+    pub fn trade(&mut self, other: &mut Self) {
+        std::mem::swap(self, other);
+        self.called = other.called;
+    }
+
+    /// Its size in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len() as usize
+    }
+
     /// How many bytes it has written, modulo 2³².
     pub fn position(&self) -> u32 {
         self.head
@@ -246,6 +257,11 @@ impl<'a> Consumer<'a> {
     /// that it sleeps, and looks once more.
     pub fn calls(&self) -> (&'a AtomicU32, u32) {
         (self.calls, self.calls.load(Ordering::Acquire))
+    }
+
+    /// Its size in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len() as usize
     }
 
     /// How many bytes it has taken, modulo 2³².

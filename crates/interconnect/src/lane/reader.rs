@@ -29,37 +29,24 @@ pub enum ReadError {
     Broken,
 }
 
-/// The wide ring, and what the reader has to do with it.
+/// What a lane with a wide ring has besides.
 struct Wide {
-    ring: Consumer<'static>,
-    bytes: usize,
-    /// Whether the next frame is there.
-    is_in: bool,
-    landlord: Landlord,
+    /// The ring in which the next frame is not.
+    other: Consumer<'static>,
     hand: Word,
     notice: Word,
-    /// Where the reader was when it began to rest there, and when that was.
+    /// Where the reader was when it began to rest in the wide ring, and when that was.
     rest: (u32, Option<Instant>),
-}
-
-impl Wide {
-    /// When its memory is to be given back, if nothing comes; to be asked with every wait.
-    fn until(&mut self) -> Option<Instant> {
-        if !self.is_in || self.landlord.has_asked() {
-            return None;
-        }
-        let (at, since) = &mut self.rest;
-        if *at != self.ring.position() {
-            (*at, *since) = (self.ring.position(), None);
-        }
-        Some(*since.get_or_insert_with(Instant::now) + REST)
-    }
 }
 
 /// The reading end. Used by one thread at a time.
 pub struct Reader {
-    // Declared before the region that its references point into, so it is dropped first.
-    usual: Consumer<'static>,
+    // Declared before the region that its references point into, so they are dropped first.
+    /// The ring in which the next frame will be.
+    ring: Consumer<'static>,
+    /// Whether that is the wide one.
+    is_in: bool,
+    landlord: Landlord,
     wide: Option<Box<Wide>>,
     sleeping: Word,
     sleeps: Sleeps,
@@ -84,25 +71,24 @@ impl Reader {
     pub fn attach(region: impl AsFd, bell: OwnedFd, guard: Guard) -> Result<Self, AttachError> {
         let region = Region::attach(region)?;
         // SAFETY: ring and words lie in the region, which this struct keeps; the writer has the other half.
-        let (usual, wide) = unsafe {
+        let (ring, wide) = unsafe {
             let [calls, tail, wide_tail] =
                 [layout::CALLS, layout::TAIL, layout::WIDE_TAIL].map(|offset| region.borrowed_word(offset));
-            let wide = region.wide().map(|(base, bytes)| (Consumer::new(base, bytes, calls, wide_tail), bytes));
+            let wide = region.wide().map(|(base, bytes)| Consumer::new(base, bytes, calls, wide_tail));
             (Consumer::new(region.ring_base(), region.ring, calls, tail), wide)
         };
-        let wide = wide.map(|(ring, bytes)| {
+        let wide = wide.map(|other| {
             Box::new(Wide {
-                ring,
-                bytes,
-                is_in: false,
-                landlord: Landlord::default(),
+                other,
                 hand: region.word(layout::HAND),
                 notice: region.word(layout::NOTICE),
                 rest: (0, None),
             })
         });
         Ok(Self {
-            usual,
+            ring,
+            is_in: false,
+            landlord: Landlord::default(),
             wide,
             sleeping: region.word(layout::READER_SLEEPING),
             sleeps: Sleeps::default(),
@@ -127,7 +113,7 @@ impl Reader {
             return Err(error);
         }
         for _ in 0..FRAMES_MAX {
-            let step = match self.ring_mut().peek() {
+            let step = match self.ring.peek() {
                 Ok(Some(frame)) => self.take(frame, message),
                 Ok(None) => match self.nothing()? {
                     true => return Ok(false),
@@ -156,7 +142,7 @@ impl Reader {
             layout::WHOLE if len <= self.region.message_max => {
                 self.give_up_partial();
                 message.clear();
-                self.ring_mut().take(frame.len, message);
+                self.ring.take(frame.len, message);
                 Some(true)
             }
             layout::FIRST if len < said && said <= self.region.message_max => {
@@ -177,15 +163,15 @@ impl Reader {
             }
             layout::BULK if len == 0 && said <= self.region.message_max.min(self.region.bulk_len()) => {
                 self.give_up_partial();
-                self.ring_mut().take(0, message);
+                self.ring.take(0, message);
                 self.region.read_bulk(said, message);
                 self.release(said);
                 Some(true)
             }
-            layout::WIDEN if len == 0 && self.wide.as_ref().is_some_and(|wide| !wide.is_in) => {
-                self.usual.take(0, message);
+            layout::WIDEN if len == 0 && self.wide.is_some() && !self.is_in => {
+                self.ring.take(0, message);
                 self.publish();
-                self.wide.iter_mut().for_each(|wide| wide.is_in = true);
+                self.trade();
                 Some(false)
             }
             _ => None,
@@ -193,40 +179,40 @@ impl Reader {
     }
 
     fn take_piece(&mut self, len: u32) {
-        let ring = match &mut self.wide {
-            Some(wide) if wide.is_in => &mut wide.ring,
-            _ => &mut self.usual,
-        };
-        ring.take(len, &mut self.partial);
+        self.ring.take(len, &mut self.partial);
     }
 
-    /// The ring in which the next message will be.
-    fn ring(&self) -> &Consumer<'static> {
-        self.wide.as_ref().filter(|wide| wide.is_in).map_or(&self.usual, |wide| &wide.ring)
-    }
-
-    fn ring_mut(&mut self) -> &mut Consumer<'static> {
-        match &mut self.wide {
-            Some(wide) if wide.is_in => &mut wide.ring,
-            _ => &mut self.usual,
+    /// The next message will be in the other ring.
+    fn trade(&mut self) {
+        if let Some(wide) = &mut self.wide {
+            std::mem::swap(&mut self.ring, &mut wide.other);
+            self.is_in = !self.is_in;
         }
     }
 
-    fn ring_len(&self) -> usize {
-        self.wide.as_ref().filter(|wide| wide.is_in).map_or(self.region.ring, |wide| wide.bytes)
+    /// When the wide ring's memory is to be given back, if nothing comes; to be asked with every wait.
+    fn rests_until(&mut self) -> Option<Instant> {
+        if !self.is_in || self.landlord.has_asked() {
+            return None;
+        }
+        let (at, since) = &mut self.wide.as_mut()?.rest;
+        if *at != self.ring.position() {
+            (*at, *since) = (self.ring.position(), None);
+        }
+        Some(*since.get_or_insert_with(Instant::now) + REST)
     }
 
     /// This reader rests: asks the writer to leave the wide ring, which is empty.
     fn ask_back(&mut self) {
-        if let Some(wide) = self.wide.as_mut().filter(|wide| wide.is_in && !wide.landlord.has_asked()) {
-            wide.landlord.ask(&wide.notice);
+        if let Some(wide) = self.wide.as_ref().filter(|_| self.is_in && !self.landlord.has_asked()) {
+            self.landlord.ask(&wide.notice);
         }
         self.settle();
     }
 
     /// Whether the writer has left the wide ring, as it was asked to.
     fn is_alone(&self) -> bool {
-        self.wide.as_ref().is_some_and(|wide| wide.landlord.is_alone(&wide.hand))
+        self.landlord.has_asked() && self.wide.as_ref().is_some_and(|wide| self.landlord.is_alone(&wide.hand))
     }
 
     /// If so, and all of it is read, gives its memory back and goes on in the usual ring. Whether there is something new to be
@@ -235,11 +221,10 @@ impl Reader {
         if !self.is_alone() {
             return false;
         }
-        let over = self.draining.is_some();
-        if let Some(wide) = self.wide.as_mut().filter(|wide| over || wide.ring.is_empty()) {
+        if self.draining.is_some() || self.ring.is_empty() {
             self.region.punch_wide();
-            wide.is_in = false;
-            wide.landlord.settle(&wide.notice);
+            self.trade();
+            self.wide.iter().for_each(|wide| self.landlord.settle(&wide.notice));
         }
         true
     }
@@ -273,8 +258,8 @@ impl Reader {
     /// From the first sight of an end on, only what is there now is read: nobody can go on writing for ever.
     fn drain(&mut self, cause: Cause) {
         if self.draining.replace(cause).is_none() {
-            self.usual.finish();
-            self.wide.iter_mut().for_each(|wide| wide.ring.finish());
+            self.ring.finish();
+            self.wide.iter_mut().for_each(|wide| wide.other.finish());
         }
     }
 
@@ -300,17 +285,17 @@ impl Reader {
     /// Tells the writer of room when there is much of it. What is less is told when there is nothing else to do: not
     /// between a question and its answer.
     fn give_back(&mut self) {
-        if self.ring().taken() >= self.ring_len() / 4 {
+        if self.ring.taken() >= self.ring.len() / 4 {
             self.publish();
         }
     }
 
     fn publish(&mut self) {
-        if self.ring().taken() == 0 {
+        if self.ring.taken() == 0 {
             return;
         }
-        self.ring_mut().publish();
-        let (tail, bell) = (self.ring().tail(), &self.bell);
+        self.ring.publish();
+        let (tail, bell) = (self.ring.tail(), &self.bell);
         self.wakes.after(&self.writer_sleeping, |how| wake(how, tail, bell));
     }
 
@@ -322,7 +307,7 @@ impl Reader {
 
     /// Whether [`Reader::try_read`] has something to say.
     fn is_ready(&self) -> bool {
-        self.ended.is_some() || !self.ring().is_empty() || guard::verdict(&self.guard.cut).is_some() || self.is_alone()
+        self.ended.is_some() || !self.ring.is_empty() || guard::verdict(&self.guard.cut).is_some() || self.is_alone()
     }
 
     /// Waits until there may be a message, an end, or news since `news`: looking for up to `spin`, then sleeping, until
@@ -334,9 +319,9 @@ impl Reader {
         if come {
             return;
         }
-        let rest = self.wide.as_mut().and_then(|wide| wide.until());
+        let rest = self.rests_until();
         let until = rest.map_or(deadline, |rest| Some(deadline.map_or(rest, |deadline| deadline.min(rest))));
-        let (calls, seen) = self.usual.calls();
+        let (calls, seen) = self.ring.calls();
         self.sleeps.begin(&self.sleeping, doorbell::FUTEX);
         if !self.is_ready() {
             park(calls, seen, &self.guard.news, news, until);

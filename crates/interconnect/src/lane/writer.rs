@@ -35,11 +35,10 @@ impl From<PushError> for WriteError {
     }
 }
 
-/// The wide ring, and what the writer has to do with it.
+/// What a lane with a wide ring has besides.
 struct Wide {
-    ring: Producer<'static>,
-    bytes: usize,
-    tenant: Tenant,
+    /// The ring that messages do not go through now.
+    other: Producer<'static>,
     hand: Word,
     notice: Word,
     /// What speaks for moving in: waits for room, and bytes at speed. And how much of it there must be.
@@ -77,8 +76,11 @@ enum Wanted {
 
 /// The writing end. Used by one thread at a time.
 pub struct Writer {
-    // Declared before the region that its references point into, so it is dropped first.
-    usual: Producer<'static>,
+    // Declared before the region that its references point into, so they are dropped first.
+    /// The ring that messages go through now.
+    ring: Producer<'static>,
+    /// Whether that is the wide one.
+    tenant: Tenant,
     wide: Option<Box<Wide>>,
     sleeping: Word,
     sleeps: Sleeps,
@@ -100,17 +102,15 @@ impl Writer {
     pub fn attach(region: impl AsFd, bell: OwnedFd, guard: Guard, hand: Word) -> Result<Self, AttachError> {
         let region = Region::attach(region)?;
         // SAFETY: ring and words lie in the region, which this struct keeps; the reader has the other half.
-        let (usual, wide) = unsafe {
+        let (ring, wide) = unsafe {
             let [calls, tail, wide_tail] =
                 [layout::CALLS, layout::TAIL, layout::WIDE_TAIL].map(|offset| region.borrowed_word(offset));
-            let wide = region.wide().map(|(base, bytes)| (Producer::new(base, bytes, calls, wide_tail), bytes));
+            let wide = region.wide().map(|(base, bytes)| Producer::new(base, bytes, calls, wide_tail));
             (Producer::new(region.ring_base(), region.ring, calls, tail), wide)
         };
-        let wide = wide.map(|(ring, bytes)| {
+        let wide = wide.map(|other| {
             Box::new(Wide {
-                ring,
-                bytes,
-                tenant: Tenant::default(),
+                other,
                 hand: region.word(layout::HAND),
                 notice: region.word(layout::NOTICE),
                 urge: 0,
@@ -123,7 +123,8 @@ impl Writer {
             })
         });
         Ok(Self {
-            usual,
+            ring,
+            tenant: Tenant::default(),
             wide,
             sleeping: region.word(layout::WRITER_SLEEPING),
             sleeps: Sleeps::default(),
@@ -230,49 +231,49 @@ impl Writer {
 
     /// What staged frames are published by, too: the wide ring is not given up while it has some.
     fn with_hand<T>(&mut self, write: impl FnOnce(&mut Self) -> Result<T, WriteError>) -> Result<T, WriteError> {
-        let arrives = self.wide.as_ref().is_some_and(|wide| wide.tenant.is_in() && !wide.ring.is_staged());
-        if let Some(wide) = self.wide.as_ref().filter(|_| arrives) {
-            wide.tenant.raise(&wide.hand);
+        let arrives = self.tenant.is_in() && !self.ring.is_staged();
+        if arrives {
+            self.knocks();
         }
         let begun = guard::begin(&self.hand, &self.guard.cut);
-        if let Some(wide) = self.wide.as_mut().filter(|_| arrives)
-            && !wide.tenant.stays(&wide.hand, &wide.notice)
-        {
-            let paid = wide.carried >= 4 * wide.bytes;
-            wide.reluctance = if paid { RELUCTANCE } else { (2 * wide.reluctance).min(RELUCTANCE_MAX) };
+        if arrives {
+            self.stays_or_leaves();
         }
         let result = begun.map_err(WriteError::Cut).and_then(|()| {
             let result = write(self);
             guard::end(&self.hand);
             result
         });
-        if let Some(wide) = self.wide.as_ref().filter(|wide| wide.tenant.is_in() && !wide.ring.is_staged()) {
-            wide::lower(&wide.hand);
+        if self.tenant.is_in() && !self.ring.is_staged() {
+            self.wide.iter().for_each(|wide| wide::lower(&wide.hand));
         }
         result
     }
 
-    /// The ring that messages go through now.
-    fn ring(&mut self) -> &mut Producer<'static> {
-        match &mut self.wide {
-            Some(wide) if wide.tenant.is_in() => &mut wide.ring,
-            _ => &mut self.usual,
+    /// In the wide ring, before a fence.
+    fn knocks(&self) {
+        self.wide.iter().for_each(|wide| self.tenant.raise(&wide.hand));
+    }
+
+    /// In the wide ring, after the fence: leaves it, if it was asked to.
+    fn stays_or_leaves(&mut self) {
+        let Some(wide) = &mut self.wide else { return };
+        if !self.tenant.stays(&wide.hand, &wide.notice) {
+            let paid = wide.carried >= 4 * self.ring.len();
+            wide.reluctance = if paid { RELUCTANCE } else { (2 * wide.reluctance).min(RELUCTANCE_MAX) };
+            self.ring.trade(&mut wide.other);
         }
     }
 
-    fn ring_len(&self) -> usize {
-        self.wide.as_ref().filter(|wide| wide.tenant.is_in()).map_or(self.region.ring, |wide| wide.bytes)
-    }
-
     fn publish(&mut self) {
-        self.ring().publish();
+        self.ring.publish();
     }
 
     /// A message of `len` bytes begins: whether what was written before it is a stream.
     fn begin(&mut self, len: usize) {
         let Some(wide) = self.wide.as_mut().filter(|wide| wide.fast) else { return };
         wide.fast = false;
-        if self.usual.lag() as usize > self.region.ring / 8 {
+        if self.ring.lag() as usize > self.ring.len() / 8 {
             // An error now is the next write's to tell.
             let _ = self.urge(STREAM, len);
         } else {
@@ -292,7 +293,7 @@ impl Writer {
         wide.flowed = 0;
         let now = os::monotonic_ns();
         let slept = std::mem::take(&mut wide.slept);
-        wide.fast = !wide.tenant.is_in() && now - std::mem::replace(&mut wide.since, now) < FAST && !slept;
+        wide.fast = !self.tenant.is_in() && now - std::mem::replace(&mut wide.since, now) < FAST && !slept;
         if slept {
             wide.urge = 0;
         }
@@ -302,15 +303,20 @@ impl Writer {
     fn urge(&mut self, more: u32, len: usize) -> Result<bool, WriteError> {
         let (Some(wide), Wanted::Ring(_), WORTH..) = (&mut self.wide, self.wanted, len) else { return Ok(false) };
         wide.urge = if wide.slept { 0 } else { wide.urge.saturating_add(more) };
-        let may = wide.urge >= wide.reluctance && !wide.tenant.is_in() && !self.usual.is_staged();
-        if !may || !Sleeps::is_awake(&self.reader_sleeping) || !wide.tenant.enter(&wide.notice) {
+        let may = wide.urge >= wide.reluctance && !self.tenant.is_in() && !self.ring.is_staged();
+        if !may || !Sleeps::is_awake(&self.reader_sleeping) || !self.tenant.enter(&wide.notice) {
             return Ok(false);
         }
         (wide.urge, wide.carried) = (0, 0);
+        self.ring.trade(&mut wide.other);
         let frame = Frame { len: 0, head: 0, bulk: 0, kind: layout::WIDEN };
-        let told = self.with_hand(|writer| Ok(writer.usual.push(frame, &[])?));
-        if let (Err(_), Some(wide)) = (&told, &mut self.wide) {
-            wide.tenant.leave(&wide.hand);
+        let told = self.with_hand(|writer| match &mut writer.wide {
+            Some(wide) if writer.tenant.is_in() => Ok(wide.other.push(frame, &[])?),
+            _ => Err(WriteError::Full),
+        });
+        if let (Err(_), true, Some(wide)) = (&told, self.tenant.is_in(), &mut self.wide) {
+            self.tenant.leave(&wide.hand);
+            self.ring.trade(&mut wide.other);
         }
         told?;
         self.wake();
@@ -323,18 +329,18 @@ impl Writer {
     }
 
     fn piece(&self) -> usize {
-        layout::piece(self.ring_len())
+        layout::piece(self.ring.len())
     }
 
     fn put(&mut self, parts: &[&[u8]], len: usize) -> Result<(), WriteError> {
-        if len > layout::ring_max(self.ring_len()) { self.put_bulk(parts, len) } else { self.put_ring(parts, len) }
+        if len > layout::ring_max(self.ring.len()) { self.put_bulk(parts, len) } else { self.put_ring(parts, len) }
     }
 
     fn put_ring(&mut self, parts: &[&[u8]], len: usize) -> Result<(), WriteError> {
-        self.want(layout::ring_bytes(self.ring_len(), len))?;
+        self.want(layout::ring_bytes(self.ring.len(), len))?;
         if len <= self.piece() {
             let frame = Frame { len: len as u32, head: 0, bulk: 0, kind: layout::WHOLE };
-            return Ok(self.ring().stage(frame, parts.iter().copied())?);
+            return Ok(self.ring.stage(frame, parts.iter().copied())?);
         }
         for from in (0..len).step_by(self.piece()) {
             self.put_piece(parts, len, from)?;
@@ -347,10 +353,10 @@ impl Writer {
     fn put_piece(&mut self, parts: &[&[u8]], len: usize, from: usize) -> Result<usize, WriteError> {
         assert!(from < len, "a message that is not yet written");
         let piece = self.piece().min(len - from);
-        self.want(layout::ring_bytes(self.ring_len(), piece))?;
+        self.want(layout::ring_bytes(self.ring.len(), piece))?;
         let kind = if from == 0 { layout::FIRST } else { layout::FURTHER };
         let frame = Frame { len: piece as u32, head: 0, bulk: len as u32, kind };
-        self.ring().stage(frame, range(parts, from, piece))?;
+        self.ring.stage(frame, range(parts, from, piece))?;
         Ok(piece)
     }
 
@@ -358,7 +364,7 @@ impl Writer {
     fn want(&mut self, need: usize) -> Result<(), WriteError> {
         let need = need + if self.wide.is_some() { LINE } else { 0 };
         self.wanted = Wanted::Ring(need);
-        if self.ring().room(need)? < need { Err(WriteError::Full) } else { Ok(()) }
+        if self.ring.room(need)? < need { Err(WriteError::Full) } else { Ok(()) }
     }
 
     fn put_bulk(&mut self, parts: &[&[u8]], len: usize) -> Result<(), WriteError> {
@@ -366,9 +372,9 @@ impl Writer {
         if !self.is_bulk_free() {
             return Err(WriteError::Full);
         }
-        self.want(layout::ring_bytes(self.ring_len(), 0))?;
+        self.want(layout::ring_bytes(self.ring.len(), 0))?;
         self.region.write_bulk(parts, len);
-        self.ring().stage(Frame { len: 0, head: 0, bulk: len as u32, kind: layout::BULK }, std::iter::empty())?;
+        self.ring.stage(Frame { len: 0, head: 0, bulk: len as u32, kind: layout::BULK }, std::iter::empty())?;
         self.bulk_sent = self.bulk_sent.wrapping_add(1);
         Ok(())
     }
@@ -378,16 +384,16 @@ impl Writer {
     }
 
     fn wake(&mut self) {
-        let (ring, bell) = (&mut self.usual, &self.bell);
+        let (ring, bell) = (&mut self.ring, &self.bell);
         self.wakes.after(&self.reader_sleeping, |how| wake(how, ring.call(), bell));
-        self.ring().prepare();
+        self.ring.prepare();
     }
 
     /// Whether the message that did not fit would, or there is an error to tell.
     fn is_ready(&mut self) -> bool {
         guard::verdict(&self.guard.cut).is_some()
             || match self.wanted {
-                Wanted::Ring(need) => self.ring().room(need).map_or(true, |room| room >= need),
+                Wanted::Ring(need) => self.ring.room(need).map_or(true, |room| room >= need),
                 Wanted::Bulk => self.is_bulk_free(),
             }
     }
@@ -403,7 +409,7 @@ impl Writer {
         }
         self.falls_asleep();
         self.sleeps.begin(&self.sleeping, doorbell::FUTEX);
-        let (tail, news) = (self.ring().tail(), self.guard.news.load(Ordering::Acquire));
+        let (tail, news) = (self.ring.tail(), self.guard.news.load(Ordering::Acquire));
         let seen = tail.load(Ordering::Acquire);
         if !self.is_ready() {
             park(tail, seen, &self.guard.news, news, deadline);
