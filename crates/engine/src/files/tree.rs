@@ -2,6 +2,7 @@
 //!
 //! Nodes lie in one vector and are named by their index. One lives as long as an entry names it or a descriptor has it
 //! open. Entries of a folder have a number that never changes, so that who lists a folder while it changes misses nothing.
+//! Most folders of most runs have an entry or two, and are made for each run: they are to cost next to nothing.
 
 use super::data::{Budget, Data};
 use super::errno::{Answer, Errno};
@@ -24,11 +25,22 @@ pub enum Content {
 #[derive(Debug)]
 pub struct Folder {
     parent: NodeId,
-    /// The names' numbers.
-    names: BTreeMap<Name, u64>,
-    entries: BTreeMap<u64, (Name, NodeId)>,
+    /// By their numbers, ascending.
+    entries: Vec<Entry>,
     next: u64,
+    /// The names' numbers, where there are more than [`FEW`].
+    names: BTreeMap<Name, u64>,
 }
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    name: Name,
+    node: NodeId,
+}
+
+/// So many names are looked through one by one.
+const FEW: usize = 16;
 
 #[derive(Debug)]
 struct Node {
@@ -203,7 +215,7 @@ impl Files {
 
     /// Makes a node and names it. Charged to the run.
     pub fn create(&mut self, folder: NodeId, name: &[u8], what: Content) -> Answer<NodeId> {
-        if self.folder_mut(folder)?.names.contains_key(name) {
+        if self.folder_mut(folder)?.get(name).is_some() {
             return Err(Errno::Exists.into());
         }
         self.budget.take_entry()?;
@@ -227,16 +239,14 @@ impl Files {
             new.parent = folder;
         }
         if let Content::Folder(its) = &mut self.node_mut(folder).content {
-            its.names.insert(name.clone(), its.next);
-            its.entries.insert(its.next, (name, id));
-            its.next += 1;
+            its.add(name, id);
         }
     }
 
     /// Takes the name away; what it named is gone when nobody else has it.
     fn leave(&mut self, folder: NodeId, name: &[u8]) -> Option<NodeId> {
         let Content::Folder(its) = &mut self.node_mut(folder).content else { return None };
-        let (_, id) = its.names.remove(name).and_then(|number| its.entries.remove(&number))?;
+        let id = its.take(name)?;
         self.node_mut(id).links -= 1;
         Some(id)
     }
@@ -245,7 +255,7 @@ impl Files {
         if self.is_folder(id) {
             return Err(Errno::NotPermitted.into());
         }
-        if self.folder_mut(folder)?.names.contains_key(name) {
+        if self.folder_mut(folder)?.get(name).is_some() {
             return Err(Errno::Exists.into());
         }
         self.budget.take_entry()?;
@@ -310,11 +320,40 @@ impl Files {
 
 impl Folder {
     fn new(parent: NodeId) -> Self {
-        Self { parent, names: BTreeMap::new(), entries: BTreeMap::new(), next: 0 }
+        Self { parent, entries: Vec::new(), next: 0, names: BTreeMap::new() }
     }
 
     pub fn get(&self, name: &[u8]) -> Option<NodeId> {
-        self.names.get(name).map(|number| self.entries[number].1)
+        Some(self.entries[self.place(name)?].node)
+    }
+
+    /// Where the name is among the entries.
+    fn place(&self, name: &[u8]) -> Option<usize> {
+        if self.entries.len() <= FEW {
+            return self.entries.iter().position(|entry| *entry.name == *name);
+        }
+        let number = self.names.get(name)?;
+        self.entries.binary_search_by_key(number, |entry| entry.number).ok()
+    }
+
+    /// A name that is not there yet.
+    fn add(&mut self, name: Name, node: NodeId) {
+        let number = self.next;
+        self.next += 1;
+        self.entries.push(Entry { number, name, node });
+        if self.entries.len() > FEW {
+            let unnamed = &self.entries[self.names.len()..];
+            self.names.extend(unnamed.iter().map(|entry| (entry.name.clone(), entry.number)));
+        }
+    }
+
+    fn take(&mut self, name: &[u8]) -> Option<NodeId> {
+        let entry = self.entries.remove(self.place(name)?);
+        match self.entries.len() {
+            ..=FEW => self.names.clear(),
+            _ => _ = self.names.remove(name),
+        }
+        Some(entry.node)
     }
 
     pub fn parent(&self) -> NodeId {
@@ -323,6 +362,49 @@ impl Folder {
 
     /// Entries from number `from` on, with their numbers.
     pub fn entries(&self, from: u64) -> impl Iterator<Item = (u64, &[u8], NodeId)> {
-        self.entries.range(from..).map(|(number, (name, id))| (*number, &**name, *id))
+        let at = self.entries.partition_point(|entry| entry.number < from);
+        self.entries[at..].iter().map(|entry| (entry.number, &*entry.name, entry.node))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Names come and go in folders that grow beyond [`FEW`] and shrink again.
+    #[test]
+    fn a_folder_knows_its_names_however_many_there_are() {
+        let (mut folder, mut model, mut dice) = (Folder::new(ROOT), BTreeSet::new(), 7u32);
+        for step in 0..20_000u32 {
+            dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let number = dice >> 16 & 63;
+            let name = number.to_string();
+            assert_eq!(folder.get(name.as_bytes()), model.contains(&number).then_some(NodeId(number)));
+            // Mostly one way for a while, then mostly the other.
+            let grows = (step / 500).is_multiple_of(2) == !(dice >> 24).is_multiple_of(8);
+            match (model.contains(&number), grows) {
+                (false, true) => {
+                    folder.add(name.as_bytes().into(), NodeId(number));
+                    model.insert(number);
+                }
+                (true, false) => {
+                    assert_eq!(folder.take(name.as_bytes()), Some(NodeId(number)));
+                    model.remove(&number);
+                }
+                (false, false) => assert_eq!(folder.take(name.as_bytes()), None),
+                (true, true) => {}
+            }
+            let listed: Vec<(u64, &[u8], NodeId)> = folder.entries(0).collect();
+            assert_eq!(listed.len(), model.len());
+            assert!(
+                listed.is_sorted_by(|a, b| a.0 < b.0)
+                    && listed.iter().all(|(_, name, id)| *name == id.0.to_string().as_bytes())
+            );
+            let middle = listed.len() / 2;
+            if let Some((number, ..)) = listed.get(middle) {
+                assert_eq!(folder.entries(*number).count(), listed.len() - middle);
+            }
+        }
     }
 }
