@@ -32,8 +32,9 @@ const LONG: [usize; 4] = [64, 4096, 64 << 10, 1 << 20];
 const LARGE: u64 = 4 << 20;
 /// Messages of one arm before it is the next one's turn.
 const BLOCK: usize = 500;
-/// Bytes that a sample of a rate is measured over, and messages at most.
+/// Bytes that a sample of a rate is measured over, and messages at most; and over a link, which is many times slower.
 const VOLUME: usize = 64 << 20;
+const LINK_VOLUME: usize = 8 << 20;
 const VOLUME_MESSAGES: usize = 50_000;
 
 /// Where the two ends of a way run.
@@ -58,6 +59,8 @@ struct Way {
     wire: Box<dyn Wire>,
     /// Whether messages have a length here.
     carries: bool,
+    /// Bytes of a sample of a rate.
+    volume: usize,
     /// Of ways that no shim has made.
     _peer: Option<(Peer, TempDir)>,
 }
@@ -70,17 +73,22 @@ impl Way {
         let peer = Peer::start(&plan.program, medium, &address, usize::from(seats == Seats::TwoCores))?;
         let name = format!("{}, {}", medium.name(), seats.name());
         let wire = waiting.meet().map_err(io("the peer of a way did not come"))?;
-        Ok(Self { name, wire, carries: medium != Medium::Words, _peer: Some((peer, folder)) })
+        Ok(Self { name, wire, carries: medium != Medium::Words, volume: VOLUME, _peer: Some((peer, folder)) })
     }
 
     /// Through FIFOs of shims: with a peer on the same PU, or on the other.
     fn xpu(plan: &Plan<'_>, pus: &Pus, pu: PuId, seats: Seats, ring: u64) -> Result<Self, BenchError> {
         let process = pus.attach(Transport::Adaptive)?;
         let fifos = Fifos::with_peer(&plan.program, process, pu, usize::from(seats == Seats::TwoCores), ring)?;
-        let place = if pu == PuId(0) { "one PU" } else { "across PUs" };
+        let place = match pu {
+            PuId(0) => "one PU",
+            PuId(1) => "across PUs",
+            _ => "to a remote PU (TCP, TLS)",
+        };
+        let volume = if pu == PuId(2) { LINK_VOLUME } else { VOLUME };
         let size = if ring == 0 { String::new() } else { format!(", ring of {}", bytes(ring as usize)) };
         let name = format!("XPU-FIFO{size}, {place}, {}", seats.name());
-        Ok(Self { name, wire: Box::new(fifos), carries: true, _peer: None })
+        Ok(Self { name, wire: Box::new(fifos), carries: true, volume, _peer: None })
     }
 
     /// What its messages of this length are called.
@@ -113,7 +121,7 @@ impl Way {
 
     /// MiB per second of messages of `length` bytes in one direction, until the peer has read the last.
     fn rate(&mut self, length: usize) -> Result<f64, BenchError> {
-        let count = (VOLUME / length).clamp(1, VOLUME_MESSAGES);
+        let count = (self.volume / length).clamp(1, VOLUME_MESSAGES);
         self.wire.rouse();
         let (message, mut echo, began) = (message(SWALLOW, length), Vec::new(), Instant::now());
         let mut stream = || {
@@ -140,7 +148,7 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     stay_on(0).map_err(io("the first processor cannot be had"))?;
     let mut ways = Vec::new();
     for &seats in both {
-        for (pu, ring) in [(PuId(0), 0), (PuId(1), 0), (PuId(1), LARGE)] {
+        for (pu, ring) in [(PuId(0), 0), (PuId(1), 0), (PuId(1), LARGE), (PuId(2), 0)] {
             ways.push(Way::xpu(plan, &pus, pu, seats, ring)?);
         }
         let floors = if seats == Seats::TwoCores { &Medium::FLOORS[..] } else { &[] };
@@ -194,7 +202,9 @@ fn rates(plan: &Plan<'_>, machine: &Machine, ways: &mut [Way]) -> Result<Figure,
         let arm = |(way, samples): (&&mut Way, &Vec<f64>)| Arm::of(way.arm(length), Unit::MebibytesPerSecond, samples);
         arms.extend(ways.iter().zip(&samples).filter_map(arm));
     }
-    let notes = ["One direction: from the first message sent to the last one read by the peer."];
+    let notes =
+        ["One direction: from the first message sent to the last one read by the peer. The remote PU is on this \
+                  machine: two shims more are on the way, on the same processors."];
     Ok(Figure::new("nipc-rate", "Molecule (ASPLOS '22), section 6.3: messages in one direction", machine, arms)
         .with_notes(notes))
 }

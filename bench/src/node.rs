@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -33,12 +33,26 @@ pub struct Settings {
     pub path: String,
     /// Units of the namespace tier beside the host: `pu1` and so on.
     pub pus: usize,
+    /// Whether there is one more, of the tier `remote`: see [`Node::join`].
+    pub remote: bool,
 }
 
+/// What the unit is called that joins.
+const REMOTE: &str = "far";
+
 impl Settings {
-    fn config(&self) -> String {
+    fn config(&self) -> Result<String, BenchError> {
         let pus: String = (1..=self.pus).map(|number| format!("[[pu]]\nname = \"pu{number}\"\n")).collect();
-        format!("[dispatch]\n{}\n{pus}", self.dispatch)
+        let remote = match self.remote {
+            true => {
+                // It is waited for at this port and its own number.
+                let port = free_port()?.saturating_sub(self.pus as u16 + 1);
+                let listen = Ipv4Addr::LOCALHOST;
+                format!("[[pu]]\nname = \"{REMOTE}\"\ntier = \"remote\"\n[remote]\nlisten = \"{listen}:{port}\"\n")
+            }
+            false => String::new(),
+        };
+        Ok(format!("[dispatch]\n{}\n{pus}{remote}", self.dispatch))
     }
 }
 
@@ -60,7 +74,7 @@ impl Node {
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(folder.path(), open).map_err(io("a temporary folder could not be opened to others"))?;
         let config = folder.path().join("lichen.toml");
-        fs::write(&config, settings.config()).map_err(io("lichen.toml could not be written"))?;
+        fs::write(&config, settings.config()?).map_err(io("lichen.toml could not be written"))?;
         let log = File::create(folder.path().join("log")).map_err(io("the node's log could not be made"))?;
         let mut serve = Command::new(program);
         serve.args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn", "--config"]).arg(&config);
@@ -77,6 +91,35 @@ impl Node {
         };
         let client = Client::new(&endpoint).map_err(|error| BenchError::Broken(error.to_string()))?;
         Ok(Self { program: program.to_owned(), path: settings.path.clone(), folder, child, address, client })
+    }
+
+    /// Has this machine join itself as the remote unit, with data of its own: what passes between the two goes over TCP, within
+    /// TLS.
+    pub fn join(&self) -> Result<Joined, BenchError> {
+        let home = TempDir::with_prefix("lichen-bench-").map_err(io("a temporary folder could not be made"))?;
+        let mut token = Command::new(&self.program);
+        token.args(["pu", "token", REMOTE, "--address", &Ipv4Addr::LOCALHOST.to_string()]).stdin(Stdio::null());
+        token.arg("--data-dir").arg(self.folder.path().join("data"));
+        token.arg("--config").arg(self.folder.path().join("lichen.toml"));
+        let started = |source| BenchError::Program { program: self.program.clone(), source };
+        let told = token.output().map_err(started)?;
+        if !told.status.success() {
+            return Err(BenchError::Broken(String::from_utf8_lossy(&told.stderr).into_owned()));
+        }
+        let mut join = Command::new(&self.program);
+        join.arg("join").arg(String::from_utf8_lossy(&told.stdout).trim()).arg("--data-dir").arg(home.path());
+        join.args(["--log-level", "warn"]).stdin(Stdio::null()).stdout(Stdio::null()).env("PATH", &self.path);
+        join.stderr(File::create(home.path().join("log")).map_err(io("a log could not be made"))?);
+        os::child::end_with_parent(&mut join);
+        let joined = Joined { child: join.spawn().map_err(started)?, home };
+        let until = Instant::now() + PATIENCE;
+        while !self.client.pus()?.iter().any(|pu| pu.name == REMOTE && pu.ready) {
+            if Instant::now() > until {
+                return Err(BenchError::NotReady { said: last_lines(&joined.home.path().join("log")) });
+            }
+            crate::pause(LOOK_AGAIN);
+        }
+        Ok(joined)
     }
 
     /// The process of its supervisor.
@@ -149,6 +192,18 @@ impl Node {
     }
 }
 
+/// A unit that has joined. It leaves when dropped.
+pub struct Joined {
+    child: Child,
+    home: TempDir,
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         end(&mut self.child);
@@ -159,6 +214,12 @@ impl Drop for Node {
 fn end(child: &mut Child) {
     ask_to_end(child);
     let _ = child.wait();
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> Result<u16, BenchError> {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    Ok(free.map_err(io("there is no free port"))?.port())
 }
 
 /// SIGTERM.

@@ -1,8 +1,8 @@
-//! A node with two PUs, and FIFOs between two processes on them.
+//! A node with three PUs, and FIFOs between two processes on them.
 
 use super::wire::Wire;
 use crate::error::BenchError;
-use crate::node::{Node, Settings};
+use crate::node::{Joined, Node, Settings};
 use std::io;
 use std::path::Path;
 use xpucall::id::{FifoId, PuId, Rights, XpuPid};
@@ -12,19 +12,23 @@ use xpucall::{Fifo, Limits, Process, Reader, Writer};
 /// What the peer's command line calls a way through FIFOs of shims.
 pub const XPU: &str = "xpu";
 
-/// A node: its host, and a unit of the namespace tier.
-pub struct Pus(Node);
+/// A node: its host, a unit of the namespace tier, and one that is behind a link over TCP.
+pub struct Pus {
+    // Leaves before its node ends.
+    _remote: Joined,
+    node: Node,
+}
 
 impl Pus {
     pub fn start(program: &Path) -> Result<Self, BenchError> {
         let path = std::env::var("PATH").unwrap_or_default();
-        let node = Node::start(program, &Settings { pus: 1, path, ..Settings::default() })?;
-        Ok(Self(node))
+        let node = Node::start(program, &Settings { pus: 1, remote: true, path, ..Settings::default() })?;
+        Ok(Self { _remote: node.join()?, node })
     }
 
     /// Attaches this process to the host's shim.
     pub fn attach(&self, transport: Transport) -> Result<Process, BenchError> {
-        Process::attach(&self.0.shim(), transport).map_err(|error| BenchError::Broken(error.to_string()))
+        Process::attach(&self.node.shim(), transport).map_err(|error| BenchError::Broken(error.to_string()))
     }
 }
 
