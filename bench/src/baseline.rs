@@ -6,11 +6,13 @@ mod bundle;
 mod hello;
 mod interpreter;
 mod oneshot;
+mod wasmtime;
 
 pub use bundle::Bundle;
 pub use hello::Hello;
 pub use interpreter::{Interpreter, Language};
 pub use oneshot::{OneShot, Running, Start, has_crun, prepare_thread};
+pub use wasmtime::WasmtimeServe;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ pub mod programs;
 mod server;
 
 use crate::Plan;
-use crate::baseline::Hello;
+use crate::baseline::{Hello, WasmtimeServe};
 use crate::error::{BenchError, io};
 use crate::figure::{Arm, Figure, Unit};
 use crate::functions::{HELLO_PYTHON, Shelf};
@@ -32,15 +32,28 @@ const LOOP: u64 = 2;
 struct Pure {
     node: Node,
     programs: Vec<Program>,
+    /// In a virtual machine, where the node makes them.
+    kvm: Option<Program>,
 }
 
 impl Pure {
     fn start(plan: &Plan<'_>, programs: Vec<Program>, path: String) -> Result<Self, BenchError> {
         let node = Node::start(&plan.program, &Settings { path, ..Settings::default() })?;
         for program in &programs {
-            node.deploy(&name(program), &program.file, &["--runtime", program.runtime])?;
+            node.deploy(&name(program), &program.file, program.options)?;
         }
-        Ok(Self { node, programs })
+        Ok(Self { node, programs, kvm: None })
+    }
+
+    /// Adds the engine that depends on the machine; a note where this one is not up to it.
+    fn add_kvm(&mut self, notes: &mut Vec<String>) -> Result<(), BenchError> {
+        let Some(program) = programs::for_kvm() else { return Ok(()) };
+        match self.node.deploy(&name(&program), &program.file, program.options) {
+            Ok(()) => self.kvm = Some(program),
+            Err(BenchError::NotDeployed { said, .. }) => notes.push(format!("kvm is left out: {}", said.trim())),
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     fn request(&self, program: &Program, n: u64) -> Request {
@@ -49,7 +62,7 @@ impl Pure {
 
     fn servers(&self, n: u64) -> Vec<Server> {
         let server = |program: &Program| Server::new(format!("lichen {}", program.engine), self.request(program, n));
-        self.programs.iter().map(server).collect()
+        self.programs.iter().chain(&self.kvm).map(server).collect()
     }
 }
 
@@ -71,12 +84,18 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     let programs = programs::find(&mut notes);
     let floor = Floor::compile().inspect_err(|error| notes.push(format!("the native loop is left out: {error}"))).ok();
     (plan.tell)("starting servers");
-    let pure = Pure::start(plan, programs.clone(), std::env::var("PATH").unwrap_or_default())?;
+    let mut pure = Pure::start(plan, programs.clone(), std::env::var("PATH").unwrap_or_default())?;
+    pure.add_kvm(&mut notes)?;
     let bare = Hello::computing(programs::multiply).map_err(io("a server of hyper could not be started"))?;
+    let peer = wasmtime_serve(&mut notes)?;
     let mut figures = Vec::new();
     for n in [1, 128] {
-        figures.push(sizes(plan, machine, &pure, &bare, floor.as_ref(), n)?.with_notes(notes.clone()));
+        let peers =
+            [("hyper, calls it", Some(bare.address)), ("wasmtime serve", peer.as_ref().map(|peer| peer.address))];
+        let peers = peers.into_iter().filter_map(|(name, to)| Some(Server::new(name, programs::request(to?, "/", n))));
+        figures.push(sizes(plan, machine, &pure, peers.collect(), floor.as_ref(), n)?.with_notes(notes.clone()));
     }
+    drop(peer);
     figures.extend(load::measure(plan, machine, &pure)?);
     figures.extend(load::mixed(plan, machine, &pure)?);
     drop(pure);
@@ -90,11 +109,10 @@ fn sizes(
     plan: &Plan<'_>,
     machine: &Machine,
     pure: &Pure,
-    bare: &Hello,
+    mut servers: Vec<Server>,
     floor: Option<&Floor>,
     n: u64,
 ) -> Result<Figure, BenchError> {
-    let mut servers = vec![Server::new("hyper, calls it", programs::request(bare.address, "/", n))];
     servers.extend(pure.servers(n));
     if n == 1 {
         servers.push(container(pure)?);
@@ -123,6 +141,28 @@ fn sizes(
     let rate = |one: &Server| Arm::of(format!("{}, {CLIENTS} clients", one.name), Unit::PerSecond, &one.per_second);
     arms.extend(servers.iter().map(rate));
     Ok(Figure::new(format!("pure-{n}x{n}"), PAPER, machine, arms.into_iter().flatten().collect()))
+}
+
+/// The same program as a component, by the server that comes with our own engine's.
+fn wasmtime_serve(notes: &mut Vec<String>) -> Result<Option<WasmtimeServe>, BenchError> {
+    let component = programs::guest("matmul-http.wasm");
+    match (WasmtimeServe::version(), component.is_file()) {
+        (Some(version), true) => {
+            notes.push(format!("wasmtime serve: {version}, pooling allocator, an instance for each request."));
+            WasmtimeServe::start(&component).map(Some)
+        }
+        (None, _) => {
+            notes.push("wasmtime serve is left out: wasmtime is not on the PATH; cargo install wasmtime-cli".into());
+            Ok(None)
+        }
+        (_, false) => {
+            let what = component.display();
+            notes.push(format!(
+                "wasmtime serve is left out: {what} is not here; rustup target add wasm32-wasip2, make guest"
+            ));
+            Ok(None)
+        }
+    }
 }
 
 /// A warm Python function, for what a request costs there.

@@ -73,10 +73,10 @@ pub fn measure(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchE
 
 /// Deploys a program under its own name, for requests that come often, and under others.
 fn deploy(node: &Node, program: &Program) -> Result<(String, Vec<String>), BenchError> {
-    let options = ["--runtime", program.runtime];
-    node.deploy(&name(program), &program.file, &options)?;
+    let options = program.options;
+    node.deploy(&name(program), &program.file, options)?;
     let rare: Vec<String> = (0..FUNCTIONS).map(|number| format!("{}{RARE}{number}", name(program))).collect();
-    rare.iter().try_for_each(|function| node.deploy(function, &program.file, &options))?;
+    rare.iter().try_for_each(|function| node.deploy(function, &program.file, options))?;
     Ok((name(program), rare))
 }
 

@@ -16,7 +16,8 @@ const GUEST: &str = ".build/guest";
 #[derive(Clone, Debug)]
 pub struct Program {
     pub engine: &'static str,
-    pub runtime: &'static str,
+    /// What `lichen deploy` is told of it.
+    pub options: &'static [&'static str],
     pub file: PathBuf,
 }
 
@@ -28,10 +29,12 @@ pub fn guest(name: &str) -> PathBuf {
 /// Those that are here; a note for each of the others.
 pub fn find(notes: &mut Vec<String>) -> Vec<Program> {
     let mut all = Vec::new();
-    for (engine, runtime, name) in [("wasm", "wasm", "matmul.wasm"), ("process", "native", "matmul.elf")] {
+    let known =
+        [("wasm", &["--runtime", "wasm"][..], "matmul.wasm"), ("process", &["--runtime", "native"], "matmul.elf")];
+    for (engine, options, name) in known {
         let file = guest(name);
         if file.is_file() {
-            all.push(Program { engine, runtime, file });
+            all.push(Program { engine, options, file });
         } else {
             notes.push(format!(
                 "{engine} is left out: {} is not here; make guest, or LICHEN_GUEST=FOLDER",
@@ -40,6 +43,13 @@ pub fn find(notes: &mut Vec<String>) -> Vec<Program> {
         }
     }
     all
+}
+
+/// The same program for machines without an operating system, which a node may refuse to make.
+pub fn for_kvm() -> Option<Program> {
+    let file = guest("matmul.elf");
+    let options = &["--runtime", "native", "--engine", "kvm"];
+    file.is_file().then_some(Program { engine: "kvm", options, file })
 }
 
 /// A matrix as the program reads it.
