@@ -16,18 +16,26 @@
 //! A process is gone when its socket hangs up, which is when no child that it forked has it either. What it had sent can
 //! then still be received, for a minute. Where nothing moves, the broker sleeps until somebody takes a record.
 
+mod census;
+mod client;
 mod meetings;
 mod members;
+mod memory;
+mod networks;
 mod pairs;
 #[cfg(test)]
 mod tests;
 
+pub use client::ask;
+pub use memory::Sharing;
+
 use meetings::{Meetings, Offered};
 use members::{Bell, Event, Members, Number};
+use networks::Networks;
 use os::seqpacket;
 use pairs::{Pairs, Work};
 use rustix::event::{PollFd, PollFlags, poll};
-use socket::member::Key;
+use socket::member::{Key, LISTED};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -45,12 +53,15 @@ pub struct Bounds {
     pub pairs: usize,
     /// How long a record is unused before its memory is taken back.
     pub idle: Duration,
+    /// Who has a memory together.
+    pub sharing: Sharing,
 }
 
 impl Default for Bounds {
     /// 256 MiB for all, 128 MiB for one.
     fn default() -> Self {
-        Self { records: 8192, each: 4096, members: 1024, pairs: 4096, idle: Duration::from_secs(1) }
+        let (idle, sharing) = (Duration::from_secs(1), Sharing::Pair);
+        Self { records: 8192, each: 4096, members: 1024, pairs: 4096, idle, sharing }
     }
 }
 
@@ -69,6 +80,7 @@ pub struct Broker {
     members: Members,
     pairs: Pairs,
     meetings: Meetings,
+    networks: Networks,
     /// Time to the next look; none while there is nothing to look at.
     pace: Option<Duration>,
     nap: u32,
@@ -78,8 +90,14 @@ impl Broker {
     /// A broker that listens at `path`, which must be free.
     pub fn bind(path: &Path, bounds: Bounds) -> io::Result<Self> {
         let listener = seqpacket::listen(path)?;
-        let (members, pairs, meetings) = (Members::default(), Pairs::default(), Meetings::default());
-        Ok(Self { listener, bounds, members, pairs, meetings, pace: None, nap: 0 })
+        let (members, pairs, meetings) = (Members::default(), Pairs::default(), Meetings::new(bounds.sharing));
+        let networks = Networks::default();
+        Ok(Self { listener, bounds, members, pairs, meetings, networks, pace: None, nap: 0 })
+    }
+
+    /// The same, for which the halves of each network that is remembered in `folder` ([`crate::split`]) are one.
+    pub fn over(self, folder: &Path) -> Self {
+        Self { networks: Networks::remembered(folder), ..self }
     }
 
     /// Connections that were brought together.
@@ -144,6 +162,7 @@ impl Broker {
                 }
                 Event::Knock => {}
                 Event::Offer(key, socket, bell) => self.introduce(number, &key, socket, bell),
+                Event::List => self.list(number),
                 Event::Gone => {
                     self.pairs.leave(number, os::monotonic_ns());
                     self.meetings.leave(number);
@@ -157,8 +176,11 @@ impl Broker {
     /// An end of a connection is offered.
     fn introduce(&mut self, end: Number, key: &Key, socket: OwnedFd, bell: Option<Bell>) {
         let owner = self.members.by_key(key);
-        let met = owner
-            .and_then(|owner| self.meetings.offer((end, owner), (&socket, bell), &mut self.pairs, self.bounds.pairs));
+        let by = owner.map(|owner| meetings::By { offer: end, owner, process: self.members.process(end) });
+        let met = by.and_then(|by| {
+            let key = meetings::Key::of(&socket, &mut self.networks)?;
+            self.meetings.offer(by, (key, bell), &mut self.pairs, self.bounds.pairs)
+        });
         // At once: while it is held here, the connection cannot end.
         drop(socket);
         match met {
@@ -177,6 +199,16 @@ impl Broker {
             }
             None => self.members.remove(end),
         }
+    }
+
+    /// Tells one who has asked all there is to know.
+    fn list(&mut self, number: Number) {
+        let sockets = self.meetings.census(self.members.count());
+        match census::written(&sockets) {
+            Ok(file) => self.members.tell(number, &[LISTED], &[file.as_fd()]),
+            Err(error) => tracing::warn!(%error, "the broker's list cannot be written"),
+        }
+        self.members.remove(number);
     }
 
     /// All have the same share of what there is.
