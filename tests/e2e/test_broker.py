@@ -46,9 +46,9 @@ class Broker(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.environment = {**os.environ, "XDG_RUNTIME_DIR": str(self.folder), "LICHEN_SOCKET_AFTER": "2"}
 
-    def node(self):
+    def node(self, *arguments):
         # Its data is not where the broker's folder is.
-        return self.enterContext(Node(env=self.environment))
+        return self.enterContext(Node(*arguments, env=self.environment))
 
     def program(self, text, *words, library=True):
         line = [BINARY, "socket", "run", "--"] if library else []
@@ -111,7 +111,7 @@ class Broker(unittest.TestCase):
         caller = self.program(CALLS, port)
         (connection,) = self.in_memory(port, caller)
         programs = {end["program"] for end in connection["ends"]}
-        self.assertEqual(programs, {Path(os.readlink(f"/proc/{self.python_of(server)}/exe")).name[:15]})
+        self.assertEqual(programs, {Path(f"/proc/{self.python_of(server)}/comm").read_text().strip()})
         pids = {end["process"] for end in connection["ends"]}
         self.assertEqual(pids, {self.python_of(server), self.python_of(caller)})
 
@@ -175,6 +175,31 @@ class Broker(unittest.TestCase):
         table = lichen("socket", "ls", env=self.environment).stdout
         self.assertRegex(table, r"without the library")
         self.assertEqual(len(re.findall(rf":{port}\b", table)), 1)
+
+    def memories(self, pid):
+        """The memories of sockets that a process has, by their kind and number."""
+        maps = Path(f"/proc/{pid}/maps").read_text()
+        return set(re.findall(r"(\d+) +/memfd:(lichen-pair|lichen-pod)\b", maps))
+
+    def test_programs_of_a_pod_have_one_memory(self):
+        config = self.folder / "lichen.toml"
+        config.write_text('[socket]\nmode = "pod"\n')
+        self.node("--config", config)
+        eventually(lambda: self.listed()["broker"], "the broker answers")
+        server, port = self.server()
+        callers = [self.program(CALLS, port) for _ in range(3)]
+        for caller in callers:
+            self.in_memory(port, caller)
+        eventually(lambda: self.turn(callers[0]) or len(self.to(port)) == 3, "all three are known")
+        (memory,) = self.memories(self.python_of(server))
+        self.assertEqual(memory[1], "lichen-pod")
+        for caller in callers:
+            self.assertEqual(self.memories(self.python_of(caller)), {memory})
+        # One that is killed harms nobody.
+        self.end(callers[0])
+        for caller in callers[1:]:
+            self.turn(caller)
+        self.in_memory(port, self.program(CALLS, port))
 
     def test_without_a_broker(self):
         self.assertEqual(self.listed(), {"broker": False, "processes": 0, "met": 0, "connections": []})
