@@ -8,8 +8,8 @@
 //! ```
 
 use crate::verdict::wrong;
-use daemon::sockets::{Mode, Sockets};
 use anyhow::Context;
+use daemon::sockets::{Mode, Sockets};
 use net::broker::{Bounds, Broker, Sharing};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::fs::{self, File};
