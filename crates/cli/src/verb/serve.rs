@@ -35,11 +35,14 @@ pub fn act(arguments: Arguments) -> Verdict {
     telemetry::start(&config.log).map_err(|error| wrong(error.to_string()))?;
     let folder = DataFolder::take(&config.node.data_dir)?;
     let drain = Duration::from_secs(config.http.drain_s) + LAST_WORDS;
-    let broker = config.socket.broker.then(|| settings.arguments());
+    // A node lives without one: its folder lies where others may have been before.
+    let place = config.socket.broker.then(broker::place).transpose().unwrap_or_else(|error| {
+        tracing::warn!("the node has no broker of sockets: {error:#}");
+        None
+    });
+    let broker = place.is_some().then(|| settings.arguments());
     let mut plan = plan(config.node.listen, &config.pus, folder, settings, drain)?;
-    if broker.is_some() {
-        plan.gateway.push(format!("--broker={}", broker::place()?.display()));
-    }
+    plan.gateway.extend(place.map(|place| format!("--broker={}", place.display())));
     let mut supervisor = Supervisor::new(Plan { broker, ..plan })?;
     let endpoint = supervisor.endpoint();
     let place = supervisor.folder().path().to_owned();

@@ -4,6 +4,7 @@ use crate::node::{Endpoint, explain, pause};
 use crate::print::{self, Format, Output, Table};
 use crate::verdict::{Exit, Verdict};
 use api::Client;
+use api::client::CallError;
 use api::node::{Engine, Function, Node, Pu, Sockets};
 use clap::Args;
 use std::collections::HashMap;
@@ -43,7 +44,11 @@ fn look(client: &Client) -> anyhow::Result<Look> {
     let node = client.node().map_err(explain)?;
     let functions = client.node_functions().map_err(explain)?;
     let pus = client.pus().map_err(explain)?;
-    let sockets = client.connections().map_err(explain)?;
+    let sockets = match client.connections() {
+        // A node of an older version.
+        Err(CallError::Refused { status: 404, .. }) => Sockets::default(),
+        answer => answer.map_err(explain)?,
+    };
     Ok(Look { node, functions, pus, sockets, at: Instant::now() })
 }
 
