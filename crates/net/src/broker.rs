@@ -84,6 +84,11 @@ pub struct Broker {
     /// Time to the next look; none while there is nothing to look at.
     pace: Option<Duration>,
     nap: u32,
+    /// Whether that time has passed, and nobody has said anything.
+    lapsed: bool,
+    /// When connections that have closed were looked for last, and whether there may be some.
+    swept: u64,
+    open: bool,
 }
 
 impl Broker {
@@ -92,7 +97,19 @@ impl Broker {
         let listener = seqpacket::listen(path)?;
         let (members, pairs, meetings) = (Members::default(), Pairs::default(), Meetings::new(bounds.sharing));
         let networks = Networks::default();
-        Ok(Self { listener, bounds, members, pairs, meetings, networks, pace: None, nap: 0 })
+        Ok(Self {
+            listener,
+            bounds,
+            members,
+            pairs,
+            meetings,
+            networks,
+            pace: None,
+            nap: 0,
+            lapsed: false,
+            swept: 0,
+            open: false,
+        })
     }
 
     /// The same, for which the halves of each network that is remembered in `folder` ([`crate::split`]) are one.
@@ -117,6 +134,7 @@ impl Broker {
 
     /// Waits for something to do: who has said something. None: stop.
     fn wait(&mut self, stop: BorrowedFd<'_>) -> io::Result<Option<Vec<Number>>> {
+        self.lapsed = false;
         let naps = self.pace.is_none_or(|pace| pace >= NAP);
         if naps {
             self.nap = self.nap.wrapping_add(1).max(1);
@@ -132,7 +150,8 @@ impl Broker {
             .pace
             .map(|pace| rustix::time::Timespec { tv_sec: pace.as_secs() as i64, tv_nsec: pace.subsec_nanos().into() });
         match poll(&mut polled, limit.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(count) => self.lapsed = count == 0,
+            Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let said = |at: usize| !polled[at].revents().is_empty();
@@ -154,13 +173,17 @@ impl Broker {
     fn hear(&mut self, ready: &[Number]) {
         for (number, event) in self.members.hear(ready) {
             match event {
-                Event::Hello => self.members.welcome(number, self.bounds.members),
+                Event::Hello => {
+                    let limit = self.allowed(self.members.count() + 1);
+                    self.members.welcome(number, self.bounds.members, limit);
+                }
                 Event::Pair(memory, store) => {
                     let room = self.pairs.of(number) < self.bounds.pairs;
                     let watched = room && self.pairs.add(number, memory, store);
                     self.members.answer(number, watched);
                 }
-                Event::Knock => {}
+                // It moves again.
+                Event::Knock => self.pace = None,
                 Event::Offer(key, socket, bell) => self.introduce(number, &key, socket, bell),
                 Event::List => self.list(number),
                 Event::Gone => {
@@ -185,6 +208,7 @@ impl Broker {
         drop(socket);
         match met {
             Some(Offered::Met(met)) => {
+                (self.open, self.pace) = (true, None);
                 for (end, meeting, bell) in met.ends {
                     let mut files = vec![met.memory.as_fd()];
                     files.extend(bell.iter().map(|bell| bell.pipe.as_fd()));
@@ -213,23 +237,29 @@ impl Broker {
 
     /// All have the same share of what there is.
     fn share(&self) {
-        let share = self.allowed();
+        let share = self.allowed(self.members.count());
         self.members.each(|notice| notice.limit(share));
     }
 
-    fn allowed(&self) -> u32 {
-        self.bounds.each.min(self.bounds.records / (self.members.count() as u32).max(1))
+    /// Records of each of so many processes.
+    fn allowed(&self, members: usize) -> u32 {
+        self.bounds.each.min(self.bounds.records / (members as u32).max(1))
     }
 
     fn look(&mut self) {
         let now = os::monotonic_ns();
         let idle = self.bounds.idle.as_nanos() as u64;
-        let work = self.pairs.look(&self.members, now, idle, self.allowed() as usize);
+        let work = self.pairs.look(&self.members, now, idle, self.allowed(self.members.count()) as usize);
         self.pairs.bound(self.bounds.each as usize);
+        if self.open && now.saturating_sub(self.swept) > idle {
+            (self.open, self.swept) = (self.meetings.sweep(), now);
+        }
+        let work = if self.open { work.max(Work::Still) } else { work };
         self.pace = match (work, self.pace) {
             (Work::Grows, _) => Some(GROWING),
             (Work::Moves, _) | (Work::Still, None) => Some(USED),
-            (Work::Still, Some(pace)) => Some((pace * 2).clamp(USED, STILL)),
+            (Work::Still, Some(pace)) if self.lapsed => Some((pace * 2).clamp(USED, STILL)),
+            (Work::Still, Some(pace)) => Some(pace.max(USED)),
             (Work::Nothing, _) => None,
         };
     }

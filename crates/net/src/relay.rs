@@ -173,7 +173,7 @@ fn gone(one: &mut TcpStream, two: &mut TcpStream) -> Result<(), String> {
     is(readable(two), || "nothing comes".to_owned())?;
     // With bytes unread: a reset, over TCP.
     shutdown(&*two, Shutdown::Both).map_err(|error| error.to_string())?;
-    let spare = TcpStream::from(std::mem::replace(two, connection().map_err(|error| error.to_string())?.0));
+    let spare = std::mem::replace(two, connection().map_err(|error| error.to_string())?.0);
     drop(spare);
     let ended = PollFlags::HUP | PollFlags::ERR | PollFlags::RDHUP;
     let mut polled = [PollFd::new(&*one, ended)];

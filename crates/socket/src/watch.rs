@@ -175,6 +175,12 @@ impl Watched {
         self.region.punch(layout::records(store), RECORDS * RECORD)
     }
 
+    /// Gives the memory of a connection's local records back. To be called while the connection is free.
+    pub fn clear_locals(&self, connection: usize) -> io::Result<()> {
+        assert!(connection < CONNECTIONS, "a connection of the memory");
+        self.region.punch(layout::local(connection, 0), 2 * layout::LOCAL)
+    }
+
     /// Has the memory of a store's next `ahead` records there before they are used, up to its first `most`.
     pub fn commit(&mut self, store: usize, ahead: usize, most: usize) -> io::Result<usize> {
         let (from, to) = (self.committed[store].max(self.top(store)), (self.top(store) + ahead).min(most).min(RECORDS));

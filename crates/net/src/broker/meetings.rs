@@ -149,6 +149,11 @@ impl Meetings {
         self.memories.leave(number);
     }
 
+    /// As [`Memories::sweep`].
+    pub fn sweep(&mut self) -> bool {
+        self.memories.sweep()
+    }
+
     /// What there is, for `processes` of them.
     pub fn census(&self, processes: usize) -> Sockets {
         let mut connections = self.memories.census();

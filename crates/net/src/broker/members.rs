@@ -119,14 +119,15 @@ impl Members {
         heard.collect()
     }
 
-    /// Gives a process a place, if there may be `most` of them: a notice, and a key.
-    pub fn welcome(&mut self, number: Number, most: usize) {
-        if self.place(number, most).is_err() {
+    /// Gives a process a place, if there may be `most` of them: a notice, which says at first that it may have `limit` records, and
+    /// a key.
+    pub fn welcome(&mut self, number: Number, most: usize, limit: u32) {
+        if self.place(number, most, limit).is_err() {
             self.remove(number);
         }
     }
 
-    fn place(&mut self, number: Number, most: usize) -> io::Result<()> {
+    fn place(&mut self, number: Number, most: usize, limit: u32) -> io::Result<()> {
         let count = self.count();
         let Some(member) = self.all.get_mut(&number).filter(|member| member.place.is_none()) else { return Ok(()) };
         if count >= most {
@@ -134,6 +135,7 @@ impl Members {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
         let (notice, page) = Notice::publish()?;
+        notice.limit(limit);
         let mut key = [0; KEY];
         rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())?;
         let said: [&[u8]; 2] = [&[ADMITTED], &key];

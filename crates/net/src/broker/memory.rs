@@ -10,6 +10,7 @@ use super::pairs::Pairs;
 use api::node::Connection;
 use socket::layout::{CONNECTIONS, RECORD, STORES_MAX};
 use socket::watch::Watched;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ struct Given {
     parties: [Party; 2],
     /// A process of it is gone without having left: it cannot be known whether the other has.
     orphan: bool,
+    /// Both have left, and what it had of its own is given back.
+    swept: bool,
 }
 
 struct Memory {
@@ -79,12 +82,15 @@ impl Memories {
         let give = |memory: &mut Memory, stores| memory.give(meeting, parties, stores);
         match self.sharing {
             Sharing::Pair => {
-                if !self.pairs.contains_key(&owners) {
-                    let mut memory = Memory::new(socket::region::publish_pair().ok()?)?;
-                    owners.iter().try_for_each(|&owner| memory.admit(owner, pairs, most).map(drop))?;
-                    self.pairs.insert(owners, memory);
-                }
-                give(self.pairs.get_mut(&owners)?, [0, 1])
+                let memory = match self.pairs.entry(owners) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(place) => {
+                        let mut memory = Memory::new(socket::region::publish_pair().ok()?)?;
+                        owners.iter().try_for_each(|&owner| memory.admit(owner, pairs, most).map(drop))?;
+                        place.insert(memory)
+                    }
+                };
+                give(memory, [0, 1])
             }
             Sharing::Pod => {
                 let pods = self.pods.entry(network).or_default();
@@ -111,6 +117,13 @@ impl Memories {
             pods.retain(Memory::is_of_use);
         }
         self.pods.retain(|_, pods| !pods.is_empty());
+    }
+
+    /// Gives back what connections had that are closed: whether there are any left.
+    pub fn sweep(&mut self) -> bool {
+        let all = self.pairs.values_mut().chain(self.pods.values_mut().flatten());
+        // All of them are to be looked at.
+        all.map(Memory::sweep).fold(false, |left, some| left | some)
     }
 
     /// All connections in them.
@@ -164,13 +177,25 @@ impl Memory {
         let free = (0..CONNECTIONS).find(|connection| {
             self.given.get(connection).is_none_or(|given| !given.orphan && !self.is_had(*connection, given))
         })?;
-        self.given.insert(free, Given { meeting, since: Instant::now(), parties, orphan: false });
+        self.given.insert(free, Given { meeting, since: Instant::now(), parties, orphan: false, swept: false });
         Some(Place { memory: self.file.clone(), connection: u16::try_from(free).ok()?, stores })
     }
 
     /// Whether somebody has this connection, or may be on his way to it.
     fn is_had(&self, connection: usize, given: &Given) -> bool {
         !self.watched.is_free(connection, given.meeting, given.since.elapsed() > PATIENCE)
+    }
+
+    /// Whether a connection is left that may close.
+    fn sweep(&mut self) -> bool {
+        let mut left = false;
+        for (&connection, given) in self.given.iter_mut().filter(|(_, given)| !given.swept && !given.orphan) {
+            // Both were there and have left: nobody comes back to it before it is given again, and that is done here.
+            given.swept =
+                self.watched.is_free(connection, given.meeting, false) && self.watched.clear_locals(connection).is_ok();
+            left |= !given.swept;
+        }
+        left
     }
 
     fn leave(&mut self, member: Number) {

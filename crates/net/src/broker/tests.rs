@@ -308,6 +308,37 @@ fn records_that_are_taken_are_told() {
     receive(&mut ends.1.1);
 }
 
+#[test]
+fn a_closed_connection_keeps_a_page() {
+    let served = serve(quick());
+    let (one, two) = (Member::join(&served.path).unwrap(), Member::join(&served.path).unwrap());
+    let (mut shares, mut memory, mut held) = (None, None, Vec::new());
+    for _ in 0..20 {
+        let ((a, file), (b, _)) = meet(&served, &one, &two);
+        let (mine, theirs) = shares.get_or_insert_with(|| (join(&file, &a, &one), join(&file, &b, &two)));
+        let mut ends = (open(mine, a), open(theirs, b));
+        // As the library says that it is there.
+        for meeting in [a, b] {
+            let notes = std::mem::offset_of!(socket::layout::Way, sender_rest)
+                + std::mem::offset_of!(socket::layout::Rest, notes);
+            let at = socket::layout::way(meeting.connection.into(), meeting.side.into()) + notes;
+            rustix::io::pwrite(&file, &meeting.number.to_ne_bytes(), at as u64).unwrap();
+        }
+        let sent: usize = (0..24).map(|_| send(&mut ends.0.0, LOCAL / 32)).sum();
+        assert_eq!(receive(&mut ends.1.1), sent);
+        held.push(ends);
+        memory = Some(file);
+    }
+    let memory = memory.unwrap();
+    assert!(resident(&memory) > 15 * LOCAL);
+    let last = held.pop();
+    drop(held);
+    eventually("memory is given back", || resident(&memory) < 8 * LOCAL);
+    // What is open keeps its own.
+    assert!(resident(&memory) > LOCAL / 2);
+    drop(last);
+}
+
 /// The same meeting, as the other end is told of it.
 fn told_of(meeting: &Meeting) -> Meeting {
     let [own, peer] = meeting.stores;
@@ -402,7 +433,7 @@ fn a_hostile_process_of_a_pod_harms_what_it_shares_and_nothing_else() {
     // The third writes whatever it likes, wherever it likes, while the others talk and the broker looks.
     let hostile = os::mapping::Mapping::shared(&file, socket::layout::whole(16)).unwrap();
     let (mut random, mut received) = (7_u64, 0);
-    for turn in 0..2000 {
+    for turn in 0..500 {
         for _ in 0..50 {
             random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let at = 32 + (random >> 20) as usize % (64 << 10);
