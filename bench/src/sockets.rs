@@ -29,7 +29,7 @@ const VOLUME_MESSAGES: usize = 100_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct How {
     name: &'static str,
-    /// What the programs are told: `tcp`, `polled`, `unix`, `async`, or `memory`.
+    /// What the programs are told: `tcp`, `joined`, `polled`, `unix`, `async`, or `memory`.
     medium: &'static str,
     library: bool,
     /// Microseconds for which the library looks before it sleeps, where that is not its own choice.
@@ -42,8 +42,12 @@ const fn how(name: &'static str, medium: &'static str, library: bool) -> How {
 
 const TCP: How = how("TCP", "tcp", false);
 const OURS: How = how("hetero-socket", "tcp", true);
-const ALL: [How; 8] = [
+/// Sockets that the kernel joins.
+const JOINED: &str = "joined";
+const SOCKMAP: &str = "TCP, sockmap";
+const ALL: [How; 9] = [
     TCP,
+    how(SOCKMAP, JOINED, false),
     how("TCP, polled", "polled", false),
     how("Unix socket", "unix", false),
     OURS,
@@ -58,13 +62,15 @@ const SEATS: [(&str, [usize; 2]); 2] = [("two cores", [0, 1]), ("one core", [0, 
 
 pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError> {
     let broker = Broker::start(&plan.program)?;
+    let relay = os::bpf::Relay::new(1 << 16).map_err(|error| (plan.tell)(&format!("no sockmap: {error}"))).ok();
     let mut pairs = Vec::new();
     for (seats, processors) in SEATS.into_iter().filter(|(_, seats)| machine.cores > seats[1]) {
         for how in ALL {
             // Who polls never lets the other one have their processor.
             let polls = matches!(how.medium, "polled" | "memory");
-            if !polls || processors[0] != processors[1] {
-                pairs.push(Pair::start(plan, &broker, how, (seats, processors))?);
+            let can = how.medium != JOINED || relay.is_some();
+            if can && (!polls || processors[0] != processors[1]) {
+                pairs.push(Pair::start(plan, &broker, relay.as_ref(), how, (seats, processors))?);
             }
         }
     }
@@ -103,10 +109,11 @@ fn trips(plan: &Plan<'_>, machine: &Machine, pairs: &mut [Pair]) -> Result<Figur
         };
         arms.extend(in_turns(pairs, turns, (&bytes(length), Unit::Microseconds), each)?);
     }
-    let notes =
-        ["Round trips: a message there, and the same back. Polled: calls that do not wait, in a loop, at both ends. \
+    let notes = [
+        "Round trips: a message there, and the same back. Polled: calls that do not wait, in a loop, at both ends. \
                   Asleep: the library never looks before it sleeps. Epoll: the same program by an event loop (tokio). \
-                  Memory alone: what is left of it without sockets: the bytes copied in and out, polled."];
+                  Sockmap: the kernel joins the two sockets. Memory alone: what is left of it without sockets: the bytes copied in and out, polled.",
+    ];
     Ok(Figure::new("socket-latency", "HeteroPod, Figure 12 a, b", machine, arms).with_notes(notes))
 }
 
@@ -129,7 +136,8 @@ fn streams(plan: &Plan<'_>, machine: &Machine, pairs: &mut [Pair]) -> Result<Fig
 fn connects(plan: &Plan<'_>, machine: &Machine, pairs: &mut [Pair]) -> Result<Figure, BenchError> {
     (plan.tell)("connections of one round trip");
     let each = |pair: &mut Pair| {
-        if pair.name.starts_with("memory") {
+        // The one has no connections, the other's ends have to wait for each other before anything is sent.
+        if pair.name.starts_with("memory") || pair.name.starts_with(SOCKMAP) {
             return Ok(Vec::new());
         }
         let nanoseconds = pair.call("connects 100")?;

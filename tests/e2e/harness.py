@@ -85,7 +85,7 @@ class Node:
         roles = {}
         for pid in children(self.process.pid):
             words = command_line(pid)
-            if len(words) > 1 and words[1] in ("gateway", "worker", "shim"):
+            if len(words) > 1 and words[1] in ("gateway", "worker", "shim", "broker"):
                 roles[words[1]] = pid
         return roles
 

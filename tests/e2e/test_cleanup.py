@@ -72,7 +72,7 @@ class Cleanup(unittest.TestCase):
         os.kill(worker, signal.SIGKILL)
         eventually(lambda: worker not in alive(traces.processes), "the worker has ended")
         self.check_serves_again()
-        keep = [self.node.process.pid, self.node.roles()["gateway"], self.node.roles()["shim"]]
+        keep = [self.node.process.pid, *(self.node.roles()[role] for role in ("gateway", "shim", "broker"))]
         old = {pid: at for pid, at in traces.processes.items() if pid not in keep}
         eventually(lambda: not alive(old), "the old worker's processes have ended")
         eventually(lambda: not groups(worker), "the old worker's control groups are removed")
@@ -94,7 +94,7 @@ class Cleanup(unittest.TestCase):
         traces = Traces(self.node)
         os.kill(self.node.roles()["gateway"], signal.SIGKILL)
         self.check_serves_again()
-        keep = [self.node.process.pid, self.node.roles()["shim"]]
+        keep = [self.node.process.pid, self.node.roles()["shim"], self.node.roles()["broker"]]
         old = {pid: at for pid, at in traces.processes.items() if pid not in keep}
         eventually(lambda: not alive(old), "the old daemons and their processes have ended")
         after = Traces(self.node)

@@ -247,7 +247,7 @@ class Loss(unittest.TestCase):
         self.assertEqual(get(self.node, "/v1/queue")["dead"], 0)
         self.assertFalse(invoke(self.api, "away", {"ms": 1}).failed)
         self.assertEqual(where(self.node, "away")["pu"], "bf0")
-        self.assertEqual(self.node.roles().keys(), {"gateway", "worker", "shim"})
+        self.assertEqual(self.node.roles().keys(), {"gateway", "worker", "shim", "broker"})
         for unit in units:
             eventually(lambda: clear(unit.outside), "no control group of a killed unit is left")
         self.assertEqual(self.node.stop(), 0, self.node.log())

@@ -29,7 +29,8 @@ pub fn measure(plan: &Plan<'_>, machine: &Machine, broker: &Broker) -> Result<Fi
     let mut arms = Vec::new();
     for how in [TCP, OURS] {
         let how = How { medium: "many", ..how };
-        let mut pair = Pair::start(plan, broker, how, ("two cores", [0, machine.cores.saturating_sub(1).min(1)]))?;
+        let mut pair =
+            Pair::start(plan, broker, None, how, ("two cores", [0, machine.cores.saturating_sub(1).min(1)]))?;
         pair.call(&format!("open {CONNECTIONS}"))?;
         let before = processor_time(&pair.processes);
         pause(Duration::from_secs(2));

@@ -59,6 +59,7 @@ impl Pair {
     pub fn start(
         plan: &Plan<'_>,
         broker: &Broker,
+        relay: Option<&os::bpf::Relay>,
         how: How,
         (seats, processors): (&str, [usize; 2]),
     ) -> Result<Self, BenchError> {
@@ -69,6 +70,10 @@ impl Pair {
             if how.library {
                 command.env("LD_PRELOAD", &broker.library);
                 command.env("LICHEN_SOCKET_BROKER", broker.folder.path().join("broker"));
+            }
+            if let Some(relay) = relay.filter(|_| how.medium == super::JOINED) {
+                let relay = relay.as_fd().try_clone_to_owned().map_err(io("sockets cannot be joined"))?;
+                os::child::hand_over(&mut command, vec![relay]);
             }
             if let Some(look) = how.look {
                 command.env("LICHEN_SOCKET_LOOK_US", look.to_string());

@@ -80,6 +80,7 @@ impl Write for Looped {
 struct Medium {
     name: String,
     events: Option<std::rc::Rc<tokio::runtime::Runtime>>,
+    relay: Option<os::bpf::Relay>,
     memory: std::cell::OnceCell<Memory>,
 }
 
@@ -87,11 +88,19 @@ impl Medium {
     fn new(name: &str) -> io::Result<Self> {
         let events = (name == "async").then(|| tokio::runtime::Builder::new_current_thread().enable_io().build());
         let events = events.transpose()?.map(Into::into);
-        Ok(Self { name: name.to_owned(), events, memory: std::cell::OnceCell::new() })
+        let relay = (name == super::JOINED).then(|| os::child::take(os::child::FIRST_DESCRIPTOR)).transpose()?;
+        let relay = relay.map(os::bpf::Relay::of);
+        Ok(Self { name: name.to_owned(), events, relay, memory: std::cell::OnceCell::new() })
     }
 
-    fn dress(&self, stream: TcpStream) -> io::Result<Box<dyn Stream>> {
+    fn dress(&self, mut stream: TcpStream) -> io::Result<Box<dyn Stream>> {
         stream.set_nodelay(true)?;
+        if let Some(relay) = &self.relay {
+            // Nobody sends before both are in: what is on its way would be overtaken.
+            relay.add(&stream)?;
+            stream.write_all(&[SWALLOW])?;
+            stream.read_exact(&mut [0])?;
+        }
         Ok(match &self.events {
             Some(events) => {
                 stream.set_nonblocking(true)?;

@@ -296,6 +296,43 @@ pub struct Engine {
     pub busy_us: u64,
 }
 
+/// `GET /v1/connections`: what the broker of sockets knows (`lichen socket run`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sockets {
+    /// Whether there is one.
+    pub broker: bool,
+    /// That it serves.
+    pub processes: u64,
+    /// Connections whose ends it has ever brought together.
+    pub met: u64,
+    /// Those that are there.
+    pub connections: Vec<Connection>,
+}
+
+/// A connection between two programs of this machine, of which one end at least has the library.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// `memory`: one end sends through memory now, or both do; else `tcp`.
+    pub tier: String,
+    pub ends: [ConnectionEnd; 2],
+    /// Memory that both ends have taken for it, beyond what each connection has.
+    pub record_bytes: u64,
+}
+
+/// An end of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionEnd {
+    /// `ADDRESS:PORT`.
+    pub address: String,
+    /// Its process and that one's name; not known of an end without the library.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+    /// `memory` or `tcp`: how what it sends goes now.
+    pub sends: String,
+}
+
 /// One line of `GET /v1/functions/NAME/logs`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogRecord {

@@ -83,6 +83,9 @@ pub enum Verb {
     /// Where a remote processing unit arrives; started by serve
     #[command(hide = true)]
     Pier(pier::Arguments),
+    /// The broker of sockets; started by serve and net serve
+    #[command(hide = true)]
+    Broker(roles::BrokerArguments),
     /// The other end of a way between processes; started by bench
     #[command(hide = true)]
     BenchPeer(roles::BenchPeerArguments),
@@ -117,6 +120,7 @@ impl Verb {
             Self::Worker(arguments) => roles::worker(arguments),
             Self::Shim(arguments) => shim::act(arguments),
             Self::Unit(arguments) => roles::unit(arguments),
+            Self::Broker(arguments) => roles::broker(arguments),
             Self::BenchPeer(arguments) => roles::bench_peer(arguments),
         }
     }

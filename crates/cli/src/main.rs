@@ -1,6 +1,7 @@
 //! The `lichen` binary: a table of contents of its verbs. What a verb does is in its own module.
 #![forbid(unsafe_code)]
 
+mod broker;
 mod command;
 mod doctor;
 mod installer;

@@ -1,16 +1,37 @@
-//! `[socket]`: which programs' connections may go through memory (`lichen socket run`).
+//! `[socket]`: which programs' connections may go through memory (`lichen socket run`), and whose memory that is.
 
 use serde::Deserialize;
 use std::path::Path;
 
 /// What is allowed. Nothing said: everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sockets {
     /// Ports, of which one end of a connection has one.
     pub ports: Vec<u16>,
     /// Programs, by the names of their files; others run as they would without the library.
     pub programs: Vec<String>,
+    /// Whether a node has a broker.
+    pub broker: bool,
+    /// Who has a memory together.
+    pub mode: Mode,
+}
+
+/// Who can read and spoil what passes through memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The two processes of a connection.
+    #[default]
+    Pair,
+    /// All processes of one network: a Pod's.
+    Pod,
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self { ports: Vec::new(), programs: Vec::new(), broker: true, mode: Mode::Pair }
+    }
 }
 
 impl Sockets {

@@ -20,7 +20,7 @@ use sources::schedule::Rules;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -78,6 +78,8 @@ pub struct Gateway {
     pub guard: Guard,
     pub auth: Auth,
     pub drain: Signal,
+    /// Where the broker of sockets listens, if there is to be one.
+    pub broker: OnceLock<PathBuf>,
     /// Milliseconds since 1970.
     pub started: u64,
     pub tally: Tally,
@@ -140,6 +142,7 @@ impl Gateway {
             guard: Guard::new(local.ip().is_loopback(), &config.http.hosts),
             auth: Auth::new(&config.auth),
             drain,
+            broker: OnceLock::new(),
             started: api::time::now_ms(),
             tally: Tally::default(),
             config,

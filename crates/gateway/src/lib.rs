@@ -39,4 +39,4 @@ mod v1;
 
 pub use config::Config;
 pub use gateway::OpenError;
-pub use run::{RunError, run};
+pub use run::{Neighbours, RunError, run};

@@ -5,6 +5,8 @@
 use crate::gateway::Gateway;
 use crate::http::answer;
 use crate::route::{Answer, Exchange, Route, route};
+use crate::v1::connections::census;
+use api::node::Sockets;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use runtime::dispatch::counters::{BOUNDS_US, Fault, Tally};
@@ -24,6 +26,9 @@ async fn metrics(exchange: Exchange) -> Answer {
     node(&mut page, gateway, &state);
     queue(&mut page, gateway);
     sources(&mut page, gateway);
+    if gateway.broker.get().is_some() {
+        connections(&mut page, &census(gateway).await);
+    }
     functions(&mut page, &state.functions);
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(answer::with(StatusCode::OK, text, page.0))
@@ -98,6 +103,25 @@ fn engines(page: &mut Page, state: &NodeState) {
     all("lichen_engine_requests", "gauge", "Requests that an engine runs, or that wait for it.", |engine| {
         engine.requests.into()
     });
+}
+
+/// Of programs under `lichen socket run`.
+fn connections(page: &mut Page, sockets: &Sockets) {
+    const CONNECTIONS: &str = "lichen_socket_connections";
+    page.metric("lichen_socket_broker", "gauge", "Whether the broker of sockets answers.");
+    page.sample("lichen_socket_broker", "", u64::from(sockets.broker));
+    page.metric("lichen_socket_processes", "gauge", "Processes that the broker of sockets serves.");
+    page.sample("lichen_socket_processes", "", sockets.processes);
+    page.metric("lichen_socket_met_total", "counter", "Connections that it has given memory.");
+    page.sample("lichen_socket_met_total", "", sockets.met);
+    page.metric(CONNECTIONS, "gauge", "Connections that it knows, by where their bytes go now.");
+    for tier in ["memory", "tcp"] {
+        let count = sockets.connections.iter().filter(|connection| connection.tier == tier).count();
+        page.sample(CONNECTIONS, &format!("{{tier=\"{tier}\"}}"), count as u64);
+    }
+    let bytes: u64 = sockets.connections.iter().map(|connection| connection.record_bytes).sum();
+    page.metric("lichen_socket_record_bytes", "gauge", "Memory that they have taken beyond what each has.");
+    page.sample("lichen_socket_record_bytes", "", bytes);
 }
 
 fn queue(page: &mut Page, gateway: &Gateway) {

@@ -47,16 +47,25 @@ pub enum RunError {
     Open(#[from] OpenError),
 }
 
+/// Where daemons listen that a gateway speaks to, besides its workers.
+#[derive(Clone, Debug, Default)]
+pub struct Neighbours {
+    /// The host's shim.
+    pub shim: Option<PathBuf>,
+    /// The broker of sockets.
+    pub broker: Option<PathBuf>,
+}
+
 /// Runs a node's gateway until it is told to end, or its supervisor is gone. `listener` is a listening TCP socket;
-/// on `supervisor`, which keeps message boundaries, workers' connections arrive. `shim` is where the host's shim listens.
-pub fn run(config: Config, listener: OwnedFd, supervisor: OwnedFd, shim: Option<PathBuf>) -> Result<(), RunError> {
+/// on `supervisor`, which keeps message boundaries, workers' connections arrive. `neighbours` are where others listen.
+pub fn run(config: Config, listener: OwnedFd, supervisor: OwnedFd, neighbours: Neighbours) -> Result<(), RunError> {
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("gateway")
         .build()
         .map_err(RunError::Loop)?;
-    let result = runtime.block_on(serve_node(config, listener, supervisor, shim));
+    let result = runtime.block_on(serve_node(config, listener, supervisor, neighbours));
     // Nothing that is still there matters any more.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
@@ -66,7 +75,7 @@ async fn serve_node(
     config: Config,
     listener: OwnedFd,
     supervisor: OwnedFd,
-    shim: Option<PathBuf>,
+    neighbours: Neighbours,
 ) -> Result<(), RunError> {
     let mut stop = Stop::new(supervisor)?;
     let listener = TcpListener::from(listener);
@@ -76,7 +85,11 @@ async fn serve_node(
     let patience = Duration::from_secs(config.http.drain_s);
     let (trigger, watch) = drain::new();
     let gateway = Gateway::open(config, local, watch.signal())?;
-    shim.into_iter().for_each(|shim| gateway.dispatcher.order_through(shim));
+    neighbours.shim.into_iter().for_each(|shim| gateway.dispatcher.order_through(shim));
+    if let Some(broker) = neighbours.broker {
+        // The first, and only one.
+        let _ = gateway.broker.set(broker);
+    }
     gateway.queue.start(Arc::new(Delivery(Arc::downgrade(&gateway))));
     gateway.sources.start(gateway.aws.clone(), Arc::new(Feed(Arc::downgrade(&gateway))));
     let (silence, silent) = tokio::sync::watch::channel(false);

@@ -4,6 +4,7 @@
 //! events. They are invoked by either: here on sets of items and on bodies that are no JSON as well.
 
 mod compute;
+pub mod connections;
 mod dlq;
 pub mod flows;
 mod functions;
@@ -29,6 +30,7 @@ pub const INVOKING: &[Route] = &[
 pub const ROUTES: &[Route] = &[
     route!(GET "/v1/node" GetNode => node::node),
     route!(GET "/v1/pus" ListPus => node::pus),
+    route!(GET "/v1/connections" ListConnections => connections::connections),
     route!(GET "/v1/functions" ListNodeFunctions => functions::list),
     route!(GET "/v1/functions/*/logs" GetLogs => logs::logs),
     route!(GET "/v1/functions/*/bills" ListBills => functions::bills),

@@ -16,18 +16,26 @@
 //! A process is gone when its socket hangs up, which is when no child that it forked has it either. What it had sent can
 //! then still be received, for a minute. Where nothing moves, the broker sleeps until somebody takes a record.
 
+mod census;
+mod client;
 mod meetings;
 mod members;
+mod memory;
+mod networks;
 mod pairs;
 #[cfg(test)]
 mod tests;
 
+pub use client::ask;
+pub use memory::Sharing;
+
 use meetings::{Meetings, Offered};
 use members::{Bell, Event, Members, Number};
+use networks::Networks;
 use os::seqpacket;
 use pairs::{Pairs, Work};
 use rustix::event::{PollFd, PollFlags, poll};
-use socket::member::Key;
+use socket::member::{Key, LISTED};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -45,12 +53,15 @@ pub struct Bounds {
     pub pairs: usize,
     /// How long a record is unused before its memory is taken back.
     pub idle: Duration,
+    /// Who has a memory together.
+    pub sharing: Sharing,
 }
 
 impl Default for Bounds {
     /// 256 MiB for all, 128 MiB for one.
     fn default() -> Self {
-        Self { records: 8192, each: 4096, members: 1024, pairs: 4096, idle: Duration::from_secs(1) }
+        let (idle, sharing) = (Duration::from_secs(1), Sharing::Pair);
+        Self { records: 8192, each: 4096, members: 1024, pairs: 4096, idle, sharing }
     }
 }
 
@@ -69,17 +80,41 @@ pub struct Broker {
     members: Members,
     pairs: Pairs,
     meetings: Meetings,
+    networks: Networks,
     /// Time to the next look; none while there is nothing to look at.
     pace: Option<Duration>,
     nap: u32,
+    /// Whether that time has passed, and nobody has said anything.
+    lapsed: bool,
+    /// When connections that have closed were looked for last, and whether there may be some.
+    swept: u64,
+    open: bool,
 }
 
 impl Broker {
     /// A broker that listens at `path`, which must be free.
     pub fn bind(path: &Path, bounds: Bounds) -> io::Result<Self> {
         let listener = seqpacket::listen(path)?;
-        let (members, pairs, meetings) = (Members::default(), Pairs::default(), Meetings::default());
-        Ok(Self { listener, bounds, members, pairs, meetings, pace: None, nap: 0 })
+        let (members, pairs, meetings) = (Members::default(), Pairs::default(), Meetings::new(bounds.sharing));
+        let networks = Networks::default();
+        Ok(Self {
+            listener,
+            bounds,
+            members,
+            pairs,
+            meetings,
+            networks,
+            pace: None,
+            nap: 0,
+            lapsed: false,
+            swept: 0,
+            open: false,
+        })
+    }
+
+    /// The same, for which the halves of each network that is remembered in `folder` ([`crate::split`]) are one.
+    pub fn over(self, folder: &Path) -> Self {
+        Self { networks: Networks::remembered(folder), ..self }
     }
 
     /// Connections that were brought together.
@@ -99,6 +134,7 @@ impl Broker {
 
     /// Waits for something to do: who has said something. None: stop.
     fn wait(&mut self, stop: BorrowedFd<'_>) -> io::Result<Option<Vec<Number>>> {
+        self.lapsed = false;
         let naps = self.pace.is_none_or(|pace| pace >= NAP);
         if naps {
             self.nap = self.nap.wrapping_add(1).max(1);
@@ -114,7 +150,8 @@ impl Broker {
             .pace
             .map(|pace| rustix::time::Timespec { tv_sec: pace.as_secs() as i64, tv_nsec: pace.subsec_nanos().into() });
         match poll(&mut polled, limit.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(count) => self.lapsed = count == 0,
+            Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let said = |at: usize| !polled[at].revents().is_empty();
@@ -136,14 +173,19 @@ impl Broker {
     fn hear(&mut self, ready: &[Number]) {
         for (number, event) in self.members.hear(ready) {
             match event {
-                Event::Hello => self.members.welcome(number, self.bounds.members),
+                Event::Hello => {
+                    let limit = self.allowed(self.members.count() + 1);
+                    self.members.welcome(number, self.bounds.members, limit);
+                }
                 Event::Pair(memory, store) => {
                     let room = self.pairs.of(number) < self.bounds.pairs;
                     let watched = room && self.pairs.add(number, memory, store);
                     self.members.answer(number, watched);
                 }
-                Event::Knock => {}
+                // It moves again.
+                Event::Knock => self.pace = None,
                 Event::Offer(key, socket, bell) => self.introduce(number, &key, socket, bell),
+                Event::List => self.list(number),
                 Event::Gone => {
                     self.pairs.leave(number, os::monotonic_ns());
                     self.meetings.leave(number);
@@ -157,12 +199,16 @@ impl Broker {
     /// An end of a connection is offered.
     fn introduce(&mut self, end: Number, key: &Key, socket: OwnedFd, bell: Option<Bell>) {
         let owner = self.members.by_key(key);
-        let met = owner
-            .and_then(|owner| self.meetings.offer((end, owner), (&socket, bell), &mut self.pairs, self.bounds.pairs));
+        let by = owner.map(|owner| meetings::By { offer: end, owner, process: self.members.process(end) });
+        let met = by.and_then(|by| {
+            let key = meetings::Key::of(&socket, &mut self.networks)?;
+            self.meetings.offer(by, (key, bell), &mut self.pairs, self.bounds.pairs)
+        });
         // At once: while it is held here, the connection cannot end.
         drop(socket);
         match met {
             Some(Offered::Met(met)) => {
+                (self.open, self.pace) = (true, None);
                 for (end, meeting, bell) in met.ends {
                     let mut files = vec![met.memory.as_fd()];
                     files.extend(bell.iter().map(|bell| bell.pipe.as_fd()));
@@ -179,25 +225,41 @@ impl Broker {
         }
     }
 
+    /// Tells one who has asked all there is to know.
+    fn list(&mut self, number: Number) {
+        let sockets = self.meetings.census(self.members.count());
+        match census::written(&sockets) {
+            Ok(file) => self.members.tell(number, &[LISTED], &[file.as_fd()]),
+            Err(error) => tracing::warn!(%error, "the broker's list cannot be written"),
+        }
+        self.members.remove(number);
+    }
+
     /// All have the same share of what there is.
     fn share(&self) {
-        let share = self.allowed();
+        let share = self.allowed(self.members.count());
         self.members.each(|notice| notice.limit(share));
     }
 
-    fn allowed(&self) -> u32 {
-        self.bounds.each.min(self.bounds.records / (self.members.count() as u32).max(1))
+    /// Records of each of so many processes.
+    fn allowed(&self, members: usize) -> u32 {
+        self.bounds.each.min(self.bounds.records / (members as u32).max(1))
     }
 
     fn look(&mut self) {
         let now = os::monotonic_ns();
         let idle = self.bounds.idle.as_nanos() as u64;
-        let work = self.pairs.look(&self.members, now, idle, self.allowed() as usize);
+        let work = self.pairs.look(&self.members, now, idle, self.allowed(self.members.count()) as usize);
         self.pairs.bound(self.bounds.each as usize);
+        if self.open && now.saturating_sub(self.swept) > idle {
+            (self.open, self.swept) = (self.meetings.sweep(), now);
+        }
+        let work = if self.open { work.max(Work::Still) } else { work };
         self.pace = match (work, self.pace) {
             (Work::Grows, _) => Some(GROWING),
             (Work::Moves, _) | (Work::Still, None) => Some(USED),
-            (Work::Still, Some(pace)) => Some((pace * 2).clamp(USED, STILL)),
+            (Work::Still, Some(pace)) if self.lapsed => Some((pace * 2).clamp(USED, STILL)),
+            (Work::Still, Some(pace)) => Some(pace.max(USED)),
             (Work::Nothing, _) => None,
         };
     }

@@ -15,4 +15,5 @@ pub mod broker;
 pub mod egress;
 pub mod netlink;
 pub mod redirect;
+pub mod relay;
 pub mod split;

@@ -43,6 +43,7 @@ mod state;
 pub use capture::CaptureError;
 pub use halves::MakeError;
 pub use hooks::HookError;
+pub use state::namespaces;
 
 use os::ns::{self, Kinds};
 use serde::{Deserialize, Serialize};

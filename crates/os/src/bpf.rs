@@ -1,12 +1,15 @@
-//! Small programs in the kernel (BPF), by the system call itself: maps, programs of control groups, and a ring of events.
+//! Small programs in the kernel (BPF), by the system call itself: maps, programs of control groups, a ring of events, and
+//! sockets that are joined.
 //!
 //! The programs are written as instructions ([`Code`]): no compiler has to be there, and nothing is loaded from files.
 //! Everything ends with its descriptors. What the kernel's verifier checks is not checked here.
 
 mod code;
+mod relay;
 mod ring;
 
 pub use code::{Code, Label, Reg, Width};
+pub use relay::Relay;
 pub use ring::Ring;
 
 use crate::check;
@@ -200,14 +203,19 @@ fn present(result: io::Result<i32>) -> io::Result<bool> {
 impl Program {
     /// Has the kernel take a program for the sockets of control groups. An error tells the verifier's last words.
     pub fn load(hook: Hook, code: &Code) -> io::Result<Self> {
+        Self::load_as(PROG_CGROUP_SOCK, hook as u32, code)
+    }
+
+    /// Has the kernel take a program of any kind.
+    fn load_as(kind: u32, hook: u32, code: &Code) -> io::Result<Self> {
         let words = code.words();
         let license = b"GPL\0";
         let mut attr = LoadAttr {
-            kind: PROG_CGROUP_SOCK,
+            kind,
             count: words.len() as u32,
             code: words.as_ptr() as u64,
             license: license.as_ptr() as u64,
-            hook: hook as u32,
+            hook,
             ..Default::default()
         };
         // SAFETY: the instructions and the licence live until the call returns, and are as long as is said.

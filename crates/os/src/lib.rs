@@ -19,6 +19,7 @@ pub mod process;
 pub mod seccomp;
 pub mod seqpacket;
 pub mod signal;
+pub mod tcp;
 
 /// Nanoseconds of `CLOCK_MONOTONIC`: comparable between all processes of one kernel.
 pub fn monotonic_ns() -> u64 {

@@ -7,7 +7,7 @@ use crate::env::settings;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use socket::lock::{Held, Lock};
 use socket::member::{Joining, Key, Meeting, Member};
-use socket::region::Pair;
+use socket::region::Share;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -20,8 +20,8 @@ pub const HIGH: RawFd = 500;
 
 struct State {
     place: Place,
-    /// The memories, by which file they are, and the side that this process is.
-    pairs: Vec<((u64, u64), usize, Weak<Pair>)>,
+    /// The memories, by which file they are, and the store that this process has.
+    shares: Vec<((u64, u64), usize, Weak<Share>)>,
 }
 
 enum Place {
@@ -30,7 +30,7 @@ enum Place {
     Had(Arc<Member>),
 }
 
-static STATE: Lock<State> = Lock::new(State { place: Place::None, pairs: Vec::new() });
+static STATE: Lock<State> = Lock::new(State { place: Place::None, shares: Vec::new() });
 /// The descriptors that stay, and 1 more: not the program's to close.
 static OURS: [AtomicI32; 256] = [const { AtomicI32::new(0) }; 256];
 /// None is below this one.
@@ -54,7 +54,7 @@ fn state() -> Held<'static, State> {
 pub fn forked() {
     let mut state = state();
     let _parents = ManuallyDrop::new(std::mem::replace(&mut state.place, Place::None));
-    state.pairs.clear();
+    state.shares.clear();
 }
 
 /// A socket to the broker, whose calls do not wait.
@@ -136,18 +136,18 @@ pub fn ours() -> Vec<u32> {
     ours
 }
 
-/// The memory of a meeting: the one that this process has of this file, or a new one.
-pub fn pair(file: &OwnedFd, meeting: Meeting) -> Option<Arc<Pair>> {
+/// The memory of a meeting: the share that this process has of this file, or a new one.
+pub fn share(file: &OwnedFd, meeting: Meeting) -> Option<Arc<Share>> {
     let stat = rustix::fs::fstat(file).ok()?;
-    let (identity, side) = ((stat.st_dev, stat.st_ino), usize::from(meeting.side));
+    let (identity, store) = ((stat.st_dev, stat.st_ino), usize::from(meeting.stores[0]));
     let mut state = state();
-    let known = state.pairs.iter().find(|(file, number, _)| (*file, *number) == (identity, side));
-    if let Some(pair) = known.and_then(|(.., pair)| pair.upgrade()) {
-        return Some(pair);
+    let known = state.shares.iter().find(|(file, own, _)| (*file, *own) == (identity, store));
+    if let Some(share) = known.and_then(|(.., share)| share.upgrade()) {
+        return Some(share);
     }
     let Place::Had(member) = &state.place else { return None };
-    let pair = Arc::new(Pair::join_as(file, side, member.quota()).ok()?);
-    state.pairs.retain(|(.., pair)| pair.strong_count() > 0);
-    state.pairs.push((identity, side, Arc::downgrade(&pair)));
-    Some(pair)
+    let share = Arc::new(Share::join(file, store, member.quota()).ok()?);
+    state.shares.retain(|(.., share)| share.strong_count() > 0);
+    state.shares.push((identity, store, Arc::downgrade(&share)));
+    Some(share)
 }

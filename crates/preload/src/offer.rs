@@ -98,7 +98,7 @@ fn poll(entry: &Entry) -> Option<()> {
     let meeting = Meeting::of(&message[..len])?;
     let file = files.first()?;
     let bell = files.get(1).and_then(bell::of_another);
-    match entry.attach(member::pair(file, meeting)?, meeting, bell) {
+    match entry.attach(member::share(file, meeting)?, meeting, bell) {
         Attached::Yes => entry.end_offer(),
         Attached::Later => keep(broker, &files, &message[..len]),
         Attached::Never => return None,

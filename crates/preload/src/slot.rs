@@ -18,7 +18,7 @@ use socket::bells;
 use socket::lock::Lock;
 use socket::member::Meeting;
 use socket::migration::{Incoming, Outgoing, Stretch};
-use socket::region::Pair;
+use socket::region::Share;
 use socket::stream::News;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
@@ -87,8 +87,8 @@ static TABLE: [AtomicU32; DESCRIPTORS] = [const { AtomicU32::new(0) }; DESCRIPTO
 static HOLDS: [AtomicU32; SLOTS] = [const { AtomicU32::new(0) }; SLOTS];
 /// Connections to the broker of those that are offered, and 1 more.
 static OFFERS: [AtomicI32; SLOTS] = [const { AtomicI32::new(0) }; SLOTS];
-/// The pairs that connections with memory lie in, kept by this process.
-static KEPT: [AtomicPtr<Pair>; SLOTS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SLOTS];
+/// The memories that connections lie in, kept by this process.
+static KEPT: [AtomicPtr<Share>; SLOTS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SLOTS];
 /// The bells of their other ends, by number, as they were given when they met.
 static TOLD: [AtomicPtr<(u64, Arc<OwnedFd>)>; SLOTS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SLOTS];
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
@@ -264,7 +264,7 @@ fn let_go(index: usize) {
     }
     let Some(slot) = slots().map(|slots| &slots[index]) else { return };
     close_offer(index);
-    let pair = KEPT[index].swap(std::ptr::null_mut(), AcqRel);
+    let share = KEPT[index].swap(std::ptr::null_mut(), AcqRel);
     let told = TOLD[index].swap(std::ptr::null_mut(), AcqRel);
     if !told.is_null() {
         // SAFETY: what `attach` put there; no thread is at work on this slot.
@@ -280,11 +280,11 @@ fn let_go(index: usize) {
         // The next one that is begun: few slots have memory.
         NEXT.fetch_min(index as u32, Relaxed);
     }
-    if !pair.is_null() {
+    if !share.is_null() {
         ATTACHED.fetch_sub(1, Relaxed);
         // SAFETY: what `attach` put there. No thread of this process is at work on this slot, nor has a descriptor of it; so
-        // nobody uses the ends that lie in this pair, unless another process does, which has it as well.
-        drop(unsafe { Arc::from_raw(pair) });
+        // nobody uses the ends that lie in this memory, unless another process does, which has it as well.
+        drop(unsafe { Arc::from_raw(share) });
     }
 }
 
@@ -541,7 +541,7 @@ impl Entry {
     }
 
     /// Gives it memory, if nobody else holds this socket, and nobody is moving bytes.
-    pub fn attach(&self, pair: Arc<Pair>, meeting: Meeting, bell: Option<Arc<OwnedFd>>) -> Attached {
+    pub fn attach(&self, share: Arc<Share>, meeting: Meeting, bell: Option<Arc<OwnedFd>>) -> Attached {
         if self.slot.state.compare_exchange(state::OFFERED, state::ATTACHING, SeqCst, Relaxed).is_err() {
             return Attached::Later;
         }
@@ -549,12 +549,15 @@ impl Entry {
             self.slot.state.store(state::OFFERED, SeqCst);
             return Attached::Later;
         }
-        // SAFETY: this process keeps the pair until it lets go of the slot, by which time the ends were dropped or are another's.
-        let Ok((sender, receiver)) = (unsafe { pair.open_kept(meeting.connection.into()) }) else {
+        let [_, peer] = meeting.stores;
+        // SAFETY: this process keeps the share until it lets go of the slot, by which time the ends were dropped or are another's.
+        let Ok((sender, receiver)) =
+            (unsafe { share.open_kept(meeting.connection.into(), meeting.side.into(), peer.into()) })
+        else {
             self.slot.state.store(state::OFFERED, SeqCst);
             return Attached::Never;
         };
-        KEPT[self.index].store(Arc::into_raw(pair).cast_mut(), Release);
+        KEPT[self.index].store(Arc::into_raw(share).cast_mut(), Release);
         if let Some(bell) = bell {
             TOLD[self.index].store(Box::into_raw(Box::new((meeting.bell, bell))), Release);
         }

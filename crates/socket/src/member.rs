@@ -10,7 +10,11 @@
 //!
 //!   an offer, by a socket of its own
 //!      │ OFFER, the key, an end of a TCP connection ▶ │  which one it is, the kernel says; perhaps its bell
-//!      │ ◀──── MET: where, and a memory of two for it │  when the other end was offered too; and that one's bell
+//!      │ ◀───────── MET: where, and the memory for it │  when the other end was offered too; and that one's bell
+//!
+//!   one who asks, likewise
+//!      │ LIST ────────────────────────────────────▶ │
+//!      │ ◀──────────────── LISTED, a file with a text │  all connections that the broker knows
 //! ```
 //!
 //! A process whose broker is not there, or refuses, does without records of other size than a connection's own.
@@ -37,6 +41,9 @@ pub const PAIR: u8 = b'p';
 pub const OFFER: u8 = b'o';
 /// The first byte of what the broker says when both ends were offered.
 pub const MET: u8 = b'm';
+/// Asks for all that the broker knows, and its answer, with a file.
+pub const LIST: &[u8] = b"l";
+pub const LISTED: u8 = b'l';
 /// Bytes of a key.
 pub const KEY: usize = 16;
 /// What nobody can guess who was not told.
@@ -145,30 +152,36 @@ pub struct Meeting {
     pub number: u64,
     pub side: u8,
     pub connection: u16,
+    /// The stores of this end's process, and of the other's.
+    pub stores: [u8; 2],
     /// Of the other end's receiver, its number among that process's bells; 0: the memory comes alone, without a bell.
     pub bell: u64,
 }
 
 impl Meeting {
     /// As a message.
-    pub fn message(self) -> [u8; 20] {
-        let mut message = [0; 20];
+    pub fn message(self) -> [u8; MEETING] {
+        let mut message = [0; MEETING];
         (message[0], message[1]) = (MET, self.side);
         message[2..4].copy_from_slice(&self.connection.to_le_bytes());
         message[4..12].copy_from_slice(&self.number.to_le_bytes());
-        message[12..].copy_from_slice(&self.bell.to_le_bytes());
+        message[12..20].copy_from_slice(&self.bell.to_le_bytes());
+        message[20..].copy_from_slice(&self.stores);
         message
     }
 
     /// What a message says, if it is one.
     pub fn of(message: &[u8]) -> Option<Self> {
-        let message: [u8; 20] = message.try_into().ok()?;
-        let [MET, side, low, high, ..] = message else { return None };
+        let message: [u8; MEETING] = message.try_into().ok()?;
+        let [MET, side, low, high, .., own, peer] = message else { return None };
         let word = |at: usize| message[at..at + 8].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
         let (number, bell, connection) = (word(4), word(12), u16::from_le_bytes([low, high]));
-        (number != 0 && side < 2).then_some(Self { number, side, connection, bell })
+        (number != 0 && side < 2).then_some(Self { number, side, connection, stores: [own, peer], bell })
     }
 }
+
+/// Bytes of a meeting's message.
+const MEETING: usize = 22;
 
 /// Waits until the broker has said something.
 fn wait(socket: BorrowedFd<'_>) -> io::Result<()> {

@@ -43,7 +43,8 @@ use thiserror::Error;
 const TURNS: usize = 4;
 /// Of the notes of a rest: whom its owner has met.
 pub(crate) const MEETING: usize = 0;
-const TURN: usize = 1;
+/// Stretches that have ended: the next goes through memory if that is odd.
+pub(crate) const TURN: usize = 1;
 const BELLS: usize = 2;
 const RECALL: usize = 2;
 /// By which bell its receiver is woken.

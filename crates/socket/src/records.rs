@@ -10,7 +10,7 @@
 //! store looks itself before it says that it has none.
 
 use crate::family::Family;
-use crate::layout::{Claim, FREE, GONE, RECORDS};
+use crate::layout::{CONNECTIONS, Claim, FREE, GONE, RECORDS};
 use crate::lock::{Held, Lock};
 use crate::notice::Told;
 use crate::region::Region;
@@ -124,7 +124,29 @@ impl Store {
     pub(crate) fn new(region: Arc<Region>, number: usize, quota: Arc<Quota>) -> io::Result<Self> {
         // SAFETY: numbers, and a lock, of which zeroes are one that is free.
         let state = unsafe { Family::zeroed()? };
-        Ok(Self { region, number, quota, state, refused: AtomicU32::new(0) })
+        let store = Self { region, number, quota, state, refused: AtomicU32::new(0) };
+        store.resume();
+        Ok(store)
+    }
+
+    /// Goes on where this process's store before this one ended, whose connections were all closed: what it has sent and nobody
+    /// has received yet is left alone, and not counted, since a peer could say that it is all of them.
+    fn resume(&self) {
+        let state = &mut *self.state();
+        let top = (self.region.store_line(self.number).top.load(Ordering::Relaxed) as usize).min(RECORDS);
+        for record in 0..top as u32 {
+            let claim = self.claim(record);
+            let (way, end) = (claim.way.load(Ordering::Acquire), claim.end.load(Ordering::Relaxed));
+            let is_taken = way != 0 && way & FREE == 0;
+            let is_known = way as usize <= 2 * CONNECTIONS;
+            if !is_taken || is_known && self.is_received(way - 1, end) {
+                claim.way.store(FREE | way, Ordering::Release);
+                state.frees[state.free] = record;
+                state.free += 1;
+            }
+        }
+        state.used = top;
+        self.quota.counts.used.fetch_add(top, Ordering::Relaxed);
     }
 
     /// How often a stream had to do without.

@@ -172,6 +172,10 @@ impl Part {
         Ok((stream::Sender::new(sends), stream::Receiver::new(receives)))
     }
 
+    fn kept(&self) -> Kept {
+        Kept { region: NonNull::from(&*self.region), store: NonNull::from(&*self.store) }
+    }
+
     fn counted(&self) -> Counted {
         Counted { region: self.region.clone(), store: self.store.clone() }
     }
@@ -179,7 +183,8 @@ impl Part {
 
 /// Makes memory with so many stores, that nobody has a part in yet.
 fn publish(stores: usize) -> io::Result<(Mapping, OwnedFd)> {
-    let file = memfd::sealed("lichen-pair", layout::whole(stores) as u64)?;
+    let name = if stores == 2 { "lichen-pair" } else { "lichen-pod" };
+    let file = memfd::sealed(name, layout::whole(stores) as u64)?;
     rustix::fs::fchmod(&file, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
     let mapping = Mapping::shared(&file, layout::whole(stores))?;
     // SAFETY: the mapping begins with room for a header, page-aligned; nobody else has the file yet.
@@ -187,9 +192,45 @@ fn publish(stores: usize) -> io::Result<(Mapping, OwnedFd)> {
     Ok((mapping, file))
 }
 
-/// Makes the memory of a pair for two others, who join it as side 0 and 1.
+/// Makes the memory of a pair for two others, who join it as its stores 0 and 1.
 pub fn publish_pair() -> io::Result<OwnedFd> {
     Ok(publish(2)?.1)
+}
+
+/// Makes the memory of a pod for others, up to 16 of them.
+pub fn publish_pod() -> io::Result<OwnedFd> {
+    Ok(publish(STORES_MAX)?.1)
+}
+
+/// A process's part in memory that somebody else has made, of a pair or of a pod.
+pub struct Share(Part);
+
+impl Share {
+    /// Joins it as the process that has this store, and no other process has. The descriptor may be closed afterwards.
+    pub fn join(file: impl AsFd, store: usize, quota: &Arc<Quota>) -> Result<Self, JoinError> {
+        let region = Region::map(file)?;
+        if store >= region.stores {
+            return Err(JoinError::Foreign);
+        }
+        Part::new(region, store, quota).map(Self).map_err(JoinError::Memory)
+    }
+
+    /// Opens one side's ends of a connection, 0 or 1, whose other side the process with the store `peer` opens: ends that are of
+    /// use for as long as somebody keeps this share, in each process that has them.
+    ///
+    /// # Safety
+    /// They are dropped, or forgotten, before this share is.
+    pub unsafe fn open_kept(
+        &self,
+        connection: usize,
+        side: usize,
+        peer: usize,
+    ) -> Result<(KeptSender, KeptReceiver), OpenError> {
+        if side > 1 || peer >= self.0.region.stores {
+            return Err(OpenError::Unknown(connection));
+        }
+        self.0.open((connection, side), peer, self.0.kept())
+    }
 }
 
 /// One side of a pair.
@@ -205,16 +246,11 @@ impl Pair {
 
     /// Joins the pair whose memory another process has made. The descriptor may be closed afterwards.
     pub fn join(file: impl AsFd, quota: &Arc<Quota>) -> Result<Self, JoinError> {
-        Self::join_as(file, 1, quota)
-    }
-
-    /// As [`Pair::join`], as one side or the other: of memory that somebody else has made for both.
-    pub fn join_as(file: impl AsFd, side: usize, quota: &Arc<Quota>) -> Result<Self, JoinError> {
         let region = Region::map(file)?;
-        if region.stores != 2 || side > 1 {
+        if region.stores != 2 {
             return Err(JoinError::Foreign);
         }
-        Part::new(region, side, quota).map(Self).map_err(JoinError::Memory)
+        Part::new(region, 1, quota).map(Self).map_err(JoinError::Memory)
     }
 
     /// Opens this side's ends of a connection that the other side opens too.
@@ -227,9 +263,7 @@ impl Pair {
     /// # Safety
     /// They are dropped, or forgotten, before this pair is.
     pub unsafe fn open_kept(&self, connection: usize) -> Result<(KeptSender, KeptReceiver), OpenError> {
-        let Part { region, store, number } = &self.0;
-        let hold = Kept { region: NonNull::from(&**region), store: NonNull::from(&**store) };
-        self.0.open((connection, *number), 1 - number, hold)
+        self.0.open((connection, self.0.number), 1 - self.0.number, self.0.kept())
     }
 
     /// Whether both sides have left a connection, or never opened it: so that its number can be given to another.

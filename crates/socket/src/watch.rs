@@ -6,10 +6,11 @@
 //! itself: its own bytes read as zeroes, or are not trimmed and count against it ([`Watched::resident`] asks the kernel).
 
 use crate::layout::{self, CONNECTIONS, FREE, GONE, RECORD, RECORDS};
-use crate::migration::MEETING;
+use crate::migration::{MEETING, TURN};
 use crate::region::{JoinError, Region};
 use crate::sync::Ordering;
 use rustix::fs::SeekFrom;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -84,6 +85,22 @@ impl Watched {
         self.region.is_quiet(connection) && (waived || was(0) && was(1))
     }
 
+    /// Whether the `side` of a meeting sends through memory now, as it says.
+    pub fn sends_through(&self, connection: usize, side: usize, meeting: u64) -> bool {
+        let notes = &self.region.way(connection, side).sender_rest.notes;
+        notes[MEETING].load(Ordering::Acquire) == meeting && notes[TURN].load(Ordering::Relaxed) & 1 == 1
+    }
+
+    /// Records that each connection has taken, over all stores, as their senders say.
+    pub fn held(&self) -> BTreeMap<usize, usize> {
+        let mut held = BTreeMap::new();
+        for store in 0..self.stores() {
+            let numbers = (0..self.top(store)).filter_map(|record| self.used(store, record).number());
+            numbers.for_each(|(connection, _)| *held.entry(connection).or_default() += 1);
+        }
+        held
+    }
+
     /// Bytes of memory in a store's records, as the kernel says.
     pub fn resident(&self, store: usize) -> io::Result<u64> {
         let mut sum = 0;
@@ -156,6 +173,12 @@ impl Watched {
     /// have.
     pub fn clear(&self, store: usize) -> io::Result<()> {
         self.region.punch(layout::records(store), RECORDS * RECORD)
+    }
+
+    /// Gives the memory of a connection's local records back. To be called while the connection is free.
+    pub fn clear_locals(&self, connection: usize) -> io::Result<()> {
+        assert!(connection < CONNECTIONS, "a connection of the memory");
+        self.region.punch(layout::local(connection, 0), 2 * layout::LOCAL)
     }
 
     /// Has the memory of a store's next `ahead` records there before they are used, up to its first `most`.

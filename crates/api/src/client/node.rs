@@ -3,7 +3,8 @@
 use super::{Body, CallError, Client, Request, encode};
 use crate::lambda::Invoked;
 use crate::node::{
-    Bill, Count, DeadEvent, Flow, FlowRun, FlowSpec, Function, LogRecord, Node, Pu, Queue, Revision, Template, Usage,
+    Bill, Count, DeadEvent, Flow, FlowRun, FlowSpec, Function, LogRecord, Node, Pu, Queue, Revision, Sockets, Template,
+    Usage,
 };
 use std::io::{BufRead, BufReader};
 
@@ -37,6 +38,10 @@ impl Client {
 
     pub fn pus(&self) -> Result<Vec<Pu>, CallError> {
         self.json(&Request::new("GET", "/v1/pus"))
+    }
+
+    pub fn connections(&self) -> Result<Sockets, CallError> {
+        self.json(&Request::new("GET", "/v1/connections"))
     }
 
     /// Puts a flow there, or a new state of it.

@@ -7,7 +7,7 @@ use std::fs;
 const OLDEST: (u32, u32) = (5, 15);
 
 pub fn checks() -> Vec<Check> {
-    vec![version(), rights(), namespaces(), egress(), split(), seccomp(), pidfd(), memfd(), userfaultfd()]
+    vec![version(), rights(), namespaces(), egress(), split(), relay(), seccomp(), pidfd(), memfd(), userfaultfd()]
 }
 
 fn version() -> Check {
@@ -78,6 +78,14 @@ fn split() -> Check {
     const REMEDY: &str =
         "apt install nftables; Linux 5.18 with CONFIG_CGROUP_BPF and nf_tables, and a cgroup2 file system";
     roots("split", BRINGS, Probe::Split, THERE, REMEDY)
+}
+
+fn relay() -> Check {
+    const BRINGS: &str = "TCP without the network between two sockets of this machine (sockmap), for programs without the library; \
+                          a node does not use it";
+    const THERE: &str = "programs do not notice";
+    const REMEDY: &str = "a kernel that has none of these; nothing needs it";
+    roots("sockmap", BRINGS, Probe::Relay, THERE, REMEDY)
 }
 
 /// What only root can do, and try.

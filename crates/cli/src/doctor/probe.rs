@@ -18,6 +18,8 @@ pub enum Probe {
     Egress,
     /// One network for several namespaces.
     Split,
+    /// Sockets that the kernel joins, as programs see them.
+    Relay,
     /// An engine of this kind.
     Wasm,
     Process,
@@ -42,11 +44,20 @@ impl Probe {
             Self::Namespaces => namespaces(),
             Self::Egress => Ok(net::egress::rehearse()?),
             Self::Split => Ok(net::split::rehearse()?),
+            Self::Relay => relay(),
             Self::Wasm => engines::rehearse(Kind::Wasm),
             Self::Process => engines::rehearse(Kind::Process),
             Self::Kvm => engines::rehearse(Kind::Kvm),
         }
     }
+}
+
+/// All that is different for programs, in one line.
+fn relay() -> anyhow::Result<()> {
+    net::relay::rehearse().map_err(|flaws| {
+        let all: Vec<String> = flaws.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("{}", all.join("; "))
+    })
 }
 
 /// As a worker does: a user namespace where this user is root, the others within, and a mount there.

@@ -6,17 +6,20 @@
 //!             │                                                      │ the connection
 //!             ├── connection (3), lifeline (4) ────────────────► worker
 //!             ├── control (3) ──► shim
+//!             ├── lifeline (3) ──► broker of sockets
 //!             └── connection (3), control (4), lifeline (5) ──► unit ──► its shim, its worker   (for each further PU)
 //! ```
 //! A unit, which is the host's worker or another PU as a whole, that ends is started again, and the gateway given the new
 //! connection. A gateway that ends takes the units with it, since the instances answer on the old gateway's channels; then
 //! all are started again. When the supervisor itself is killed, its ends of the sockets and of the lifelines close, and
-//! all daemons tear down what is theirs. A node lives without any unit but the host's, and without shims.
+//! all daemons tear down what is theirs. A node lives without any unit but the host's, without shims, and without a
+//! broker.
 //!
 //! One thread, one poll: nothing here serves a request, and nothing here may fail while others do.
 
 mod backoff;
 pub mod folder;
+mod keep;
 pub mod listen;
 mod ready;
 pub mod role;
@@ -26,6 +29,7 @@ use crate::verdict::wrong;
 use anyhow::{Context, bail};
 use backoff::Next;
 use folder::DataFolder;
+pub use keep::keep;
 use ready::Probe;
 pub use ready::until;
 use role::Role;
@@ -57,6 +61,8 @@ pub struct Plan {
     pub gateway: Vec<String>,
     /// The host's shim.
     pub shim: Vec<String>,
+    /// The broker of sockets, if the node is to have one.
+    pub broker: Option<Vec<String>>,
     /// The host's worker is the first.
     pub units: Vec<UnitPlan>,
     /// How long running invocations have when the node ends.
@@ -110,6 +116,7 @@ pub struct Supervisor {
     gateway_socket: Option<OwnedFd>,
     shim: Role,
     shims: Shims,
+    broker: Option<Role>,
     units: Vec<Unit>,
     probe: Option<Probe>,
     was_ready: bool,
@@ -132,6 +139,7 @@ impl Supervisor {
             gateway_socket: None,
             shim: Role::new("shim", "shim", plan.shim.clone()).never_given_up(),
             shims: Shims::default(),
+            broker: plan.broker.clone().map(broker),
             units: plan.units.iter().map(Unit::new).collect(),
             probe: Some(Probe::new(address)),
             was_ready: false,
@@ -163,7 +171,7 @@ impl Supervisor {
         loop {
             let now = Instant::now();
             self.act(now)?;
-            if self.draining.is_some() && !self.gateway.runs() && !self.units_run() && !self.shim.runs() {
+            if self.draining.is_some() && !self.gateway.runs() && !self.units_run() && !self.others_run() {
                 return Ok(());
             }
             let woken = self.wait(now, stop)?;
@@ -185,6 +193,7 @@ impl Supervisor {
             self.look_after_gateway()?;
             self.look_after_units()?;
             self.look_after_shims(now)?;
+            self.look_after_broker()?;
         }
     }
 
@@ -192,6 +201,7 @@ impl Supervisor {
     fn act(&mut self, now: Instant) -> anyhow::Result<()> {
         self.gateway.enforce(now);
         self.shim.enforce(now);
+        self.broker.iter_mut().for_each(|broker| broker.enforce(now));
         self.units.iter_mut().for_each(|unit| unit.role.enforce(now));
         if self.draining.is_some() {
             return Ok(());
@@ -199,6 +209,9 @@ impl Supervisor {
         if self.shim.is_due(now) {
             let control = self.shims.begin(0).context("cannot make a socket")?;
             self.shim.start(vec![control])?;
+        }
+        if let Some(broker) = self.broker.as_mut().filter(|broker| broker.is_due(now)) {
+            broker.start_with_lifeline(Vec::new())?;
         }
         // A new gateway waits until the old one's instances are gone.
         if self.gateway.is_due(now) && !self.units_run() {
@@ -245,10 +258,12 @@ impl Supervisor {
         let probe = self.probe.as_ref();
         let watched = [Some(self.signals.as_fd()), stop, probe.and_then(Probe::socket), self.gateway.process()];
         let units = self.units.iter().map(|unit| unit.role.process()).chain([self.shim.process()]);
+        let units = units.chain(self.broker.iter().map(Role::process));
         let all = watched.into_iter().chain(units).chain(self.shims.descriptors().map(Some));
         let mut fds: Vec<PollFd<'_>> = all.map(|fd| polled(fd, &self.listener)).collect();
         let units = self.units.iter().map(|unit| unit.role.deadline()).chain(self.shims.deadlines());
-        let own = [probe.and_then(Probe::deadline), self.gateway.deadline(), self.shim.deadline()];
+        let broker = self.broker.as_ref().and_then(Role::deadline);
+        let own = [probe.and_then(Probe::deadline), self.gateway.deadline(), self.shim.deadline(), broker];
         let deadlines = own.into_iter().chain(units);
         // What was due at `now` has been done, or waits for another daemon, whose end wakes us.
         let ahead: Vec<_> = deadlines.map(|deadline| deadline.filter(|&at| at > now)).collect();
@@ -281,10 +296,15 @@ impl Supervisor {
         self.units.iter().any(|unit| unit.role.runs())
     }
 
+    fn others_run(&self) -> bool {
+        self.shim.runs() || self.broker.as_ref().is_some_and(Role::runs)
+    }
+
     fn end_units(&mut self, patience: Duration) {
         self.units.iter_mut().for_each(|unit| unit.role.end(patience));
         if self.draining.is_some() {
             self.shim.end(TEAR_DOWN_NOW);
+            self.broker.iter_mut().for_each(|broker| broker.end(TEAR_DOWN_NOW));
         }
     }
 
@@ -331,6 +351,14 @@ impl Supervisor {
         Ok(())
     }
 
+    fn look_after_broker(&mut self) -> anyhow::Result<()> {
+        let Some(broker) = &mut self.broker else { return Ok(()) };
+        match (broker.reap()?, self.draining) {
+            (Some((status, lived)), None) => revive(broker, status, lived, true),
+            _ => Ok(()),
+        }
+    }
+
     /// The folder of this node.
     pub fn folder(&self) -> &DataFolder {
         &self.plan.folder
@@ -344,6 +372,11 @@ impl Unit {
     }
 }
 
+/// The broker of sockets, as a daemon: `lichen broker`, with these arguments.
+pub fn broker(arguments: Vec<String>) -> Role {
+    Role::new("broker", "broker", arguments).never_given_up()
+}
+
 /// Which descriptors had something to say. The daemons are asked every time.
 struct Woken {
     signal: bool,
@@ -352,7 +385,7 @@ struct Woken {
 }
 
 /// Each descriptor keeps its place: one that is not there is stood in for by one that is, and asks for nothing.
-fn polled<'a>(descriptor: Option<BorrowedFd<'a>>, stand_in: &'a TcpListener) -> PollFd<'a> {
+fn polled<'a>(descriptor: Option<BorrowedFd<'a>>, stand_in: &'a impl AsFd) -> PollFd<'a> {
     match descriptor {
         Some(descriptor) => PollFd::from_borrowed_fd(descriptor, PollFlags::IN),
         None => PollFd::new(stand_in, PollFlags::empty()),

@@ -1,6 +1,7 @@
 //! `lichen net`: networks of Pods whose halves stand on several processing units, and the daemon that keeps them.
 
 use crate::print::{self, Format, Output, Table};
+use crate::supervisor::{self, keep};
 use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -105,6 +106,7 @@ pub fn act(arguments: Arguments) -> Verdict {
 fn serve(folder: &Path) -> Verdict {
     os::process::set_name(c"lichen-net");
     telemetry::start(&telemetry::Log::default()).map_err(|error| wrong(error.to_string()))?;
+    keep(supervisor::broker(vec![format!("--networks={}", folder.display())]))?;
     let ready = || {
         let _ = print::line(&format!("lichen net: ready at {}", folder.join(client::SOCKET).display()));
     };

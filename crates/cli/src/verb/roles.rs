@@ -2,6 +2,7 @@
 //! the other end of what `lichen bench` measures.
 
 use super::settings::Settings;
+use crate::broker::Ways;
 use crate::pu::{Connections, Found, Typed};
 use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
@@ -16,6 +17,9 @@ pub struct GatewayArguments {
     /// Where the host's shim listens
     #[arg(long)]
     shim: Option<PathBuf>,
+    /// Where the broker of sockets listens
+    #[arg(long)]
+    broker: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
 }
@@ -84,6 +88,15 @@ pub fn unit(arguments: WorkerArguments) -> Verdict {
 }
 
 #[derive(Debug, Args)]
+pub struct BrokerArguments {
+    /// The folder in which split networks are remembered
+    #[arg(long, default_value = net::split::client::FOLDER)]
+    networks: PathBuf,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Args)]
 pub struct BenchPeerArguments {
     /// What the way is made of
     medium: String,
@@ -99,7 +112,8 @@ pub fn gateway(arguments: GatewayArguments) -> Verdict {
     let supervisor = handed_over(child::FIRST_DESCRIPTOR + 1, "supervisor")?;
     let config = arguments.settings.config(None)?;
     telemetry::start(&config.log).map_err(|error| wrong(error.to_string()))?;
-    gateway::run(config, listener, supervisor, arguments.shim)?;
+    let neighbours = gateway::Neighbours { shim: arguments.shim, broker: arguments.broker };
+    gateway::run(config, listener, supervisor, neighbours)?;
     Ok(Exit::Done)
 }
 
@@ -123,6 +137,18 @@ pub fn worker(arguments: WorkerArguments) -> Verdict {
         },
     };
     worker::role::run(&settings, config.engines, arguments.shim, socket, lifeline)?;
+    Ok(Exit::Done)
+}
+
+pub fn broker(arguments: BrokerArguments) -> Verdict {
+    os::process::set_name(c"lichen-broker");
+    let lifeline = handed_over(child::FIRST_DESCRIPTOR, "lifeline")?;
+    let config = arguments.settings.config(None)?;
+    telemetry::start(&config.log).map_err(|error| wrong(error.to_string()))?;
+    // One for each process, and some for each memory.
+    os::process::raise_descriptors();
+    let ways = Ways { networks: Some(arguments.networks), ..Ways::of(&config.socket) };
+    crate::broker::run(ways, lifeline)?;
     Ok(Exit::Done)
 }
 

@@ -1,6 +1,7 @@
 //! `lichen serve`: a node of this machine, for as long as it is wanted.
 
 use super::settings::Settings;
+use crate::broker;
 use crate::supervisor::folder::DataFolder;
 use crate::supervisor::{Notice, Plan, Supervisor, UnitPlan};
 use crate::verdict::{Exit, Verdict, wrong};
@@ -34,7 +35,15 @@ pub fn act(arguments: Arguments) -> Verdict {
     telemetry::start(&config.log).map_err(|error| wrong(error.to_string()))?;
     let folder = DataFolder::take(&config.node.data_dir)?;
     let drain = Duration::from_secs(config.http.drain_s) + LAST_WORDS;
-    let mut supervisor = Supervisor::new(plan(config.node.listen, &config.pus, folder, settings, drain)?)?;
+    // A node lives without one: its folder lies where others may have been before.
+    let place = config.socket.broker.then(broker::place).transpose().unwrap_or_else(|error| {
+        tracing::warn!("the node has no broker of sockets: {error:#}");
+        None
+    });
+    let broker = place.is_some().then(|| settings.arguments());
+    let mut plan = plan(config.node.listen, &config.pus, folder, settings, drain)?;
+    plan.gateway.extend(place.map(|place| format!("--broker={}", place.display())));
+    let mut supervisor = Supervisor::new(Plan { broker, ..plan })?;
     let endpoint = supervisor.endpoint();
     let place = supervisor.folder().path().to_owned();
     supervisor.run(None, |notice| match notice {
@@ -89,7 +98,7 @@ pub fn plan(
         units.push(UnitPlan { pu: number, shim: number > 0, name, verb, arguments });
     }
     let gateway = ["--shim".to_owned(), socket(pus.host())].into_iter().chain(settings.arguments()).collect();
-    Ok(Plan { listen, folder, gateway, shim, units, drain })
+    Ok(Plan { listen, folder, gateway, shim, broker: None, units, drain })
 }
 
 /// The folder of the language runtimes' libraries: beside this program, or where packages put them.

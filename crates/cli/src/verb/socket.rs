@@ -1,22 +1,21 @@
 //! `lichen socket run -- CMD`: a program with `liblichen_socket.so` before its libc.
 //!
-//! Of all that run at a time, for one user, one is the broker: whoever holds the lock in the user's folder. When it ends, the next
-//! one gets the lock. Whether bytes go through memory is not decided here.
+//! Where no node of this user's has a broker, the first that runs is one too, for as long as it lives ([`crate::broker`]). Whether
+//! bytes go through memory is not decided here.
 
 use super::settings::Settings;
+use crate::broker::{self, Ways};
+use crate::print::{self, Format, Output, Table};
 use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
+use api::node::{Connection, ConnectionEnd, Sockets};
 use clap::{Args, Subcommand};
-use net::broker::{Bounds, Broker};
+use std::cmp::Reverse;
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 
 const LIBRARY: &str = "liblichen_socket.so";
 
@@ -30,6 +29,8 @@ pub struct Arguments {
 enum What {
     /// Run a program so
     Run(Run),
+    /// List connections of programs that run so, and where their bytes go
+    Ls(Output),
 }
 
 #[derive(Debug, Args)]
@@ -46,14 +47,67 @@ struct Run {
 }
 
 pub fn act(arguments: Arguments) -> Verdict {
-    let What::Run(run) = arguments.what;
+    match arguments.what {
+        What::Run(run) => start(run),
+        What::Ls(output) => list(output),
+    }
+}
+
+fn list(output: Output) -> Verdict {
+    let sockets = match net::broker::ask(&broker::place()?) {
+        Ok(sockets) => sockets,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Sockets::default(),
+        Err(error) => return Err(error).context("the broker does not answer"),
+    };
+    match output.format {
+        Format::Json => print::json(&serde_json::to_value(&sockets)?)?,
+        Format::Table => print::bytes(render(&sockets, usize::MAX).as_bytes())?,
+    }
+    Ok(Exit::Done)
+}
+
+/// A line for each connection, `most` of them: those first that have taken most.
+pub fn render(sockets: &Sockets, most: usize) -> String {
+    let mut table = Table::new(&["ONE END", "", "OTHER END", "", "TIER", "SENDS", "RECORDS"]);
+    let mut connections: Vec<&Connection> = sockets.connections.iter().collect();
+    connections.sort_by_key(|connection| (Reverse(connection.record_bytes), &connection.ends[0].address));
+    for connection in connections.iter().take(most) {
+        let [one, other] = &connection.ends;
+        let sends =
+            if one.sends == other.sends { one.sends.clone() } else { format!("{}, {}", one.sends, other.sends) };
+        let records = format!("{} KiB", connection.record_bytes / 1024);
+        table.row([
+            one.address.clone(),
+            who(one),
+            other.address.clone(),
+            who(other),
+            connection.tier.clone(),
+            sends,
+            records,
+        ]);
+    }
+    let left = connections.len().saturating_sub(most);
+    let more = if left > 0 { format!("and {left} more: lichen socket ls\n") } else { String::new() };
+    table.render() + &more
+}
+
+/// The program at an end.
+fn who(end: &ConnectionEnd) -> String {
+    match (&end.program, end.process) {
+        (Some(program), Some(process)) => format!("{program} ({process})"),
+        (None, Some(process)) => format!("({process})"),
+        _ => "without the library".to_owned(),
+    }
+}
+
+fn start(run: Run) -> Verdict {
     let [program, rest @ ..] = &run.command[..] else { return Err(wrong("name a program to run")) };
     let mut command = Command::new(program);
     command.args(rest);
     let allowed = Settings { config: run.config, ..Settings::default() }.config(None)?.socket;
     let ports = if run.ports.is_empty() { &allowed.ports } else { &run.ports };
     if allowed.allows(Path::new(program)) {
-        hook(&mut command, ports)?;
+        hook(&mut command, ports, Ways::of(&allowed))?;
     }
     let status = command.status().map_err(|error| {
         wrong(format!("{} cannot be run: {error}: name a program, and its arguments", program.display()))
@@ -63,17 +117,9 @@ pub fn act(arguments: Arguments) -> Verdict {
 }
 
 /// Has a program find the library, and the library a broker.
-fn hook(command: &mut Command, ports: &[u16]) -> anyhow::Result<()> {
+fn hook(command: &mut Command, ports: &[u16], ways: Ways) -> anyhow::Result<()> {
     let library = library()?;
-    let folder = folder()?;
-    let place = folder.join("broker");
-    let lock = File::create(folder.join("lock")).context("cannot open the broker's lock")?;
-    // Before the program begins, if nobody else is; else when nobody is any more.
-    match lock.try_lock() {
-        Ok(()) => drop(broker(lock, &place)?),
-        Err(_) => drop(thread::spawn(move || lock.lock().map(|()| broker(lock, &place)))),
-    }
-    let place = folder.join("broker");
+    let place = broker::beside(ways)?;
     let mut preload = library.into_os_string();
     if let Some(others) = std::env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
         preload.push(":");
@@ -87,20 +133,6 @@ fn hook(command: &mut Command, ports: &[u16]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Serves from a thread of its own, for as long as this process lives and has the lock.
-fn broker(lock: File, place: &Path) -> anyhow::Result<thread::JoinHandle<io::Result<()>>> {
-    // Of one that has ended: whoever has the lock is the only one.
-    let _ = fs::remove_file(place);
-    let mut broker =
-        Broker::bind(place, Bounds::default()).with_context(|| format!("cannot listen at {}", place.display()))?;
-    let (stop, end) = io::pipe()?;
-    Ok(thread::spawn(move || {
-        let served = broker.run(stop.as_fd());
-        drop((lock, end));
-        served
-    }))
-}
-
 /// Beside this program, or where packages put libraries.
 fn library() -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe().context("cannot tell where this program is")?;
@@ -110,25 +142,4 @@ fn library() -> anyhow::Result<PathBuf> {
     found.with_context(|| {
         format!("{LIBRARY} is neither beside this program nor in lib/lichen: build or install all of Lichen")
     })
-}
-
-/// This user's folder for such things, which nobody else may enter.
-#[expect(clippy::disallowed_methods, reason = "where a user has no folder of its own; checked to be nobody else's")]
-fn folder() -> anyhow::Result<PathBuf> {
-    let user = rustix::process::geteuid().as_raw();
-    let folder = match std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty()) {
-        Some(folder) => PathBuf::from(folder).join("lichen-socket"),
-        None => std::env::temp_dir().join(format!("lichen-socket-{user}")),
-    };
-    match fs::DirBuilder::new().mode(0o700).create(&folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(error).with_context(|| format!("cannot make {}", folder.display()));
-        }
-        _ => {}
-    }
-    let found = fs::symlink_metadata(&folder).with_context(|| format!("cannot look at {}", folder.display()))?;
-    if !found.is_dir() || found.uid() != user || found.mode() & 0o077 != 0 {
-        return Err(wrong(format!("{} is not this user's alone: remove it", folder.display())));
-    }
-    Ok(folder)
 }

@@ -4,12 +4,15 @@ use crate::node::{Endpoint, explain, pause};
 use crate::print::{self, Format, Output, Table};
 use crate::verdict::{Exit, Verdict};
 use api::Client;
-use api::node::{Engine, Function, Node, Pu};
+use api::client::CallError;
+use api::node::{Engine, Function, Node, Pu, Sockets};
 use clap::Args;
 use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+/// Connections that are shown; `lichen socket ls` shows all.
+const SHOWN: usize = 20;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Cursor to the top left, then each line erased to its end as it is written: no flicker.
 const HOME: &str = "\x1b[H";
@@ -33,6 +36,7 @@ struct Look {
     node: Node,
     functions: Vec<Function>,
     pus: Vec<Pu>,
+    sockets: Sockets,
     at: Instant,
 }
 
@@ -40,14 +44,20 @@ fn look(client: &Client) -> anyhow::Result<Look> {
     let node = client.node().map_err(explain)?;
     let functions = client.node_functions().map_err(explain)?;
     let pus = client.pus().map_err(explain)?;
-    Ok(Look { node, functions, pus, at: Instant::now() })
+    let sockets = match client.connections() {
+        // A node of an older version.
+        Err(CallError::Refused { status: 404, .. }) => Sockets::default(),
+        answer => answer.map_err(explain)?,
+    };
+    Ok(Look { node, functions, pus, sockets, at: Instant::now() })
 }
 
 pub fn act(arguments: Arguments) -> Verdict {
     let client = arguments.node.client()?;
     let mut now = look(&client)?;
     if arguments.output.format == Format::Json {
-        print::json(&serde_json::json!({ "node": now.node, "functions": now.functions, "pus": now.pus }))?;
+        let Look { node, functions, pus, sockets, .. } = now;
+        print::json(&serde_json::json!({ "node": node, "functions": functions, "pus": pus, "sockets": sockets }))?;
         return Ok(Exit::Done);
     }
     if arguments.once || !std::io::stdout().is_terminal() {
@@ -124,6 +134,10 @@ fn render(now: &Look, before: Option<&Look>) -> String {
         table.row(words.into_iter().chain(numbers.map(|number| number.to_string())));
     }
     text.push_str(&table.render());
+    if !now.sockets.connections.is_empty() {
+        text.push('\n');
+        text.push_str(&super::socket::render(&now.sockets, SHOWN));
+    }
     text
 }
 
@@ -189,7 +203,7 @@ mod tests {
         let mut function = Function { name: "f".into(), runtime: "python3.11".into(), ..Function::default() };
         function.counters.invocations = invocations;
         function.instances.busy = 2;
-        Look { node: Node::default(), functions: vec![function], pus: Vec::new(), at }
+        Look { node: Node::default(), functions: vec![function], pus: Vec::new(), sockets: Sockets::default(), at }
     }
 
     #[test]
@@ -206,7 +220,7 @@ mod tests {
         let look = |runs, busy_us, at| {
             let engines = vec![Engine { processor: 3, requests: 1, runs, busy_us }];
             let pu = Pu { name: "host".into(), engines, ..Pu::default() };
-            Look { node: Node::default(), functions: Vec::new(), pus: vec![pu], at }
+            Look { node: Node::default(), functions: Vec::new(), pus: vec![pu], sockets: Sockets::default(), at }
         };
         let (one, two) = (look(10, 500_000, begin), look(40, 1_500_000, begin + Duration::from_secs(2)));
         let row = |text: String| text.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");

@@ -117,7 +117,8 @@ fn start(folder: &std::path::Path, configuration: &str) -> (Running, SocketAddr)
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (ours, theirs) = os::seqpacket::pair().unwrap();
-    let thread = std::thread::spawn(move || gateway::run(config, listener.into(), theirs, None));
+    let thread =
+        std::thread::spawn(move || gateway::run(config, listener.into(), theirs, gateway::Neighbours::default()));
     ((ours, thread), address)
 }
 

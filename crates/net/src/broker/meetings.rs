@@ -3,35 +3,32 @@
 //! An end is offered with its socket, of which the kernel says what it is: whose namespace, which addresses. Whoever has an end
 //! of a connection in his hands can have its bytes anyway, so that is all the right it takes; nobody can name a connection
 //! that is not his. When both ends were offered, their processes get the memory that they share, and the connection's
-//! number in it. What goes through it is not seen here.
+//! number in it ([`super::memory`]). What goes through it is not seen here.
 
+use super::census;
 use super::members::{Bell, Number};
+use super::memory::{Memories, Place, Sharing};
+use super::networks::Networks;
 use super::pairs::Pairs;
-use socket::layout::CONNECTIONS;
+use api::node::Sockets;
 use socket::member::Meeting;
-use socket::watch::Watched;
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// How long an end may take to go where it was told, before another may be told the same.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection, as one of its ends sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    /// Network namespace.
-    net: u64,
+pub struct Key {
+    /// Of its namespace.
+    network: u64,
     own: SocketAddr,
     peer: SocketAddr,
 }
 
 impl Key {
     /// Of a socket; nothing if it is no connection over TCP.
-    fn of(socket: impl AsFd) -> Option<Self> {
+    pub fn of(socket: impl AsFd, networks: &mut Networks) -> Option<Self> {
         use rustix::net::{getpeername, getsockname, ipproto, sockopt};
         let socket = socket.as_fd();
         if sockopt::socket_protocol(socket).ok()? != Some(ipproto::TCP) {
@@ -39,30 +36,47 @@ impl Key {
         }
         let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         Some(Self {
-            net: os::netlink::namespace_of(socket).ok()?,
+            network: networks.of(os::netlink::namespace_of(socket).ok()?),
             own: plain(SocketAddr::try_from(getsockname(socket).ok()?).ok()?),
             peer: plain(SocketAddr::try_from(getpeername(socket).ok()??).ok()?),
         })
     }
 
     fn reversed(self) -> Self {
-        Self { net: self.net, own: self.peer, peer: self.own }
+        Self { own: self.peer, peer: self.own, ..self }
     }
 }
 
-/// An end that waits for the other: the connection that has offered it, whose it is, and how its receiver is woken.
+/// Who offers an end.
+#[derive(Clone, Copy, Debug)]
+pub struct By {
+    /// The connection by which it is offered.
+    pub offer: Number,
+    /// The process's place.
+    pub owner: Number,
+    /// Its number with the kernel.
+    pub process: i32,
+}
+
+/// A side of a meeting.
+#[derive(Clone, Copy, Debug)]
+pub struct Party {
+    pub owner: Number,
+    pub process: i32,
+    pub address: SocketAddr,
+}
+
+/// An end that waits for the other, and how its receiver is woken.
 struct End {
-    by: Number,
-    owner: Number,
+    by: By,
+    address: SocketAddr,
     bell: Option<Bell>,
 }
 
-/// The memory of two processes, or of one that talks to itself.
-struct Memory {
-    file: Arc<OwnedFd>,
-    watched: Watched,
-    /// Of each connection that was ever given: to which meeting, and when.
-    given: BTreeMap<usize, (u64, Instant)>,
+impl End {
+    fn party(&self) -> Party {
+        Party { owner: self.by.owner, process: self.by.process, address: self.address }
+    }
 }
 
 /// What has come of an offer.
@@ -82,95 +96,77 @@ pub struct Met {
 }
 
 /// All of them.
-#[derive(Default)]
 pub struct Meetings {
     waiting: HashMap<Key, End>,
-    memories: HashMap<[Number; 2], Memory>,
+    memories: Memories,
     met: u64,
 }
 
 impl Meetings {
+    pub fn new(sharing: Sharing) -> Self {
+        Self { waiting: HashMap::new(), memories: Memories::new(sharing), met: 0 }
+    }
+
     /// How many there were.
     pub fn met(&self) -> u64 {
         self.met
     }
 
-    /// An end of a connection is offered by `by`, for the process `owner`. None: it is no such end, or gets no memory.
+    /// The end `key` of a connection is offered. None: it gets no memory. `most`: memories of one process.
     pub fn offer(
         &mut self,
-        (by, owner): (Number, Number),
-        (socket, bell): (&OwnedFd, Option<Bell>),
+        by: By,
+        (key, bell): (Key, Option<Bell>),
         pairs: &mut Pairs,
         most: usize,
     ) -> Option<Offered> {
-        let key = Key::of(socket)?;
-        let end = End { by, owner, bell };
-        match self.waiting.remove(&key.reversed()) {
-            None => {
-                let instead_of = self.waiting.insert(key, end).map(|before| before.by);
-                Some(Offered::Waits { instead_of })
-            }
-            Some(other) => match self.place([owner, other.owner], pairs, most) {
-                Some(place) => Some(Offered::Met(meet(place, end, other))),
-                None => {
-                    // It waits on, until it gives up.
-                    self.waiting.insert(key.reversed(), other);
-                    None
-                }
-            },
-        }
-    }
-
-    /// A memory, a connection in it, and a meeting's number.
-    fn place(&mut self, owners: [Number; 2], pairs: &mut Pairs, most: usize) -> Option<(Arc<OwnedFd>, u16, u64)> {
-        let owners = [owners[0].min(owners[1]), owners[0].max(owners[1])];
-        let memory = match self.memories.entry(owners) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => place.insert(Memory::between(owners, pairs, most)?),
+        let end = End { by, address: key.own, bell };
+        let Some(other) = self.waiting.remove(&key.reversed()) else {
+            let instead_of = self.waiting.insert(key, end).map(|before| before.by.offer);
+            return Some(Offered::Waits { instead_of });
         };
-        let number = self.met + 1;
-        let connection = memory.give(number)?;
-        self.met = number;
-        Some((memory.file.clone(), connection, number))
+        let waits = By { ..other.by };
+        let (first, second) = if by.owner <= waits.owner { (&end, &other) } else { (&other, &end) };
+        let sides = [first.by.owner, second.by.owner];
+        let meeting = (self.met + 1, sides, [first.party(), second.party()]);
+        match self.memories.place(key.network, meeting, pairs, most) {
+            Some(place) => {
+                self.met += 1;
+                let sides = if by.owner <= waits.owner { [end, other] } else { [other, end] };
+                Some(Offered::Met(meet(place, self.met, sides)))
+            }
+            None => {
+                // It waits on, until it gives up.
+                self.waiting.insert(key.reversed(), other);
+                None
+            }
+        }
     }
 
     /// Somebody is gone: one that has offered something, or a process.
     pub fn leave(&mut self, number: Number) {
-        self.waiting.retain(|_, end| end.by != number && end.owner != number);
-        self.memories.retain(|owners, _| !owners.contains(&number));
+        self.waiting.retain(|_, end| end.by.offer != number && end.by.owner != number);
+        self.memories.leave(number);
+    }
+
+    /// As [`Memories::sweep`].
+    pub fn sweep(&mut self) -> bool {
+        self.memories.sweep()
+    }
+
+    /// What there is, for `processes` of them.
+    pub fn census(&self, processes: usize) -> Sockets {
+        let mut connections = self.memories.census();
+        connections.extend(self.waiting.iter().map(|(key, end)| census::half(end.party(), key.peer)));
+        Sockets { broker: true, processes: processes as u64, met: self.met, connections }
     }
 }
 
-fn meet((memory, connection, number): (Arc<OwnedFd>, u16, u64), one: End, other: End) -> Met {
-    let (first, second) = if one.owner <= other.owner { (one, other) } else { (other, one) };
-    let told = |by, side, bell: Option<Bell>| {
+fn meet(place: Place, number: u64, [first, second]: [End; 2]) -> Met {
+    let Place { memory, connection, stores: [one, two] } = place;
+    let told = |by: By, side, stores, bell: Option<Bell>| {
         let which = bell.as_ref().map_or(0, |bell| bell.number);
-        (by, Meeting { number, side, connection, bell: which }, bell)
+        (by.offer, Meeting { number, side, connection, stores, bell: which }, bell)
     };
-    Met { memory, ends: [told(first.by, 0, second.bell), told(second.by, 1, first.bell)] }
-}
-
-impl Memory {
-    fn between(owners: [Number; 2], pairs: &mut Pairs, most: usize) -> Option<Self> {
-        if owners.iter().any(|&owner| pairs.of(owner) >= most) {
-            return None;
-        }
-        let file = socket::region::publish_pair().ok()?;
-        for (store, owner) in owners.into_iter().enumerate() {
-            pairs.add(owner, file.try_clone().ok()?, store);
-        }
-        let watched = Watched::new(file.try_clone().ok()?).ok()?;
-        Some(Self { file: Arc::new(file), watched, given: BTreeMap::new() })
-    }
-
-    /// The lowest connection that nobody has, so that few of them have memory.
-    fn give(&mut self, meeting: u64) -> Option<u16> {
-        let now = Instant::now();
-        let free = (0..CONNECTIONS).find(|&connection| match self.given.get(&connection) {
-            None => true,
-            Some((before, since)) => self.watched.is_free(connection, *before, now.duration_since(*since) > PATIENCE),
-        })?;
-        self.given.insert(free, (meeting, now));
-        u16::try_from(free).ok()
-    }
+    Met { memory, ends: [told(first.by, 0, [one, two], second.bell), told(second.by, 1, [two, one], first.bell)] }
 }

@@ -4,7 +4,7 @@
 //! is gone. They are told in ways that cannot make the broker wait.
 
 use os::seqpacket;
-use socket::member::{ADMITTED, HELLO, KEY, Key, MESSAGE_MAX, OFFER, PAIR, REFUSED};
+use socket::member::{ADMITTED, HELLO, KEY, Key, LIST, MESSAGE_MAX, OFFER, PAIR, REFUSED};
 use socket::notice::Notice;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, IoSlice};
@@ -22,6 +22,8 @@ pub type Number = u64;
 /// A connection.
 struct Member {
     socket: OwnedFd,
+    /// The process that has connected.
+    process: i32,
     place: Option<Place>,
 }
 
@@ -44,6 +46,8 @@ pub enum Event {
     Knock,
     /// An end of a connection, by whose key it is offered, and how its receiver is woken.
     Offer(Key, OwnedFd, Option<Bell>),
+    /// It wants to know all there is.
+    List,
     Gone,
 }
 
@@ -70,6 +74,11 @@ impl Members {
         self.keys.get(key).copied()
     }
 
+    /// The process that has connected so; 0: one that is not seen from here.
+    pub fn process(&self, number: Number) -> i32 {
+        self.all.get(&number).map_or(0, |member| member.process)
+    }
+
     pub fn each(&self, tell: impl Fn(&Notice)) {
         self.all.values().filter_map(|member| member.place.as_ref()).for_each(|place| tell(&place.notice));
     }
@@ -84,7 +93,8 @@ impl Members {
             tracing::warn!(most = OTHERS, "an offer finds no place with the broker of sockets");
             return;
         }
-        self.all.insert(self.next, Member { socket, place: None });
+        let process = seqpacket::peer(&socket).map_or(0, |peer| peer.pid);
+        self.all.insert(self.next, Member { socket, process, place: None });
         self.next += 1;
     }
 
@@ -109,14 +119,15 @@ impl Members {
         heard.collect()
     }
 
-    /// Gives a process a place, if there may be `most` of them: a notice, and a key.
-    pub fn welcome(&mut self, number: Number, most: usize) {
-        if self.place(number, most).is_err() {
+    /// Gives a process a place, if there may be `most` of them: a notice, which says at first that it may have `limit` records, and
+    /// a key.
+    pub fn welcome(&mut self, number: Number, most: usize, limit: u32) {
+        if self.place(number, most, limit).is_err() {
             self.remove(number);
         }
     }
 
-    fn place(&mut self, number: Number, most: usize) -> io::Result<()> {
+    fn place(&mut self, number: Number, most: usize, limit: u32) -> io::Result<()> {
         let count = self.count();
         let Some(member) = self.all.get_mut(&number).filter(|member| member.place.is_none()) else { return Ok(()) };
         if count >= most {
@@ -124,6 +135,7 @@ impl Members {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
         let (notice, page) = Notice::publish()?;
+        notice.limit(limit);
         let mut key = [0; KEY];
         rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())?;
         let said: [&[u8]; 2] = [&[ADMITTED], &key];
@@ -162,6 +174,7 @@ impl Member {
             ([1], None) if has_place => Event::Knock,
             ([PAIR, store], Some(memory)) if has_place => Event::Pair(memory, usize::from(*store)),
             (HELLO, None) if !has_place => Event::Hello,
+            (LIST, None) if !has_place => Event::List,
             _ => Event::Gone,
         })
     }

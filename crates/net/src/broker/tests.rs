@@ -3,7 +3,7 @@
 use super::*;
 use socket::layout::{LOCAL, RECORD};
 use socket::member::{Meeting, Member};
-use socket::region::{Pair, Receiver, Sender};
+use socket::region::{Pair, Pod, Receiver, Sender};
 use std::io::{IoSlice, IoSliceMut};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -251,4 +251,250 @@ fn who_has_no_place_or_no_connection_is_turned_away() {
     let first = offer(&served, one.key(), &near);
     let _second = offer(&served, one.key(), &near);
     assert!(told(&first).is_none());
+}
+
+/// Acts in a network namespace of its own, as a Pod has, whose number it is told. None: it takes root.
+fn in_a_network<T: Send + 'static>(act: impl FnOnce(u64) -> T + Send + 'static) -> Option<T> {
+    std::thread::spawn(|| {
+        os::ns::unshare(os::ns::Kinds::NET).ok()?;
+        os::netlink::loopback_up().ok()?;
+        let namespace = os::netlink::namespace_of(std::net::UdpSocket::bind("127.0.0.1:0").ok()?).ok()?;
+        Some(act(namespace))
+    })
+    .join()
+    .unwrap()
+}
+
+#[test]
+fn who_asks_is_told_of_all_connections() {
+    let served = serve(quick());
+    assert_eq!(ask(&served.path).unwrap(), api::node::Sockets { broker: true, ..Default::default() });
+    let (one, two) = (Member::join(&served.path).unwrap(), Member::join(&served.path).unwrap());
+    let (near, far) = connection();
+    let (first, second) = (offer(&served, one.key(), &near), offer(&served, two.key(), &far));
+    told(&first).zip(told(&second)).unwrap();
+    // Of this one, nobody offers the other end.
+    let (alone, other) = connection();
+    let _waits = offer(&served, two.key(), &alone);
+    let own = Some(std::process::id() as i32);
+    eventually("both are known", || ask(&served.path).unwrap().connections.len() == 2);
+    let sockets = ask(&served.path).unwrap();
+    assert_eq!((sockets.processes, sockets.met), (2, 1));
+    let of = |end: &std::net::TcpStream| end.local_addr().unwrap().to_string();
+    let met = sockets.connections.iter().find(|connection| connection.ends[1].process.is_some()).unwrap();
+    assert_eq!(
+        [&met.ends[0], &met.ends[1]].map(|end| (end.address.clone(), end.process)),
+        [(of(&near), own), (of(&far), own)]
+    );
+    assert_eq!((met.tier.as_str(), met.record_bytes), ("tcp", 0), "nobody has sent through memory yet");
+    let half = sockets.connections.iter().find(|connection| connection.ends[1].process.is_none()).unwrap();
+    assert_eq!((half.ends[0].address.clone(), half.ends[1].address.clone()), (of(&alone), of(&other)));
+    drop(one);
+    eventually("one that is gone has none", || ask(&served.path).unwrap().connections.len() == 1);
+}
+
+#[test]
+fn records_that_are_taken_are_told() {
+    let served = serve(quick());
+    let (one, two) = (Member::join(&served.path).unwrap(), Member::join(&served.path).unwrap());
+    let (near, far) = connection();
+    let (first, second) = (offer(&served, one.key(), &near), offer(&served, two.key(), &far));
+    let ((meeting, file), (_, same)) = (told(&first).unwrap(), told(&second).unwrap());
+    let (mine, theirs) = (join(&file, &meeting, &one), join(&same, &told_of(&meeting), &two));
+    let mut ends = (open(&mine, meeting), open(&theirs, told_of(&meeting)));
+    send(&mut ends.0.0, LOCAL + 4 * RECORD);
+    let bytes = ask(&served.path).unwrap().connections[0].record_bytes;
+    assert!((4 * RECORD..=6 * RECORD).contains(&(bytes as usize)), "{bytes}");
+    receive(&mut ends.1.1);
+}
+
+#[test]
+fn a_closed_connection_keeps_a_page() {
+    let served = serve(quick());
+    let (one, two) = (Member::join(&served.path).unwrap(), Member::join(&served.path).unwrap());
+    let (mut shares, mut memory, mut held) = (None, None, Vec::new());
+    for _ in 0..20 {
+        let ((a, file), (b, _)) = meet(&served, &one, &two);
+        let (mine, theirs) = shares.get_or_insert_with(|| (join(&file, &a, &one), join(&file, &b, &two)));
+        let mut ends = (open(mine, a), open(theirs, b));
+        // As the library says that it is there.
+        for meeting in [a, b] {
+            let notes = std::mem::offset_of!(socket::layout::Way, sender_rest)
+                + std::mem::offset_of!(socket::layout::Rest, notes);
+            let at = socket::layout::way(meeting.connection.into(), meeting.side.into()) + notes;
+            rustix::io::pwrite(&file, &meeting.number.to_ne_bytes(), at as u64).unwrap();
+        }
+        let sent: usize = (0..24).map(|_| send(&mut ends.0.0, LOCAL / 32)).sum();
+        assert_eq!(receive(&mut ends.1.1), sent);
+        held.push(ends);
+        memory = Some(file);
+    }
+    let memory = memory.unwrap();
+    assert!(resident(&memory) > 15 * LOCAL);
+    let last = held.pop();
+    drop(held);
+    eventually("memory is given back", || resident(&memory) < 8 * LOCAL);
+    // What is open keeps its own.
+    assert!(resident(&memory) > LOCAL / 2);
+    drop(last);
+}
+
+/// The same meeting, as the other end is told of it.
+fn told_of(meeting: &Meeting) -> Meeting {
+    let [own, peer] = meeting.stores;
+    Meeting { side: 1 - meeting.side, stores: [peer, own], ..*meeting }
+}
+
+fn join(file: &OwnedFd, meeting: &Meeting, member: &Member) -> Pod {
+    Pod::join(file, meeting.stores[0].into(), member.quota()).unwrap()
+}
+
+fn open(share: &Pod, meeting: Meeting) -> (Sender, Receiver) {
+    share.open(meeting.connection.into(), meeting.side.into(), meeting.stores[1].into()).unwrap()
+}
+
+fn pods() -> Bounds {
+    Bounds { sharing: Sharing::Pod, ..quick() }
+}
+
+/// Two members have a connection, and are told where it lies.
+fn meet(served: &Served, one: &Member, two: &Member) -> ((Meeting, OwnedFd), (Meeting, OwnedFd)) {
+    let (near, far) = connection();
+    let (first, second) = (offer(served, one.key(), &near), offer(served, two.key(), &far));
+    let told = (told(&first).unwrap(), told(&second).unwrap());
+    assert_eq!(number(&told.0.1), number(&told.1.1));
+    told
+}
+
+#[test]
+fn processes_of_a_pod_have_one_memory() {
+    let served = serve(pods());
+    let members: Vec<Member> = (0..3).map(|_| Member::join(&served.path).unwrap()).collect();
+    let mut memories = Vec::new();
+    for (connections, (one, two)) in [(0, 1), (1, 2), (2, 0), (0, 0)].into_iter().enumerate() {
+        let (one, two) = (&members[one], &members[two]);
+        let ((a, file), (b, same)) = meet(&served, one, two);
+        assert_eq!((a.connection, usize::from(b.connection)), (b.connection, connections));
+        assert_eq!((a.side, a.stores[0], a.stores[1]), (1 - b.side, b.stores[1], b.stores[0]));
+        // Who talks to himself has one store all the same.
+        let (mine, theirs) = (join(&file, &a, one), (a.stores[0] != b.stores[0]).then(|| join(&same, &b, two)));
+        let mut ends = (open(&mine, a), open(theirs.as_ref().unwrap_or(&mine), b));
+        for _ in 0..2 {
+            let len = LOCAL + 10 * RECORD;
+            assert_eq!(send(&mut ends.0.0, len), len);
+            assert_eq!(receive(&mut ends.1.1), len);
+            assert_eq!(send(&mut ends.1.0, len), len);
+            assert_eq!(receive(&mut ends.0.1), len);
+        }
+        memories.push(file);
+    }
+    assert!(memories.iter().all(|memory| number(memory) == number(&memories[0])));
+    eventually("memory is given back", || resident(&memories[0]) < 16 * LOCAL);
+}
+
+#[test]
+fn a_pod_of_more_processes_has_more_memories() {
+    let served = serve(pods());
+    let members: Vec<Member> = (0..18).map(|_| Member::join(&served.path).unwrap()).collect();
+    let mut memories: Vec<u64> =
+        members[1..].iter().map(|member| number(&meet(&served, &members[0], member).0.1)).collect();
+    memories.dedup();
+    assert_eq!(memories.len(), 2, "fifteen beside the first, then another");
+    let (one, other) = (meet(&served, &members[1], &members[2]), meet(&served, &members[16], &members[17]));
+    assert_eq!([number(&one.0.1), number(&other.0.1)], [memories[0], memories[1]]);
+}
+
+#[test]
+fn another_pod_is_given_no_memory_of_this_one() {
+    let served = std::sync::Arc::new(serve(pods()));
+    let pair = |served: &Served| {
+        let members = (Member::join(&served.path).unwrap(), Member::join(&served.path).unwrap());
+        (meet(served, &members.0, &members.1).0.1, members)
+    };
+    let (own, _members) = pair(&served);
+    let there = served.clone();
+    let Some((other, _others)) = in_a_network(move |_| pair(&there)) else {
+        return println!("skip: a network namespace takes root");
+    };
+    assert_ne!(number(&own), number(&other));
+    // And of this one's memory, nobody can make the broker believe that a store is his.
+    let stranger = Member::join(&served.path).unwrap();
+    assert!((0..2).all(|store| stranger.tell(&own, store).is_err()));
+}
+
+#[test]
+fn a_hostile_process_of_a_pod_harms_what_it_shares_and_nothing_else() {
+    let served = serve(Bounds { each: 64, ..pods() });
+    let members: Vec<Member> = (0..3).map(|_| Member::join(&served.path).unwrap()).collect();
+    let ((a, file), (b, _)) = meet(&served, &members[0], &members[1]);
+    let ((c, _), _) = meet(&served, &members[0], &members[2]);
+    let (one, two) = (join(&file, &a, &members[0]), join(&file, &b, &members[1]));
+    let mut ends = (open(&one, a), open(&two, b));
+    // The third writes whatever it likes, wherever it likes, while the others talk and the broker looks.
+    let hostile = os::mapping::Mapping::shared(&file, socket::layout::whole(16)).unwrap();
+    let (mut random, mut received) = (7_u64, 0);
+    for turn in 0..500 {
+        for _ in 0..50 {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let at = 32 + (random >> 20) as usize % (64 << 10);
+            rustix::io::pwrite(&file, &random.to_ne_bytes(), (at as u64) & !7).unwrap();
+        }
+        let _ = ends.0.0.write(&[IoSlice::new(&[9; 3000])]);
+        let mut buffer = vec![0; 64 * RECORD];
+        // Broken, wrong, or right: it is told, and ends.
+        received += ends.1.1.read(&mut [IoSliceMut::new(&mut buffer)], false).unwrap_or(0);
+        if turn % 100 == 0 {
+            ask(&served.path).unwrap();
+        }
+    }
+    let _ = received;
+    // More than it may have is taken from it.
+    let at = socket::layout::records(c.stores[1].into()) + 1000 * RECORD;
+    hostile.populate(at, 1000 * RECORD).unwrap();
+    eventually("memory is taken", || resident(&file) < 600 * RECORD);
+    // The broker serves others as before, in another memory if need be.
+    let others = (Member::join(&served.path).unwrap(), Member::join(&served.path).unwrap());
+    meet(&served, &others.0, &others.1);
+}
+
+#[test]
+fn the_number_of_a_killed_processs_connection_is_nobody_elses() {
+    let served = serve(pods());
+    let (one, two) = (Member::join(&served.path).unwrap(), Member::join(&served.path).unwrap());
+    let ((a, file), (b, _)) = meet(&served, &one, &two);
+    let share = join(&file, &a, &one);
+    let ends = open(&share, a);
+    let theirs = join(&file, &b, &two);
+    drop(open(&theirs, b));
+    // One that was killed has not said that it has left.
+    let open_at = std::mem::offset_of!(socket::layout::SenderLine, open);
+    let at = socket::layout::way(b.connection.into(), b.side.into()) + open_at;
+    rustix::io::pwrite(&file, &1_u32.to_ne_bytes(), at as u64).unwrap();
+    drop((theirs, two));
+    eventually("it is gone", || ask(&served.path).unwrap().processes == 1);
+    drop(ends);
+    let third = Member::join(&served.path).unwrap();
+    let ((next, same), _) = meet(&served, &one, &third);
+    assert_eq!((number(&same), next.connection), (number(&file), 1));
+    assert_eq!(next.stores[0].max(next.stores[1]), 2, "nor is its store");
+}
+
+#[test]
+fn ends_in_the_halves_of_one_network_meet() {
+    let folder = tempfile::tempdir().unwrap();
+    let networks = folder.path().join("networks");
+    std::fs::create_dir(&networks).unwrap();
+    let mut known = networks::Networks::remembered(&networks);
+    let (one, two) = (1001, 1002);
+    assert_ne!(known.of(one), known.of(two));
+    let half = |pu: &str| serde_json::json!({ "pu": pu, "namespace": "/proc/self/ns/net" });
+    let was = serde_json::json!([]);
+    let halves = serde_json::json!([{ "namespace": one, "was": was }, { "namespace": two, "was": was }]);
+    let network = serde_json::json!({ "name": "web", "halves": [half("cpu"), half("dpu")] });
+    let text = serde_json::json!({ "network": network, "halves": halves, "capture": null }).to_string();
+    std::fs::write(networks.join("web.json"), text).unwrap();
+    assert_eq!(known.of(one), known.of(two));
+    assert_ne!(known.of(one), known.of(7));
+    std::fs::remove_file(networks.join("web.json")).unwrap();
+    assert_ne!(known.of(one), known.of(two));
 }

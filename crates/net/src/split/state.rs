@@ -48,18 +48,7 @@ impl Folder {
 
     /// What was remembered. A file that makes no sense is told of, and left where it is.
     pub fn load(&self) -> io::Result<Vec<Memory>> {
-        let mut found = Vec::new();
-        for file in fs::read_dir(&self.path)? {
-            let path = file?.path();
-            if path.extension().is_none_or(|extension| extension != SUFFIX) {
-                continue;
-            }
-            match serde_json::from_slice::<Memory>(&fs::read(&path)?) {
-                Ok(memory) if memory.is_sound() => found.push(memory),
-                _ => tracing::warn!("{} makes no sense, and is left alone", path.display()),
-            }
-        }
-        Ok(found)
+        load(&self.path)
     }
 
     /// Writes it down, whole or not at all.
@@ -80,6 +69,30 @@ impl Folder {
     fn file(&self, name: &str) -> PathBuf {
         self.path.join(format!("{name}.{SUFFIX}"))
     }
+}
+
+fn load(folder: &Path) -> io::Result<Vec<Memory>> {
+    let mut found = Vec::new();
+    for file in fs::read_dir(folder)? {
+        let path = file?.path();
+        if path.extension().is_none_or(|extension| extension != SUFFIX) {
+            continue;
+        }
+        match fs::read(&path).map(|text| serde_json::from_slice::<Memory>(&text)) {
+            Ok(Ok(memory)) if memory.is_sound() => found.push(memory),
+            // It was forgotten meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            _ => tracing::warn!("{} makes no sense, and is left alone", path.display()),
+        }
+    }
+    Ok(found)
+}
+
+/// Of each network that is remembered in a folder, the kernel's numbers of its halves' namespaces; for whoever may read it.
+pub fn namespaces(folder: &Path) -> io::Result<Vec<Vec<u64>>> {
+    let of = |memory: Memory| memory.halves.iter().map(|half| half.namespace).filter(|number| *number != 0).collect();
+    Ok(load(folder)?.into_iter().map(of).collect())
 }
 
 impl Memory {

@@ -96,6 +96,11 @@ impl Code {
         self.put(SHIFT_RIGHT | ARITHMETIC, to, Reg::R0, 0, bits)
     }
 
+    /// `to =` its lower four bytes in the order of the network
+    pub fn big_endian(&mut self, to: Reg) -> &mut Self {
+        self.put(0xdc, to, Reg::R0, 0, 32)
+    }
+
     /// `to = *(from + offset)`
     pub fn load(&mut self, width: Width, to: Reg, from: Reg, offset: i16) -> &mut Self {
         self.put(0x61 | width as u8, to, from, offset, 0)

@@ -320,3 +320,34 @@ fn a_pod_has_connections_between_any_two() {
     }
     assert!(a.open(9, 2, 1).is_err() && a.open(9, 0, 16).is_err());
 }
+
+#[test]
+fn what_was_sent_before_a_store_ended_is_not_overwritten_by_the_next() {
+    let quota = Quota::own().unwrap();
+    let (a, file) = Pod::create(&quota).unwrap();
+    let b = Pod::join(&file, 1, &quota).unwrap();
+    let (mut sender, back) = a.open(0, 0, 1).unwrap();
+    let (_answer, mut receiver) = b.open(0, 1, 0).unwrap();
+    let first = text(1, 12 * LOCAL);
+    write(&mut sender, &first);
+    // All that this process has with the other is closed, as far as it is concerned.
+    drop((sender, back, a));
+    for turn in 2..5 {
+        let a = Pod::join(&file, 0, &quota).unwrap();
+        let (mut sender, _back) = a.open(turn, 0, 1).unwrap();
+        let (_answer, mut receiver) = b.open(turn, 1, 0).unwrap();
+        let next = text(turn as u64, 12 * LOCAL);
+        write(&mut sender, &next);
+        let mut buffer = vec![0; 12 * LOCAL];
+        assert_eq!(read(&mut receiver, &mut buffer), 12 * LOCAL);
+        assert_eq!(buffer, next);
+    }
+    let mut buffer = vec![0; 12 * LOCAL];
+    assert_eq!(read(&mut receiver, &mut buffer), 12 * LOCAL);
+    assert_eq!(buffer, first);
+    // What was received meanwhile is used again.
+    let a = Pod::join(&file, 0, &quota).unwrap();
+    let (mut sender, _back) = a.open(9, 0, 1).unwrap();
+    write(&mut sender, &text(9, 4 * LOCAL));
+    assert!(a.store().taken() > 0);
+}
