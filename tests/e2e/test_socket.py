@@ -297,3 +297,114 @@ http {{
 
         said = self.same(self.start, act)
         self.assertEqual(said[2].split()[-1], "0")
+
+
+def children(process):
+    """Processes whose parent this one is, by their numbers."""
+    said = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout
+    return [int(word) for word in said.split()]
+
+
+def descriptors(pid):
+    """What a process has open, by what the kernel calls it."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found.append(os.readlink(link))
+        except OSError:
+            pass
+    return found
+
+
+@needs("gcc", "ps")
+class Storm(Socket):
+    """For a minute: `LICHEN_STORM_SECONDS=60 LICHEN_STORM_CALLS=100000`."""
+
+    SECONDS = int(os.environ.get("LICHEN_STORM_SECONDS", "2"))
+    CALLS = int(os.environ.get("LICHEN_STORM_CALLS", "4000"))
+
+    def setUp(self):
+        super().setUp()
+        self.program = self.folder / "storm"
+        source = Path(__file__).parent / "fixtures/storm.c"
+        subprocess.run(["gcc", "-O1", "-Wall", "-Werror", "-pthread", "-o", self.program, source], check=True)
+
+    def test_bytes_that_change_ways(self):
+        words = self.command(True, self.program, "migrate", self.SECONDS, 4)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=self.SECONDS * 2 + PATIENCE, env=self.environment)
+        self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+        turns = int(re.search(r"(\d+) turns a second", done.stdout)[1])
+        if self.SECONDS > 10:
+            print(done.stdout.strip())
+        self.assertGreater(turns, 1000)
+
+    def start_call(self, port, count):
+        return subprocess.Popen(self.command(True, self.program, "call", port, count), env=self.environment,
+                                stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+    def kill_program(self, process):
+        """Kills what `lichen socket run` runs, not itself: it ends then, as that did."""
+        for pid in eventually(lambda: children(process) or process.poll() is not None and [0], "a program that runs"):
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+        process.wait(PATIENCE)
+
+    def start_broker(self):
+        """One that does nothing else: it is the broker, unless another one is."""
+        waits = subprocess.Popen(self.command(True, "sh", "-c", "echo ready; exec cat"), stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE, env=self.environment, start_new_session=True)
+        self.addCleanup(self.end, waits)
+        self.addCleanup(waits.stdin.close)
+        self.addCleanup(waits.stdout.close)
+        waits.stdout.readline()
+        return waits
+
+    def test_short_connections_and_kills(self):
+        """All that is killed leaves nothing: neither with the broker, nor with a server that has outlived it."""
+        broker, port = self.start_broker(), free_port()
+        server = self.serve(True, port, self.program, "serve", port)
+        rounds, done, killed = 8, 0, 0
+        for turn in range(rounds):
+            calls = [self.start_call(port, self.CALLS // rounds // 2) for _ in range(2)]
+            for call in calls:
+                # It has begun.
+                call.stdout.readline()
+            if turn == 1:
+                self.kill_program(calls[0])
+            elif turn == 3:
+                # The server's own `lichen` is the broker from now on: it has waited for longest. Then this one.
+                broker.kill()
+                broker.wait()
+                broker = self.start_broker()
+            elif turn == 5:
+                self.kill_program(server)
+                for call in calls:
+                    call.wait(PATIENCE)
+                server = self.serve(True, port, self.program, "serve", port)
+            elif turn == rounds - 1:
+                eventually(lambda: self.held(broker), "memory that this broker has given")
+            for call in calls:
+                status = call.wait(self.CALLS / 50 + PATIENCE)
+                call.stdout.close()
+                # 3: the server was gone. 1 would be other bytes than those that were sent.
+                self.assertIn(status, (0, 3, 128 + signal.SIGKILL))
+                done, killed = done + (status == 0), killed + (status != 0)
+        self.assertGreaterEqual(done, 2 * rounds - 3)
+        self.assertTrue(self.mapped(server))
+        [program] = children(server)
+        # The last caller's memory stays with a server until it has received what was sent.
+        left = eventually(lambda: self.is_clean(program), "a server without what its callers had", 90)
+        self.assertLess(left, 40)
+        self.kill_program(server)
+        eventually(lambda: self.held(broker) == 0, "a broker without memory of those who are gone", 90)
+        self.assertLess(len(descriptors(broker.pid)), 24)
+
+    def is_clean(self, program):
+        """How many descriptors a server has to which nobody talks, once it has no connection."""
+        found = descriptors(program)
+        sockets = [name for name in found if name.startswith("socket:")]
+        return len(found) if len(sockets) < 8 else None
+
+    def held(self, broker):
+        """Memories that a broker has."""
+        return sum("lichen-pair" in name for name in descriptors(broker.pid))

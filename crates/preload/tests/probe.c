@@ -445,6 +445,40 @@ static void come_and_go(void) {
     SAY("%d %d", descriptors() - had, shared() - kib < 512);
 }
 
+static int forking;
+
+static void *forks(void *unused) {
+    while (__atomic_load_n(&forking, __ATOMIC_RELAXED)) {
+        pid_t child = fork();
+        if (!child) _exit(0);
+        MUST(child > 0 && waitpid(child, NULL, 0) == child);
+    }
+    return unused;
+}
+
+/* While one thread of a process that has just begun uses connections for the first time, another forks. */
+static void forks_beside(void) {
+    int set = epoll_create1(EPOLL_CLOEXEC), good = 0, status;
+    for (int i = 0; i < 100; i++) {
+        pid_t process = fork();
+        if (!process) {
+            pthread_t thread;
+            alarm(20);
+            tier = NULL;
+            forking = 1;
+            pthread_create(&thread, NULL, forks, NULL);
+            connected();
+            forking = 0;
+            pthread_join(thread, NULL);
+            _exit(0);
+        }
+        MUST(process > 0 && waitpid(process, &status, 0) == process);
+        good += !status;
+    }
+    close(set);
+    SAY("%d", good);
+}
+
 static void streams(void) {
     pid_t peer = fork();
     if (!peer) {
@@ -506,6 +540,7 @@ int main(void) {
     CASE("sleepers, once", sleepers(EPOLLONESHOT));
     CASE("doubles", doubles());
     CASE("fork", forked());
+    CASE("forks", forks_beside());
     CASE("a child executes", inherited(0));
     CASE("a child is killed", inherited(1));
     CASE("kill", killed());
