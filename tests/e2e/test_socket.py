@@ -299,6 +299,122 @@ http {{
         self.assertEqual(said[2].split()[-1], "0")
 
 
+def postgres(name):
+    """A program of PostgreSQL: Debian has most of them in a folder of their own."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return shutil.which(name) or (str(found[-1]) if found else None)
+
+
+@unittest.skipUnless(all(map(postgres, ("initdb", "postgres", "pgbench", "psql"))), "not installed: PostgreSQL")
+class PostgreSQL(Socket):
+    """A process for each connection, that the first one has forked."""
+
+    SUMS = """select count(*), sum(abalance) from pgbench_accounts; select sum(bbalance) from pgbench_branches;
+        select sum(tbalance) from pgbench_tellers; select count(*), sum(delta), min(delta), max(delta) from pgbench_history;
+        select repeat('a long line ', 100000); select md5(string_agg(aid || ':' || abalance, ',' order by aid)) from pgbench_accounts"""
+
+    def test_pgbench(self):
+        # It does not want to be root: for itself it is not.
+        other = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
+        self.environment |= {"PGUSER": "lichen", "PGHOST": "127.0.0.1", "PGDATABASE": "postgres", "TZ": "UTC"}
+        template = self.folder / "template"
+        subprocess.run([*other, postgres("initdb"), "-D", template, "-U", "lichen", "-A", "trust", "--no-sync", "--no-locale"],
+                       check=True, capture_output=True)
+
+        def start(library, port):
+            folder = shutil.copytree(template, self.folder / f"data-{port}")
+            return self.serve(library, port, *other, postgres("postgres"), "-D", folder, "-p", port, "-h", "127.0.0.1", "-F",
+                              "-c", f"unix_socket_directories={folder}")
+
+        def act(library, port, server):
+            pgbench = [postgres("pgbench"), "-p", port]
+            self.run_client(library, *pgbench, "-i", "-q", "-s", "1")
+            said = [self.run_client(library, *pgbench, "--random-seed=42", "-n", "-t", "200", "-c", clients, *more).decode()
+                    for clients, more in ((4, ["-j", "2"]), (1, ["-M", "prepared"]), (4, ["-S", "-C"]))]
+            self.assertEqual(self.mapped(server), library)
+            sums = self.run_client(library, postgres("psql"), "-p", port, "-At", "-c", self.SUMS)
+            return [re.findall(r"transactions actually processed: .*|failed transactions: \d+", text) for text in said], sums
+
+        self.same(start, act)
+
+
+GO = """
+package main
+import ("crypto/sha256"; "fmt"; "io"; "net/http"; "os"; "strings")
+func main() {
+    if os.Args[1] == "serve" {
+        http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { body, _ := io.ReadAll(r.Body); w.Write(body); w.Write(body) })
+        panic(http.ListenAndServe("127.0.0.1:" + os.Args[2], nil))
+    }
+    for turn := 0; turn < 60; turn++ {
+        body := strings.Repeat(string(rune('a' + turn % 26)), []int{10, 3000, 200000}[turn % 3])
+        answer, err := http.Post("http://127.0.0.1:" + os.Args[2], "text/plain", strings.NewReader(body))
+        if err != nil { panic(err) }
+        got, err := io.ReadAll(answer.Body)
+        fmt.Printf("%d %d %x %v\\n", answer.StatusCode, len(got), sha256.Sum256(got), err)
+        answer.Body.Close()
+    }
+}
+"""
+
+
+@needs("go")
+class Go(Socket):
+    """Static, and past libc: over TCP, as if there were no library; and so is what others send to it."""
+
+    def setUp(self):
+        super().setUp()
+        self.program = self.folder / "program"
+        environment = {**os.environ, "CGO_ENABLED": "0", "GO111MODULE": "off", "GOCACHE": str(self.folder / "cache"),
+                       "GOFLAGS": ""}
+        subprocess.run(["go", "build", "-o", self.program, self.python("main.go", GO)], check=True, env=environment)
+
+    def start(self, library, port):
+        return self.serve(library, port, self.program, "serve", port)
+
+    def test_itself(self):
+        self.same(self.start, lambda library, port, _: self.run_client(library, self.program, "call", port))
+
+    def test_with_python(self):
+        client = self.python("client.py", KEEPS_ALIVE)
+        self.same(self.start, lambda library, port, _: self.run_client(library, sys.executable, client, port))
+
+
+@needs("envoy", "nginx", "curl", "ab")
+class Envoy(Nginx):
+    """Between curl and nginx: a proxy with threads, epoll sets by edges, and descriptors that it makes twice."""
+
+    BETWEEN = """
+static_resources:
+  listeners:
+  - address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: in
+          http_protocol_options: {{accept_http_10: true}}
+          route_config: {{virtual_hosts: [{{name: all, domains: ["*"], routes: [{{match: {{prefix: "/"}}, route: {{cluster: nginx}}}}]}}]}}
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
+  clusters:
+  - name: nginx
+    type: STATIC
+    load_assignment:
+      cluster_name: nginx
+      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {behind}}}}}}}}}]}}]
+"""
+
+    def start(self, library, port):
+        behind = free_port()
+        self.addCleanup(self.end, super().start(library, behind))
+        path = self.folder / f"envoy-{port}.yaml"
+        path.write_text(self.BETWEEN.format(port=port, behind=behind))
+        return self.serve(library, port, "envoy", "-c", path, "--concurrency", "2", "--disable-hot-restart", "-l", "warn")
+
+
 def children(process):
     """Processes whose parent this one is, by their numbers."""
     said = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout

@@ -239,6 +239,7 @@ class Node(Suite):
 class Redis(Suite):
     """Redis's own `runtest`, with the programs that are installed."""
 
+    AT_ONCE = 3
     LEFT_OUT = {"unit/printver", "unit/tls"}
 
     def __init__(self, options):
@@ -248,8 +249,9 @@ class Redis(Suite):
         self.folder = self.cache / f"redis-{self.number}"
         if not (self.folder / "tests").is_dir():
             self.folder.mkdir(exist_ok=True)
-            subprocess.run(["tar", "xf", source("redis", self.cache, self.number), "-C", self.folder, "--strip-components=1"],
-                           check=True)
+            subprocess.run(["tar", "xf", source("redis", self.cache, self.number), "-C", self.folder, "--strip-components=1",
+                            "--wildcards", "*/tests/*", "*/utils/*", "*/redis.conf"], check=True)
+            (self.folder / "src").mkdir()
         for name in ("redis-server", "redis-cli", "redis-benchmark", "redis-check-aof", "redis-check-rdb", "redis-sentinel"):
             link = self.folder / "src" / name
             if shutil.which(name) and not link.exists():
@@ -263,8 +265,13 @@ class Redis(Suite):
         return [part for part in listed if part not in self.LEFT_OUT]
 
     def run(self, part, environment):
-        status, said = run(["tclsh", "tests/test_helper.tcl", "--single", part, "--clients", "1", "--timeout", "240"],
-                           cwd=self.folder, environment=environment, limit=600)
+        with tempfile.TemporaryDirectory(prefix="lichen-suites-") as folder:
+            # Each run clears what others have written.
+            for name in ("tests", "utils", "src"):
+                shutil.copytree(self.folder / name, Path(folder) / name, symlinks=True)
+            shutil.copy(self.folder / "redis.conf", folder)
+            words = ["tclsh", "tests/test_helper.tcl", "--single", part, "--clients", "1", "--timeout", "240"]
+            status, said = run(words, cwd=folder, environment=environment, limit=600)
         plain = re.sub(r"\x1b\[[\d;]*m", "", said)
         outcomes = {}
         for word, rest in re.findall(r"^\[(ok|err|exception|ignore|skip)\]:? ?(.*)$", plain, re.M):
@@ -286,20 +293,30 @@ class Redis(Suite):
 SUITES = {"cpython": CPython, "node": Node, "redis": Redis}
 
 
-def each(suite, parts, environment, log):
-    """Runs parts: the outcomes of all of their tests."""
-    outcomes = {}
+def compare(suite, parts, environments, logs):
+    """Runs parts, each in both ways: the outcomes of all of their tests, without and with the library."""
+    outcomes, ends, began = ({}, {}), len(parts), time.monotonic()
 
-    def one(at):
-        said_of, said = suite.run(parts[at], environment)
-        name = re.sub(r"[^\w.-]+", "_", parts[at])[:100]
-        (log / f"{name}.txt").write_text(said)
-        return said_of
+    def one(part):
+        name = re.sub(r"[^\w.-]+", "_", part)[:100]
+        found = []
+        for way, environment in environments.items():
+            came, said = suite.run(part, environment)
+            (logs / way).mkdir(parents=True, exist_ok=True)
+            (logs / way / f"{name}.txt").write_text(said)
+            found.append(came)
+        return part, *found
 
-    log.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(suite.AT_ONCE) as pool:
-        for said_of in pool.map(one, range(len(parts))):
-            outcomes.update(said_of)
+        for done, (part, before, after) in enumerate(pool.map(one, parts), 1):
+            outcomes[0].update(before)
+            outcomes[1].update(after)
+            names = [name for name in before.keys() | after.keys()
+                     if worse(before.get(name, MISSING), after.get(name, MISSING))]
+            if names or done % 50 == 0 or len(parts) < 100:
+                print(f"{done} of {ends}, {time.monotonic() - began:.0f} s: {part}: {len(before)} tests"
+                      + "".join(f"\n  {before.get(name, MISSING)} -> {after.get(name, MISSING)}: {name}" for name in names),
+                      flush=True)
     return outcomes
 
 
@@ -333,14 +350,10 @@ def main():
     print(f"{suite.version()}: {len(parts)} parts; what they say is in {logs}", flush=True)
     known = tomllib.loads((HERE / "differences.toml").read_text()).get(options.suite, [])
     broker = Broker(options.built, options.after)
-    began = time.monotonic()
-    before = each(suite, parts, {}, logs / "without")
-    took = time.monotonic() - began
-    print(f"without: {len(before)} tests in {took:.0f} s: {count(before)}", flush=True)
-    began = time.monotonic()
-    after = each(suite, parts, broker.environment, logs / "with")
-    print(f"with:    {len(after)} tests in {time.monotonic() - began:.0f} s: {count(after)}", flush=True)
-
+    ways = {"without": {}, "with": broker.environment}
+    before, after = compare(suite, parts, ways, logs)
+    print(f"without: {len(before)} tests: {count(before)}")
+    print(f"with:    {len(after)} tests: {count(after)}", flush=True)
     names = [name for name in before.keys() | after.keys()
              if worse(before.get(name, MISSING), after.get(name, MISSING))]
     differing, unsteady = [], []
