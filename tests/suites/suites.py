@@ -168,7 +168,7 @@ class CPython(Suite):
         module, _, match = part.partition(" ")
         with tempfile.TemporaryDirectory(prefix="lichen-suites-") as folder:
             report = Path(folder) / "report.xml"
-            words = [self.python, "-m", "test", "-v", "-u", "cpu,network", "-i", "*VSOCK*", "--timeout", "120", "--junit-xml",
+            words = [self.python, "-m", "test", "-v", "-u", "cpu,network", "-i", "*VSOCK*", "--timeout", "800", "--junit-xml",
                      report, module]
             status, said = run(words + (["-m", match] if match else []), cwd=folder,
                                environment={**environment, "TMPDIR": folder}, limit=900)

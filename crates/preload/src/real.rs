@@ -3,8 +3,8 @@
 //! Each is looked up when it is first needed: this library's calls may be made before it was told that it is loaded.
 
 use libc::{
-    FILE, c_char, c_int, c_long, c_uint, c_ulong, c_void, epoll_event, fd_set, iovec, mmsghdr, msghdr, nfds_t, off64_t, pid_t,
-    pollfd, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec,
+    FILE, c_char, c_int, c_long, c_uint, c_ulong, c_void, epoll_event, fd_set, iovec, mmsghdr, msghdr, nfds_t, off64_t,
+    pid_t, pollfd, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec,
 };
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicPtr, Ordering};

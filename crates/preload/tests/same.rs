@@ -1,9 +1,9 @@
 //! The same program with the library and without: what it says of its connections is the same.
 
 use net::broker::{Bounds, Broker};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
