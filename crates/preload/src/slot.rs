@@ -10,8 +10,10 @@
 //! what goes over TCP each way; that is all that a connection costs which never gets memory.
 
 mod lives;
+mod looks;
 
 pub use lives::{depart, start};
+pub use looks::{any_attached, is_young, seen};
 
 use crate::{env, epoll, real, relatives};
 use socket::bells;
@@ -176,34 +178,6 @@ pub fn live(fd: RawFd) -> Option<Entry> {
 /// A connection that has memory.
 pub fn attached(fd: RawFd) -> Option<Entry> {
     entry(fd).filter(|entry| entry.state() == state::ATTACHED)
-}
-
-/// As [`attached`], not held: for who keeps this descriptor from being closed meanwhile, as whoever has the epoll sets does with
-/// their members.
-pub fn seen(fd: RawFd) -> Option<&'static Slot> {
-    let index = (cell(fd)?.load(Acquire) as usize).checked_sub(1)?;
-    if AWAY.load(Relaxed) {
-        lives::come_back();
-    }
-    slots().map(|slots| &slots[index]).filter(|slot| slot.state() == state::ATTACHED)
-}
-
-/// Calls on a connection that nobody has brought together with its other end yet, while that may be.
-const YOUNG: u32 = 4096;
-
-/// As [`seen`], of a connection that may get memory yet: what was sent over it may have been sent before what others were sent through
-/// memory.
-pub fn is_young(fd: RawFd) -> bool {
-    let index = cell(fd).and_then(|cell| (cell.load(Acquire) as usize).checked_sub(1));
-    let slot = index.and_then(|index| slots().map(|slots| &slots[index]));
-    slot.is_some_and(|slot| {
-        matches!(slot.state(), state::COUNTED | state::OFFERED | state::ATTACHING) && slot.calls.load(Relaxed) < YOUNG
-    })
-}
-
-/// Whether any connection has memory.
-pub fn any_attached() -> bool {
-    ATTACHED.load(Relaxed) > 0
 }
 
 /// A descriptor that has just been made is a new socket.
