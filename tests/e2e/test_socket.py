@@ -297,3 +297,234 @@ http {{
 
         said = self.same(self.start, act)
         self.assertEqual(said[2].split()[-1], "0")
+
+
+def postgres(name):
+    """A program of PostgreSQL: Debian has most of them in a folder of their own."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return shutil.which(name) or (str(found[-1]) if found else None)
+
+
+@unittest.skipUnless(all(map(postgres, ("initdb", "postgres", "pgbench", "psql"))), "not installed: PostgreSQL")
+class PostgreSQL(Socket):
+    """A process for each connection, that the first one has forked."""
+
+    SUMS = """select count(*), sum(abalance) from pgbench_accounts; select sum(bbalance) from pgbench_branches;
+        select sum(tbalance) from pgbench_tellers; select count(*), sum(delta), min(delta), max(delta) from pgbench_history;
+        select repeat('a long line ', 100000); select md5(string_agg(aid || ':' || abalance, ',' order by aid)) from pgbench_accounts"""
+
+    def test_pgbench(self):
+        # It does not want to be root: for itself it is not.
+        other = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
+        self.environment |= {"PGUSER": "lichen", "PGHOST": "127.0.0.1", "PGDATABASE": "postgres", "TZ": "UTC"}
+        template = self.folder / "template"
+        subprocess.run([*other, postgres("initdb"), "-D", template, "-U", "lichen", "-A", "trust", "--no-sync", "--no-locale"],
+                       check=True, capture_output=True)
+
+        def start(library, port):
+            folder = shutil.copytree(template, self.folder / f"data-{port}")
+            server = self.serve(library, port, *other, postgres("postgres"), "-D", folder, "-p", port, "-h", "127.0.0.1",
+                                "-F", "-c", f"unix_socket_directories={folder}")
+            ready = [postgres("psql"), "-p", str(port), "-Atc", "select 1"]
+            eventually(lambda: subprocess.run(ready, capture_output=True, env={**os.environ, **self.environment}).returncode == 0,
+                       "a database that has started")
+            return server
+
+        def act(library, port, _):
+            pgbench = [postgres("pgbench"), "-p", port]
+            self.run_client(library, *pgbench, "-i", "-q", "-s", "1")
+            said = [self.run_client(library, *pgbench, "--random-seed=42", "-n", "-t", "200", "-c", clients, *more).decode()
+                    for clients, more in ((4, ["-j", "2"]), (1, ["-M", "prepared"]), (4, ["-S", "-C"]))]
+            sums = self.run_client(library, postgres("psql"), "-p", port, "-At", "-c", self.SUMS)
+            return [re.findall(r"transactions actually processed: .*|failed transactions: \d+", text) for text in said], sums
+
+        self.same(start, act)
+
+
+GO = """
+package main
+import ("crypto/sha256"; "fmt"; "io"; "net/http"; "os"; "strings")
+func main() {
+    if os.Args[1] == "serve" {
+        http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { body, _ := io.ReadAll(r.Body); w.Write(body); w.Write(body) })
+        panic(http.ListenAndServe("127.0.0.1:" + os.Args[2], nil))
+    }
+    for turn := 0; turn < 60; turn++ {
+        body := strings.Repeat(string(rune('a' + turn % 26)), []int{10, 3000, 200000}[turn % 3])
+        answer, err := http.Post("http://127.0.0.1:" + os.Args[2], "text/plain", strings.NewReader(body))
+        if err != nil { panic(err) }
+        got, err := io.ReadAll(answer.Body)
+        fmt.Printf("%d %d %x %v\\n", answer.StatusCode, len(got), sha256.Sum256(got), err)
+        answer.Body.Close()
+    }
+}
+"""
+
+
+@needs("go")
+class Go(Socket):
+    """Static, and past libc: over TCP, as if there were no library; and so is what others send to it."""
+
+    def setUp(self):
+        super().setUp()
+        self.program = self.folder / "program"
+        environment = {**os.environ, "CGO_ENABLED": "0", "GO111MODULE": "off", "GOCACHE": str(self.folder / "cache"),
+                       "GOFLAGS": ""}
+        subprocess.run(["go", "build", "-o", self.program, self.python("main.go", GO)], check=True, env=environment)
+
+    def start(self, library, port):
+        return self.serve(library, port, self.program, "serve", port)
+
+    def test_itself(self):
+        self.same(self.start, lambda library, port, _: self.run_client(library, self.program, "call", port))
+
+    def test_with_python(self):
+        client = self.python("client.py", KEEPS_ALIVE)
+        self.same(self.start, lambda library, port, _: self.run_client(library, sys.executable, client, port))
+
+
+@needs("envoy", "nginx", "curl", "ab")
+class Envoy(Nginx):
+    """Between curl and nginx: a proxy with threads, epoll sets by edges, and descriptors that it makes twice."""
+
+    BETWEEN = """
+static_resources:
+  listeners:
+  - address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: in
+          http_protocol_options: {{accept_http_10: true}}
+          route_config: {{virtual_hosts: [{{name: all, domains: ["*"], routes: [{{match: {{prefix: "/"}}, route: {{cluster: nginx}}}}]}}]}}
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
+  clusters:
+  - name: nginx
+    type: STATIC
+    load_assignment:
+      cluster_name: nginx
+      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {behind}}}}}}}}}]}}]
+"""
+
+    def start(self, library, port):
+        behind = free_port()
+        self.addCleanup(self.end, super().start(library, behind))
+        path = self.folder / f"envoy-{port}.yaml"
+        path.write_text(self.BETWEEN.format(port=port, behind=behind))
+        return self.serve(library, port, "envoy", "-c", path, "--concurrency", "2", "--disable-hot-restart", "-l", "warn")
+
+
+def children(process):
+    """Processes whose parent this one is, by their numbers."""
+    said = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout
+    return [int(word) for word in said.split()]
+
+
+def descriptors(pid):
+    """What a process has open, by what the kernel calls it."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found.append(os.readlink(link))
+        except OSError:
+            pass
+    return found
+
+
+@needs("gcc", "ps")
+class Storm(Socket):
+    """For a minute: `LICHEN_STORM_SECONDS=60 LICHEN_STORM_CALLS=100000`."""
+
+    SECONDS = int(os.environ.get("LICHEN_STORM_SECONDS", "2"))
+    CALLS = int(os.environ.get("LICHEN_STORM_CALLS", "2400"))
+
+    def setUp(self):
+        super().setUp()
+        self.program = self.folder / "storm"
+        source = Path(__file__).parent / "fixtures/storm.c"
+        subprocess.run(["gcc", "-O1", "-Wall", "-Werror", "-pthread", "-o", self.program, source], check=True)
+
+    def test_bytes_that_change_ways(self):
+        words = self.command(True, self.program, "migrate", self.SECONDS, 4)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=self.SECONDS * 2 + PATIENCE, env=self.environment)
+        self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+        turns = int(re.search(r"(\d+) turns a second", done.stdout)[1])
+        if self.SECONDS > 10:
+            print(done.stdout.strip())
+        self.assertGreater(turns, 0)
+
+    def start_call(self, port, count):
+        return subprocess.Popen(self.command(True, self.program, "call", port, count), env=self.environment,
+                                stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+    def kill_program(self, process):
+        """Kills what `lichen socket run` runs, not itself: it ends then, as that did."""
+        for pid in eventually(lambda: children(process) or process.poll() is not None and [0], "a program that runs"):
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+        process.wait(PATIENCE)
+
+    def start_broker(self):
+        """One that does nothing else: it is the broker, unless another one is."""
+        waits = subprocess.Popen(self.command(True, "sh", "-c", "echo ready; exec cat"), stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE, env=self.environment, start_new_session=True)
+        self.addCleanup(self.end, waits)
+        self.addCleanup(waits.stdin.close)
+        self.addCleanup(waits.stdout.close)
+        waits.stdout.readline()
+        return waits
+
+    def test_short_connections_and_kills(self):
+        """All that is killed leaves nothing: neither with the broker, nor with a server that has outlived it."""
+        broker, port = self.start_broker(), free_port()
+        server = self.serve(True, port, self.program, "serve", port)
+        rounds, done, killed = 8, 0, 0
+        for turn in range(rounds):
+            calls = [self.start_call(port, self.CALLS // rounds // 2) for _ in range(2)]
+            for call in calls:
+                # It has begun.
+                call.stdout.readline()
+            if turn == 0:
+                eventually(lambda: self.mapped(server), "a connection that has memory")
+            elif turn == 1:
+                self.kill_program(calls[0])
+            elif turn == 3:
+                # The server's own `lichen` is the broker from now on: it has waited for longest. Then this one.
+                broker.kill()
+                broker.wait()
+                broker = self.start_broker()
+            elif turn == 5:
+                self.kill_program(server)
+                for call in calls:
+                    call.wait(PATIENCE)
+                server = self.serve(True, port, self.program, "serve", port)
+            elif turn == rounds - 1:
+                eventually(lambda: self.held(broker), "memory that this broker has given")
+            for call in calls:
+                status = call.wait(self.CALLS / 50 + PATIENCE)
+                call.stdout.close()
+                # 3: the server was gone. 1 would be other bytes than those that were sent.
+                self.assertIn(status, (0, 3, 128 + signal.SIGKILL))
+                done, killed = done + (status == 0), killed + (status != 0)
+        self.assertGreaterEqual(done, 2 * rounds - 3)
+        [program] = children(server)
+        # The last caller's memory stays with a server until it has received what was sent.
+        left = eventually(lambda: self.is_clean(program), "a server without what its callers had", 90)
+        self.assertLess(left, 40)
+        self.kill_program(server)
+        eventually(lambda: self.held(broker) == 0, "a broker without memory of those who are gone", 90)
+        self.assertLess(len(descriptors(broker.pid)), 24)
+
+    def is_clean(self, program):
+        """How many descriptors a server has to which nobody talks, once it has no connection."""
+        found = descriptors(program)
+        sockets = [name for name in found if name.startswith("socket:")]
+        return len(found) if len(sockets) < 8 else None
+
+    def held(self, broker):
+        """Memories that a broker has."""
+        return sum("lichen-pair" in name for name in descriptors(broker.pid))

@@ -7,7 +7,7 @@
 mod members;
 
 use crate::look::Wait;
-use crate::slot::Entry;
+use crate::slot::{Entry, Slot};
 use crate::{bell, kernel, real, receive, send, slot};
 use libc::{c_int, epoll_event, sigset_t};
 use members::{Attended, Member, Set, Sets};
@@ -132,22 +132,22 @@ fn any_due(set: RawFd) -> bool {
 
 /// Says what lies in memory: how many events.
 fn scan(set: RawFd, events: &mut [epoll_event]) -> usize {
-    let (mut sets, mut count) = (sets(), 0);
+    let mut sets = sets();
     let Some(of) = sets.get(set) else { return 0 };
-    let len = of.members.len();
-    for step in 0..len {
-        let member = &mut of.members[(of.turn + step) % len];
-        let slot = member.slot().filter(|_| count < events.len() && member.is_due());
-        let Some(slot) = slot else { continue };
-        member.told = Some(slot.arrived());
-        if member.events & ONCE != 0 {
-            change(set, member, ONCE);
-        }
-        events[count] = epoll_event { events: member.events & READ, u64: member.data };
-        count += 1;
+    let count = of.look(events.len());
+    for (at, event) in (0..count).zip(events) {
+        *event = say(set, of.found(at));
     }
-    of.turn = of.turn.wrapping_add(1) % len.max(1);
     count
+}
+
+/// What is said of a member for which something lies in memory.
+fn say(set: RawFd, member: &mut Member) -> epoll_event {
+    member.told = member.slot().map(Slot::arrived);
+    if member.events & ONCE != 0 {
+        change(set, member, ONCE);
+    }
+    epoll_event { events: member.events & READ, u64: member.data }
 }
 
 /// Changes what the kernel is to say of a member.
@@ -214,7 +214,7 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
     if events.is_empty() {
         return None;
     }
-    let Attended { memory, together } = attend(set)?;
+    let Attended { memory, together, young } = attend(set)?;
     let most = events.len().min(MOST);
     let events = &mut events[..most];
     let deadline = u64::try_from(timeout).ok().filter(|ms| *ms > 0).map(|ms| kernel::now() + ms * 1_000_000);
@@ -229,12 +229,16 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
         let budget = if found > 0 || timeout == 0 || memory == 0 { 0 } else { Wait::budget(together) };
         // And get their turn, if not each time. Who does not look asks for them below.
         let asks_below = budget == 0 && timeout != 0;
-        if (found == 0 && !asks_below) || (found > 0 && found < most && found_often()) {
+        if (found == 0 && !asks_below) || (found > 0 && found < most && (young || found_often())) {
             let asked = ask(set, &mut events[found..], 0, mask);
             if asked < 0 && found == 0 {
                 return Some(asked);
             }
-            found = correct(set, events, found, asked.max(0) as usize);
+            let all = correct(set, events, found, asked.max(0) as usize);
+            if young {
+                events[..all].rotate_left(found);
+            }
+            found = all;
         }
         let left = deadline.map(|deadline| deadline.saturating_sub(kernel::now()));
         if found > 0 || timeout == 0 || left == Some(0) {

@@ -88,6 +88,17 @@ pub fn waits(fd: RawFd) -> bool {
     rustix::fs::fcntl_getfl(borrow(fd)).is_ok_and(|flags| !flags.contains(rustix::fs::OFlags::NONBLOCK))
 }
 
+/// Whether closing this connection resets it: it was told to, or has bytes that nobody has received.
+pub fn resets(fd: RawFd) -> bool {
+    use rustix::net::sockopt::socket_linger;
+    queued(fd) > 0 || socket_linger(borrow(fd)).is_ok_and(|time| time.is_some_and(|time| time.is_zero()))
+}
+
+/// Resets a connection, whoever else holds it.
+pub fn disconnect(fd: RawFd) {
+    let _ = rustix::net::connect_unspec(borrow(fd));
+}
+
 /// The processor on which this thread is, now.
 pub fn processor() -> u32 {
     rustix::thread::sched_getcpu() as u32

@@ -21,8 +21,13 @@ const SHORT_PATIENCE: u32 = 1 << 12;
 /// One more call on a connection that has no memory yet.
 pub fn step(entry: &Entry, fd: RawFd) {
     let calls = entry.calls.fetch_add(1, Relaxed) + 1;
+    if calls < settings().after {
+        return;
+    }
+    // One thread alone: an end that is shown twice waits for another that has gone already.
+    let Some(_alone) = entry.offering.try_lock() else { return };
     match entry.state() {
-        state::COUNTED if calls >= settings().after => {
+        state::COUNTED => {
             let begun = begin(entry, fd);
             if begun.is_none() || calls > settings().after.saturating_add(SHORT_PATIENCE) {
                 entry.give_up();

@@ -3,8 +3,8 @@
 //! Each is looked up when it is first needed: this library's calls may be made before it was told that it is loaded.
 
 use libc::{
-    FILE, c_char, c_int, c_uint, c_ulong, c_void, epoll_event, fd_set, iovec, mmsghdr, msghdr, nfds_t, off64_t, pid_t,
-    pollfd, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec,
+    FILE, c_char, c_int, c_long, c_uint, c_ulong, c_void, epoll_event, fd_set, iovec, mmsghdr, msghdr, nfds_t, off64_t,
+    pid_t, pollfd, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec,
 };
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -37,6 +37,10 @@ impl Missing for c_int {
 }
 
 impl Missing for ssize_t {
+    const ANSWER: Self = -1;
+}
+
+impl Missing for c_long {
     const ANSWER: Self = -1;
 }
 
@@ -117,6 +121,7 @@ calls! {
     posix_spawnp(pid: *mut pid_t, path: *const c_char, actions: *const c_void, attributes: *const c_void, arguments: Words, environment: Words) -> c_int;
     system(line: *const c_char) -> c_int;
     popen(line: *const c_char, mode: *const c_char) -> *mut FILE;
+    syscall(number: c_long, first: usize, second: usize, third: usize, fourth: usize, fifth: usize, sixth: usize) -> c_long;
     fdopen(fd: c_int, mode: *const c_char) -> *mut FILE;
 }
 

@@ -22,6 +22,9 @@ pub fn receive(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: i
     }
     if entry.state() != state::ATTACHED {
         offer::step(entry, fd);
+        if entry.impeded.load(Relaxed) && flags & libc::MSG_DONTWAIT == 0 && awaits(fd) < 0 {
+            return -1;
+        }
         let counts = flags & libc::MSG_PEEK == 0;
         if let Ok(got) = entry.counted(&original, &entry.tcp_in, counts) {
             return got;
@@ -33,6 +36,14 @@ pub fn receive(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: i
         entry.watched.store(true, Relaxed);
     }
     Call { entry, fd, room, flags, got: 0, wait: None, news: None, glanced: false }.run(parts)
+}
+
+/// Waits for a byte, or the end, as a call that receives does, and takes nothing.
+fn awaits(fd: RawFd) -> isize {
+    let mut byte = 0u8;
+    let place: *mut u8 = &mut byte;
+    // SAFETY: one byte of this frame. The program's own call would wait here, with the same time-out and for the same signals.
+    unsafe { real::recv(fd, place.cast(), 1, libc::MSG_PEEK) }
 }
 
 /// One call on its way.
@@ -340,16 +351,12 @@ impl Call<'_> {
 
     /// Waits where the program's own call would.
     fn sleep_in_tcp(&mut self) -> Option<isize> {
-        let mut byte = 0u8;
-        let place: *mut u8 = &mut byte;
         // The bell may be another's by now: bytes over TCP are heard in any case.
         self.entry.nap();
         if self.entry.has_bytes() {
             return None;
         }
-        // SAFETY: one byte of this frame. The program's own call would wait here, with the same time-out and for the same signals.
-        let got = unsafe { real::recv(self.fd, place.cast(), 1, libc::MSG_PEEK) };
-        if got >= 0 {
+        if awaits(self.fd) >= 0 {
             // A byte, or the end: the next look tells which, and of what.
             return None;
         }

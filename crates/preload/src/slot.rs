@@ -10,8 +10,10 @@
 //! what goes over TCP each way; that is all that a connection costs which never gets memory.
 
 mod lives;
+mod looks;
 
 pub use lives::{depart, start};
+pub use looks::{any_attached, is_young, seen};
 
 use crate::{env, epoll, real, relatives};
 use socket::bells;
@@ -52,6 +54,8 @@ pub struct Slot {
     pub calls: AtomicU32,
     /// Threads in the kernel whose call may move bytes that nobody has counted yet.
     moving: AtomicU32,
+    /// It could have memory by now, were it not for one of those: who waits for bytes waits before he takes them.
+    pub impeded: AtomicBool,
     pub tcp_out: AtomicU64,
     pub tcp_in: AtomicU64,
     /// What the kernel has said of this socket, and the program has yet to be told: an errno.
@@ -79,6 +83,8 @@ pub struct Slot {
     pub set: AtomicI32,
     /// Threads that wait for it in the kernel.
     sleepers: AtomicU32,
+    /// Held by who has to do with the broker about it.
+    pub offering: Lock<()>,
     pub sending: Lock<Option<Outgoing>>,
     pub receiving: Lock<Option<Incoming>>,
 }
@@ -172,21 +178,6 @@ pub fn live(fd: RawFd) -> Option<Entry> {
 /// A connection that has memory.
 pub fn attached(fd: RawFd) -> Option<Entry> {
     entry(fd).filter(|entry| entry.state() == state::ATTACHED)
-}
-
-/// As [`attached`], not held: for who keeps this descriptor from being closed meanwhile, as whoever has the epoll sets does with
-/// their members.
-pub fn seen(fd: RawFd) -> Option<&'static Slot> {
-    let index = (cell(fd)?.load(Acquire) as usize).checked_sub(1)?;
-    if AWAY.load(Relaxed) {
-        lives::come_back();
-    }
-    slots().map(|slots| &slots[index]).filter(|slot| slot.state() == state::ATTACHED)
-}
-
-/// Whether any connection has memory.
-pub fn any_attached() -> bool {
-    ATTACHED.load(Relaxed) > 0
 }
 
 /// A descriptor that has just been made is a new socket.
@@ -342,7 +333,7 @@ impl Slot {
             flag.store(false, Relaxed);
         }
         self.fault.store(0, Relaxed);
-        for flag in [&self.asked, &self.timeout, &self.heard, &self.together] {
+        for flag in [&self.asked, &self.timeout, &self.heard, &self.together, &self.impeded] {
             flag.store(false, Relaxed);
         }
         self.eventful.store(true, Relaxed);
@@ -351,6 +342,7 @@ impl Slot {
         // What lies there was taken apart, or is of processes that are gone: it is not to be dropped here.
         // SAFETY: nobody else has this slot yet, and what a dead process has left there needs no drop.
         unsafe {
+            std::ptr::write(std::ptr::addr_of!(self.offering).cast_mut(), Lock::new(()));
             std::ptr::write(std::ptr::addr_of!(self.sending).cast_mut(), Lock::new(None));
             std::ptr::write(std::ptr::addr_of!(self.receiving).cast_mut(), Lock::new(None));
         }
@@ -546,6 +538,7 @@ impl Entry {
             return Attached::Later;
         }
         if self.moving.load(SeqCst) != 0 || self.holders.load(SeqCst) != relatives::own() {
+            self.impeded.store(true, Relaxed);
             self.slot.state.store(state::OFFERED, SeqCst);
             return Attached::Later;
         }

@@ -16,6 +16,7 @@
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -445,6 +446,56 @@ static void come_and_go(void) {
     SAY("%d %d", descriptors() - had, shared() - kib < 512);
 }
 
+/* By number: what has its descriptor next is no socket, and the other end hears of it. */
+static void by_number(void) {
+    char c[8] = "";
+    long sent = syscall(SYS_write, a, "abc", 3), got = read(b, c, 8);
+    int was = a;
+    long closed = syscall(SYS_close, a);
+    ssize_t end = read(b, c + 4, 4);
+    int file, first = -1;
+    while ((file = open("/dev/zero", O_RDWR)) < was) first = first < 0 ? file : first;
+    MUST(file == was);
+    ssize_t zeroes = read(file, c, 2), written = write(file, c, 2);
+    SAY("%ld %ld %ld %zd %zd %zd %d %s", sent, got, closed, end, zeroes, written, c[0], c + 2);
+    close_range(first < 0 ? file : first, file, 0);
+    a = -1;
+}
+
+static int forking;
+
+static void *forks(void *unused) {
+    while (__atomic_load_n(&forking, __ATOMIC_RELAXED)) {
+        pid_t child = fork();
+        if (!child) _exit(0);
+        MUST(child > 0 && waitpid(child, NULL, 0) == child);
+    }
+    return unused;
+}
+
+/* While one thread of a process that has just begun uses connections for the first time, another forks. */
+static void forks_beside(void) {
+    int set = epoll_create1(EPOLL_CLOEXEC), good = 0, status;
+    for (int i = 0; i < 100; i++) {
+        pid_t process = fork();
+        if (!process) {
+            pthread_t thread;
+            alarm(20);
+            tier = NULL;
+            forking = 1;
+            pthread_create(&thread, NULL, forks, NULL);
+            connected();
+            forking = 0;
+            pthread_join(thread, NULL);
+            _exit(0);
+        }
+        MUST(process > 0 && waitpid(process, &status, 0) == process);
+        good += !status;
+    }
+    close(set);
+    SAY("%d", good);
+}
+
 static void streams(void) {
     pid_t peer = fork();
     if (!peer) {
@@ -506,6 +557,8 @@ int main(void) {
     CASE("sleepers, once", sleepers(EPOLLONESHOT));
     CASE("doubles", doubles());
     CASE("fork", forked());
+    CASE("by number", by_number());
+    CASE("forks", forks_beside());
     CASE("a child executes", inherited(0));
     CASE("a child is killed", inherited(1));
     CASE("kill", killed());

@@ -1,13 +1,14 @@
 //! The same program with the library and without: what it says of its connections is the same.
 
 use net::broker::{Bounds, Broker};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 
 /// Where cargo has put the library: beside this test's program.
-fn library() -> PathBuf {
+fn built() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     program.parent().unwrap().join("liblichen_socket.so")
 }
@@ -19,12 +20,18 @@ fn ran(command: &mut Command) -> String {
     out.into_owned()
 }
 
+/// A program of ours in C.
+fn compiled(folder: &Path, name: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name).with_extension("c");
+    let program = folder.join(name);
+    ran(Command::new("gcc").args(["-O1", "-Wall", "-Werror", "-pthread", "-o"]).arg(&program).arg(source));
+    program
+}
+
 #[test]
 fn a_program_cannot_tell() {
     let folder = tempfile::tempdir().unwrap();
-    let (program, place) = (folder.path().join("probe"), folder.path().join("broker"));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/probe.c");
-    ran(Command::new("gcc").args(["-O1", "-Wall", "-Werror", "-pthread", "-o"]).arg(&program).arg(source));
+    let (program, place) = (compiled(folder.path(), "probe"), folder.path().join("broker"));
     let without = ran(&mut Command::new(&program));
     let cases = without.lines().filter(|line| line.contains(": ")).count();
 
@@ -32,7 +39,7 @@ fn a_program_cannot_tell() {
     let (stop, end) = std::io::pipe().unwrap();
     let serving = thread::spawn(move || broker.run(stop.as_fd()).map(|()| broker.met()));
     let with = ran(Command::new(&program)
-        .env("LD_PRELOAD", library())
+        .env("LD_PRELOAD", built())
         .env("LICHEN_SOCKET_BROKER", &place)
         .env("LICHEN_SOCKET_AFTER", "2")
         .env("EXPECT_MEMORY", "1"));
@@ -46,12 +53,39 @@ fn a_program_cannot_tell() {
 #[test]
 fn without_a_broker_all_is_tcp() {
     let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("probe");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/probe.c");
-    ran(Command::new("gcc").args(["-O1", "-pthread", "-o"]).arg(&program).arg(source));
+    let program = compiled(folder.path(), "probe");
     let without = ran(&mut Command::new(&program));
-    let with = ran(Command::new(&program).env("LD_PRELOAD", library()));
+    let with = ran(Command::new(&program).env("LD_PRELOAD", built()));
     assert_eq!(with, without);
     let gone = folder.path().join("nobody");
-    assert_eq!(ran(Command::new(&program).env("LD_PRELOAD", library()).env("LICHEN_SOCKET_BROKER", gone)), without);
+    assert_eq!(ran(Command::new(&program).env("LD_PRELOAD", built()).env("LICHEN_SOCKET_BROKER", gone)), without);
+}
+
+/// It holds the sockets that it was shown, and the connections end all the same.
+#[test]
+fn a_broker_that_is_stopped_keeps_no_connection_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let (program, place) = (compiled(folder.path(), "ends"), folder.path().join("broker"));
+    let said = |library: bool| {
+        let mut broker = Broker::bind(&place, Bounds::default()).unwrap();
+        let (stop, end) = std::io::pipe().unwrap();
+        let serving = thread::spawn(move || broker.run(stop.as_fd()).map(|()| broker));
+        let mut command = Command::new(&program);
+        if library {
+            command.env("LD_PRELOAD", built()).env("LICHEN_SOCKET_BROKER", &place).env("LICHEN_SOCKET_AFTER", "2");
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut said = String::new();
+        out.read_line(&mut said).unwrap();
+        // From here on it hears nobody, and is still there.
+        drop(end);
+        let _silent = serving.join().unwrap().unwrap();
+        writeln!(child.stdin.take().unwrap(), "go").unwrap();
+        out.read_to_string(&mut said).unwrap();
+        assert!(child.wait().unwrap().success(), "{said}");
+        std::fs::remove_file(&place).unwrap();
+        said
+    };
+    assert_eq!(said(true), said(false));
 }

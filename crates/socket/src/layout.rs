@@ -90,6 +90,8 @@ pub struct SenderLine {
     pub open: AtomicU32,
     /// The store that its records are of.
     pub store: AtomicU32,
+    /// When it last sent something, by a clock that all processors of a unit share; in what order receivers take turns.
+    pub sent_at: AtomicU64,
 }
 
 /// What the receiver of a way says.

@@ -15,6 +15,7 @@
 //! | [`parts`] | a program's buffers |
 //! | [`migration`] | a direction of a connection as its ends see it: now over TCP, now through memory |
 //! | [`wait`] | how long to look before sleeping |
+//! | [`clock`] | what was sent before what |
 //!
 //! The other process is hostile: each of its words is read once, checked, then used. Each word has one writer, and there is
 //! no read-modify-write between processes: memory that is shared by processors that are not coherent in these works too.
@@ -24,6 +25,8 @@
 pub mod bells;
 #[cfg(not(loom))]
 mod bytes;
+#[cfg(not(loom))]
+mod clock;
 #[cfg(not(loom))]
 pub mod family;
 pub mod freeze;

@@ -125,6 +125,11 @@ impl Outgoing {
         self.turn & 1 == 1
     }
 
+    /// How often it has changed between TCP and memory.
+    pub fn turns(&self) -> u32 {
+        self.turn
+    }
+
     /// Whether it will never go through memory again.
     pub fn is_pinned(&self) -> bool {
         self.pinned

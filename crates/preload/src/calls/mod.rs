@@ -6,11 +6,13 @@
 //! | [`sockets`] | what a socket is, from its making to its end |
 //! | [`waiting`] | poll, select, epoll |
 //! | [`leaving`] | what gives descriptors into other hands |
+//! | [`numbers`] | those by number |
 //!
 //! Each looks up its descriptor; where that is no connection with memory, or one that may get some, the next library's call is made
 //! with the same arguments. What a caller owes libc it owes these.
 
 pub mod leaving;
+pub mod numbers;
 pub mod sockets;
 pub mod streams;
 pub mod waiting;

@@ -134,8 +134,12 @@ pub unsafe extern "C" fn close(fd: c_int) -> c_int {
 fn ended(fd: c_int) {
     let is_socket = slot::is_known(fd);
     if (is_socket || epoll::is_set(fd)) && slot::is_ours() {
-        if let Some(entry) = slot::attached(fd).filter(slot::is_last) {
-            abandon(&entry, fd);
+        if let Some(entry) = slot::live(fd).filter(slot::is_last) {
+            match entry.state() {
+                state::ATTACHED => abandon(&entry, fd),
+                state::OFFERED => hasten(fd),
+                _ => {}
+            }
         }
         epoll::closed(fd);
         slot::end(fd);
@@ -152,6 +156,17 @@ fn abandon(entry: &Entry, fd: c_int) {
     } else {
         // Bells that nobody has heard are no bytes.
         crate::receive::is_readable(entry, fd);
+    }
+}
+
+/// Ends a connection that the broker may hold for a moment yet, since it was shown to it: without, its end would come when the broker
+/// next runs.
+fn hasten(fd: c_int) {
+    if kernel::resets(fd) {
+        kernel::disconnect(fd);
+    } else {
+        // SAFETY: a descriptor of the program, which it closes.
+        unsafe { real::shutdown(fd, libc::SHUT_RDWR) };
     }
 }
 
@@ -321,4 +336,11 @@ pub extern "C" fn lichen_socket_tier(fd: c_int) -> c_int {
         Some(_) => 0,
         None => -1,
     }
+}
+
+/// How often what this end of a connection sends has changed between TCP and memory.
+#[unsafe(no_mangle)]
+pub extern "C" fn lichen_socket_turns(fd: c_int) -> u64 {
+    let turns = |entry: Entry| entry.sending.lock().as_ref().map_or(0, |out| out.turns().into());
+    slot::attached(fd).map_or(0, turns)
 }

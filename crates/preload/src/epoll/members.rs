@@ -15,6 +15,9 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Members that are asked in each wait what need not be known at once.
 const ASKED: usize = 16;
 
+/// Members of a set that is looked through twice: more of them cost more than it is worth.
+const ORDERED: usize = 64;
+
 /// A socket in a set.
 pub struct Member {
     pub fd: RawFd,
@@ -26,13 +29,15 @@ pub struct Member {
     news: Option<News>,
     /// What its sender had said when nothing was there.
     quiet: Option<u64>,
+    /// The last look has found something of it.
+    found: bool,
     /// What its sender had said, and for which nap it is to be rung, when it was said to sleep. Who sleeps counts as one of its sleepers.
     lain: Option<(u64, u32)>,
 }
 
 impl Member {
     pub fn new(fd: RawFd, events: u32, data: u64) -> Self {
-        Self { fd, events, data, told: None, news: None, quiet: None, lain: None }
+        Self { fd, events, data, told: None, news: None, quiet: None, found: false, lain: None }
     }
 
     /// The socket, if it has memory.
@@ -45,6 +50,12 @@ impl Member {
         self.news = self.news.or_else(|| slot.news());
         // SAFETY: whoever has this member has all sets, which a descriptor leaves before it is closed; until then its memory is there.
         self.news.map(|news| unsafe { (news.number(), news.nap()) })
+    }
+
+    /// When something was last sent to it, to be compared with other members'.
+    pub fn sent_at(&self) -> u64 {
+        // SAFETY: as in `said`.
+        self.news.map_or(0, |news| unsafe { news.sent_at() })
     }
 
     /// Whether there is something to say of it.
@@ -99,8 +110,10 @@ pub struct Set {
     /// Descriptors of it.
     descriptors: u32,
     /// Where the next look begins, and the next to be asked.
-    pub turn: usize,
+    turn: usize,
     asked: usize,
+    /// What the last look has found: when it was sent, and to which member.
+    due: Vec<(u64, usize)>,
     /// Somebody was seen to wait for it: then he does not find its bell among his events.
     waited: bool,
     /// It is in another set, which is waited for in ways that do not look into it.
@@ -117,6 +130,8 @@ pub struct Attended {
     pub memory: usize,
     /// Whoever sends to one runs on this processor.
     pub together: bool,
+    /// Some others may get memory yet: what they were sent came before what is in memory now, for all that is known.
+    pub young: bool,
 }
 
 impl Set {
@@ -156,14 +171,17 @@ impl Set {
     /// Somebody begins to wait.
     pub fn attend(&mut self) -> Attended {
         self.waited = true;
-        let mut attended = Attended { memory: 0, together: false };
+        let mut attended = Attended { memory: 0, together: false, young: false };
         if !slot::any_attached() {
             return attended;
         }
         let len = self.members.len();
         self.asked = if self.asked < len { self.asked } else { 0 };
         for (at, member) in self.members.iter().enumerate() {
-            let Some(slot) = member.slot() else { continue };
+            let Some(slot) = member.slot() else {
+                attended.young = attended.young || slot::is_young(member.fd);
+                continue;
+            };
             attended.memory += 1;
             if member.events & READ == 0 {
                 continue;
@@ -180,6 +198,34 @@ impl Set {
         }
         self.asked += ASKED;
         attended
+    }
+
+    /// Finds the members of which there is something to say, `most` at most, in the order in which it was sent: how many. They take turns.
+    pub fn look(&mut self, most: usize) -> usize {
+        let (len, first) = (self.members.len(), self.turn);
+        self.due.clear();
+        self.members.iter_mut().for_each(|member| member.found = false);
+        // What was sent before something that was found is found, if not in the first round, in the second.
+        for _ in 0..if len <= ORDERED { 2 } else { 1 } {
+            for at in (0..len).map(|step| (first + step) % len) {
+                let member = &mut self.members[at];
+                if self.due.len() < most && !member.found && member.is_due() {
+                    member.found = true;
+                    self.due.push((member.sent_at(), at));
+                }
+            }
+            if self.due.is_empty() {
+                break;
+            }
+        }
+        self.turn = self.turn.wrapping_add(1) % len.max(1);
+        self.due.sort_unstable();
+        self.due.len()
+    }
+
+    /// What the last look has found, by its place.
+    pub fn found(&mut self, at: usize) -> &mut Member {
+        &mut self.members[self.due[at].1]
     }
 
     pub fn any_due(&mut self) -> bool {

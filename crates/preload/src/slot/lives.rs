@@ -5,20 +5,21 @@ use crate::{bell, epoll, member, relatives};
 use socket::lock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-/// Before a fork: the child will hold what this process holds.
+/// Before a fork: the child will hold what this process holds. The sets come last: who has one of the others may close a descriptor,
+/// and look among them whether it is one.
 pub extern "C" fn before_fork() {
-    epoll::hold();
     member::hold();
     bell::hold();
+    epoll::hold();
     let child = relatives::expect();
     each_held(|slot| slot.join(child));
 }
 
 /// After a fork, in the parent.
 pub extern "C" fn in_parent() {
+    epoll::release();
     bell::release();
     member::release();
-    epoll::release();
 }
 
 /// After a fork, in the child: offers belong to the parent.

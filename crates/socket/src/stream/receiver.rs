@@ -30,6 +30,7 @@ enum Step {
 #[derive(Clone, Copy)]
 pub struct News {
     head: *const AtomicU64,
+    sent_at: *const AtomicU64,
     sleep: *const AtomicU32,
     known: u64,
 }
@@ -56,6 +57,16 @@ impl News {
     pub unsafe fn number(&self) -> u64 {
         // SAFETY: the caller's.
         unsafe { &*self.head }.load(Ordering::Relaxed)
+    }
+
+    /// When the sender last sent something, as it says: to be compared with what others say.
+    ///
+    /// # Safety
+    /// As [`News::is_there`]'s.
+    #[inline]
+    pub unsafe fn sent_at(&self) -> u64 {
+        // SAFETY: the caller's.
+        unsafe { &*self.sent_at }.load(Ordering::Relaxed)
     }
 
     /// What the receiver says of its sleep.
@@ -206,7 +217,8 @@ impl<M: Memory> Receiver<M> {
     /// What is to be waited for when nothing was found.
     pub fn news(&self) -> News {
         let way = self.way();
-        News { head: &raw const way.sender.head, sleep: &raw const way.receiver_rest.sleep, known: self.head }
+        let (line, sleep) = (&way.sender, &raw const way.receiver_rest.sleep);
+        News { head: &raw const line.head, sent_at: &raw const line.sent_at, sleep, known: self.head }
     }
 
     /// What this end says while it does not work.

@@ -376,7 +376,10 @@ impl<M: Memory> Sender<M> {
     }
 
     fn publish(&self) {
-        self.way().sender.head.store(self.head, Ordering::Release);
+        let line = &self.way().sender;
+        #[cfg(not(loom))]
+        line.sent_at.store(crate::clock::ticks(), Ordering::Relaxed);
+        line.head.store(self.head, Ordering::Release);
     }
 
     /// Begins a part here.

@@ -1,0 +1,33 @@
+//! Looks at what a descriptor is that hold nothing.
+
+use super::{ATTACHED, AWAY, Slot, cell, lives, slots, state};
+use std::os::fd::RawFd;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+/// As [`super::attached`], not held: for who keeps this descriptor from being closed meanwhile, as whoever has the epoll sets does with
+/// their members.
+pub fn seen(fd: RawFd) -> Option<&'static Slot> {
+    let index = (cell(fd)?.load(Acquire) as usize).checked_sub(1)?;
+    if AWAY.load(Relaxed) {
+        lives::come_back();
+    }
+    slots().map(|slots| &slots[index]).filter(|slot| slot.state() == state::ATTACHED)
+}
+
+/// Calls on a connection that nobody has brought together with its other end yet, while that may be.
+const YOUNG: u32 = 4096;
+
+/// As [`seen`], of a connection that may get memory yet: what was sent over it may have been sent before what others were sent through
+/// memory.
+pub fn is_young(fd: RawFd) -> bool {
+    let index = cell(fd).and_then(|cell| (cell.load(Acquire) as usize).checked_sub(1));
+    let slot = index.and_then(|index| slots().map(|slots| &slots[index]));
+    slot.is_some_and(|slot| {
+        matches!(slot.state(), state::COUNTED | state::OFFERED | state::ATTACHING) && slot.calls.load(Relaxed) < YOUNG
+    })
+}
+
+/// Whether any connection has memory.
+pub fn any_attached() -> bool {
+    ATTACHED.load(Relaxed) > 0
+}

@@ -1,0 +1,16 @@
+//! A number that grows with time, the same for all processors of a unit, for less than asking for the time costs.
+
+/// Of no unit in particular; 0 where there is none that is cheap.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub fn ticks() -> u64 {
+    // SAFETY: all processors of this kind have this instruction.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
+/// As above.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+pub fn ticks() -> u64 {
+    0
+}
