@@ -108,7 +108,7 @@ impl<'a> Producer<'a> {
     }
 
     /// Its size in bytes.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.bytes.len() as usize
     }
 
@@ -260,7 +260,7 @@ impl<'a> Consumer<'a> {
     }
 
     /// Its size in bytes.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.bytes.len() as usize
     }
 

@@ -382,7 +382,7 @@ mod tests {
             let name = number.to_string();
             assert_eq!(folder.get(name.as_bytes()), model.contains(&number).then_some(NodeId(number)));
             // Mostly one way for a while, then mostly the other.
-            let grows = (step / 500).is_multiple_of(2) == !(dice >> 24).is_multiple_of(8);
+            let grows = (step / 500).is_multiple_of(2) != (dice >> 24).is_multiple_of(8);
             match (model.contains(&number), grows) {
                 (false, true) => {
                     folder.add(name.as_bytes().into(), NodeId(number));

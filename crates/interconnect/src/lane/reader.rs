@@ -285,7 +285,7 @@ impl Reader {
     /// Tells the writer of room when there is much of it. What is less is told when there is nothing else to do: not
     /// between a question and its answer.
     fn give_back(&mut self) {
-        if self.ring.taken() >= self.ring.len() / 4 {
+        if self.ring.taken() >= self.ring.size() / 4 {
             self.publish();
         }
     }

@@ -259,7 +259,7 @@ impl Writer {
     fn stays_or_leaves(&mut self) {
         let Some(wide) = &mut self.wide else { return };
         if !self.tenant.stays(&wide.hand, &wide.notice) {
-            let paid = wide.carried >= 4 * self.ring.len();
+            let paid = wide.carried >= 4 * self.ring.size();
             wide.reluctance = if paid { RELUCTANCE } else { (2 * wide.reluctance).min(RELUCTANCE_MAX) };
             self.ring.trade(&mut wide.other);
         }
@@ -273,7 +273,7 @@ impl Writer {
     fn begin(&mut self, len: usize) {
         let Some(wide) = self.wide.as_mut().filter(|wide| wide.fast) else { return };
         wide.fast = false;
-        if self.ring.lag() as usize > self.ring.len() / 8 {
+        if self.ring.lag() as usize > self.ring.size() / 8 {
             // An error now is the next write's to tell.
             let _ = self.urge(STREAM, len);
         } else {
@@ -329,15 +329,15 @@ impl Writer {
     }
 
     fn piece(&self) -> usize {
-        layout::piece(self.ring.len())
+        layout::piece(self.ring.size())
     }
 
     fn put(&mut self, parts: &[&[u8]], len: usize) -> Result<(), WriteError> {
-        if len > layout::ring_max(self.ring.len()) { self.put_bulk(parts, len) } else { self.put_ring(parts, len) }
+        if len > layout::ring_max(self.ring.size()) { self.put_bulk(parts, len) } else { self.put_ring(parts, len) }
     }
 
     fn put_ring(&mut self, parts: &[&[u8]], len: usize) -> Result<(), WriteError> {
-        self.want(layout::ring_bytes(self.ring.len(), len))?;
+        self.want(layout::ring_bytes(self.ring.size(), len))?;
         if len <= self.piece() {
             let frame = Frame { len: len as u32, head: 0, bulk: 0, kind: layout::WHOLE };
             return Ok(self.ring.stage(frame, parts.iter().copied())?);
@@ -353,7 +353,7 @@ impl Writer {
     fn put_piece(&mut self, parts: &[&[u8]], len: usize, from: usize) -> Result<usize, WriteError> {
         assert!(from < len, "a message that is not yet written");
         let piece = self.piece().min(len - from);
-        self.want(layout::ring_bytes(self.ring.len(), piece))?;
+        self.want(layout::ring_bytes(self.ring.size(), piece))?;
         let kind = if from == 0 { layout::FIRST } else { layout::FURTHER };
         let frame = Frame { len: piece as u32, head: 0, bulk: len as u32, kind };
         self.ring.stage(frame, range(parts, from, piece))?;
@@ -372,7 +372,7 @@ impl Writer {
         if !self.is_bulk_free() {
             return Err(WriteError::Full);
         }
-        self.want(layout::ring_bytes(self.ring.len(), 0))?;
+        self.want(layout::ring_bytes(self.ring.size(), 0))?;
         self.region.write_bulk(parts, len);
         self.ring.stage(Frame { len: 0, head: 0, bulk: len as u32, kind: layout::BULK }, std::iter::empty())?;
         self.bulk_sent = self.bulk_sent.wrapping_add(1);

@@ -1,5 +1,5 @@
 //! M·Mᵀ of 64-bit integers as a component of `wasi:http/proxy`: request body in, response body out. The same computation as
-//! `guest/examples/matmul.c`.
+//! `../examples/matmul.c`.
 
 use wasi::exports::http::incoming_handler::Guest;
 use wasi::http::types::{ErrorCode, Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
