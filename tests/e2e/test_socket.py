@@ -493,7 +493,7 @@ class Storm(Socket):
             elif turn == 1:
                 self.kill_program(calls[0])
             elif turn == 3:
-                # The server's own `lichen` is the broker from now on: it has waited for longest. Then this one.
+                # From now on one of those who wait is the broker: this one, the server's, or a caller's until it ends.
                 broker.kill()
                 broker.wait()
                 broker = self.start_broker()
@@ -503,7 +503,7 @@ class Storm(Socket):
                     call.wait(PATIENCE)
                 server = self.serve(True, port, self.program, "serve", port)
             elif turn == rounds - 1:
-                eventually(lambda: self.held(broker), "memory that this broker has given")
+                eventually(lambda: self.held(broker, server), "memory that a broker has given")
             for call in calls:
                 status = call.wait(self.CALLS / 50 + PATIENCE)
                 call.stdout.close()
@@ -515,9 +515,9 @@ class Storm(Socket):
         # The last caller's memory stays with a server until it has received what was sent.
         left = eventually(lambda: self.is_clean(program), "a server without what its callers had", 90)
         self.assertLess(left, 40)
+        eventually(lambda: self.held(broker, server) == 0, "a broker without memory of those who are gone", 90)
+        self.assertLess(max(len(descriptors(one.pid)) for one in (broker, server)), 24)
         self.kill_program(server)
-        eventually(lambda: self.held(broker) == 0, "a broker without memory of those who are gone", 90)
-        self.assertLess(len(descriptors(broker.pid)), 24)
 
     def is_clean(self, program):
         """How many descriptors a server has to which nobody talks, once it has no connection."""
@@ -525,6 +525,6 @@ class Storm(Socket):
         sockets = [name for name in found if name.startswith("socket:")]
         return len(found) if len(sockets) < 8 else None
 
-    def held(self, broker):
-        """Memories that a broker has."""
-        return sum("lichen-pair" in name for name in descriptors(broker.pid))
+    def held(self, *brokers):
+        """Memories that they have, of whom one is the broker."""
+        return sum("lichen-pair" in name for broker in brokers for name in descriptors(broker.pid))

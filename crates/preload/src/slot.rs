@@ -282,17 +282,18 @@ fn let_go(index: usize) {
 /// A slot whose last holder is taking it apart.
 const CLOSING: u64 = 1 << 62;
 
-/// This process holds a slot no more: whether nobody else does, and this one is to take it apart.
+/// This process holds a slot no more: whether nobody else does, and this one is to take it apart. At no moment in between is it
+/// nobody's: another thread would take it for a new socket.
 fn leave(slot: &Slot) -> bool {
     let mine = relatives::own();
-    let mut others = slot.holders.fetch_and(!mine, AcqRel) & !mine;
+    let mut holders = slot.holders.load(Acquire);
     loop {
-        if others & CLOSING != 0 || relatives::any(others) {
-            return false;
-        }
-        match slot.holders.compare_exchange(others, CLOSING, AcqRel, Acquire) {
-            Ok(_) => return true,
-            Err(now) => others = now,
+        let others = holders & !mine;
+        let last = others & CLOSING == 0 && !relatives::any(others);
+        let next = if last { CLOSING } else { others };
+        match slot.holders.compare_exchange(holders, next, AcqRel, Acquire) {
+            Ok(_) => return last,
+            Err(now) => holders = now,
         }
     }
 }
