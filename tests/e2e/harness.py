@@ -207,12 +207,16 @@ def children(parent):
 
 def descendants(root):
     """The process and all below it, with their start times: so that a reused number is no survivor."""
+    there = {pid: fields for pid in pids() if (fields := stat(pid))}
+    below = {}
+    for pid, fields in there.items():
+        below.setdefault(int(fields[1]), []).append(pid)
     found, waiting = {}, [root]
     while waiting:
         pid = waiting.pop()
-        if fields := stat(pid):
-            found[pid] = fields[19]
-            waiting.extend(children(pid))
+        if pid in there:
+            found[pid] = there[pid][19]
+            waiting.extend(below.get(pid, []))
     return found
 
 
