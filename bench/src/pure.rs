@@ -5,6 +5,7 @@
 mod cold;
 mod load;
 pub mod paced;
+mod product;
 pub mod programs;
 mod server;
 
@@ -50,7 +51,9 @@ impl Pure {
         let Some(program) = programs::for_kvm() else { return Ok(()) };
         match self.node.deploy(&name(&program), &program.file, program.options) {
             Ok(()) => self.kvm = Some(program),
-            Err(BenchError::NotDeployed { said, .. }) => notes.push(format!("kvm is left out: {}", said.trim())),
+            Err(BenchError::NotDeployed { said, .. }) => {
+                notes.push(format!("kvm is left out: {}", said.lines().last().unwrap_or_default()))
+            }
             Err(error) => return Err(error),
         }
         Ok(())
@@ -86,7 +89,7 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     (plan.tell)("starting servers");
     let mut pure = Pure::start(plan, programs.clone(), std::env::var("PATH").unwrap_or_default())?;
     pure.add_kvm(&mut notes)?;
-    let bare = Hello::computing(programs::multiply).map_err(io("a server of hyper could not be started"))?;
+    let bare = Hello::computing(product::multiply).map_err(io("a server of hyper could not be started"))?;
     let peer = wasmtime_serve(&mut notes)?;
     let mut figures = Vec::new();
     for n in [1, 128] {

@@ -1,4 +1,4 @@
-//! A number that grows with time, the same for all processors of a unit, for less than asking for the time costs.
+//! The count of ticks of the processor: which of two messages was sent first, for less than asking the kernel for the time.
 
 /// Of no unit in particular; 0 where there is none that is cheap.
 #[cfg(target_arch = "x86_64")]

@@ -21,7 +21,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 /// "lichpair", read as a little-endian number.
 pub const MAGIC: u64 = 0x7269_6170_6863_696c;
 /// Changes with every change of this layout.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 const PAGE: usize = 4096;
 /// The most processes that share one memory.
