@@ -67,9 +67,10 @@ fn serve(wire: &mut dyn Wire) -> io::Result<()> {
     }
 }
 
+/// One that only looks at memory learns of an end by seeing nothing for long.
 fn is_end(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | TimedOut | UnexpectedEof)
 }
 
 /// Keeps this thread, and what it starts from now on, on one processor.
