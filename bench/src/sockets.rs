@@ -7,6 +7,8 @@ mod many;
 mod memory;
 mod pair;
 mod peer;
+mod programs;
+mod ring;
 
 use crate::Plan;
 use crate::error::BenchError;
@@ -29,7 +31,7 @@ const VOLUME_MESSAGES: usize = 100_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct How {
     name: &'static str,
-    /// What the programs are told: `tcp`, `joined`, `polled`, `unix`, `async`, or `memory`.
+    /// What the programs are told: `tcp`, `joined`, `polled`, `unix`, `async`, `memory`, or `ring` and its bytes.
     medium: &'static str,
     library: bool,
     /// Microseconds for which the library looks before it sleeps, where that is not its own choice.
@@ -45,7 +47,7 @@ const OURS: How = how("hetero-socket", "tcp", true);
 /// Sockets that the kernel joins.
 const JOINED: &str = "joined";
 const SOCKMAP: &str = "TCP, sockmap";
-const ALL: [How; 9] = [
+const ALL: [How; 11] = [
     TCP,
     how(SOCKMAP, JOINED, false),
     how("TCP, polled", "polled", false),
@@ -55,10 +57,17 @@ const ALL: [How; 9] = [
     how("TCP, epoll", "async", false),
     how("hetero-socket, epoll", "async", true),
     how("memory alone", "memory", false),
+    how("reserved, 1 MiB", "ring1048576", false),
+    how("reserved, 16 MiB", "ring16777216", false),
 ];
 
 /// The processors of who serves and who calls.
 const SEATS: [(&str, [usize; 2]); 2] = [("two cores", [0, 1]), ("one core", [0, 0])];
+
+/// Whether a medium is memory that both ends poll, without sockets.
+fn is_bare(medium: &str) -> bool {
+    medium == "memory" || medium.starts_with("ring")
+}
 
 pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError> {
     let broker = Broker::start(&plan.program)?;
@@ -67,7 +76,7 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     for (seats, processors) in SEATS.into_iter().filter(|(_, seats)| machine.cores > seats[1]) {
         for how in ALL {
             // Who polls never lets the other one have their processor.
-            let polls = matches!(how.medium, "polled" | "memory");
+            let polls = how.medium == "polled" || is_bare(how.medium);
             let can = how.medium != JOINED || relay.is_some();
             if can && (!polls || processors[0] != processors[1]) {
                 pairs.push(Pair::start(plan, &broker, relay.as_ref(), how, (seats, processors))?);
@@ -78,6 +87,7 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     figures.push(connects(plan, machine, &mut pairs)?);
     drop(pairs);
     figures.push(many::measure(plan, machine, &broker)?);
+    figures.push(programs::measure(plan, machine, &broker)?);
     Ok(figures)
 }
 
@@ -112,7 +122,8 @@ fn trips(plan: &Plan<'_>, machine: &Machine, pairs: &mut [Pair]) -> Result<Figur
     let notes = [
         "Round trips: a message there, and the same back. Polled: calls that do not wait, in a loop, at both ends. \
                   Asleep: the library never looks before it sleeps. Epoll: the same program by an event loop (tokio). \
-                  Sockmap: the kernel joins the two sockets. Memory alone: what is left of it without sockets: the bytes copied in and out, polled.",
+                  Sockmap: the kernel joins the two sockets. Memory alone: what is left of it without sockets: the bytes copied in and out, polled. \
+                  Reserved: a ring of that size for each direction, polled likewise.",
     ];
     Ok(Figure::new("socket-latency", "HeteroPod, Figure 12 a, b", machine, arms).with_notes(notes))
 }
@@ -137,7 +148,7 @@ fn connects(plan: &Plan<'_>, machine: &Machine, pairs: &mut [Pair]) -> Result<Fi
     (plan.tell)("connections of one round trip");
     let each = |pair: &mut Pair| {
         // The one has no connections, the other's ends have to wait for each other before anything is sent.
-        if pair.name.starts_with("memory") || pair.name.starts_with(SOCKMAP) {
+        if ["memory", "reserved", SOCKMAP].iter().any(|name| pair.name.starts_with(name)) {
             return Ok(Vec::new());
         }
         let nanoseconds = pair.call("connects 100")?;

@@ -45,16 +45,44 @@ impl Memory {
     }
 }
 
+/// Memory that both ends poll.
+pub trait Polled: Read + Write {
+    /// What is there; none if the other end has left.
+    fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>>;
+    fn is_there(&mut self) -> bool;
+}
+
+/// Until something is there: who serves nobody leaves the processor to others.
+pub fn await_first(end: &mut impl Polled) {
+    while !end.is_there() {
+        crate::pause(std::time::Duration::from_micros(500));
+    }
+}
+
+impl Polled for Direct {
+    fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match self.1.read(&mut [IoSliceMut::new(buffer)], false).map_err(broken)? {
+            0 if self.1.mark().map_err(broken)?.is_some() => Ok(None),
+            0 => Ok(Some(0)),
+            got => {
+                self.0.answered();
+                Ok(Some(got))
+            }
+        }
+    }
+
+    fn is_there(&mut self) -> bool {
+        self.1.unread().map_or(true, |bytes| bytes > 0)
+    }
+}
+
 impl Read for Direct {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            match self.1.read(&mut [IoSliceMut::new(buffer)], false).map_err(broken)? {
-                0 if self.1.mark().map_err(broken)?.is_some() => return Ok(0),
-                0 => std::hint::spin_loop(),
-                got => {
-                    self.0.answered();
-                    return Ok(got);
-                }
+            match self.try_read(buffer)? {
+                None => return Ok(0),
+                Some(0) => std::hint::spin_loop(),
+                Some(got) => return Ok(got),
             }
         }
     }

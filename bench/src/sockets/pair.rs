@@ -40,6 +40,19 @@ impl Broker {
     }
 }
 
+impl Broker {
+    /// Has a program have the library, where it is to.
+    pub fn dress(&self, command: &mut Command, how: How) {
+        if how.library {
+            command.env("LD_PRELOAD", &self.library);
+            command.env("LICHEN_SOCKET_BROKER", self.folder.path().join("broker"));
+        }
+        if let Some(look) = how.look {
+            command.env("LICHEN_SOCKET_LOOK_US", look.to_string());
+        }
+    }
+}
+
 impl Drop for Broker {
     fn drop(&mut self) {
         drop(self.stop.take());
@@ -67,16 +80,10 @@ impl Pair {
             let mut command = Command::new(&plan.program);
             command.args(["bench-peer", role, address, &processor.to_string()]);
             command.stdin(Stdio::piped()).stdout(Stdio::piped());
-            if how.library {
-                command.env("LD_PRELOAD", &broker.library);
-                command.env("LICHEN_SOCKET_BROKER", broker.folder.path().join("broker"));
-            }
+            broker.dress(&mut command, how);
             if let Some(relay) = relay.filter(|_| how.medium == super::JOINED) {
                 let relay = relay.as_fd().try_clone_to_owned().map_err(io("sockets cannot be joined"))?;
                 os::child::hand_over(&mut command, vec![relay]);
-            }
-            if let Some(look) = how.look {
-                command.env("LICHEN_SOCKET_LOOK_US", look.to_string());
             }
             command.spawn().map_err(|source| BenchError::Program { program: plan.program.clone(), source })
         };

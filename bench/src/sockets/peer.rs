@@ -7,9 +7,11 @@
 //!
 //! The caller does what its standard input says, a line each, over a connection of its own, and tells its times.
 
-use super::memory::Memory;
+use super::memory::{Memory, await_first};
+use super::ring::Reserved;
 use crate::error::{BenchError, io};
 use crate::nipc::stay_on;
+use socket::fixed::Rings;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -118,6 +120,10 @@ impl Medium {
     fn connect(&self, address: &str) -> io::Result<Box<dyn Stream>> {
         match self.name.as_str() {
             "unix" => Ok(Box::new(UnixStream::connect(address)?)),
+            ring if ring.starts_with("ring") => {
+                let rings = Rings::find(address, ring_bytes(ring), 1)?;
+                Ok(Box::new(Reserved(rings.open(0))))
+            }
             "memory" => {
                 if self.memory.get().is_none() {
                     let _ = self.memory.set(Memory::find(address)?);
@@ -135,9 +141,9 @@ pub fn run(role: &str, place: &str, processor: usize) -> Result<(), BenchError> 
     stay_on(processor).map_err(io("the processor that was asked for cannot be had"))?;
     let (medium, address) = place.split_once(':').unwrap_or((place, ""));
     let done = match (role, medium) {
-        (SERVE, "many") => super::many::serve(),
+        (SERVE, medium) if medium.starts_with("many") => super::many::serve(medium),
         (SERVE, _) => serve(medium, address),
-        (_, "many") => orders(|order| super::many::act(address, order)),
+        (_, medium) if medium.starts_with("many") => super::many::call(medium, address),
         _ => Medium::new(medium).and_then(|medium| orders(|order| act(&medium, address, order))),
     };
     done.map_err(io("a connection broke"))
@@ -152,16 +158,33 @@ fn serve(name: &str, folder: &str) -> io::Result<()> {
         println!("{place}");
         return listener.incoming().try_for_each(|stream| answer(&mut stream?));
     }
+    if name.starts_with("ring") {
+        let (rings, place, _file) = Rings::publish(ring_bytes(name), 1)?;
+        println!("{place}");
+        // Callers come one after the other, and find the ring as the last one has left it.
+        let mut end = Reserved(rings.open(0));
+        loop {
+            await_first(&mut end);
+            answer(&mut end)?;
+        }
+    }
     if name == "memory" {
         let (memory, place, _file) = Memory::publish()?;
         println!("{place}");
         loop {
-            answer(&mut memory.open()?)?;
+            let mut end = memory.open()?;
+            await_first(&mut end);
+            answer(&mut end)?;
         }
     }
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?);
     listener.incoming().try_for_each(|stream| answer(&mut *medium.dress(stream?)?))
+}
+
+/// Of a medium that is named after it.
+pub(super) fn ring_bytes(name: &str) -> usize {
+    name.trim_start_matches(|letter: char| !letter.is_ascii_digit()).parse().unwrap_or(1 << 20)
 }
 
 /// Answers one connection until its end.
@@ -210,7 +233,7 @@ fn parse(header: [u8; 16]) -> (u8, usize, usize) {
 }
 
 /// Does what standard input says, line by line, and tells the nanoseconds of each.
-fn orders(act: impl Fn(&str) -> io::Result<Vec<u64>>) -> io::Result<()> {
+pub(super) fn orders(act: impl Fn(&str) -> io::Result<Vec<u64>>) -> io::Result<()> {
     for line in io::stdin().lock().lines() {
         let samples = act(&line?)?;
         let told: Vec<u8> = std::iter::once(samples.len() as u64).chain(samples).flat_map(u64::to_le_bytes).collect();

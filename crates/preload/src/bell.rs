@@ -7,18 +7,22 @@
 use crate::{kernel, member, real, slot};
 use libc::{c_int, epoll_event};
 use socket::bells;
+use socket::family::Family;
+use socket::layout::SETS;
 use socket::lock::{Held, Lock};
+use socket::migration::set_of;
 use std::cell::{Cell, OnceCell};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// What epoll says of a bell: no program's data is the address of this.
 static MARK: u8 = 0;
 /// Rings after which a pipe is emptied: far fewer than it holds.
 const MANY: u32 = 4096;
+const _: () = assert!(SETS == 64);
 
 /// A bell of this process.
 #[derive(Debug)]
@@ -44,14 +48,34 @@ fn mark() -> u64 {
     std::ptr::from_ref(&MARK) as u64
 }
 
+/// Which of the numbers of sets are taken, by this process and those that it has been forked from or has forked: they share
+/// memory in which a set has the word of its number.
+fn taken() -> Option<&'static AtomicU64> {
+    static TAKEN: OnceLock<Option<Family<AtomicU64>>> = OnceLock::new();
+    // SAFETY: of zeroes there is an atomic.
+    TAKEN.get_or_init(|| unsafe { Family::zeroed() }.ok()).as_deref()
+}
+
+/// A number that no other set has, from 1 on; 0: there is none left.
+fn take_number() -> u64 {
+    let Some(taken) = taken() else { return 0 };
+    let next = |taken: u64| (taken != u64::MAX).then(|| taken | 1 | (taken | 1).wrapping_add(1));
+    let before = taken.fetch_update(Relaxed, Relaxed, next);
+    before.map_or(0, |before| u64::from((before | 1).trailing_ones())) % SETS as u64
+}
+
 impl Bell {
-    /// One whose reading end is in this set.
+    /// One whose reading end is in this set, which is the program's.
     pub fn in_set(set: RawFd) -> Option<Self> {
+        Self::new(set, take_number())
+    }
+
+    fn new(set: RawFd, of: u64) -> Option<Self> {
         use rustix::pipe::{PipeFlags, pipe_with};
         let (ear, pipe) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
         let [ear, pipe] = [ear, pipe].map(|end| member::raised(end).into_raw_fd());
         [ear, pipe].into_iter().for_each(member::protect);
-        let (number, process) = (NEXT.fetch_add(1, Relaxed), slot::process());
+        let (number, process) = (NEXT.fetch_add(1, Relaxed) * SETS as u64 + of, slot::process());
         let bell = Self { number, process, ear, pipe, heard: Cell::new(0) };
         let mut event = epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: mark() };
         // SAFETY: one structure of this frame.
@@ -86,6 +110,10 @@ impl Bell {
 
 impl Drop for Bell {
     fn drop(&mut self) {
+        let of = set_of(self.number);
+        if let (true, Some(taken)) = (of > 0 && self.is_own(), taken()) {
+            taken.fetch_and(!(1 << of), Relaxed);
+        }
         for end in [self.ear, self.pipe] {
             member::unprotect(end);
             // SAFETY: this library's, and nobody uses it any more.
@@ -100,8 +128,11 @@ type Known = ((u64, u64), Weak<OwnedFd>);
 /// Other processes' bells: connections share them.
 static OTHERS: Lock<Vec<Known>> = Lock::new(Vec::new());
 
-/// Before a fork: no other thread is at work here.
+/// Before a fork: no other thread is at work here, and numbers of sets are shared with the child.
 pub fn hold() {
+    if crate::env::is_on() {
+        taken();
+    }
     let _until_released = ManuallyDrop::new(others());
 }
 
@@ -152,7 +183,8 @@ impl Couch {
         let set = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).ok()?;
         let set = member::raised(set);
         member::protect(set.as_raw_fd());
-        let bell = Bell::in_set(set.as_raw_fd())?;
+        // No set of the program's: who has it is always rung for.
+        let bell = Bell::new(set.as_raw_fd(), 0)?;
         Some(Self { set, bell, watched: Cell::new((-1, 0)) })
     }
 

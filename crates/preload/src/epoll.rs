@@ -4,19 +4,22 @@
 //! faults, edge or level, once or always. What it does not know is what lies in memory; and it takes bells for bytes. So before a
 //! wait members are looked at, while it lasts they may be rung for, and after it what bells have said is corrected.
 
+mod member;
 mod members;
 
 use crate::look::Wait;
 use crate::slot::{Entry, Slot};
 use crate::{bell, kernel, real, receive, send, slot};
 use libc::{c_int, epoll_event, sigset_t};
-use members::{Attended, Member, Set, Sets};
+use member::Member;
+use members::{Attended, Set, Sets};
 use socket::lock::{Held, Lock};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 const READ: u32 = (libc::EPOLLIN | libc::EPOLLRDNORM) as u32;
+const WRITE: u32 = (libc::EPOLLOUT | libc::EPOLLWRNORM) as u32;
 const EDGE: u32 = libc::EPOLLET as u32;
 const ONCE: u32 = libc::EPOLLONESHOT as u32;
 /// Events that one call gives at most.
@@ -64,7 +67,7 @@ pub fn registered(set: RawFd, what: c_int, fd: RawFd, event: Option<epoll_event>
     let Some(entry) = known else {
         // A set within a set: the outer one is waited for in ways that do not look into the inner one.
         if let (libc::EPOLL_CTL_ADD, Some(inner)) = (what, sets.get(fd)) {
-            inner.hide();
+            inner.hide(fd);
         }
         return;
     };
@@ -73,6 +76,11 @@ pub fn registered(set: RawFd, what: c_int, fd: RawFd, event: Option<epoll_event>
     entry.set.store(set + 1, Relaxed);
     let of = sets.of(set);
     of.remove(fd);
+    let told = what != libc::EPOLL_CTL_DEL && event.is_some_and(|event| event.events & READ != 0);
+    entry.told.store(told, Relaxed);
+    if told {
+        entry.eventful.store(true, Relaxed);
+    }
     if let (libc::EPOLL_CTL_ADD | libc::EPOLL_CTL_MOD, Some(event)) = (what, event) {
         of.put(Member::new(fd, event.events, event.u64));
     }
@@ -97,6 +105,15 @@ pub fn unwatch(entry: &Entry) {
     entry.nap();
 }
 
+/// A set is about to be waited for as a descriptor among others.
+pub fn seen_among_others(fd: RawFd) {
+    if KNOWN.load(Relaxed) > 0
+        && let Some(of) = sets().get(fd)
+    {
+        of.hide(fd);
+    }
+}
+
 /// Whether a descriptor is a set that is known here.
 pub fn is_set(fd: RawFd) -> bool {
     KNOWN.load(Relaxed) > 0 && sets().has(fd)
@@ -114,14 +131,14 @@ pub fn left(fd: RawFd) {
     }
 }
 
-/// What is to be known before a wait; None if no more than the kernel says.
-fn attend(set: RawFd) -> Option<Attended> {
+/// What is to be known before a wait, of one who `stays` until something comes, or not; None if no more than the kernel says.
+fn attend(set: RawFd, stays: bool) -> Option<Attended> {
     if MEMBERS.load(Relaxed) == 0 {
         return None;
     }
     let mut sets = sets();
     let of = sets.get(set)?;
-    let attended = of.attend();
+    let attended = of.attend(stays);
     (attended.memory > 0 || of.bell.is_some()).then_some(attended)
 }
 
@@ -134,9 +151,12 @@ fn any_due(set: RawFd) -> bool {
 fn scan(set: RawFd, events: &mut [epoll_event]) -> usize {
     let mut sets = sets();
     let Some(of) = sets.get(set) else { return 0 };
-    let count = of.look(events.len());
-    for (at, event) in (0..count).zip(events) {
-        *event = say(set, of.found(at));
+    let mut count = 0;
+    for at in 0..of.look(events.len()) {
+        if let Some(member) = of.found(at) {
+            events[count] = say(set, member);
+            count += 1;
+        }
     }
     count
 }
@@ -169,8 +189,10 @@ fn correct(set: RawFd, events: &mut [epoll_event], found: usize, said: usize) ->
             continue;
         }
         let data = event.u64;
-        let of_this = |member: &&mut Member| member.data == data && member.slot().is_some();
-        if let Some(member) = of.members.iter_mut().find(of_this).filter(|_| event.events & READ != 0) {
+        if event.events & !WRITE != 0
+            && let Some(member) = of.told_by(data)
+            && event.events & READ != 0
+        {
             event.events &= !sift(set, member);
         }
         // What is in memory was said already.
@@ -214,7 +236,7 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
     if events.is_empty() {
         return None;
     }
-    let Attended { memory, together, young } = attend(set)?;
+    let Attended { memory, looked, together, young } = attend(set, timeout != 0)?;
     let most = events.len().min(MOST);
     let events = &mut events[..most];
     let deadline = u64::try_from(timeout).ok().filter(|ms| *ms > 0).map(|ms| kernel::now() + ms * 1_000_000);
@@ -223,7 +245,7 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
     loop {
         let mut found = scan(set, events);
         // The kernel's own descriptors have to wait for a moment.
-        if found == 0 && std::mem::take(&mut glances) && Wait::glance(memory, || any_due(set)) {
+        if found == 0 && std::mem::take(&mut glances) && Wait::glance(looked, || any_due(set)) {
             continue;
         }
         let budget = if found > 0 || timeout == 0 || memory == 0 { 0 } else { Wait::budget(together) };
@@ -247,7 +269,7 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
             }
             return Some(found as c_int);
         }
-        if wait.get_or_insert_with(Wait::begin).look(budget, memory, || 0, || any_due(set)) {
+        if wait.get_or_insert_with(Wait::begin).look(budget, looked, || 0, || any_due(set)) {
             continue;
         }
         if sets().get(set).is_some_and(Set::lie) {
@@ -258,7 +280,12 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
         }
         let ms = left.map_or(-1, |left| left.div_ceil(1_000_000).min(i32::MAX as u64) as c_int);
         let asked = ask(set, events, ms, mask);
+        let error = real::errno();
+        if let Some(set) = sets().get(set) {
+            set.rise();
+        }
         if asked < 0 {
+            real::set_errno(error);
             return Some(asked);
         }
         let found = correct(set, events, 0, asked as usize);

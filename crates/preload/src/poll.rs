@@ -2,7 +2,7 @@
 
 use crate::look::Wait;
 use crate::slot::{self, Entry};
-use crate::{kernel, real, receive, send};
+use crate::{epoll, kernel, real, receive, send};
 use libc::{c_int, fd_set, pollfd, sigset_t, timespec};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -20,6 +20,9 @@ impl Watched {
     fn among(polls: &[pollfd]) -> Self {
         let mut watched = Self { entries: [const { None }; MOST], count: 0 };
         for (at, poll) in polls.iter().enumerate() {
+            if !slot::is_known(poll.fd) {
+                epoll::seen_among_others(poll.fd);
+            }
             if watched.count < MOST
                 && poll.events & READ != 0
                 && let Some(entry) = slot::attached(poll.fd)
@@ -151,6 +154,7 @@ impl Sets {
         let count = usize::try_from(count).ok().filter(|&count| count <= libc::FD_SETSIZE)?;
         // SAFETY: it is not null, and below FD_SETSIZE.
         let has = |set: *mut fd_set, fd: usize| !set.is_null() && unsafe { libc::FD_ISSET(fd as c_int, set) };
+        (0..count).filter(|fd| has(sets[0], *fd)).for_each(|fd| epoll::seen_among_others(fd as c_int));
         if !(0..count).any(|fd| has(sets[0], fd) && slot::attached(fd as c_int).is_some()) {
             return None;
         }

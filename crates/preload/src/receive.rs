@@ -144,7 +144,7 @@ impl Call<'_> {
                 self.news = Some(incoming.news());
                 Step::Empty
             }
-            Ok(Stretch::Memory { ready: 0, .. }) if strip(self.fd, incoming) > 0 => {
+            Ok(Stretch::Memory { ready: 0, .. }) if strip(self.entry, self.fd, incoming) > 0 => {
                 drop(receiving);
                 send::serve_recall(self.entry, self.fd);
                 Step::Again
@@ -156,7 +156,7 @@ impl Call<'_> {
                 self.entry.heard.store(true, Relaxed);
                 if self.peeks() {
                     if then.is_some() && self.got < self.room {
-                        strip(self.fd, incoming);
+                        strip(self.entry, self.fd, incoming);
                         self.peek_tcp(parts, usize::MAX);
                     }
                     return Step::Done(self.got as isize);
@@ -185,7 +185,7 @@ impl Call<'_> {
         if incoming.has_bytes() {
             return true;
         }
-        let (bells, unseen) = (strip(self.fd, incoming), self.entry.is_unseen());
+        let (bells, unseen) = (strip(self.entry, self.fd, incoming), self.entry.is_unseen());
         if unseen {
             incoming.set_bell(0);
             incoming.nap();
@@ -217,8 +217,10 @@ impl Call<'_> {
         if let Some(answer) = self.told() {
             return answer;
         }
-        let front = kernel::front(self.fd);
-        self.entry.eventful.store(front != Queue::Empty, Relaxed);
+        if self.is_told_of(incoming) {
+            return Step::Nothing;
+        }
+        let front = front(self.entry, self.fd);
         // What was put into memory before the end came is there by now.
         let more = incoming.has_bytes();
         match front {
@@ -240,6 +242,20 @@ impl Call<'_> {
             }
             Queue::End => Step::Again,
         }
+    }
+
+    /// Whether the program's set would have told of whatever the kernel has to say, so that it need not be asked: but for each so-many-th
+    /// call. (The end of a socket that is full of bells, which nobody takes meanwhile, would be behind them.)
+    fn is_told_of(&self, incoming: &mut Incoming) -> bool {
+        const ASKED: u32 = 16;
+        let entry = self.entry;
+        let told = !self.may_wait()
+            && entry.told.load(Relaxed)
+            && !entry.eventful.load(Relaxed)
+            && !entry.is_unseen()
+            && matches!(incoming.look(), Ok(Stretch::Memory { ready: 0, then: None }))
+            && incoming.bells() == 0;
+        told && !entry.unasked.fetch_add(1, Relaxed).is_multiple_of(ASKED)
     }
 
     /// The fault that the kernel has spoken of before, once all is taken that came before it.
@@ -391,17 +407,28 @@ impl Call<'_> {
     }
 }
 
+/// What lies in the socket, and whether the kernel has something to say of it. That is asked after it was said not to have: of what it
+/// tells another thread meanwhile, the next call hears.
+fn front(entry: &Slot, fd: RawFd) -> Queue {
+    entry.eventful.store(false, Relaxed);
+    let front = kernel::front(fd);
+    if front != Queue::Empty {
+        entry.eventful.store(true, Relaxed);
+    }
+    front
+}
+
 /// Whether the bytes that lie in the socket are such as nobody has spoken of, while the stream goes through memory.
 fn is_foreign(incoming: &mut Incoming) -> bool {
     matches!(incoming.look(), Ok(Stretch::Memory { ready: 0, then: None })) && incoming.bells() == 0
 }
 
 /// Throws the bells away that lie in the socket: how many.
-pub fn strip(fd: RawFd, incoming: &mut Incoming) -> u64 {
+pub fn strip(entry: &Slot, fd: RawFd, incoming: &mut Incoming) -> u64 {
     let stripped = kernel::discard(fd, incoming.bells());
     if stripped > 0 {
         incoming.took(stripped);
-        incoming.wake();
+        entry.heard_by(incoming);
     }
     stripped
 }
@@ -413,10 +440,10 @@ pub fn is_readable(entry: &Slot, fd: RawFd) -> bool {
     for _ in 0..64 {
         match incoming.look() {
             Ok(Stretch::Memory { ready: 0, .. }) => {
-                if strip(fd, incoming) > 0 {
+                if strip(entry, fd, incoming) > 0 {
                     continue;
                 }
-                return match kernel::front(fd) {
+                return match front(entry, fd) {
                     Queue::Empty => false,
                     Queue::End => true,
                     Queue::Fault(error) => {

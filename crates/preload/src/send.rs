@@ -49,7 +49,10 @@ fn carry(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl Fn
             }
             // SAFETY: the program's buffers.
             done += unsafe { out.put(parts, done) };
-            if done > 0 && out.owes_bell() && !(out.bell() != 0 && entry.ring(out.bell())) {
+            if done > 0
+                && let Some(bell) = out.owes_bell()
+                && !(bell != 0 && entry.ring(bell))
+            {
                 out.ring();
                 if let Err(error) = kernel::bell(fd) {
                     out.unring();

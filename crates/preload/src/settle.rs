@@ -65,7 +65,7 @@ fn is_settled(entry: &Entry, fd: RawFd) -> bool {
     let Some(incoming) = receiving.as_mut() else { return true };
     match incoming.look() {
         Ok(Stretch::Memory { ready: 0, .. }) => {
-            receive::strip(fd, incoming);
+            receive::strip(entry, fd, incoming);
             false
         }
         Ok(Stretch::Memory { .. } | Stretch::Tcp { left: Some(_) }) => false,

@@ -13,7 +13,7 @@ mod lives;
 mod looks;
 
 pub use lives::{depart, start};
-pub use looks::{any_attached, is_young, seen};
+pub use looks::{Found, any_attached, given, is_young, seen};
 
 use crate::{env, epoll, real, relatives};
 use socket::bells;
@@ -21,7 +21,7 @@ use socket::lock::Lock;
 use socket::member::Meeting;
 use socket::migration::{Incoming, Outgoing, Stretch};
 use socket::region::Share;
-use socket::stream::News;
+use socket::stream::{Board, News};
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64};
@@ -77,6 +77,10 @@ pub struct Slot {
     pub together: AtomicBool,
     /// The kernel has something to say of this socket, and was not found to have nothing since.
     pub eventful: AtomicBool,
+    /// An epoll set of the program's tells it what the kernel has to say of this socket, when it is waited for.
+    pub told: AtomicBool,
+    /// Calls in which the kernel was not asked, since.
+    pub unasked: AtomicU32,
     /// No other slot has had this number.
     pub number: AtomicU64,
     /// The epoll set that it was put into last, and 1 more.
@@ -101,6 +105,8 @@ static NUMBERS: AtomicU64 = AtomicU64::new(1);
 static NEXT: AtomicU32 = AtomicU32::new(0);
 /// Connections of this process that have memory.
 static ATTACHED: AtomicU32 = AtomicU32::new(0);
+/// Connections of this process to which memory was ever given.
+static GIVEN: AtomicU32 = AtomicU32::new(0);
 /// This process was about to become another program.
 static AWAY: AtomicBool = AtomicBool::new(false);
 /// Whose descriptors the table speaks of.
@@ -324,7 +330,7 @@ fn close_offer(index: usize) {
 impl Slot {
     /// What it is for a new socket.
     fn clear(&self) {
-        for count in [&self.calls, &self.moving, &self.sleepers] {
+        for count in [&self.calls, &self.moving, &self.sleepers, &self.unasked] {
             count.store(0, Relaxed);
         }
         for count in [&self.tcp_out, &self.tcp_in] {
@@ -334,7 +340,7 @@ impl Slot {
             flag.store(false, Relaxed);
         }
         self.fault.store(0, Relaxed);
-        for flag in [&self.asked, &self.timeout, &self.heard, &self.together, &self.impeded] {
+        for flag in [&self.asked, &self.timeout, &self.heard, &self.together, &self.impeded, &self.told] {
             flag.store(false, Relaxed);
         }
         self.eventful.store(true, Relaxed);
@@ -389,6 +395,20 @@ impl Slot {
         }
     }
 
+    /// A bell was heard over TCP. Whoever sleeps on is to be rung for anew.
+    pub fn heard_by(&self, incoming: &mut Incoming) {
+        if self.sleepers.load(Relaxed) > 0 {
+            incoming.nap_again();
+        } else {
+            incoming.wake();
+        }
+    }
+
+    /// Where its sender says that something has come.
+    pub fn board(&self) -> Option<Board> {
+        self.receiving.lock().as_ref().and_then(Incoming::board)
+    }
+
     /// Whoever waits for it is not seen: a byte over TCP wakes him.
     pub fn nap(&self) {
         if let Some(incoming) = self.receiving.lock().as_mut() {
@@ -414,17 +434,6 @@ impl Slot {
     /// Whether something lies in memory: one look, not at all while somebody takes from it.
     pub fn has_bytes(&self) -> bool {
         self.receiving.try_lock().is_some_and(|mut held| held.as_mut().is_some_and(Incoming::has_bytes))
-    }
-
-    /// The same, and what to compare with when nothing was found.
-    pub fn found(&self) -> Found {
-        let Some(mut receiving) = self.receiving.try_lock() else { return Found::Unknown };
-        let Some(incoming) = receiving.as_mut() else { return Found::Unknown };
-        match incoming.look() {
-            Ok(Stretch::Memory { ready: 0, then: None }) => Found::Nothing(incoming.news().known()),
-            Ok(Stretch::Memory { ready: 1.., .. }) | Err(_) => Found::Bytes,
-            _ => Found::Unknown,
-        }
     }
 
     /// Where to look for more of it.
@@ -508,15 +517,6 @@ impl Slot {
     }
 }
 
-/// What lies in memory.
-pub enum Found {
-    Bytes,
-    /// Nothing, until the sender says another number than this.
-    Nothing(u64),
-    /// Nothing, as far as that was seen.
-    Unknown,
-}
-
 /// What has become of giving memory to a connection.
 pub enum Attached {
     Yes,
@@ -563,6 +563,7 @@ impl Entry {
         *self.sending.lock() = Some(outgoing);
         ATTACHED.fetch_add(1, Relaxed);
         self.slot.state.store(state::ATTACHED, SeqCst);
+        GIVEN.fetch_add(1, Release);
         Attached::Yes
     }
 

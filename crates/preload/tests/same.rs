@@ -49,6 +49,21 @@ fn a_program_cannot_tell() {
     assert!(met as usize >= cases, "{met} connections met in {cases} cases");
 }
 
+/// Of many connections in an epoll set most sleep: none is forgotten, however the set is waited for.
+#[test]
+fn who_is_called_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (program, place) = (compiled(folder.path(), "called"), folder.path().join("broker"));
+    let without = ran(&mut Command::new(&program));
+    let mut broker = Broker::bind(&place, Bounds::default()).unwrap();
+    let (stop, end) = std::io::pipe().unwrap();
+    let serving = thread::spawn(move || broker.run(stop.as_fd()).map(|()| broker.met()));
+    let with = ran(Command::new(&program).env("LD_PRELOAD", built()).env("LICHEN_SOCKET_BROKER", &place));
+    drop(end);
+    assert_eq!(with, without);
+    assert!(serving.join().unwrap().unwrap() > 200, "most of them got memory");
+}
+
 /// Nobody to bring ends together: a library that does nothing.
 #[test]
 fn without_a_broker_all_is_tcp() {

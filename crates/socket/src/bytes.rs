@@ -4,7 +4,7 @@ use crate::freeze;
 use crate::layout::{self, LOCAL, RECORD, RECORDS, Way};
 use crate::records::Store;
 use crate::region::Region;
-use crate::stream::{Memory, Spot};
+use crate::stream::{Board, Memory, Spot};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -58,9 +58,10 @@ impl Hold for Kept {
 pub struct End<H: Hold> {
     hold: H,
     connection: usize,
-    /// The side that sends this way, and the number of its store.
+    /// The side that sends this way, the number of its store, and of the receiver's.
     side: usize,
     number: usize,
+    receiver: usize,
     sends: bool,
     way: *const Way,
 }
@@ -69,10 +70,15 @@ pub struct End<H: Hold> {
 unsafe impl<H: Hold + Send> Send for End<H> {}
 
 impl<H: Hold> End<H> {
-    /// An end of the way in which `side` sends out of the store of that `number`: the hold's, if this end does.
-    pub(crate) fn new(hold: H, (connection, side): (usize, usize), number: usize, sends: bool) -> Self {
+    /// An end of the way in which `side` sends out of the first of these stores to the second one's process: the hold's is its own.
+    pub(crate) fn new(
+        hold: H,
+        (connection, side): (usize, usize),
+        [number, receiver]: [usize; 2],
+        sends: bool,
+    ) -> Self {
         let way: *const Way = hold.region().way(connection, side);
-        Self { hold, connection, side, number, sends, way }
+        Self { hold, connection, side, number, receiver, sends, way }
     }
 
     fn number(&self) -> u32 {
@@ -138,6 +144,17 @@ impl<H: Hold> Memory for End<H> {
             // SAFETY: of the region; nothing is read.
             unsafe { _mm_prefetch(self.local(at, 0).0.cast(), _MM_HINT_T0) };
         }
+    }
+
+    fn call(&self, set: usize) -> bool {
+        self.hold.store().call(self.number());
+        self.hold.region().calls(self.receiver).sleeps(set)
+    }
+
+    fn board(&self) -> Option<Board> {
+        let region = self.hold.region();
+        let (theirs, own) = (region.calls(self.number), region.calls(self.receiver));
+        Some(Board { theirs, own, way: self.number() })
     }
 
     fn has(&self, record: u32) -> bool {

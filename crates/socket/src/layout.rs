@@ -1,11 +1,11 @@
-//! Where everything lies in the memory of a pair, or of a pod, version 2.
+//! Where everything lies in the memory of a pair, or of a pod, version 4.
 //!
 //! ```text
-//! 0        4096     8192                    + CONNECTIONS × 4096         + CONNECTIONS × 2 × LOCAL
-//! ├────────┼────────┼─ … ───────────────────┼─ … ────────────────────────┼─ … ─────────────────┼─ … ─────────────────┤
-//! │ header │ stores │ ways of connection 0… │ local records of 0 → 1,    │ store 0: RECORDS    │ store 1 …           │
-//! │        │        │ 0 → 1, then 1 → 0     │ 1 → 0 of connection 0…     │ claims, and records │                     │
-//! └────────┴────────┴───────────────────────┴────────────────────────────┴─────────────────────┴─────────────────────┘
+//! 0        4096     8192      + 16 × 4096             + CONNECTIONS × 4096         + CONNECTIONS × 2 × LOCAL
+//! ├────────┼────────┼─ … ─────┼─ … ───────────────────┼─ … ────────────────────────┼─ … ─────────────────┼─ … ─────┤
+//! │ header │ stores │ calls   │ ways of connection 0… │ local records of 0 → 1,    │ store 0: RECORDS    │ store 1 │
+//! │        │        │ of each │ 0 → 1, then 1 → 0     │ 1 → 0 of connection 0…     │ claims, and records │ …       │
+//! └────────┴────────┴─────────┴───────────────────────┴────────────────────────────┴─────────────────────┴─────────┘
 //!
 //!   a way     0           128          256             384               512                  1536
 //!             │ sender's  │ receiver's │ sender's rest │ receiver's rest │ SEGMENTS words: parts │
@@ -21,7 +21,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 /// "lichpair", read as a little-endian number.
 pub const MAGIC: u64 = 0x7269_6170_6863_696c;
 /// Changes with every change of this layout.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 const PAGE: usize = 4096;
 /// The most processes that share one memory.
@@ -159,8 +159,30 @@ pub struct StoreLine {
     pub opened: AtomicU32,
 }
 
+/// Calls that are kept. A power of two.
+pub const CALLED: usize = if cfg!(loom) { 2 } else { 512 };
+/// Sets of a process that have a word of their own, those numbered from 1 on.
+pub const SETS: usize = if cfg!(loom) { 2 } else { 64 };
+
+/// Which of a process's sets sleep: 1, or 0.
+#[repr(C, align(128))]
+#[derive(Debug)]
+pub struct Asleep(pub [AtomicU32; SETS]);
+
+/// What a process says to those who sleep, and of its own sleep.
+#[repr(C, align(128))]
+#[derive(Debug)]
+pub struct Calls {
+    /// Ways that it ever wrote down.
+    pub written: AtomicU32,
+    /// Those that it wrote down last, modulo [`CALLED`].
+    pub ways: [AtomicU32; CALLED],
+    pub asleep: Asleep,
+}
+
 pub const STORE_LINES: usize = PAGE;
-pub const WAYS: usize = 2 * PAGE;
+pub const CALLS: usize = 2 * PAGE;
+pub const WAYS: usize = CALLS + STORES_MAX * PAGE;
 /// Bytes of a way.
 pub const WAY: usize = 2048;
 pub const LOCALS: usize = WAYS + CONNECTIONS * 2 * WAY;
@@ -177,6 +199,11 @@ pub const fn whole(stores: usize) -> usize {
 /// Where a process's words about its store are.
 pub const fn store_line(store: usize) -> usize {
     STORE_LINES + store * 128
+}
+
+/// Where what it says to those who sleep is.
+pub const fn calls(store: usize) -> usize {
+    CALLS + store * PAGE
 }
 
 /// Where what a process says of one of its records is.
@@ -217,6 +244,8 @@ const _: () = {
     assert!(offset_of!(Way, receiver_rest) == 384 && offset_of!(Way, segments) == 512);
     assert!(size_of::<Way>() == 512 + 8 * SEGMENTS && size_of::<Way>() <= WAY);
     assert!(size_of::<Claim>() == 16 && size_of::<StoreLine>() == 128 && STORES_MAX * 128 <= PAGE);
+    assert!(size_of::<Calls>() <= PAGE && CALLED.is_power_of_two() && SETS.is_power_of_two());
+    assert!(offset_of!(Calls, ways) == 4 && offset_of!(Calls, asleep) == 2176);
     assert!(WAYS.is_multiple_of(PAGE) && (2 * WAY).is_multiple_of(PAGE) && LOCAL.is_multiple_of(PAGE));
     assert!(STORES.is_multiple_of(PAGE) && CLAIMS.is_multiple_of(PAGE) && RECORD.is_multiple_of(PAGE));
 };

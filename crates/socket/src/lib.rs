@@ -8,6 +8,7 @@
 //! | [`freeze`] | keeping senders out of their records for a moment |
 //! | [`records`] | the larger pieces of memory that streams take and give back, and their bounds |
 //! | [`family`], [`lock`] | what a process shares with the children that it forks |
+//! | [`calls`] | who has something for those who wait for many connections |
 //! | [`bells`] | how a process is woken |
 //! | [`member`] | a process and its broker |
 //! | [`notice`] | what the broker tells a process: how much it may take |
@@ -15,6 +16,7 @@
 //! | [`parts`] | a program's buffers |
 //! | [`migration`] | a direction of a connection as its ends see it: now over TCP, now through memory |
 //! | [`wait`] | how long to look before sleeping |
+//! | [`fixed`] | rings of a fixed size, to be measured beside all this |
 //! | [`clock`] | what was sent before what |
 //!
 //! The other process is hostile: each of its words is read once, checked, then used. Each word has one writer, and there is
@@ -25,10 +27,13 @@
 pub mod bells;
 #[cfg(not(loom))]
 mod bytes;
+pub mod calls;
 #[cfg(not(loom))]
 mod clock;
 #[cfg(not(loom))]
 pub mod family;
+#[cfg(not(loom))]
+pub mod fixed;
 pub mod freeze;
 pub mod layout;
 #[cfg(not(loom))]

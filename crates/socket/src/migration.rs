@@ -31,10 +31,10 @@
 //!
 //! Not done here: sending and receiving over TCP, and waiting.
 
-use crate::layout::{LOCAL, MOST, Rest};
+use crate::layout::{LOCAL, MOST, Rest, SETS};
 use crate::parts::{self, Part};
 use crate::region::{KeptReceiver, KeptSender};
-use crate::stream::{News, Taken};
+use crate::stream::{Board, News, Taken};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 use thiserror::Error;
@@ -81,6 +81,11 @@ fn published_then(word: &AtomicU32) -> u32 {
 fn announce(word: &AtomicU32, value: u32) {
     word.store(value, Relaxed);
     fence(SeqCst);
+}
+
+/// The set that is meant by a bell's number: 0 for what is always rung.
+pub fn set_of(bell: u64) -> usize {
+    bell as usize % SETS
 }
 
 /// What a receiver that has left says instead of its nap: whoever sends to it is to find that out from TCP.
@@ -213,18 +218,19 @@ impl Outgoing {
         self.sender.taken()
     }
 
-    /// Asked after something was put, or turned: whether to ring now. True once for each nap.
-    pub fn owes_bell(&mut self) -> bool {
+    /// Asked after something was put, or turned: whether to ring now, and by which bell; 0: by a byte over TCP. Once for each nap.
+    pub fn owes_bell(&mut self) -> Option<u64> {
         let nap = published_then(&self.sender.peer_rest().sleep);
-        let owed = nap & 1 == 1 && (nap != self.rung || nap == GONE);
-        if owed {
-            self.rung = nap;
+        if nap & 1 == 0 || nap == self.rung && nap != GONE {
+            return None;
         }
-        owed
+        self.rung = nap;
+        let bell = self.bell();
+        self.sender.call(set_of(bell)).then_some(bell)
     }
 
     /// The number of the bell that wakes the receiver; 0: none but a byte over TCP.
-    pub fn bell(&self) -> u64 {
+    fn bell(&self) -> u64 {
         self.theirs(BELL).load(Relaxed)
     }
 
@@ -412,6 +418,11 @@ impl Incoming {
         self.receiver.news()
     }
 
+    /// Where it is said that something has come for a sleeper.
+    pub fn board(&self) -> Option<Board> {
+        self.receiver.board()
+    }
+
     /// Whether something lies in memory that can be taken now: one look, for those who wait.
     pub fn has_bytes(&mut self) -> bool {
         self.receiver.expect();
@@ -457,6 +468,14 @@ impl Incoming {
         if self.nap & 1 == 1 {
             self.nap = self.nap.wrapping_add(1);
             self.receiver.own_rest().sleep.store(self.nap, Relaxed);
+        }
+    }
+
+    /// A bell has come, and others sleep on: they are to be rung for anew.
+    pub fn nap_again(&mut self) {
+        if self.nap & 1 == 1 {
+            self.nap = self.nap.wrapping_add(2);
+            announce(&self.receiver.own_rest().sleep, self.nap);
         }
     }
 

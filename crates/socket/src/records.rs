@@ -183,6 +183,12 @@ impl Store {
         Some(record)
     }
 
+    /// Writes down that whoever receives on this way was asleep, and is to look.
+    pub(crate) fn call(&self, way: u32) {
+        let _alone = self.state();
+        self.region.calls(self.number).call(way);
+    }
+
     pub(crate) fn close(&self, record: u32, way: u32, start: u64, end: u64) {
         let slot = &mut self.state().slots[record as usize];
         if (slot.way, slot.start) == (way + 1, start) {

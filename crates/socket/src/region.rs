@@ -4,7 +4,7 @@
 //! number is free again once both ends of both ways have left ([`Pair::is_quiet`]). One process may be both sides.
 
 use crate::bytes::{self, Counted, End, Kept};
-use crate::layout::{self, CONNECTIONS, Claim, Header, STORES_MAX, StoreLine, Way};
+use crate::layout::{self, CONNECTIONS, Calls, Claim, Header, STORES_MAX, StoreLine, Way};
 use crate::records::{Quota, Store};
 use crate::stream;
 use crate::sync::Ordering;
@@ -101,6 +101,12 @@ impl Region {
         unsafe { &*self.at(layout::store_line(store)).cast() }
     }
 
+    pub(crate) fn calls(&self, store: usize) -> &Calls {
+        assert!(store < self.stores, "a store of the memory");
+        // SAFETY: as in `way`.
+        unsafe { &*self.at(layout::calls(store)).cast() }
+    }
+
     pub(crate) fn claim(&self, store: usize, record: usize) -> &Claim {
         assert!(store < self.stores && record < layout::RECORDS, "a record of the memory");
         // SAFETY: as in `way`.
@@ -167,8 +173,8 @@ impl Part {
         let opened = &self.region.store_line(self.number).opened;
         opened.store(opened.load(Ordering::Relaxed).max(connection as u32 + 1), Ordering::Relaxed);
         self.region.way(connection, side).sender.store.store(self.number as u32, Ordering::Relaxed);
-        let sends = End::new(hold.clone(), (connection, side), self.number, true);
-        let receives = End::new(hold, (connection, 1 - side), peer, false);
+        let sends = End::new(hold.clone(), (connection, side), [self.number, peer], true);
+        let receives = End::new(hold, (connection, 1 - side), [peer, self.number], false);
         Ok((stream::Sender::new(sends), stream::Receiver::new(receives)))
     }
 

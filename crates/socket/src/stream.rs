@@ -22,7 +22,7 @@ mod sender;
 pub use receiver::{News, Receiver};
 pub use sender::{Sender, Taken};
 
-use crate::layout::{LOCAL_AT, MARK, Way};
+use crate::layout::{Calls, LOCAL_AT, MARK, Way};
 use thiserror::Error;
 
 /// Bytes that are copied before the other end is told of them: it copies them while this one copies the next.
@@ -46,6 +46,19 @@ pub enum Spot {
     Record(u32, usize),
 }
 
+/// Where senders write down whom they have woken, and receivers whether they sleep.
+#[derive(Clone, Copy, Debug)]
+pub struct Board {
+    /// What the sender's process says, and what this one does. They are there for as long as the memory is.
+    pub theirs: *const Calls,
+    pub own: *const Calls,
+    /// By what number the sender does.
+    pub way: u32,
+}
+
+// SAFETY: of atomics that any thread may look at, while they are there.
+unsafe impl Send for Board {}
+
 /// The memory beneath one end of a stream.
 pub trait Memory {
     /// The words of this direction.
@@ -56,6 +69,14 @@ pub trait Memory {
     fn get(&self, at: Spot, to: &mut [u8]);
     /// Has the processor fetch what is there, while something else is waited for.
     fn expect(&self, _at: Spot) {}
+    /// Writes down that the receiver was asleep, and is to look: whether who waits by this set sleeps, and is to be rung for.
+    fn call(&self, _set: usize) -> bool {
+        true
+    }
+    /// Where that is written down; none where it is not.
+    fn board(&self) -> Option<Board> {
+        None
+    }
     /// Whether there is a record of this number.
     fn has(&self, record: u32) -> bool;
     /// Whether records may be written now. If so, the way's hand is up, and to be put down.

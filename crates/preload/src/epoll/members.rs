@@ -1,112 +1,76 @@
 //! What is known of epoll sets: their members, their descriptors, their bells.
 //!
 //! A member is said to sleep, to who sends to it, when its set is first waited for, and goes on to sleep, awake as the set may be,
-//! until something comes: so a wait costs what has come since the last one, and a load or two for each of the others.
+//! until something comes, of which its sender tells on a board ([`socket::calls`]): so a wait costs what has come since the last one,
+//! and a load for each process that sends to members, whatever the number of the others.
 
-use super::{EDGE, ONCE, READ};
+use super::READ;
+use super::member::Member;
 use crate::bell::Bell;
-use crate::slot::{self, Found, Slot};
-use crate::{receive, send};
-use socket::stream::News;
-use std::collections::BTreeMap;
+use crate::{send, slot};
+use socket::layout::Calls;
+use socket::{bells, migration, stream};
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Members that are asked in each wait what need not be known at once.
-const ASKED: usize = 16;
+const ASKED: usize = 4;
 
 /// Members of a set that is looked through twice: more of them cost more than it is worth.
 const ORDERED: usize = 64;
 
-/// A socket in a set.
-pub struct Member {
-    pub fd: RawFd,
-    pub events: u32,
-    pub data: u64,
-    /// Something was said of it, and nothing has come since; or it was to be said once.
-    pub told: Option<u64>,
-    /// Where its words are. For as long as it is a member, its descriptor is open, and so its memory there.
-    news: Option<News>,
-    /// What its sender had said when nothing was there.
-    quiet: Option<u64>,
-    /// The last look has found something of it.
-    found: bool,
-    /// What its sender had said, and for which nap it is to be rung, when it was said to sleep. Who sleeps counts as one of its sleepers.
-    lain: Option<(u64, u32)>,
+/// How a member is looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It has no memory, or is not to be read: the kernel tells of it.
+    Kernel,
+    /// In each wait.
+    Awake,
+    /// When its sender says so.
+    Called,
 }
 
-impl Member {
-    pub fn new(fd: RawFd, events: u32, data: u64) -> Self {
-        Self { fd, events, data, told: None, news: None, quiet: None, found: false, lain: None }
+/// What the processes say that send to members.
+struct Board {
+    of: stream::Board,
+    /// What was read of it.
+    read: u32,
+    /// The places of members by the ways that they receive on.
+    ways: BTreeMap<u32, usize>,
+}
+
+impl Board {
+    fn theirs(&self) -> &Calls {
+        // SAFETY: its members are in sets, whose memory is there; see [`Member::said`].
+        unsafe { &*self.of.theirs }
     }
 
-    /// The socket, if it has memory.
-    pub fn slot(&self) -> Option<&'static Slot> {
-        slot::seen(self.fd)
-    }
-
-    /// What its sender says, and its nap.
-    fn said(&mut self, slot: &Slot) -> Option<(u64, u32)> {
-        self.news = self.news.or_else(|| slot.news());
-        // SAFETY: whoever has this member has all sets, which a descriptor leaves before it is closed; until then its memory is there.
-        self.news.map(|news| unsafe { (news.number(), news.nap()) })
-    }
-
-    /// When something was last sent to it, to be compared with other members'.
-    pub fn sent_at(&self) -> u64 {
-        // SAFETY: as in `said`.
-        self.news.map_or(0, |news| unsafe { news.sent_at() })
-    }
-
-    /// Whether there is something to say of it.
-    pub fn is_due(&mut self) -> bool {
-        let Some(slot) = self.slot().filter(|_| self.events & READ != 0) else { return false };
-        let Some((number, _)) = self.said(slot).filter(|(number, _)| self.quiet != Some(*number)) else { return false };
-        match (slot.found(), self.told) {
-            (Found::Nothing(number), _) => {
-                self.quiet = Some(number);
-                false
-            }
-            (Found::Unknown, _) => false,
-            (Found::Bytes, Some(_)) if self.events & ONCE != 0 => false,
-            (Found::Bytes, Some(told)) if self.events & EDGE != 0 => told != number,
-            (Found::Bytes, _) => true,
-        }
-    }
-
-    /// Has it rung for by this bell when something comes: whether something is there already. One of which an edge was told is to be
-    /// rung for anew.
-    fn lie(&mut self, bell: u64, anew: bool) -> bool {
-        let Some(slot) = self.slot().filter(|_| self.events & READ != 0) else { return false };
-        let said = self.said(slot);
-        if said.is_none() || self.lain == said && !anew {
-            return false;
-        }
-        if self.events & EDGE != 0
-            && slot.has_bytes()
-            && let Some(incoming) = slot.receiving.lock().as_mut()
-        {
-            receive::strip(self.fd, incoming);
-            incoming.wake();
-        }
-        self.rise();
-        slot.lie(bell);
-        let naps = self.said(slot);
-        self.lain = said.zip(naps).map(|((number, _), (_, nap))| (number, nap));
-        self.is_due()
-    }
-
-    /// It sleeps no more, or is no member any more.
-    fn rise(&mut self) {
-        if let (Some(_), Some(slot)) = (self.lain.take(), self.slot()) {
-            slot.woke();
-        }
+    fn own(&self) -> &Calls {
+        // SAFETY: as above.
+        unsafe { &*self.of.own }
     }
 }
 
 #[derive(Default)]
 pub struct Set {
-    pub members: Vec<Member>,
+    /// By their places, of which some are free.
+    members: Vec<Option<(Place, Member)>>,
+    free: Vec<usize>,
+    descriptors_of: BTreeMap<RawFd, usize>,
+    data: BTreeSet<(u64, usize)>,
+    /// Places of those that are awake.
+    awake: Vec<usize>,
+    boards: Vec<Board>,
+    /// Members that have memory.
+    having: usize,
+    /// Of how many connections memory had been given to when the members without were last looked at, and how many waits ago.
+    given: u32,
+    since: u32,
+    /// One of those may get some yet.
+    young: bool,
+    /// As it was last found.
+    together: bool,
     /// Descriptors of it.
     descriptors: u32,
     /// Where the next look begins, and the next to be asked.
@@ -116,8 +80,12 @@ pub struct Set {
     due: Vec<(u64, usize)>,
     /// Somebody was seen to wait for it: then he does not find its bell among his events.
     waited: bool,
-    /// It is in another set, which is waited for in ways that do not look into it.
+    /// It is among what another call waits for, which does not look into it: it is always rung for.
     hidden: bool,
+    /// Who waits for it does not stay: he may sleep in ways that are not seen.
+    unsure: bool,
+    /// Threads that wait for it in the kernel.
+    sleepers: u32,
     /// By what others wake who waits for it, and the number that they were last told.
     pub bell: Option<Bell>,
     told: u64,
@@ -128,11 +96,16 @@ pub struct Set {
 pub struct Attended {
     /// Members that have memory.
     pub memory: usize,
+    /// What there is to look at.
+    pub looked: usize,
     /// Whoever sends to one runs on this processor.
     pub together: bool,
     /// Some others may get memory yet: what they were sent came before what is in memory now, for all that is known.
     pub young: bool,
 }
+
+/// Waits after which members without memory are looked at in any case.
+const SELDOM: u32 = 64;
 
 impl Set {
     /// The number of its bell; 0: there is none that is this process's.
@@ -154,93 +127,310 @@ impl Set {
         {
             super::unwatch(&entry);
         }
-        self.members.push(member);
+        let at = self.free.pop().unwrap_or(self.members.len());
+        if at == self.members.len() {
+            self.members.push(None);
+        }
+        self.descriptors_of.insert(member.fd, at);
+        self.data.insert((member.data, at));
+        self.members[at] = Some((Place::Kernel, member));
+        self.receive(at);
+        // Looked at with the others before the next wait.
+        self.since = SELDOM;
+        if self.sleepers > 0 {
+            let set = migration::set_of(self.number());
+            self.boards.iter().for_each(|board| board.own().lie(set));
+            if self.lie_down(at) {
+                self.ring();
+            }
+        }
+    }
+
+    /// A member that has memory by now is looked for there.
+    fn receive(&mut self, at: usize) {
+        let Some((place @ Place::Kernel, member)) = &mut self.members[at] else { return };
+        let Some(slot) = member.slot() else { return };
+        if member.memory {
+            return;
+        }
+        member.memory = true;
+        self.having += 1;
+        if member.events & READ == 0 {
+            return;
+        }
+        *place = Place::Awake;
+        self.awake.push(at);
+        slot.watched.store(true, Relaxed);
+        let Some(of) = slot.board() else { return };
+        member.way = Some(of.way);
+        let known = self.boards.iter().position(|board| std::ptr::eq(board.of.theirs, of.theirs));
+        let board = known.unwrap_or_else(|| {
+            let mut board = Board { of, read: 0, ways: BTreeMap::new() };
+            board.read = board.theirs().written();
+            if self.hidden || self.unsure || self.sleepers > 0 {
+                board.own().lie(migration::set_of(self.number()));
+            }
+            self.boards.push(board);
+            self.boards.len() - 1
+        });
+        self.boards[board].ways.insert(of.way, at);
     }
 
     pub fn remove(&mut self, fd: RawFd) {
-        self.members.iter_mut().filter(|member| member.fd == fd).for_each(Member::rise);
-        self.members.retain(|member| member.fd != fd);
+        let Some(at) = self.descriptors_of.remove(&fd) else { return };
+        let Some((place, mut member)) = self.members[at].take() else { return };
+        member.rise();
+        self.free.push(at);
+        self.data.remove(&(member.data, at));
+        self.having -= usize::from(member.memory);
+        if place == Place::Awake {
+            self.awake.retain(|other| *other != at);
+        }
+        if let Some(way) = member.way {
+            self.boards.retain_mut(|board| {
+                if board.ways.get(&way) == Some(&at) {
+                    board.ways.remove(&way);
+                }
+                !board.ways.is_empty()
+            });
+        }
     }
 
-    /// Whoever waits for it is not seen.
-    pub fn hide(&mut self) {
-        self.hidden = true;
-        self.members.iter().filter_map(|member| slot::entry(member.fd)).for_each(|entry| super::unwatch(&entry));
+    fn member(&mut self, at: usize) -> Option<&mut Member> {
+        self.members.get_mut(at)?.as_mut().map(|(_, member)| member)
     }
 
-    /// Somebody begins to wait.
-    pub fn attend(&mut self) -> Attended {
+    /// The first member with memory of which the program has said this: the kernel has something to say of it. It is looked at from
+    /// now on.
+    pub fn told_by(&mut self, data: u64) -> Option<&mut Member> {
+        let mut first = None;
+        for (_, at) in self.data.range((data, 0)..=(data, usize::MAX)) {
+            if let Some(slot) = self.members[*at].as_ref().and_then(|(_, member)| member.slot()) {
+                // The next call that finds nothing asks what it is.
+                slot.eventful.store(true, Relaxed);
+                first = first.or(Some(*at));
+            }
+        }
+        let at = first?;
+        self.receive(at);
+        self.awaken(at);
+        self.member(at)
+    }
+
+    fn awaken(&mut self, at: usize) {
+        if let Some(Some((place @ Place::Called, _))) = self.members.get_mut(at) {
+            *place = Place::Awake;
+            self.awake.push(at);
+        }
+    }
+
+    fn awaken_all(&mut self) {
+        (0..self.members.len()).for_each(|at| self.awaken(at));
+    }
+
+    /// Whoever waits for it is not seen, from now on: what comes makes the kernel's set ready, and what is there already does.
+    pub fn hide(&mut self, set: RawFd) {
+        if std::mem::replace(&mut self.hidden, true) {
+            return;
+        }
         self.waited = true;
-        let mut attended = Attended { memory: 0, together: false, young: false };
+        let number = self.bell(set).map_or(0, Bell::number);
+        self.boards.iter().for_each(|board| board.own().lie(migration::set_of(number)));
+        let entries = self.members.iter().flatten().filter_map(|(_, member)| slot::entry(member.fd));
+        let there = entries.fold(false, |any, entry| {
+            super::unwatch(&entry);
+            any | entry.has_bytes()
+        });
+        if there {
+            self.ring();
+        }
+    }
+
+    /// Whoever waits `stays` until something comes; then he comes back here before he sleeps, and need not be rung for. Else he may
+    /// sleep in ways that are not seen.
+    fn stays(&mut self, stays: bool) {
+        if self.unsure == stays {
+            self.unsure = !stays;
+            let set = migration::set_of(self.number());
+            if !stays {
+                self.boards.iter().for_each(|board| board.own().lie(set));
+            } else if self.sleepers == 0 && !self.hidden && set != 0 {
+                self.boards.iter().for_each(|board| board.own().rise(set));
+            }
+        }
+    }
+
+    /// Looks who was called.
+    fn harvest(&mut self) {
+        for index in 0..self.boards.len() {
+            let board = &self.boards[index];
+            if board.theirs().written() == board.read {
+                continue;
+            }
+            let mut called = Vec::new();
+            let read = board.theirs().read(board.read, |way| called.extend(board.ways.get(&way)));
+            match read {
+                Ok(read) => {
+                    self.boards[index].read = read;
+                    called.into_iter().for_each(|at| self.awaken(at));
+                }
+                // It has not kept all of them.
+                Err(read) => {
+                    self.boards[index].read = read;
+                    self.awaken_all();
+                }
+            }
+        }
+    }
+
+    /// Somebody begins to wait. If he `stays`, he will come back, and it need not be rung for before.
+    pub fn attend(&mut self, stays: bool) -> Attended {
+        self.waited = true;
+        self.stays(stays);
+        let mut attended = Attended { memory: 0, looked: 0, together: false, young: false };
         if !slot::any_attached() {
             return attended;
         }
-        let len = self.members.len();
-        self.asked = if self.asked < len { self.asked } else { 0 };
-        for (at, member) in self.members.iter().enumerate() {
-            let Some(slot) = member.slot() else {
-                attended.young = attended.young || slot::is_young(member.fd);
-                continue;
-            };
-            attended.memory += 1;
-            if member.events & READ == 0 {
-                continue;
-            }
-            if !slot.watched.load(Relaxed) {
-                slot.watched.store(true, Relaxed);
-            }
+        self.since += 1;
+        let given = slot::given();
+        if self.given != given || self.since >= SELDOM {
+            (self.given, self.since) = (given, 0);
+            (0..self.members.len()).for_each(|at| self.receive(at));
+            let members = self.members.iter().flatten();
+            self.young = members.into_iter().any(|(_, member)| !member.memory && slot::is_young(member.fd));
+        }
+        self.harvest();
+        for turn in 0..self.awake.len() {
+            let at = self.awake[turn];
+            let asked = (turn + self.awake.len() - self.asked % self.awake.len()) % self.awake.len() < ASKED;
+            let Some(member) = self.member(at) else { continue };
+            let Some(slot) = member.slot() else { continue };
             slot.meets();
-            if (at + len - self.asked) % len < ASKED {
+            if asked {
                 send::serve_recall(slot, member.fd);
                 slot.shares_processor();
             }
-            attended.together |= slot.together.load(Relaxed);
+            let together = slot.together.load(Relaxed);
+            attended.together |= together;
         }
-        self.asked += ASKED;
+        if self.awake.is_empty() {
+            attended.together = self.together;
+        }
+        self.together = attended.together;
+        self.asked = self.asked.wrapping_add(ASKED);
+        self.glimpse();
+        (attended.memory, attended.looked) = (self.having, self.awake.len() + self.boards.len());
+        attended.young = self.young;
         attended
+    }
+
+    /// Looks at one of those that are not looked at: what its sender may want of it, and does not call for.
+    fn glimpse(&mut self) {
+        let at = self.turn.checked_rem(self.members.len()).unwrap_or(0);
+        let Some(Some((Place::Called, member))) = self.members.get_mut(at) else { return };
+        let Some(slot) = member.slot() else { return };
+        send::serve_recall(slot, member.fd);
+        if !member.rests() {
+            self.awaken(at);
+        }
     }
 
     /// Finds the members of which there is something to say, `most` at most, in the order in which it was sent: how many. They take turns.
     pub fn look(&mut self, most: usize) -> usize {
-        let (len, first) = (self.members.len(), self.turn);
+        self.harvest();
+        let (len, first) = (self.awake.len(), self.turn);
         self.due.clear();
-        self.members.iter_mut().for_each(|member| member.found = false);
+        for at in 0..len {
+            let at = self.awake[at];
+            if let Some(member) = self.member(at) {
+                member.found = false;
+            }
+        }
         // What was sent before something that was found is found, if not in the first round, in the second.
         for _ in 0..if len <= ORDERED { 2 } else { 1 } {
-            for at in (0..len).map(|step| (first + step) % len) {
-                let member = &mut self.members[at];
-                if self.due.len() < most && !member.found && member.is_due() {
+            for at in (0..len).map(|step| (first.wrapping_add(step)) % len) {
+                let at = self.awake[at];
+                let full = self.due.len() >= most;
+                let Some(member) = self.member(at) else { continue };
+                if !full && !member.found && member.is_due() {
                     member.found = true;
-                    self.due.push((member.sent_at(), at));
+                    let sent_at = member.sent_at();
+                    self.due.push((sent_at, at));
                 }
             }
             if self.due.is_empty() {
                 break;
             }
         }
-        self.turn = self.turn.wrapping_add(1) % len.max(1);
+        self.turn = self.turn.wrapping_add(1);
         self.due.sort_unstable();
         self.due.len()
     }
 
     /// What the last look has found, by its place.
-    pub fn found(&mut self, at: usize) -> &mut Member {
-        &mut self.members[self.due[at].1]
+    pub fn found(&mut self, at: usize) -> Option<&mut Member> {
+        let (_, at) = *self.due.get(at)?;
+        self.member(at)
     }
 
     pub fn any_due(&mut self) -> bool {
-        self.members.iter_mut().any(Member::is_due)
+        self.harvest();
+        (0..self.awake.len()).any(|at| {
+            let at = self.awake[at];
+            self.member(at).is_some_and(Member::is_due)
+        })
     }
 
-    /// Says that members are to be rung for, all of them unless there is something to say of one.
-    pub fn lie(&mut self) -> bool {
+    fn lie_down(&mut self, at: usize) -> bool {
         let bell = self.number();
         let anew = self.told != bell;
-        let any = self.members.iter_mut().any(|member| member.lie(bell, anew));
-        if !any {
-            self.told = bell;
+        self.member(at).is_some_and(|member| member.lie(bell, anew))
+    }
+
+    /// Says that members are to be rung for, all of them unless there is something to say of one: then that is so. Else somebody
+    /// sleeps, until [`Set::rise`].
+    pub fn lie(&mut self) -> bool {
+        let bell = self.number();
+        if self.told != bell {
+            self.awaken_all();
         }
-        any
+        self.harvest();
+        if (0..self.awake.len()).any(|turn| self.lie_down(self.awake[turn])) {
+            return true;
+        }
+        self.told = bell;
+        self.sleepers += 1;
+        let members = &mut self.members;
+        self.awake.retain(|at| {
+            let Some((place, member)) = &mut members[*at] else { return false };
+            let rests = member.rests();
+            if rests {
+                *place = Place::Called;
+            }
+            !rests
+        });
+        self.boards.iter().for_each(|board| board.own().lie(migration::set_of(bell)));
+        let called = self.boards.iter().any(|board| board.theirs().written() != board.read);
+        if called {
+            self.rise();
+        }
+        called
+    }
+
+    /// Who has slept does no more.
+    pub fn rise(&mut self) {
+        self.sleepers = self.sleepers.saturating_sub(1);
+        let bell = self.number();
+        if self.sleepers == 0 && !self.hidden && !self.unsure && bell != 0 {
+            self.boards.iter().for_each(|board| board.own().rise(migration::set_of(bell)));
+        }
+    }
+
+    /// Wakes who sleeps.
+    fn ring(&self) {
+        if let Some(bell) = self.bell.as_ref().filter(|bell| bell.is_own()) {
+            bells::ring(bell.pipe());
+        }
     }
 }
 
@@ -289,7 +479,7 @@ impl Sets {
         let Some(of) = self.all.get_mut(&number) else { return };
         of.descriptors -= 1;
         if of.descriptors == 0 {
-            of.members.iter_mut().for_each(Member::rise);
+            of.members.iter_mut().flatten().for_each(|(_, member)| member.rise());
             self.all.remove(&number);
         }
     }
@@ -301,6 +491,10 @@ impl Sets {
 
     /// In a child of a fork: those who sleep are its parent's.
     pub fn forked(&mut self) {
-        self.all.values_mut().flat_map(|set| &mut set.members).for_each(|member| member.lain = None);
+        for set in self.all.values_mut() {
+            set.members.iter_mut().flatten().for_each(|(_, member)| member.lain = None);
+            set.sleepers = 0;
+            set.awaken_all();
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Looks at what a descriptor is that hold nothing.
 
-use super::{ATTACHED, AWAY, Slot, cell, lives, slots, state};
+use super::{ATTACHED, AWAY, GIVEN, Slot, cell, lives, slots, state};
+use socket::migration::Stretch;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
@@ -30,4 +31,33 @@ pub fn is_young(fd: RawFd) -> bool {
 /// Whether any connection has memory.
 pub fn any_attached() -> bool {
     ATTACHED.load(Relaxed) > 0
+}
+
+/// Connections of this process to which memory was ever given.
+pub fn given() -> u32 {
+    GIVEN.load(Acquire)
+}
+
+/// What lies in memory.
+pub enum Found {
+    Bytes,
+    /// Nothing, until the sender says another number than this.
+    Nothing(u64),
+    /// Nothing that is in memory now.
+    Unknown,
+    /// Another thread receives.
+    Busy,
+}
+
+impl Slot {
+    /// Whether something lies in memory, and what to compare with when nothing was found.
+    pub fn found(&self) -> Found {
+        let Some(mut receiving) = self.receiving.try_lock() else { return Found::Busy };
+        let Some(incoming) = receiving.as_mut() else { return Found::Unknown };
+        match incoming.look() {
+            Ok(Stretch::Memory { ready: 0, then: None }) => Found::Nothing(incoming.news().known()),
+            Ok(Stretch::Memory { ready: 1.., .. }) | Err(_) => Found::Bytes,
+            _ => Found::Unknown,
+        }
+    }
 }

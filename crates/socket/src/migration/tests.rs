@@ -50,7 +50,7 @@ impl Rig {
             self.out.land(len - put);
         }
         self.sent += len as u64;
-        if self.out.in_memory() && self.out.owes_bell() {
+        if self.out.in_memory() && self.out.owes_bell().is_some() {
             self.tcp.push_back(0xBE);
             self.out.ring();
         }
@@ -142,11 +142,11 @@ fn what_lies_behind_an_end_that_nobody_has_seen_is_there() {
 fn a_bell_for_each_nap() {
     let mut rig = Rig::new();
     assert!(rig.out.rise());
-    assert!(rig.out.owes_bell() && !rig.out.owes_bell());
+    assert!(rig.out.owes_bell().is_some() && rig.out.owes_bell().is_none());
     rig.inc.wake();
-    assert!(!rig.out.owes_bell());
+    assert!(rig.out.owes_bell().is_none());
     rig.inc.nap();
-    assert!(rig.out.owes_bell() && !rig.out.owes_bell());
+    assert!(rig.out.owes_bell().is_some() && rig.out.owes_bell().is_none());
 }
 
 /// Memory whose last connection was another's: what is left there of it is nobody's.

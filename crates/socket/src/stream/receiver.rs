@@ -3,7 +3,7 @@
 //! The sender's words are read once, checked, and used: how far it is, how many parts it has begun, and each part's word.
 //! What they can be at worst is a stream of other bytes from the memory of the pair.
 
-use super::{Fault, Memory, PIECE, Place, Spot};
+use super::{Board, Fault, Memory, PIECE, Place, Spot};
 use crate::layout::{ECHO, GONE, LOCAL, MOST, RECORD, Rest, SEGMENTS, Way};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use std::io::IoSliceMut;
@@ -219,6 +219,11 @@ impl<M: Memory> Receiver<M> {
         let way = self.way();
         let (line, sleep) = (&way.sender, &raw const way.receiver_rest.sleep);
         News { head: &raw const line.head, sent_at: &raw const line.sent_at, sleep, known: self.head }
+    }
+
+    /// Where it is told of by those who look at nothing else.
+    pub fn board(&self) -> Option<Board> {
+        self.memory.board()
     }
 
     /// What this end says while it does not work.

@@ -267,6 +267,11 @@ impl<M: Memory> Sender<M> {
         Taken(&raw const self.way().receiver.tail)
     }
 
+    /// The receiver was asleep, and is told: whether who waits by this set sleeps, and is to be rung for.
+    pub fn call(&self, set: usize) -> bool {
+        self.memory.call(set)
+    }
+
     /// What this end says while it does not work.
     pub fn own_rest(&self) -> &Rest {
         &self.way().sender_rest

@@ -1,0 +1,204 @@
+//! Who has something for sleepers: what a process says to those who wait for many of its connections at once.
+//!
+//! ```text
+//!   sender:   head ─▶ fence ─▶ look at the nap: asleep → write the way down ─▶ fence ─▶ look at its set: asleep → ring
+//!   receiver: nap ─▶ fence ─▶ look at head        …then nobody looks at this connection until its way is written down
+//!             set asleep ─▶ fence ─▶ look at what is written down: nothing → sleep until it rings
+//! ```
+//!
+//! So a wait costs what has come since the last one, whatever the number of those for whom nothing has. Each process writes down, in a
+//! page of its own, the ways on which it has woken somebody; whoever receives some of them reads on from where he was, and looks at the
+//! connections that are his. Who has fallen far behind looks at all. In the same page a process says which of its sets sleep.
+
+use crate::layout::{CALLED, Calls, SETS};
+use crate::sync::{Ordering, fence};
+
+impl Calls {
+    #[cfg(test)]
+    fn new() -> Self {
+        let none = |_| crate::sync::AtomicU32::new(0);
+        let (ways, asleep) = (std::array::from_fn(none), crate::layout::Asleep(std::array::from_fn(none)));
+        Self { written: none(0), ways, asleep }
+    }
+
+    /// Writes a way down. By one thread of the process at a time.
+    pub(crate) fn call(&self, way: u32) {
+        let written = self.written.load(Ordering::Relaxed);
+        // Whoever sees what follows in the place of something older sees that this was written.
+        fence(Ordering::Release);
+        self.ways[written as usize % CALLED].store(way, Ordering::Relaxed);
+        self.written.store(written.wrapping_add(1), Ordering::Release);
+    }
+
+    /// Whether who waits by this set is to be rung for, asked after something was written down. Always where the set has no number.
+    pub(crate) fn sleeps(&self, set: usize) -> bool {
+        fence(Ordering::SeqCst);
+        set == 0 || self.asleep.0[set % SETS].load(Ordering::Relaxed) != 0
+    }
+
+    /// Says that who waits by this set is to be rung for from now on; to be followed by a look at what is written down.
+    pub fn lie(&self, set: usize) {
+        self.asleep.0[set % SETS].store(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Says that he looks himself before he sleeps.
+    pub fn rise(&self, set: usize) {
+        self.asleep.0[set % SETS].store(0, Ordering::Relaxed);
+    }
+
+    /// How many were ever written down, as the process says.
+    pub fn written(&self) -> u32 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// Has `each` look at what was written down since there were `read`: how many there are now; or none, if it was not kept.
+    pub fn read(&self, read: u32, mut each: impl FnMut(u32)) -> Result<u32, u32> {
+        let written = self.written();
+        let new = written.wrapping_sub(read) as usize;
+        if new < CALLED {
+            for at in 0..new {
+                each(self.ways[read.wrapping_add(at as u32) as usize % CALLED].load(Ordering::Relaxed));
+            }
+        }
+        // What was read in the place of something older is known to be.
+        fence(Ordering::Acquire);
+        let now = self.written.load(Ordering::Relaxed);
+        if (now.wrapping_sub(read) as usize) < CALLED { Ok(written) } else { Err(written) }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod model {
+    use super::*;
+    use crate::sync::{AtomicU32, AtomicU64};
+    use loom::sync::Arc;
+
+    /// A sender and a receiver of one connection: the words that they share.
+    struct Shared {
+        calls: Calls,
+        set: Calls,
+        head: AtomicU64,
+        nap: AtomicU32,
+        rung: AtomicU32,
+    }
+
+    const WAY: u32 = 7;
+
+    fn send(shared: &Shared, rung: &mut u32) {
+        shared.head.store(shared.head.load(Ordering::Relaxed) + 1, Ordering::Release);
+        fence(Ordering::SeqCst);
+        let nap = shared.nap.load(Ordering::Relaxed);
+        if nap & 1 == 1 && nap != *rung {
+            *rung = nap;
+            shared.calls.call(WAY);
+            if shared.set.sleeps(1) {
+                shared.rung.store(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// For every interleaving: who sleeps while something has come is rung for.
+    #[test]
+    fn nobody_sleeps_on_what_was_sent() {
+        loom::model(|| {
+            let shared = Arc::new(Shared {
+                calls: Calls::new(),
+                set: Calls::new(),
+                head: AtomicU64::new(0),
+                nap: AtomicU32::new(0),
+                rung: AtomicU32::new(0),
+            });
+            let sender = {
+                let shared = shared.clone();
+                loom::thread::spawn(move || {
+                    let mut rung = 0;
+                    send(&shared, &mut rung);
+                    send(&shared, &mut rung);
+                })
+            };
+            let (mut received, mut read, mut sleeps) = (0, 0, false);
+            // One that rests, is called, is looked at, and rests again.
+            for nap in [1, 3, 5] {
+                shared.nap.store(nap, Ordering::Relaxed);
+                fence(Ordering::SeqCst);
+                let head = shared.head.load(Ordering::Acquire);
+                if head != received {
+                    received = head;
+                    continue;
+                }
+                shared.set.lie(1);
+                if shared.calls.written() != read {
+                    shared.set.rise(1);
+                    read = shared.calls.read(read, |way| assert_eq!(way, WAY)).unwrap_or_else(|now| now);
+                    received = shared.head.load(Ordering::Acquire);
+                    continue;
+                }
+                sleeps = true;
+                break;
+            }
+            sender.join().unwrap();
+            let head = shared.head.load(Ordering::Acquire);
+            assert!(
+                !sleeps || head == received || shared.rung.load(Ordering::Relaxed) == 1,
+                "asleep, and nobody rings"
+            );
+        });
+    }
+
+    /// For every interleaving: what is read is what was written, or it is known that something was not kept.
+    #[test]
+    fn nothing_that_was_written_down_is_missed() {
+        loom::model(|| {
+            let calls = Arc::new(Calls::new());
+            let writer = {
+                let calls = calls.clone();
+                loom::thread::spawn(move || (1..4).for_each(|way| calls.call(way)))
+            };
+            let (mut read, mut next) = (0, 1);
+            for _ in 0..2 {
+                let mut seen = [0; CALLED];
+                let mut count = 0;
+                let mut keep = |way| (seen[count], count) = (way, count + 1);
+                read = match calls.read(read, &mut keep) {
+                    Ok(now) => {
+                        assert!(seen[..count].iter().enumerate().all(|(at, way)| *way == next + at as u32), "in order");
+                        now
+                    }
+                    Err(now) => now,
+                };
+                next = read + 1;
+            }
+            writer.join().unwrap();
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+
+    #[test]
+    fn who_falls_behind_is_told() {
+        let calls = Calls { written: AtomicU32::new(u32::MAX - 1), ..Calls::new() };
+        let (mut read, mut seen) = (calls.written(), Vec::new());
+        (0..5).for_each(|way| calls.call(way));
+        read = calls.read(read, |way| seen.push(way)).unwrap();
+        assert_eq!((read, seen.as_slice()), (3, [0, 1, 2, 3, 4].as_slice()));
+        assert_eq!(calls.read(read, |_| panic!("nothing new")), Ok(3));
+        (0..CALLED as u32).for_each(|way| calls.call(way));
+        assert_eq!(calls.read(read, drop), Err(3 + CALLED as u32));
+        assert_eq!(calls.read(3 + CALLED as u32, drop), Ok(3 + CALLED as u32));
+    }
+
+    #[test]
+    fn sets_without_a_number_are_always_rung_for() {
+        let calls = Calls::new();
+        assert!(calls.sleeps(0) && !calls.sleeps(5));
+        calls.lie(5);
+        assert!(calls.sleeps(5) && !calls.sleeps(6));
+        calls.rise(5);
+        assert!(!calls.sleeps(5));
+    }
+}
