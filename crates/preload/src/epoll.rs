@@ -8,7 +8,7 @@ mod members;
 
 use crate::look::Wait;
 use crate::slot::{Entry, Slot};
-use crate::{bell, kernel, real, receive, send, slot};
+use crate::{bell, kernel, member, real, receive, send, slot};
 use libc::{c_int, epoll_event, sigset_t};
 use members::{Attended, Member, Set, Sets};
 use socket::lock::{Held, Lock};
@@ -250,6 +250,7 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
         if wait.get_or_insert_with(Wait::begin).look(budget, memory, || 0, || any_due(set)) {
             continue;
         }
+        member::heed();
         if sets().get(set).is_some_and(Set::lie) {
             continue;
         }

@@ -35,7 +35,11 @@ pub fn step(entry: &Entry, fd: RawFd) {
         }
         // More seldom as time goes by.
         state::OFFERED if (calls < 64 || calls.is_multiple_of(16)) && (poll(entry).is_none() || calls > PATIENCE) => {
-            entry.keep_offer(None);
+            if member::is_alone() {
+                entry.offer_again();
+            } else {
+                entry.keep_offer(None);
+            }
         }
         _ => {}
     }

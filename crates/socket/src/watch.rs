@@ -85,6 +85,14 @@ impl Watched {
         self.region.is_quiet(connection) && (waived || was(0) && was(1))
     }
 
+    /// Whether the `side` of a meeting has it open.
+    pub fn is_open(&self, connection: usize, side: usize, meeting: u64) -> bool {
+        let (sends, receives) = (self.region.way(connection, side), self.region.way(connection, 1 - side));
+        let was = sends.sender_rest.notes[MEETING].load(Ordering::Acquire) == meeting;
+        let is_open = sends.sender.open.load(Ordering::Acquire) | receives.receiver.open.load(Ordering::Acquire);
+        was && is_open != 0
+    }
+
     /// Whether the `side` of a meeting sends through memory now, as it says.
     pub fn sends_through(&self, connection: usize, side: usize, meeting: u64) -> bool {
         let notes = &self.region.way(connection, side).sender_rest.notes;

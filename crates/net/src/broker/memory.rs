@@ -50,6 +50,8 @@ struct Given {
 
 struct Memory {
     file: Arc<OwnedFd>,
+    /// By what the kernel says of it.
+    identity: (u64, u64),
     watched: Watched,
     /// Of each connection that was ever given.
     given: BTreeMap<usize, Given>,
@@ -126,6 +128,13 @@ impl Memories {
         all.map(Memory::sweep).fold(false, |left, some| left | some)
     }
 
+    /// Whether this is one of them.
+    pub fn has(&self, memory: &OwnedFd) -> bool {
+        let identity = Watched::identity(memory).ok();
+        let mut all = self.pairs.values().chain(self.pods.values().flatten());
+        all.any(|memory| Some(memory.identity) == identity)
+    }
+
     /// All connections in them.
     pub fn census(&self) -> Vec<Connection> {
         let all = self.pairs.values().chain(self.pods.values().flatten());
@@ -138,8 +147,9 @@ const GONE: Number = Number::MAX;
 
 impl Memory {
     fn new(file: OwnedFd) -> Option<Self> {
+        let identity = Watched::identity(&file).ok()?;
         let watched = Watched::new(file.try_clone().ok()?).ok()?;
-        Some(Self { file: Arc::new(file), watched, given: BTreeMap::new(), owners: Vec::new() })
+        Some(Self { file: Arc::new(file), identity, watched, given: BTreeMap::new(), owners: Vec::new() })
     }
 
     /// The stores of two members, which are given what they do not have.
@@ -165,7 +175,7 @@ impl Memory {
     /// Gives a member the next store.
     fn admit(&mut self, owner: Number, pairs: &mut Pairs, most: usize) -> Option<u8> {
         let store = self.owners.len();
-        if pairs.of(owner) >= most || !pairs.add(owner, self.file.try_clone().ok()?, store) {
+        if pairs.of(owner) >= most || !pairs.add(owner, self.file.try_clone().ok()?, store, false) {
             return None;
         }
         self.owners.push(owner);
