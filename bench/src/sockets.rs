@@ -5,6 +5,7 @@
 
 mod many;
 mod memory;
+mod modes;
 mod pair;
 mod peer;
 
@@ -78,6 +79,7 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     figures.push(connects(plan, machine, &mut pairs)?);
     drop(pairs);
     figures.push(many::measure(plan, machine, &broker)?);
+    figures.push(modes::measure(plan, machine)?);
     Ok(figures)
 }
 

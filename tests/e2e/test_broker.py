@@ -332,6 +332,39 @@ class Broker(unittest.TestCase):
             self.turn(caller)
         self.in_memory(port, self.program(CALLS, port))
 
+    def test_killed_programs_of_a_pod_leave_nothing(self):
+        config = self.folder / "lichen.toml"
+        config.write_text('[socket]\nmode = "pod"\n')
+        self.node("--config", config)
+        eventually(lambda: self.listed()["broker"], "the broker answers")
+        server, port = self.server()
+        known = set()
+        # More of them than a memory has room for.
+        for turn in range(20):
+            caller = self.program(CALLS, port)
+            self.in_memory(port, caller)
+            known |= self.memories(self.python_of(server))
+            self.end(caller)
+            eventually(lambda: not self.to(port), "nothing is left of it")
+        self.assertEqual({kind for _, kind in known}, {"lichen-pod"})
+        self.assertLessEqual(len(known), 2, known)
+
+    def test_strictly_connections_have_memories_of_their_own(self):
+        config = self.folder / "lichen.toml"
+        config.write_text('[socket]\nmode = "strict"\n')
+        node = self.node("--config", config)
+        broker = self.broker_of(node)
+        eventually(lambda: self.listed()["broker"], "the broker answers")
+        server, port = self.server()
+        caller = self.program(BUSY, port)
+        eventually(lambda: len([c for c in self.to(port) if c["tier"] == "memory"]) == 4, "all have memory")
+        memories = self.memories(self.python_of(server))
+        self.assertEqual((len(memories), memories), (4, self.memories(self.python_of(caller))))
+        self.end(caller)
+        eventually(lambda: not self.memories(self.python_of(server)), "they go with their connections")
+        held = lambda: [fd for fd in os.listdir(f"/proc/{broker}/fd") if "lichen-pair" in self.target(broker, fd)]
+        eventually(lambda: not held(), "nor has the broker any")
+
     def test_without_a_broker(self):
         self.assertEqual(self.listed(), {"broker": False, "processes": 0, "met": 0, "connections": []})
 

@@ -45,6 +45,7 @@ use socket::member::{Connection, Key, LISTED};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a broker allows, and how it goes about it.
@@ -195,7 +196,8 @@ impl Broker {
                 Event::Pair(memory, store) => {
                     let place = self.members.place_of(number);
                     let watched = place.is_some_and(|place| {
-                        self.pairs.of(place) < self.bounds.pairs && self.pairs.add(place, memory, store, false)
+                        self.pairs.of(place) < self.bounds.pairs
+                            && self.pairs.add(place, Arc::new(memory), store, false)
                     });
                     self.members.answer(number, watched);
                 }
@@ -203,12 +205,13 @@ impl Broker {
                 Event::Knock => self.pace = None,
                 Event::Offer(key, socket, bell) => self.introduce(number, &key, socket, bell),
                 Event::List => self.list(number),
-                Event::Has(memory, store, connections) => self.adopt(number, (&memory, store), connections),
+                Event::Has(memory, store, connections) => self.adopt(number, (&Arc::new(memory), store), connections),
                 Event::Gone => {
                     self.meetings.withdraw(number);
                     if let Some(place) = self.members.remove(number) {
                         self.pairs.leave(place, os::monotonic_ns());
                         self.meetings.leave(place);
+                        self.pace = None;
                     }
                 }
             }
@@ -246,12 +249,11 @@ impl Broker {
     }
 
     /// A process tells of memory that it has from another broker, and of its connections there.
-    fn adopt(&mut self, number: Number, memory: (&OwnedFd, usize), connections: Vec<(Connection, OwnedFd)>) {
+    fn adopt(&mut self, number: Number, memory: (&Arc<OwnedFd>, usize), connections: Vec<(Connection, OwnedFd)>) {
         let Some(place) = self.members.place_of(number) else { return };
         let (file, store) = memory;
         let watched = self.pairs.has(place, file, store)
-            || self.pairs.of(place) < self.bounds.pairs
-                && file.try_clone().is_ok_and(|file| self.pairs.add(place, file, store, true));
+            || self.pairs.of(place) < self.bounds.pairs && self.pairs.add(place, file.clone(), store, true);
         if !watched {
             tracing::warn!(
                 process = self.members.process(number),

@@ -214,6 +214,10 @@ impl Member {
     }
 }
 
+/// How long the number of a connection in a pod's memory is an end's to come to, in nanoseconds; its broker waits somewhat longer until
+/// it gives it to others.
+pub const COME_WITHIN: u64 = 8_000_000_000;
+
 /// A meeting, as the broker tells an end of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meeting {
@@ -225,6 +229,8 @@ pub struct Meeting {
     pub stores: [u8; 2],
     /// Of the other end's receiver, its number among that process's bells; 0: the memory comes alone, without a bell.
     pub bell: u64,
+    /// When it was told, in nanoseconds since the machine has started.
+    pub told: u64,
 }
 
 impl Meeting {
@@ -235,22 +241,24 @@ impl Meeting {
         message[2..4].copy_from_slice(&self.connection.to_le_bytes());
         message[4..12].copy_from_slice(&self.number.to_le_bytes());
         message[12..20].copy_from_slice(&self.bell.to_le_bytes());
-        message[20..].copy_from_slice(&self.stores);
+        message[20..22].copy_from_slice(&self.stores);
+        message[22..].copy_from_slice(&self.told.to_le_bytes());
         message
     }
 
     /// What a message says, if it is one.
     pub fn of(message: &[u8]) -> Option<Self> {
         let message: [u8; MEETING] = message.try_into().ok()?;
-        let [MET, side, low, high, .., own, peer] = message else { return None };
+        let [MET, side, low, high, ..] = message else { return None };
         let word = |at: usize| message[at..at + 8].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-        let (number, bell, connection) = (word(4), word(12), u16::from_le_bytes([low, high]));
-        (number != 0 && side < 2).then_some(Self { number, side, connection, stores: [own, peer], bell })
+        let (number, bell, told) = (word(4), word(12), word(22));
+        let (connection, stores) = (u16::from_le_bytes([low, high]), [message[20], message[21]]);
+        (number != 0 && side < 2).then_some(Self { number, side, connection, stores, bell, told })
     }
 }
 
 /// Bytes of a meeting's message.
-const MEETING: usize = 22;
+const MEETING: usize = 30;
 
 /// A connection that has memory, as one of its ends tells of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use socket::member;
 use socket::watch::Watched;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// A memory, by what the kernel says of its file.
 type Identity = (u64, u64);
@@ -38,14 +39,14 @@ pub struct Adopted {
 
 impl Adopted {
     /// One end tells of a connection that lies in a memory which is watched.
-    pub fn add(&mut self, memory: &OwnedFd, connection: member::Connection, key: Key, party: Party) {
+    pub fn add(&mut self, memory: &Arc<OwnedFd>, connection: member::Connection, key: Key, party: Party) {
         use std::collections::hash_map::Entry;
         let Ok(identity) = Watched::identity(memory) else { return };
         let memory = match self.all.entry(identity) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => match memory.try_clone().ok().and_then(|file| Watched::new(file).ok()) {
-                Some(watched) => place.insert(Memory { watched, known: BTreeMap::new() }),
-                None => return,
+            Entry::Vacant(place) => match Watched::new(memory.clone()) {
+                Ok(watched) => place.insert(Memory { watched, known: BTreeMap::new() }),
+                Err(_) => return,
             },
         };
         let member::Connection { meeting, number, side } = connection;

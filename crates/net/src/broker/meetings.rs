@@ -156,7 +156,7 @@ impl Meetings {
     }
 
     /// A process tells of a connection that another broker has brought together, in memory that it has, and that is watched.
-    pub fn adopt(&mut self, memory: &OwnedFd, connection: Connection, key: Key, (owner, process): (Number, i32)) {
+    pub fn adopt(&mut self, memory: &Arc<OwnedFd>, connection: Connection, key: Key, (owner, process): (Number, i32)) {
         if !self.memories.has(memory) {
             self.adopted.add(memory, connection, key, Party { owner, process, address: key.own });
         }
@@ -177,7 +177,7 @@ impl Meetings {
     /// Gives back what connections had that are closed: whether there are any left.
     pub fn sweep(&mut self, pairs: &mut Pairs) -> bool {
         // Both are to be looked through.
-        self.memories.sweep() | self.adopted.sweep(pairs)
+        self.memories.sweep(pairs) | self.adopted.sweep(pairs)
     }
 
     /// What there is, for `processes` of them.
@@ -191,9 +191,10 @@ impl Meetings {
 
 fn meet(place: Place, number: u64, [first, second]: [End; 2]) -> Met {
     let Place { memory, connection, stores: [one, two] } = place;
+    let now = os::monotonic_ns();
     let told = |by: By, side, stores, bell: Option<Bell>| {
         let which = bell.as_ref().map_or(0, |bell| bell.number);
-        (by.offer, Meeting { number, side, connection, stores, bell: which }, bell)
+        (by.offer, Meeting { number, side, connection, stores, bell: which, told: now }, bell)
     };
     Met { memory, ends: [told(first.by, 0, [one, two], second.bell), told(second.by, 1, [two, one], first.bell)] }
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// Records that are taken back in one turn: senders are kept out meanwhile.
 const TURN: usize = 64;
@@ -61,7 +62,7 @@ impl Pairs {
 
     /// Watches memory of which `member` has the store of this number, or goes on to. False: it is none, or another's.
     /// `adopted`: another broker has made it.
-    pub fn add(&mut self, member: Number, memory: OwnedFd, store: usize, adopted: bool) -> bool {
+    pub fn add(&mut self, member: Number, memory: Arc<OwnedFd>, store: usize, adopted: bool) -> bool {
         let Ok(identity) = Watched::identity(&memory) else { return false };
         let watch = match self.all.entry(identity) {
             Entry::Occupied(known) => known.into_mut(),
@@ -80,6 +81,17 @@ impl Pairs {
     /// Watches a memory no more.
     pub fn forget(&mut self, identity: (u64, u64)) {
         self.all.remove(&identity);
+    }
+
+    /// Makes a store ready for another member, whose owner is gone: whether it is.
+    pub fn release(&mut self, identity: (u64, u64), store: usize) -> bool {
+        let Some(watch) = self.all.get_mut(&identity) else { return false };
+        let gone = matches!(watch.owners.get(store), Some(Owner::Gone(_)));
+        let ready = gone && watch.watched.reset(store).is_ok();
+        if ready {
+            (watch.owners[store], watch.top[store]) = (Owner::Unknown, 0);
+        }
+        ready
     }
 
     /// Whether a member has this store already.
@@ -147,7 +159,7 @@ impl Pairs {
 }
 
 impl Watch {
-    fn new(memory: OwnedFd, adopted: bool) -> Option<Self> {
+    fn new(memory: Arc<OwnedFd>, adopted: bool) -> Option<Self> {
         let watched = Watched::new(memory).ok()?;
         let stores = watched.stores();
         Some(Self { watched, adopted, owners: vec![Owner::Unknown; stores], top: vec![0; stores] })

@@ -1,6 +1,7 @@
 //! A broker and processes: some of them in this process, which differ by their sockets alone, and one that is killed.
 
 mod again;
+mod kills;
 
 use super::*;
 use socket::layout::{LOCAL, RECORD};
@@ -490,28 +491,6 @@ fn a_hostile_process_of_a_pod_harms_what_it_shares_and_nothing_else() {
     // The broker serves others as before, in another memory if need be.
     let others = (Member::join(&served.path).unwrap(), Member::join(&served.path).unwrap());
     meet(&served, &others.0, &others.1);
-}
-
-#[test]
-fn the_number_of_a_killed_processs_connection_is_nobody_elses() {
-    let served = serve(pods());
-    let (one, two) = (Member::join(&served.path).unwrap(), Member::join(&served.path).unwrap());
-    let ((a, file), (b, _)) = meet(&served, &one, &two);
-    let share = join(&file, &a, &one);
-    let ends = open(&share, a);
-    let theirs = join(&file, &b, &two);
-    drop(open(&theirs, b));
-    // One that was killed has not said that it has left.
-    let open_at = std::mem::offset_of!(socket::layout::SenderLine, open);
-    let at = socket::layout::way(b.connection.into(), b.side.into()) + open_at;
-    rustix::io::pwrite(&file, &1_u32.to_ne_bytes(), at as u64).unwrap();
-    drop((theirs, two));
-    eventually("it is gone", || ask(&served.path).unwrap().processes == 1);
-    drop(ends);
-    let third = Member::join(&served.path).unwrap();
-    let ((next, same), _) = meet(&served, &one, &third);
-    assert_eq!((number(&same), next.connection), (number(&file), 1));
-    assert_eq!(next.stores[0].max(next.stores[1]), 2, "nor is its store");
 }
 
 #[test]
