@@ -5,6 +5,7 @@
 
 mod many;
 mod memory;
+mod modes;
 mod pair;
 mod peer;
 mod programs;
@@ -88,6 +89,7 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     drop(pairs);
     figures.push(many::measure(plan, machine, &broker)?);
     figures.push(programs::measure(plan, machine, &broker)?);
+    figures.push(modes::measure(plan, machine)?);
     Ok(figures)
 }
 

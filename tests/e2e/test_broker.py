@@ -39,6 +39,62 @@ for line in sys.stdin:
     print("done", flush=True)
 """
 
+# Two connections by an event loop, two that are waited for by threads: all at work while the input says so, then idle, waiting.
+BUSY = """
+import asyncio, socket, sys, threading
+port, working = int(sys.argv[1]), threading.Event()
+working.set()
+
+def check(turn, got):
+    if got != b"%8d" % turn:
+        print("wrong", turn, got, flush=True)
+
+def waits():
+    connection, turn = socket.create_connection(("127.0.0.1", port)), 0
+    while True:
+        if not working.is_set():
+            # Nothing comes: it waits where it would in a program that is told what to do.
+            connection.recv(1)
+        turn += 1
+        connection.sendall(b"%8d" % turn)
+        check(turn, connection.recv(8, socket.MSG_WAITALL))
+
+async def goes_round():
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    turn = 0
+    while True:
+        if not working.is_set():
+            await reader.read(1)
+        turn += 1
+        writer.write(b"%8d" % turn)
+        check(turn, await reader.readexactly(8))
+
+async def all():
+    await asyncio.gather(goes_round(), goes_round())
+
+for target in (waits, waits, lambda: asyncio.run(all())):
+    threading.Thread(target=target, daemon=True).start()
+for line in sys.stdin:
+    working.clear()
+    print("idle", flush=True)
+"""
+
+# A server that has a child go on with its connections, and makes no call any more, or ends.
+HANDS_ON = """
+import os, socket, sys, threading
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+connection = server.accept()[0]
+for turn in range(200):
+    connection.sendall(connection.recv(8, socket.MSG_WAITALL))
+if os.fork():
+    if sys.argv[1] == "ends":
+        os._exit(0)
+    os.wait()
+while piece := connection.recv(8, socket.MSG_WAITALL):
+    connection.sendall(piece)
+"""
+
 
 class Broker(unittest.TestCase):
     def setUp(self):
@@ -135,6 +191,14 @@ class Broker(unittest.TestCase):
         again = self.program(CALLS, port)
         self.in_memory(port, again)
 
+        # It is told of what there was.
+        def is_told():
+            self.turn(caller)
+            known = [c for c in self.to(port) if connection["ends"][0]["address"] in [end["address"] for end in c["ends"]]]
+            return known and pids == {end["process"] for end in known[0]["ends"]}
+
+        eventually(is_told, "the connection is known again")
+
         # Nothing of it stays behind.
         family = descendants(node.process.pid)
         node.process.send_signal(signal.SIGKILL)
@@ -142,6 +206,73 @@ class Broker(unittest.TestCase):
         eventually(lambda: not alive(family), "all processes of the node have ended")
         self.turn(caller)
         self.turn(again)
+
+    def test_a_killed_broker_costs_nothing(self):
+        """Killed under load, again and again, and while all are idle: bytes are right, and the next one is told of everything."""
+        node = self.node()
+        broker = self.broker_of(node)
+        server, port = self.server()
+        callers = [self.program(BUSY, port) for _ in range(2)]
+
+        def are_known():
+            known = self.to(port)
+            both = [c for c in known if all(end.get("process") for end in c["ends"])]
+            return len(both) == len(known) == 8 and all(c["tier"] == "memory" for c in both)
+
+        eventually(are_known, "all have memory")
+        memory = {name for caller in (server, *callers) for name in self.memories(self.python_of(caller))}
+
+        def kill(what):
+            nonlocal broker
+            os.kill(broker, signal.SIGKILL)
+            last = broker
+            eventually(lambda: self.broker_of(node) != last, "another broker")
+            broker = self.broker_of(node)
+            eventually(are_known, what)
+
+        for _ in range(5):
+            kill("all are known again, at work")
+        for caller in callers:
+            caller.stdin.write("rest\n")
+            caller.stdin.flush()
+            # Whatever was wrong was said before.
+            self.assertEqual(caller.stdout.readline(), "idle\n")
+        kill("all are known again, idle")
+        kill("and again")
+        now = {name for caller in (server, *callers) for name in self.memories(self.python_of(caller))}
+        self.assertEqual(now, memory)
+        for caller in callers:
+            self.end(caller)
+        eventually(lambda: not self.to(port), "nothing is left of those who are gone")
+        self.assertFalse([fd for fd in os.listdir(f"/proc/{broker}/fd") if "lichen-pair" in self.target(broker, fd)])
+
+    def test_a_child_tells_what_it_has_from_its_parent(self):
+        for what in ("waits", "ends"):
+            with self.subTest(parent=what):
+                node = self.node()
+                broker = self.broker_of(node)
+                server = self.program(HANDS_ON, what)
+                port = int(server.stdout.readline())
+                caller = self.program(CALLS, port)
+                self.in_memory(port, caller)
+                os.kill(broker, signal.SIGKILL)
+                eventually(lambda: self.broker_of(node) != broker, "another broker")
+
+                def are_known():
+                    self.turn(caller)
+                    return [c for c in self.to(port) if all(end.get("process") for end in c["ends"]) and c["tier"] == "memory"]
+
+                (connection,) = eventually(are_known, "both ends are known again")
+                self.assertIn(self.python_of(caller), {end["process"] for end in connection["ends"]})
+                self.end(caller)
+                eventually(lambda: not self.to(port), "nothing is left of it")
+                node.stop()
+
+    def target(self, pid, fd):
+        try:
+            return os.readlink(f"/proc/{pid}/fd/{fd}")
+        except OSError:
+            return ""
 
     def python_of(self, process):
         """The program that `lichen socket run` has started."""
@@ -200,6 +331,39 @@ class Broker(unittest.TestCase):
         for caller in callers[1:]:
             self.turn(caller)
         self.in_memory(port, self.program(CALLS, port))
+
+    def test_killed_programs_of_a_pod_leave_nothing(self):
+        config = self.folder / "lichen.toml"
+        config.write_text('[socket]\nmode = "pod"\n')
+        self.node("--config", config)
+        eventually(lambda: self.listed()["broker"], "the broker answers")
+        server, port = self.server()
+        known = set()
+        # More of them than a memory has room for.
+        for turn in range(20):
+            caller = self.program(CALLS, port)
+            self.in_memory(port, caller)
+            known |= self.memories(self.python_of(server))
+            self.end(caller)
+            eventually(lambda: not self.to(port), "nothing is left of it")
+        self.assertEqual({kind for _, kind in known}, {"lichen-pod"})
+        self.assertLessEqual(len(known), 2, known)
+
+    def test_strictly_connections_have_memories_of_their_own(self):
+        config = self.folder / "lichen.toml"
+        config.write_text('[socket]\nmode = "strict"\n')
+        node = self.node("--config", config)
+        broker = self.broker_of(node)
+        eventually(lambda: self.listed()["broker"], "the broker answers")
+        server, port = self.server()
+        caller = self.program(BUSY, port)
+        eventually(lambda: len([c for c in self.to(port) if c["tier"] == "memory"]) == 4, "all have memory")
+        memories = self.memories(self.python_of(server))
+        self.assertEqual((len(memories), memories), (4, self.memories(self.python_of(caller))))
+        self.end(caller)
+        eventually(lambda: not self.memories(self.python_of(server)), "they go with their connections")
+        held = lambda: [fd for fd in os.listdir(f"/proc/{broker}/fd") if "lichen-pair" in self.target(broker, fd)]
+        eventually(lambda: not held(), "nor has the broker any")
 
     def test_without_a_broker(self):
         self.assertEqual(self.listed(), {"broker": False, "processes": 0, "met": 0, "connections": []})

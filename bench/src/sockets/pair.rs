@@ -4,7 +4,7 @@ use super::How;
 use super::peer::{CALL, SERVE};
 use crate::Plan;
 use crate::error::{BenchError, io};
-use net::broker::Bounds;
+use net::broker::{Bounds, Sharing};
 use std::io::{BufRead, BufReader, PipeWriter, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -24,13 +24,19 @@ pub struct Broker {
 
 impl Broker {
     pub fn start(program: &Path) -> Result<Self, BenchError> {
+        Self::sharing(program, Sharing::Pair)
+    }
+
+    /// One by which these have a memory together.
+    pub fn sharing(program: &Path, sharing: Sharing) -> Result<Self, BenchError> {
         let folder = tempfile::tempdir().map_err(io("a folder for the measurement could not be made"))?;
         let library = program.parent().unwrap_or(Path::new(".")).join(LIBRARY);
         if !library.exists() {
             return Err(BenchError::Broken(format!("{} is not there: build all of Lichen", library.display())));
         }
-        let mut broker = net::broker::Broker::bind(&folder.path().join("broker"), Bounds::default())
-            .map_err(io("the broker of sockets cannot listen"))?;
+        let mut broker =
+            net::broker::Broker::bind(&folder.path().join("broker"), Bounds { sharing, ..Bounds::default() })
+                .map_err(io("the broker of sockets cannot listen"))?;
         let (stopped, stop) = std::io::pipe().map_err(io("a pipe could not be made"))?;
         let serving = std::thread::spawn(move || {
             // Who waits for it finds out that it is gone.

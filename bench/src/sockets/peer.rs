@@ -247,7 +247,7 @@ fn act(medium: &Medium, address: &str, order: &str) -> io::Result<Vec<u64>> {
     let words: Vec<&str> = order.split(' ').collect();
     let number = |at: usize| words.get(at).and_then(|word| word.parse().ok()).unwrap_or(1);
     if words[0] == "connects" {
-        return (0..number(1)).map(|_| timed(|| short(&mut *medium.connect(address)?))).collect();
+        return (0..number(1)).map(|_| timed(|| short(&mut *medium.connect(address)?, number(2)))).collect();
     }
     let mut stream = medium.connect(address)?;
     let (length, count) = (number(1), number(2));
@@ -276,10 +276,12 @@ fn act(medium: &Medium, address: &str, order: &str) -> io::Result<Vec<u64>> {
     Ok(vec![sent?])
 }
 
-fn short(stream: &mut dyn Stream) -> io::Result<()> {
-    stream.write_all(&header(ECHO, 16, 1))?;
-    stream.write_all(&[7; 16])?;
-    stream.read_exact(&mut [0; 16])
+fn short(stream: &mut dyn Stream, turns: usize) -> io::Result<()> {
+    stream.write_all(&header(ECHO, 16, turns))?;
+    (0..turns).try_for_each(|_| {
+        stream.write_all(&[7; 16])?;
+        stream.read_exact(&mut [0; 16])
+    })
 }
 
 pub(super) fn timed(act: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {

@@ -12,6 +12,7 @@ use anyhow::Context;
 use daemon::sockets::{Mode, Sockets};
 use net::broker::{Bounds, Broker, Sharing};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,6 +33,7 @@ impl Ways {
     pub fn of(allowed: &Sockets) -> Self {
         let sharing = match allowed.mode {
             Mode::Pair => Sharing::Pair,
+            Mode::Strict => Sharing::Strict,
             Mode::Pod => Sharing::Pod,
         };
         Self { bounds: Bounds { sharing, ..Bounds::default() }, networks: None }
@@ -69,6 +71,11 @@ pub fn beside(ways: Ways) -> anyhow::Result<PathBuf> {
 
 /// Waits until this is the broker, and serves until `lifeline` hangs up.
 pub fn run(ways: Ways, lifeline: OwnedFd) -> anyhow::Result<()> {
+    // One for each process, each offer, each memory.
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the broker of sockets has few descriptors");
+    }
     let place = place()?;
     let lock = lock(&place)?;
     let (ended, end) = io::pipe().context("cannot make a pipe")?;

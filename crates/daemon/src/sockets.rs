@@ -24,6 +24,8 @@ pub enum Mode {
     /// The two processes of a connection.
     #[default]
     Pair,
+    /// The two ends of each connection: no two connections have a memory together.
+    Strict,
     /// All processes of one network: a Pod's.
     Pod,
 }

@@ -13,9 +13,14 @@
 //! It also brings the two ends of a connection together ([`meetings`]): two processes that have one get a memory of theirs, and the
 //! connection a number in it.
 //!
+//! A broker can end at any moment, and another take its place: it calls all processes ([`call`]), who tell it of the memory
+//! that they have ([`adopted`]).
+//!
 //! A process is gone when its socket hangs up, which is when no child that it forked has it either. What it had sent can
 //! then still be received, for a minute. Where nothing moves, the broker sleeps until somebody takes a record.
 
+mod adopted;
+mod call;
 mod census;
 mod client;
 mod meetings;
@@ -29,16 +34,18 @@ mod tests;
 pub use client::ask;
 pub use memory::Sharing;
 
+use call::Call;
 use meetings::{Meetings, Offered};
 use members::{Bell, Event, Members, Number};
 use networks::Networks;
 use os::seqpacket;
 use pairs::{Pairs, Work};
 use rustix::event::{PollFd, PollFlags, poll};
-use socket::member::{Key, LISTED};
+use socket::member::{Connection, Key, LISTED};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a broker allows, and how it goes about it.
@@ -76,6 +83,7 @@ const NAP: Duration = Duration::from_secs(1);
 /// A broker.
 pub struct Broker {
     listener: OwnedFd,
+    call: Option<Call>,
     bounds: Bounds,
     members: Members,
     pairs: Pairs,
@@ -95,10 +103,13 @@ impl Broker {
     /// A broker that listens at `path`, which must be free.
     pub fn bind(path: &Path, bounds: Bounds) -> io::Result<Self> {
         let listener = seqpacket::listen(path)?;
+        // Without it, processes find out when they next have something to say.
+        let call = Call::at(path).inspect_err(|error| tracing::warn!(%error, "processes cannot be called")).ok();
         let (members, pairs, meetings) = (Members::default(), Pairs::default(), Meetings::new(bounds.sharing));
         let networks = Networks::default();
         Ok(Self {
             listener,
+            call,
             bounds,
             members,
             pairs,
@@ -128,6 +139,9 @@ impl Broker {
             self.hear(&ready);
             self.admit();
             self.look();
+            if self.call.as_mut().is_some_and(Call::is_due) {
+                self.call = None;
+            }
         }
         Ok(())
     }
@@ -146,11 +160,13 @@ impl Broker {
         let mut polled =
             vec![PollFd::from_borrowed_fd(stop, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
         polled.extend(sockets.into_iter().map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
-        let limit = self
-            .pace
-            .map(|pace| rustix::time::Timespec { tv_sec: pace.as_secs() as i64, tv_nsec: pace.subsec_nanos().into() });
+        let limit =
+            self.pace.into_iter().chain(self.call.as_ref().map(Call::left)).min().map(|pace| rustix::time::Timespec {
+                tv_sec: pace.as_secs() as i64,
+                tv_nsec: pace.subsec_nanos().into(),
+            });
         match poll(&mut polled, limit.as_ref()) {
-            Ok(count) => self.lapsed = count == 0,
+            Ok(count) => self.lapsed = count == 0 && self.call.as_ref().is_none_or(|call| !call.left().is_zero()),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -173,23 +189,30 @@ impl Broker {
     fn hear(&mut self, ready: &[Number]) {
         for (number, event) in self.members.hear(ready) {
             match event {
-                Event::Hello => {
+                Event::Hello(page) => {
                     let limit = self.allowed(self.members.count() + 1);
-                    self.members.welcome(number, self.bounds.members, limit);
+                    self.members.welcome(number, page, self.bounds.members, limit);
                 }
                 Event::Pair(memory, store) => {
-                    let room = self.pairs.of(number) < self.bounds.pairs;
-                    let watched = room && self.pairs.add(number, memory, store);
+                    let place = self.members.place_of(number);
+                    let watched = place.is_some_and(|place| {
+                        self.pairs.of(place) < self.bounds.pairs
+                            && self.pairs.add(place, Arc::new(memory), store, false)
+                    });
                     self.members.answer(number, watched);
                 }
                 // It moves again.
                 Event::Knock => self.pace = None,
                 Event::Offer(key, socket, bell) => self.introduce(number, &key, socket, bell),
                 Event::List => self.list(number),
+                Event::Has(memory, store, connections) => self.adopt(number, (&Arc::new(memory), store), connections),
                 Event::Gone => {
-                    self.pairs.leave(number, os::monotonic_ns());
-                    self.meetings.leave(number);
-                    self.members.remove(number);
+                    self.meetings.withdraw(number);
+                    if let Some(place) = self.members.remove(number) {
+                        self.pairs.leave(place, os::monotonic_ns());
+                        self.meetings.leave(place);
+                        self.pace = None;
+                    }
                 }
             }
         }
@@ -213,16 +236,38 @@ impl Broker {
                     let mut files = vec![met.memory.as_fd()];
                     files.extend(bell.iter().map(|bell| bell.pipe.as_fd()));
                     self.members.tell(end, &meeting.message(), &files);
-                    self.members.remove(end);
+                    let _ = self.members.remove(end);
                 }
             }
             Some(Offered::Waits { instead_of }) => {
                 if let Some(before) = instead_of {
-                    self.members.remove(before);
+                    let _ = self.members.remove(before);
                 }
             }
-            None => self.members.remove(end),
+            None => drop(self.members.remove(end)),
         }
+    }
+
+    /// A process tells of memory that it has from another broker, and of its connections there.
+    fn adopt(&mut self, number: Number, memory: (&Arc<OwnedFd>, usize), connections: Vec<(Connection, OwnedFd)>) {
+        let Some(place) = self.members.place_of(number) else { return };
+        let (file, store) = memory;
+        let watched = self.pairs.has(place, file, store)
+            || self.pairs.of(place) < self.bounds.pairs && self.pairs.add(place, file.clone(), store, true);
+        if !watched {
+            tracing::warn!(
+                process = self.members.process(number),
+                "memory that a process tells of is none, or another's"
+            );
+            return;
+        }
+        let process = self.members.process(number);
+        for (connection, socket) in connections {
+            if let Some(key) = meetings::Key::of(&socket, &mut self.networks) {
+                self.meetings.adopt(file, connection, key, (place, process));
+            }
+        }
+        (self.open, self.pace) = (true, None);
     }
 
     /// Tells one who has asked all there is to know.
@@ -232,7 +277,7 @@ impl Broker {
             Ok(file) => self.members.tell(number, &[LISTED], &[file.as_fd()]),
             Err(error) => tracing::warn!(%error, "the broker's list cannot be written"),
         }
-        self.members.remove(number);
+        let _ = self.members.remove(number);
     }
 
     /// All have the same share of what there is.
@@ -252,7 +297,7 @@ impl Broker {
         let work = self.pairs.look(&self.members, now, idle, self.allowed(self.members.count()) as usize);
         self.pairs.bound(self.bounds.each as usize);
         if self.open && now.saturating_sub(self.swept) > idle {
-            (self.open, self.swept) = (self.meetings.sweep(), now);
+            (self.open, self.swept) = (self.meetings.sweep(&mut self.pairs), now);
         }
         let work = if self.open { work.max(Work::Still) } else { work };
         self.pace = match (work, self.pace) {

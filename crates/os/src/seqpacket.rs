@@ -14,7 +14,7 @@ use std::path::Path;
 /// The most descriptors one message can carry here.
 pub const DESCRIPTORS_MAX: usize = 64;
 /// Connections that may wait to be accepted.
-const BACKLOG: i32 = 128;
+const BACKLOG: i32 = 4096;
 
 /// Two connected ends. Both close on exec; both block until told otherwise.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {

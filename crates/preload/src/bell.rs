@@ -41,7 +41,7 @@ unsafe impl Send for Bell {}
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 pub fn is_mark(event: &epoll_event) -> bool {
-    event.u64 == mark()
+    event.u64 == mark() || member::ears::is_mark(event)
 }
 
 fn mark() -> u64 {
@@ -80,7 +80,10 @@ impl Bell {
         let mut event = epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: mark() };
         // SAFETY: one structure of this frame.
         let added = unsafe { real::epoll_ctl(set, libc::EPOLL_CTL_ADD, ear, &mut event) };
-        (added == 0).then_some(bell)
+        (added == 0).then(|| {
+            member::ears::hear_in(set);
+            bell
+        })
     }
 
     pub fn number(&self) -> u64 {
@@ -248,7 +251,8 @@ pub fn wait(socket: (RawFd, u64)) -> Option<Woken> {
         // SAFETY: an array of this frame.
         let found = unsafe { real::epoll_wait(couch.set.as_raw_fd(), events.as_mut_ptr(), 2, -1) };
         let events = &events[..found.max(0) as usize];
-        if events.iter().any(is_mark) {
+        // All of them: a broker's call is heard by that.
+        if events.iter().filter(|event| is_mark(event)).count() > 0 {
             couch.bell.hear();
         }
         Some(match found {

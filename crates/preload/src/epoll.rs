@@ -8,6 +8,7 @@ mod member;
 mod members;
 
 use crate::look::Wait;
+use crate::member::heed;
 use crate::slot::{Entry, Slot};
 use crate::{bell, kernel, real, receive, send, slot};
 use libc::{c_int, epoll_event, sigset_t};
@@ -272,6 +273,7 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
         if wait.get_or_insert_with(Wait::begin).look(budget, looked, || 0, || any_due(set)) {
             continue;
         }
+        heed();
         if sets().get(set).is_some_and(Set::lie) {
             continue;
         }

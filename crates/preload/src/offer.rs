@@ -7,7 +7,7 @@
 use crate::env::settings;
 use crate::slot::{Attached, Entry, state};
 use crate::{bell, epoll, member};
-use socket::member::{MESSAGE_MAX, Meeting, OFFER};
+use socket::member::{COME_WITHIN, MESSAGE_MAX, Meeting, OFFER};
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -35,7 +35,11 @@ pub fn step(entry: &Entry, fd: RawFd) {
         }
         // More seldom as time goes by.
         state::OFFERED if (calls < 64 || calls.is_multiple_of(16)) && (poll(entry).is_none() || calls > PATIENCE) => {
-            entry.keep_offer(None);
+            if member::is_alone() {
+                entry.offer_again();
+            } else {
+                entry.keep_offer(None);
+            }
         }
         _ => {}
     }
@@ -103,7 +107,13 @@ fn poll(entry: &Entry) -> Option<()> {
     let meeting = Meeting::of(&message[..len])?;
     let file = files.first()?;
     let bell = files.get(1).and_then(bell::of_another);
-    match entry.attach(member::share(file, meeting)?, meeting, bell) {
+    let share = member::share(file, meeting)?;
+    if share.is_pod() && crate::kernel::now().saturating_sub(meeting.told) > COME_WITHIN {
+        // Others may have got its number since.
+        entry.offer_again();
+        return Some(());
+    }
+    match entry.attach(share, meeting, bell) {
         Attached::Yes => entry.end_offer(),
         Attached::Later => keep(broker, &files, &message[..len]),
         Attached::Never => return None,

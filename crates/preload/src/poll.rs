@@ -2,7 +2,7 @@
 
 use crate::look::Wait;
 use crate::slot::{self, Entry};
-use crate::{epoll, kernel, real, receive, send};
+use crate::{epoll, kernel, member, real, receive, send};
 use libc::{c_int, fd_set, pollfd, sigset_t, timespec};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -114,6 +114,7 @@ pub fn wait(polls: &mut [pollfd], timeout: Option<&timespec>, mask: *const sigse
         if alone && wait.look(Wait::budget(watched.together()), watched.count, || 0, || watched.any()) {
             continue;
         }
+        member::heed();
         if watched.lie() {
             watched.rise();
             continue;

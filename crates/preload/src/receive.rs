@@ -7,7 +7,7 @@ use crate::bell::{self, Woken};
 use crate::kernel::{self, Queue};
 use crate::look::Wait;
 use crate::slot::{Entry, Slot, state};
-use crate::{offer, real, send};
+use crate::{member, offer, real, send};
 use socket::migration::{Incoming, Stretch};
 use socket::parts::Part;
 use socket::stream::News;
@@ -340,6 +340,7 @@ impl Call<'_> {
             return if self.entry.has_bytes() { None } else { Some(self.fault(libc::EAGAIN)) };
         }
         self.entry.watched.store(true, Relaxed);
+        member::heed();
         // A time-out is the kernel's to keep, where the program has set one.
         let bell = if free { bell::of_thread(|number, _| number) } else { None };
         if self.entry.lie(bell.unwrap_or(0)) {
@@ -387,6 +388,7 @@ impl Call<'_> {
     /// Looks for a while: whether something has come.
     fn look(&mut self) -> bool {
         let Some(news) = self.news else { return false };
+        member::heed_at_times();
         // SAFETY: the memory beneath a connection is there while a thread is at work on it, as this one is.
         let there = || unsafe { news.is_there() };
         let glances = !self.glanced && !self.entry.together.load(Relaxed) && Wait::is_short();

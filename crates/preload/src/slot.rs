@@ -11,16 +11,18 @@
 
 mod lives;
 mod looks;
+mod offers;
 
 pub use lives::{depart, start};
 pub use looks::{Found, any_attached, given, is_young, seen};
+use offers::close_offer;
 
-use crate::{env, epoll, real, relatives};
+use crate::member::Held;
+use crate::{env, epoll, relatives};
 use socket::bells;
 use socket::lock::Lock;
 use socket::member::Meeting;
 use socket::migration::{Incoming, Outgoing, Stretch};
-use socket::region::Share;
 use socket::stream::{Board, News};
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
@@ -81,6 +83,9 @@ pub struct Slot {
     pub told: AtomicBool,
     /// Calls in which the kernel was not asked, since.
     pub unasked: AtomicU32,
+    /// The meeting of its ends, the connection's number in their memory, and behind that in a bit its side.
+    meeting: AtomicU64,
+    place: AtomicU32,
     /// No other slot has had this number.
     pub number: AtomicU64,
     /// The epoll set that it was put into last, and 1 more.
@@ -98,7 +103,7 @@ static HOLDS: [AtomicU32; SLOTS] = [const { AtomicU32::new(0) }; SLOTS];
 /// Connections to the broker of those that are offered, and 1 more.
 static OFFERS: [AtomicI32; SLOTS] = [const { AtomicI32::new(0) }; SLOTS];
 /// The memories that connections lie in, kept by this process.
-static KEPT: [AtomicPtr<Share>; SLOTS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SLOTS];
+static KEPT: [AtomicPtr<Held>; SLOTS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SLOTS];
 /// The bells of their other ends, by number, as they were given when they met.
 static TOLD: [AtomicPtr<(u64, Arc<OwnedFd>)>; SLOTS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SLOTS];
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
@@ -316,17 +321,6 @@ fn sweep(slots: &[Slot; SLOTS]) {
     }
 }
 
-fn close_offer(index: usize) {
-    if OFFERS[index].load(Relaxed) == 0 {
-        return;
-    }
-    let offer = OFFERS[index].swap(0, AcqRel);
-    if offer > 0 {
-        // SAFETY: the descriptor is this library's, and nobody uses it any more.
-        unsafe { real::close(offer - 1) };
-    }
-}
-
 impl Slot {
     /// What it is for a new socket.
     fn clear(&self) {
@@ -534,7 +528,7 @@ impl Entry {
     }
 
     /// Gives it memory, if nobody else holds this socket, and nobody is moving bytes.
-    pub fn attach(&self, share: Arc<Share>, meeting: Meeting, bell: Option<Arc<OwnedFd>>) -> Attached {
+    pub fn attach(&self, share: Arc<Held>, meeting: Meeting, bell: Option<Arc<OwnedFd>>) -> Attached {
         if self.slot.state.compare_exchange(state::OFFERED, state::ATTACHING, SeqCst, Relaxed).is_err() {
             return Attached::Later;
         }
@@ -551,6 +545,8 @@ impl Entry {
             self.slot.state.store(state::OFFERED, SeqCst);
             return Attached::Never;
         };
+        self.meeting.store(meeting.number, Relaxed);
+        self.place.store(u32::from(meeting.connection) << 1 | u32::from(meeting.side), Relaxed);
         KEPT[self.index].store(Arc::into_raw(share).cast_mut(), Release);
         if let Some(bell) = bell {
             TOLD[self.index].store(Box::into_raw(Box::new((meeting.bell, bell))), Release);
@@ -565,29 +561,5 @@ impl Entry {
         self.slot.state.store(state::ATTACHED, SeqCst);
         GIVEN.fetch_add(1, Release);
         Attached::Yes
-    }
-
-    /// The connection to the broker that speaks of this one.
-    pub fn offer(&self) -> Option<RawFd> {
-        let offer = OFFERS[self.index].load(Acquire);
-        (offer > 0).then(|| offer - 1)
-    }
-
-    /// Keeps that connection, or ends it. One that has lost it for good is TCP.
-    pub fn keep_offer(&self, offer: Option<RawFd>) {
-        match offer {
-            Some(offer) => {
-                OFFERS[self.index].store(offer + 1, Release);
-                let _ = self.slot.state.compare_exchange(state::COUNTED, state::OFFERED, SeqCst, Relaxed);
-            }
-            None => {
-                close_offer(self.index);
-                self.give_up();
-            }
-        }
-    }
-
-    pub fn end_offer(&self) {
-        close_offer(self.index);
     }
 }

@@ -8,6 +8,11 @@
 //!      │ ◀────────────────────── ADMITTED or REFUSED │
 //!      │ KNOCK, once for each of its naps ─────────▶ │  (`records`)
 //!
+//!   the same process, to a broker that has taken the place of another
+//!      │ HELLO, the notice that it has ───────────▶ │  all who have one notice have one place
+//!      │ HAS: connections, their memory and sockets ▶ │  checked; watched from now on
+//!      │ ◀──────────────────────── ADMITTED, a key │
+//!
 //!   an offer, by a socket of its own
 //!      │ OFFER, the key, an end of a TCP connection ▶ │  which one it is, the kernel says; perhaps its bell
 //!      │ ◀───────── MET: where, and the memory for it │  when the other end was offered too; and that one's bell
@@ -19,13 +24,14 @@
 //!
 //! A process whose broker is not there, or refuses, does without records of other size than a connection's own.
 
+use crate::lock::Lock;
 use crate::notice::Told;
 use crate::records::Quota;
 use os::seqpacket;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +42,9 @@ pub const ADMITTED: u8 = 1;
 pub const REFUSED: u8 = 2;
 /// The first byte of a message with a pair's or pod's memory; the second is the process's number in it.
 pub const PAIR: u8 = b'p';
+/// The first byte of a message about memory that connections lie in: the process's number in it is the second, then comes a
+/// [`Connection`] each. With the memory, and behind it a socket of each.
+pub const HAS: u8 = b'h';
 /// The first byte of a message that offers an end of a connection, before the key of who offers it and the number of
 /// its receiver's bell, in 8 bytes. With one that is not 0, the bell comes behind the end.
 pub const OFFER: u8 = b'o';
@@ -49,7 +58,16 @@ pub const KEY: usize = 16;
 /// What nobody can guess who was not told.
 pub type Key = [u8; KEY];
 /// The longest message either way.
-pub const MESSAGE_MAX: usize = 64;
+pub const MESSAGE_MAX: usize = 512;
+/// Connections that one message can speak of.
+pub const CONNECTIONS_MAX: usize = 32;
+
+/// The named pipe by which a broker that has begun calls those who have been here before.
+pub fn call_beside(broker: &Path) -> PathBuf {
+    let mut name = broker.as_os_str().to_owned();
+    name.push(".call");
+    name.into()
+}
 
 /// How long a broker's answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -58,7 +76,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Member {
     socket: OwnedFd,
     quota: Arc<Quota>,
-    key: Key,
+    /// None while a new broker has not answered.
+    key: Lock<Option<Key>>,
+    /// The notice, to be given to the next broker, if there was room to keep it.
+    notice: Option<OwnedFd>,
 }
 
 /// One who has asked for a place.
@@ -90,9 +111,11 @@ impl Joining {
             [ADMITTED, key @ ..] => key.try_into().map_err(|_| io::ErrorKind::InvalidData)?,
             _ => return Err(io::ErrorKind::PermissionDenied.into()),
         };
-        let told = Told::attach(descriptors.pop().ok_or(io::ErrorKind::InvalidData)?)?;
+        let notice = descriptors.pop().ok_or(io::ErrorKind::InvalidData)?;
+        let told = Told::attach(&notice)?;
         let quota = Quota::new(told, Some(rustix::io::fcntl_dupfd_cloexec(&self.0, HIGH)?))?;
-        Ok(Ok(Member { socket: self.0, quota, key }))
+        let notice = rustix::io::fcntl_dupfd_cloexec(&notice, HIGH).ok();
+        Ok(Ok(Member { socket: self.0, quota, key: Lock::new(Some(key)), notice }))
     }
 }
 
@@ -112,9 +135,53 @@ impl Member {
         }
     }
 
-    /// What it offers connections by.
-    pub fn key(&self) -> &Key {
-        &self.key
+    /// What it offers connections by, if a broker that it has asked again has answered. An error: that has refused.
+    pub fn key(&self) -> io::Result<Option<Key>> {
+        let mut known = self.key.lock();
+        if known.is_none() {
+            let mut message = [0; MESSAGE_MAX];
+            let len = match seqpacket::receive(&self.socket, &mut message, &mut Vec::new()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                result => result?,
+            };
+            match &message[..len] {
+                [ADMITTED, key @ ..] => *known = Some(key.try_into().map_err(|_| io::ErrorKind::InvalidData)?),
+                _ => return Err(io::ErrorKind::PermissionDenied.into()),
+            }
+        }
+        Ok(*known)
+    }
+
+    /// The notice: by it another broker knows the place.
+    pub fn notice(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.notice.as_ref()?.as_fd())
+    }
+
+    /// Has the place with another broker from now on, which is asked by this socket, whose reads do not wait: under the descriptors that
+    /// it had with the one that has ended. Nothing is waited for. An error: all is as it was.
+    pub fn rejoin(&mut self, socket: impl AsFd) -> io::Result<()> {
+        let notice = self.notice.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        seqpacket::send(&socket, &[IoSlice::new(HELLO)], &[notice.as_fd()])?;
+        rustix::io::dup3(&socket, &mut self.socket, rustix::io::DupFlags::CLOEXEC)?;
+        *self.key.lock() = None;
+        self.quota.hear_from(&self.socket)
+    }
+
+    /// Tells a broker that was asked again of connections of this process, and shows it their sockets. Their memory is watched if the
+    /// broker finds nothing wrong with it. Not waiting: an error where the broker has much to hear already.
+    pub fn tell_of(
+        &self,
+        (memory, store): (BorrowedFd<'_>, u8),
+        connections: &[(Connection, BorrowedFd<'_>)],
+    ) -> io::Result<()> {
+        for some in connections.chunks(CONNECTIONS_MAX) {
+            let mut message = vec![HAS, store];
+            message.extend(some.iter().flat_map(|(connection, _)| connection.written()));
+            let files: Vec<BorrowedFd<'_>> =
+                std::iter::once(memory).chain(some.iter().map(|(_, socket)| *socket)).collect();
+            seqpacket::send(&self.socket, &[IoSlice::new(&message)], &files)?;
+        }
+        Ok(())
     }
 
     /// Whether the broker is there no more.
@@ -125,8 +192,10 @@ impl Member {
     }
 
     /// The descriptors that this place has.
-    pub fn descriptors(&self) -> [i32; 2] {
-        [self.socket.as_raw_fd(), self.quota.bell().map_or(-1, |bell| bell.as_raw_fd())]
+    pub fn descriptors(&self) -> [i32; 3] {
+        let number = |file: Option<i32>| file.unwrap_or(-1);
+        let notice = self.notice.as_ref().map(AsRawFd::as_raw_fd);
+        [self.socket.as_raw_fd(), number(self.quota.bell()), number(notice)]
     }
 
     /// What this process may take.
@@ -145,6 +214,10 @@ impl Member {
     }
 }
 
+/// How long the number of a connection in a pod's memory is an end's to come to, in nanoseconds; its broker waits somewhat longer until
+/// it gives it to others.
+pub const COME_WITHIN: u64 = 8_000_000_000;
+
 /// A meeting, as the broker tells an end of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meeting {
@@ -156,6 +229,8 @@ pub struct Meeting {
     pub stores: [u8; 2],
     /// Of the other end's receiver, its number among that process's bells; 0: the memory comes alone, without a bell.
     pub bell: u64,
+    /// When it was told, in nanoseconds since the machine has started.
+    pub told: u64,
 }
 
 impl Meeting {
@@ -166,22 +241,59 @@ impl Meeting {
         message[2..4].copy_from_slice(&self.connection.to_le_bytes());
         message[4..12].copy_from_slice(&self.number.to_le_bytes());
         message[12..20].copy_from_slice(&self.bell.to_le_bytes());
-        message[20..].copy_from_slice(&self.stores);
+        message[20..22].copy_from_slice(&self.stores);
+        message[22..].copy_from_slice(&self.told.to_le_bytes());
         message
     }
 
     /// What a message says, if it is one.
     pub fn of(message: &[u8]) -> Option<Self> {
         let message: [u8; MEETING] = message.try_into().ok()?;
-        let [MET, side, low, high, .., own, peer] = message else { return None };
+        let [MET, side, low, high, ..] = message else { return None };
         let word = |at: usize| message[at..at + 8].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-        let (number, bell, connection) = (word(4), word(12), u16::from_le_bytes([low, high]));
-        (number != 0 && side < 2).then_some(Self { number, side, connection, stores: [own, peer], bell })
+        let (number, bell, told) = (word(4), word(12), word(22));
+        let (connection, stores) = (u16::from_le_bytes([low, high]), [message[20], message[21]]);
+        (number != 0 && side < 2).then_some(Self { number, side, connection, stores, bell, told })
     }
 }
 
 /// Bytes of a meeting's message.
-const MEETING: usize = 22;
+const MEETING: usize = 30;
+
+/// A connection that has memory, as one of its ends tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The number of its meeting.
+    pub meeting: u64,
+    pub number: u16,
+    pub side: u8,
+}
+
+/// Bytes of one in a message.
+const CONNECTION: usize = 11;
+const _: () = assert!(2 + CONNECTIONS_MAX * CONNECTION <= MESSAGE_MAX && CONNECTIONS_MAX < seqpacket::DESCRIPTORS_MAX);
+
+impl Connection {
+    fn written(self) -> [u8; CONNECTION] {
+        let mut written = [0; CONNECTION];
+        written[..8].copy_from_slice(&self.meeting.to_le_bytes());
+        written[8..10].copy_from_slice(&self.number.to_le_bytes());
+        written[10] = self.side;
+        written
+    }
+
+    /// Those that a message speaks of, behind its first two bytes. None: it is no such message.
+    pub fn all_of(said: &[u8]) -> Option<Vec<Self>> {
+        let (all, rest) = said.as_chunks::<CONNECTION>();
+        let read = |bytes: &[u8; CONNECTION]| {
+            let [meeting @ .., low, high, side] = bytes;
+            let connection =
+                Self { meeting: u64::from_le_bytes(*meeting), number: u16::from_le_bytes([*low, *high]), side: *side };
+            (connection.meeting != 0 && *side < 2).then_some(connection)
+        };
+        rest.is_empty().then(|| all.iter().map(read).collect())?
+    }
+}
 
 /// Waits until the broker has said something.
 fn wait(socket: BorrowedFd<'_>) -> io::Result<()> {

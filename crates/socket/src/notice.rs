@@ -1,4 +1,4 @@
-//! What the broker tells one process: a page that the broker alone writes.
+//! What the broker tells one process: a page that the broker writes, and never believes.
 //!
 //! ```text
 //! 0       4        8        12
@@ -8,6 +8,10 @@
 //! `limit`: records that the process may have taken, over all of its pairs. `frozen`: not 0 while none may be written.
 //! `asleep`: another number for each time the broker goes to sleep, and 0 while it is awake: who takes a record while it
 //! sleeps tells it once, so a machine on which nothing moves has a broker that does nothing.
+//!
+//! The process keeps the page when its broker ends, and gives it to the next one ([`Notice::of`]): its senders, in whichever of the
+//! children that it has forked, look at one page all their life. A process that writes to it itself misleads itself alone: how
+//! much memory its records have, the kernel says.
 
 use crate::freeze;
 use interconnect::lane::Word;
@@ -30,8 +34,20 @@ pub struct Notice(Mapping);
 impl Notice {
     /// A page that says that nothing may be taken, and the descriptor by which a process reads it.
     pub fn publish() -> io::Result<(Self, OwnedFd)> {
-        let (page, file) = memfd::published("lichen-notice", BYTES)?;
-        Ok((Self(page), file))
+        let file = memfd::sealed("lichen-notice", BYTES as u64)?;
+        Ok((Self(Mapping::shared(&file, BYTES)?), file))
+    }
+
+    /// The page by which a broker that has ended told a process: nothing is frozen, and nobody asleep.
+    pub fn of(file: impl AsFd) -> io::Result<Self> {
+        let file = file.as_fd();
+        if memfd::sealed_len(file)? != BYTES as u64 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let notice = Self(Mapping::shared(file, BYTES)?);
+        notice.thaw();
+        notice.sleep(0);
+        Ok(notice)
     }
 
     /// Bounds how many records the process may have taken.

@@ -18,7 +18,7 @@ use crate::sync::Ordering;
 use interconnect::doorbell;
 use interconnect::lane::Word;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize};
 
@@ -34,7 +34,7 @@ pub struct Quota {
     told: Told,
     counts: Family<Counts>,
     /// Where a broker that sleeps is told.
-    bell: Option<OwnedFd>,
+    bell: Option<Lock<OwnedFd>>,
 }
 
 struct Counts {
@@ -50,7 +50,7 @@ impl Quota {
     pub fn new(told: Told, bell: Option<OwnedFd>) -> io::Result<Arc<Self>> {
         // SAFETY: atomics, of which zeroes are some.
         let counts = unsafe { Family::zeroed()? };
-        Ok(Arc::new(Self { told, counts, bell }))
+        Ok(Arc::new(Self { told, counts, bell: bell.map(Lock::new) }))
     }
 
     /// For processes that have no broker: [`LIMIT`].
@@ -65,8 +65,16 @@ impl Quota {
         self.counts.taken.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn bell(&self) -> Option<&OwnedFd> {
-        self.bell.as_ref()
+    pub(crate) fn bell(&self) -> Option<RawFd> {
+        Some(self.bell.as_ref()?.lock().as_raw_fd())
+    }
+
+    /// It is another broker that is told from now on, under the descriptor of the one before.
+    pub(crate) fn hear_from(&self, broker: impl AsFd) -> io::Result<()> {
+        self.counts.told_for.store(0, Ordering::Relaxed);
+        let Some(bell) = &self.bell else { return Ok(()) };
+        rustix::io::dup3(broker, &mut bell.lock(), rustix::io::DupFlags::CLOEXEC)?;
+        Ok(())
     }
 
     fn admits(&self) -> bool {
@@ -84,7 +92,7 @@ impl Quota {
         let Some(bell) = &self.bell else { return };
         let nap = doorbell::sleeper(&self.told.asleep);
         if nap != 0 && self.counts.told_for.swap(nap, Ordering::Relaxed) != nap {
-            doorbell::knock(bell);
+            doorbell::knock(&*bell.lock());
         }
     }
 }

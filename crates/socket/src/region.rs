@@ -221,6 +221,11 @@ impl Share {
         Part::new(region, store, quota).map(Self).map_err(JoinError::Memory)
     }
 
+    /// Whether more than two processes share it.
+    pub fn is_pod(&self) -> bool {
+        self.0.region.stores > 2
+    }
+
     /// Opens one side's ends of a connection, 0 or 1, whose other side the process with the store `peer` opens: ends that are of
     /// use for as long as somebody keeps this share, in each process that has them.
     ///

@@ -42,7 +42,7 @@ pub struct Idle {
 /// A pair's or a pod's memory, seen from outside.
 pub struct Watched {
     region: Arc<Region>,
-    file: OwnedFd,
+    file: Arc<OwnedFd>,
     /// Of each store.
     seen: Vec<Vec<Seen>>,
     /// Records of each that were had there ahead of their use.
@@ -50,8 +50,8 @@ pub struct Watched {
 }
 
 impl Watched {
-    pub fn new(file: OwnedFd) -> Result<Self, JoinError> {
-        let region = Region::map(&file)?;
+    pub fn new(file: Arc<OwnedFd>) -> Result<Self, JoinError> {
+        let region = Region::map(&*file)?;
         let stores = region.stores();
         Ok(Self { region, file, seen: vec![Vec::new(); stores], committed: vec![0; stores] })
     }
@@ -85,6 +85,20 @@ impl Watched {
         self.region.is_quiet(connection) && (waived || was(0) && was(1))
     }
 
+    /// Whether the `side` of a meeting was there, and has left.
+    pub fn has_left(&self, connection: usize, side: usize, meeting: u64) -> bool {
+        let notes = &self.region.way(connection, side).sender_rest.notes;
+        notes[MEETING].load(Ordering::Acquire) == meeting && !self.is_open(connection, side, meeting)
+    }
+
+    /// Whether the `side` of a meeting has it open.
+    pub fn is_open(&self, connection: usize, side: usize, meeting: u64) -> bool {
+        let (sends, receives) = (self.region.way(connection, side), self.region.way(connection, 1 - side));
+        let was = sends.sender_rest.notes[MEETING].load(Ordering::Acquire) == meeting;
+        let is_open = sends.sender.open.load(Ordering::Acquire) | receives.receiver.open.load(Ordering::Acquire);
+        was && is_open != 0
+    }
+
     /// Whether the `side` of a meeting sends through memory now, as it says.
     pub fn sends_through(&self, connection: usize, side: usize, meeting: u64) -> bool {
         let notes = &self.region.way(connection, side).sender_rest.notes;
@@ -110,7 +124,7 @@ impl Watched {
 
     /// Bytes of memory in all of the pair.
     pub fn whole(&self) -> io::Result<u64> {
-        Ok(rustix::fs::fstat(&self.file)?.st_blocks as u64 * 512)
+        Ok(rustix::fs::fstat(&*self.file)?.st_blocks as u64 * 512)
     }
 
     /// Looks through a store's records: those that nobody has used since `idle` nanoseconds before `now`, `most` at most.
@@ -175,6 +189,30 @@ impl Watched {
         self.region.punch(layout::records(store), RECORDS * RECORD)
     }
 
+    /// Leaves a connection in the place of an end that was killed, as that would have done. To be called when nobody has that end any
+    /// more, and the other end has left.
+    pub fn leave(&self, connection: usize, side: usize) {
+        let sender = &self.region.way(connection, side).sender;
+        sender.base.store(sender.head.load(Ordering::Acquire), Ordering::Relaxed);
+        sender.base_segments.store(sender.segments.load(Ordering::Relaxed), Ordering::Relaxed);
+        sender.hand.store(0, Ordering::Relaxed);
+        sender.open.store(0, Ordering::Release);
+        let other = self.region.way(connection, 1 - side);
+        let sent = other.sender.head.load(Ordering::Acquire) & !GONE;
+        other.receiver.tail.store(GONE | sent, Ordering::Release);
+        other.receiver.open.store(0, Ordering::Release);
+    }
+
+    /// Makes a store what it was when nobody had had it. To be called when nobody has it, or has a connection to one who had it.
+    pub fn reset(&mut self, store: usize) -> io::Result<()> {
+        self.region.punch(layout::claim(store, 0), layout::STORE)?;
+        let line = self.region.store_line(store);
+        (self.seen[store], self.committed[store]) = (Vec::new(), 0);
+        line.top.store(0, Ordering::Relaxed);
+        line.opened.store(0, Ordering::Release);
+        Ok(())
+    }
+
     /// Gives the memory of a connection's local records back. To be called while the connection is free.
     pub fn clear_locals(&self, connection: usize) -> io::Result<()> {
         assert!(connection < CONNECTIONS, "a connection of the memory");
@@ -223,12 +261,12 @@ impl Watched {
     fn extents(&self, from: usize, len: usize, mut each: impl FnMut(u64, u64)) -> io::Result<()> {
         let (mut at, end) = (from as u64, (from + len) as u64);
         while at < end {
-            at = match rustix::fs::seek(&self.file, SeekFrom::Data(at)) {
+            at = match rustix::fs::seek(&*self.file, SeekFrom::Data(at)) {
                 Ok(at) if at < end => at,
                 Ok(_) | Err(rustix::io::Errno::NXIO) => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
-            let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(at))?.min(end);
+            let hole = rustix::fs::seek(&*self.file, SeekFrom::Hole(at))?.min(end);
             each(at, hole);
             at = hole;
         }

@@ -5,13 +5,14 @@
 //! that is not his. When both ends were offered, their processes get the memory that they share, and the connection's
 //! number in it ([`super::memory`]). What goes through it is not seen here.
 
+use super::adopted::Adopted;
 use super::census;
 use super::members::{Bell, Number};
 use super::memory::{Memories, Place, Sharing};
 use super::networks::Networks;
 use super::pairs::Pairs;
 use api::node::Sockets;
-use socket::member::Meeting;
+use socket::member::{Connection, Meeting};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -42,7 +43,13 @@ impl Key {
         })
     }
 
-    fn reversed(self) -> Self {
+    /// The addresses of this end and of the other.
+    pub fn ends(self) -> [SocketAddr; 2] {
+        [self.own, self.peer]
+    }
+
+    /// As the other end sees it.
+    pub fn reversed(self) -> Self {
         Self { own: self.peer, peer: self.own, ..self }
     }
 }
@@ -99,12 +106,16 @@ pub struct Met {
 pub struct Meetings {
     waiting: HashMap<Key, End>,
     memories: Memories,
+    adopted: Adopted,
     met: u64,
+    /// The number of the next one, above those of all brokers that there were since the machine has started.
+    next: u64,
 }
 
 impl Meetings {
     pub fn new(sharing: Sharing) -> Self {
-        Self { waiting: HashMap::new(), memories: Memories::new(sharing), met: 0 }
+        let (waiting, memories, adopted) = (HashMap::new(), Memories::new(sharing), Adopted::default());
+        Self { waiting, memories, adopted, met: 0, next: os::monotonic_ns().max(1) }
     }
 
     /// How many there were.
@@ -128,12 +139,13 @@ impl Meetings {
         let waits = By { ..other.by };
         let (first, second) = if by.owner <= waits.owner { (&end, &other) } else { (&other, &end) };
         let sides = [first.by.owner, second.by.owner];
-        let meeting = (self.met + 1, sides, [first.party(), second.party()]);
+        let meeting = (self.next, sides, [first.party(), second.party()]);
         match self.memories.place(key.network, meeting, pairs, most) {
             Some(place) => {
-                self.met += 1;
+                let number = self.next;
+                (self.met, self.next) = (self.met + 1, self.next + 1);
                 let sides = if by.owner <= waits.owner { [end, other] } else { [other, end] };
-                Some(Offered::Met(meet(place, self.met, sides)))
+                Some(Offered::Met(meet(place, number, sides)))
             }
             None => {
                 // It waits on, until it gives up.
@@ -143,20 +155,35 @@ impl Meetings {
         }
     }
 
-    /// Somebody is gone: one that has offered something, or a process.
-    pub fn leave(&mut self, number: Number) {
-        self.waiting.retain(|_, end| end.by.offer != number && end.by.owner != number);
-        self.memories.leave(number);
+    /// A process tells of a connection that another broker has brought together, in memory that it has, and that is watched.
+    pub fn adopt(&mut self, memory: &Arc<OwnedFd>, connection: Connection, key: Key, (owner, process): (Number, i32)) {
+        if !self.memories.has(memory) {
+            self.adopted.add(memory, connection, key, Party { owner, process, address: key.own });
+        }
     }
 
-    /// As [`Memories::sweep`].
-    pub fn sweep(&mut self) -> bool {
-        self.memories.sweep()
+    /// Who has offered something is gone.
+    pub fn withdraw(&mut self, offer: Number) {
+        self.waiting.retain(|_, end| end.by.offer != offer);
+    }
+
+    /// A process is gone.
+    pub fn leave(&mut self, owner: Number) {
+        self.waiting.retain(|_, end| end.by.owner != owner);
+        self.memories.leave(owner);
+        self.adopted.leave(owner);
+    }
+
+    /// Gives back what connections had that are closed: whether there are any left.
+    pub fn sweep(&mut self, pairs: &mut Pairs) -> bool {
+        // Both are to be looked through.
+        self.memories.sweep(pairs) | self.adopted.sweep(pairs)
     }
 
     /// What there is, for `processes` of them.
     pub fn census(&self, processes: usize) -> Sockets {
         let mut connections = self.memories.census();
+        connections.extend(self.adopted.census());
         connections.extend(self.waiting.iter().map(|(key, end)| census::half(end.party(), key.peer)));
         Sockets { broker: true, processes: processes as u64, met: self.met, connections }
     }
@@ -164,9 +191,10 @@ impl Meetings {
 
 fn meet(place: Place, number: u64, [first, second]: [End; 2]) -> Met {
     let Place { memory, connection, stores: [one, two] } = place;
+    let now = os::monotonic_ns();
     let told = |by: By, side, stores, bell: Option<Bell>| {
         let which = bell.as_ref().map_or(0, |bell| bell.number);
-        (by.offer, Meeting { number, side, connection, stores, bell: which }, bell)
+        (by.offer, Meeting { number, side, connection, stores, bell: which, told: now }, bell)
     };
     Met { memory, ends: [told(first.by, 0, [one, two], second.bell), told(second.by, 1, [two, one], first.bell)] }
 }

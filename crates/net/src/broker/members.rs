@@ -4,7 +4,7 @@
 //! is gone. They are told in ways that cannot make the broker wait.
 
 use os::seqpacket;
-use socket::member::{ADMITTED, HELLO, KEY, Key, LIST, MESSAGE_MAX, OFFER, PAIR, REFUSED};
+use socket::member::{ADMITTED, Connection, HAS, HELLO, KEY, Key, LIST, MESSAGE_MAX, OFFER, PAIR, REFUSED};
 use socket::notice::Notice;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, IoSlice};
@@ -16,7 +16,10 @@ const TURN: usize = 16;
 /// Connections of those that are no processes with a place: offers, and whoever has said nothing yet.
 const OTHERS: usize = 4096;
 
-/// A connection, as the broker numbers it; a process goes by the one that gave it its place.
+/// Connections by which one place can be had: a process, and children that it has forked.
+const HELD: usize = 1024;
+
+/// A connection, as the broker numbers it; a place goes by the one for which it was made.
 pub type Number = u64;
 
 /// A connection.
@@ -24,13 +27,17 @@ struct Member {
     socket: OwnedFd,
     /// The process that has connected.
     process: i32,
-    place: Option<Place>,
+    place: Option<Number>,
 }
 
-/// A process's.
+/// A process's, and of children that it has forked: of all who have its notice.
 struct Place {
     notice: Notice,
+    /// The file of the notice, by what the kernel says of it.
+    page: (u64, u64),
     key: Key,
+    /// Connections by which it is had.
+    held: usize,
 }
 
 /// How a receiver is woken: what the other end is to be given.
@@ -41,8 +48,11 @@ pub struct Bell {
 
 /// What a connection says, or that it is gone.
 pub enum Event {
-    Hello,
+    /// It wants a place: perhaps the one of a notice that it has got from another broker.
+    Hello(Option<OwnedFd>),
     Pair(OwnedFd, usize),
+    /// Memory in which it has this store, and connections that lie there.
+    Has(OwnedFd, usize, Vec<(Connection, OwnedFd)>),
     Knock,
     /// An end of a connection, by whose key it is offered, and how its receiver is woken.
     Offer(Key, OwnedFd, Option<Bell>),
@@ -55,18 +65,27 @@ pub enum Event {
 #[derive(Default)]
 pub struct Members {
     all: BTreeMap<Number, Member>,
+    places: BTreeMap<Number, Place>,
+    pages: HashMap<(u64, u64), Number>,
     keys: HashMap<Key, Number>,
+    /// Connections by which places are had.
+    held: usize,
     next: Number,
 }
 
 impl Members {
-    /// Processes that have a place.
+    /// Places that processes have.
     pub fn count(&self) -> usize {
-        self.keys.len()
+        self.places.len()
     }
 
-    pub fn notice(&self, number: Number) -> Option<&Notice> {
-        Some(&self.all.get(&number)?.place.as_ref()?.notice)
+    pub fn notice(&self, place: Number) -> Option<&Notice> {
+        Some(&self.places.get(&place)?.notice)
+    }
+
+    /// The place of who has connected so.
+    pub fn place_of(&self, number: Number) -> Option<Number> {
+        self.all.get(&number)?.place
     }
 
     /// Whose key this is.
@@ -80,7 +99,7 @@ impl Members {
     }
 
     pub fn each(&self, tell: impl Fn(&Notice)) {
-        self.all.values().filter_map(|member| member.place.as_ref()).for_each(|place| tell(&place.notice));
+        self.places.values().for_each(|place| tell(&place.notice));
     }
 
     pub fn sockets(&self) -> impl Iterator<Item = (Number, BorrowedFd<'_>)> {
@@ -89,7 +108,7 @@ impl Members {
 
     /// One more has connected; who finds no room sees its socket hang up.
     pub fn admit(&mut self, socket: OwnedFd) {
-        if self.all.len() >= self.keys.len() + OTHERS {
+        if self.all.len() >= self.held + OTHERS {
             tracing::warn!(most = OTHERS, "an offer finds no place with the broker of sockets");
             return;
         }
@@ -98,10 +117,18 @@ impl Members {
         self.next += 1;
     }
 
-    pub fn remove(&mut self, number: Number) {
-        if let Some(place) = self.all.remove(&number).and_then(|member| member.place) {
-            self.keys.remove(&place.key);
+    /// Somebody is gone: the place that is nobody's any more.
+    pub fn remove(&mut self, number: Number) -> Option<Number> {
+        let number = self.all.remove(&number)?.place?;
+        let place = self.places.get_mut(&number)?;
+        (place.held, self.held) = (place.held - 1, self.held - 1);
+        if place.held > 0 {
+            return None;
         }
+        let place = self.places.remove(&number)?;
+        self.keys.remove(&place.key);
+        self.pages.remove(&place.page);
+        Some(number)
     }
 
     /// What these have said.
@@ -111,7 +138,8 @@ impl Members {
             let mut gone = false;
             let events = (0..TURN).map_while(move |_| {
                 let event = if gone { None } else { member.next() };
-                gone = matches!(event, Some(Event::Gone));
+                // What it says next is said by one who has a place.
+                gone = matches!(event, Some(Event::Gone | Event::Hello(_)));
                 event.map(|event| (number, event))
             });
             events.collect::<Vec<_>>()
@@ -120,28 +148,53 @@ impl Members {
     }
 
     /// Gives a process a place, if there may be `most` of them: a notice, which says at first that it may have `limit` records, and
-    /// a key.
-    pub fn welcome(&mut self, number: Number, most: usize, limit: u32) {
-        if self.place(number, most, limit).is_err() {
+    /// a key. One that has brought a notice has the place of that.
+    pub fn welcome(&mut self, number: Number, page: Option<OwnedFd>, most: usize, limit: u32) {
+        if let Err(error) = self.place(number, page, most, limit) {
+            tracing::warn!(%error, "a process is given no place with the broker of sockets");
             self.remove(number);
         }
     }
 
-    fn place(&mut self, number: Number, most: usize, limit: u32) -> io::Result<()> {
+    fn place(&mut self, number: Number, page: Option<OwnedFd>, most: usize, limit: u32) -> io::Result<()> {
         let count = self.count();
         let Some(member) = self.all.get_mut(&number).filter(|member| member.place.is_none()) else { return Ok(()) };
+        let known = match &page {
+            Some(page) => self.pages.get(&identity(page)?),
+            None => None,
+        };
+        if let Some(&known) = known {
+            let place = self.places.get_mut(&known).ok_or(io::ErrorKind::NotFound)?;
+            if place.held >= HELD {
+                return Err(io::ErrorKind::QuotaExceeded.into());
+            }
+            let said: [&[u8]; 2] = [&[ADMITTED], &place.key];
+            seqpacket::send(&member.socket, &said.map(IoSlice::new), &[])?;
+            (place.held, self.held, member.place) = (place.held + 1, self.held + 1, Some(known));
+            return Ok(());
+        }
         if count >= most {
-            tracing::warn!(most, "a process finds no place with the broker of sockets");
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        let (notice, page) = Notice::publish()?;
+        let (notice, page, is_new) = match page {
+            Some(page) => (Notice::of(&page)?, page, false),
+            None => {
+                let (notice, page) = Notice::publish()?;
+                (notice, page, true)
+            }
+        };
         notice.limit(limit);
         let mut key = [0; KEY];
         rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())?;
         let said: [&[u8]; 2] = [&[ADMITTED], &key];
-        seqpacket::send(&member.socket, &said.map(IoSlice::new), &[page.as_fd()])?;
-        member.place = Some(Place { notice, key });
+        let files = [page.as_fd()];
+        seqpacket::send(&member.socket, &said.map(IoSlice::new), if is_new { &files } else { &[] })?;
+        let page = identity(&page)?;
+        member.place = Some(number);
+        self.places.insert(number, Place { notice, page, key, held: 1 });
+        self.pages.insert(page, number);
         self.keys.insert(key, number);
+        self.held += 1;
         Ok(())
     }
 
@@ -167,17 +220,34 @@ impl Member {
             Err(_) => return Some(Event::Gone),
         };
         let has_place = self.place.is_some();
-        if let (false, [OFFER, said @ ..]) = (has_place, &message[..len]) {
-            return Some(offer(said, descriptors).unwrap_or(Event::Gone));
+        match (has_place, &message[..len]) {
+            (false, [OFFER, said @ ..]) => return Some(offer(said, descriptors).unwrap_or(Event::Gone)),
+            (true, [HAS, store, said @ ..]) => return Some(has(*store, said, descriptors).unwrap_or(Event::Gone)),
+            _ => {}
         }
         Some(match (&message[..len], descriptors.pop()) {
             ([1], None) if has_place => Event::Knock,
             ([PAIR, store], Some(memory)) if has_place => Event::Pair(memory, usize::from(*store)),
-            (HELLO, None) if !has_place => Event::Hello,
+            (HELLO, page) if !has_place => Event::Hello(page),
             (LIST, None) if !has_place => Event::List,
             _ => Event::Gone,
         })
     }
+}
+
+/// A file, by what the kernel says of it.
+fn identity(file: &OwnedFd) -> io::Result<(u64, u64)> {
+    let stat = rustix::fs::fstat(file)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+/// What a message about memory says; nothing if it is none.
+fn has(store: u8, said: &[u8], descriptors: Vec<OwnedFd>) -> Option<Event> {
+    let connections = Connection::all_of(said)?;
+    let mut descriptors = descriptors.into_iter();
+    let memory = descriptors.next()?;
+    (connections.len() == descriptors.len())
+        .then(|| Event::Has(memory, store.into(), connections.into_iter().zip(descriptors).collect()))
 }
 
 /// What an offer says; nothing if it is none.

@@ -1,4 +1,4 @@
-//! The memories that connections lie in: of two processes, or of all of a Pod.
+//! The memories that connections lie in: of two processes, of one connection alone, or of all of a Pod.
 //!
 //! A Pod is a network: the processes in one network namespace, or in the halves of one split network. A memory has room for
 //! sixteen of them; who comes later gets another one, as does a pair of whom one is in this memory and the other in that.
@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 
 /// How long an end may take to go where it was told, before another may be told the same.
 const PATIENCE: Duration = Duration::from_secs(10);
+const _: () = assert!(socket::member::COME_WITHIN < PATIENCE.as_nanos() as u64);
+/// The same, until a memory goes that an end was told of.
+const LATE: Duration = Duration::from_secs(60);
 
 /// Who has a memory together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub enum Sharing {
     /// The two processes of a connection, and nobody else.
     #[default]
     Pair,
+    /// The two ends of one connection: its memory is its own, and goes with it.
+    Strict,
     /// All processes of a Pod: they trust each other.
     Pod,
 }
@@ -46,15 +51,27 @@ struct Given {
     orphan: bool,
     /// Both have left, and what it had of its own is given back.
     swept: bool,
+    /// It was taken over.
+    over: bool,
 }
 
 struct Memory {
     file: Arc<OwnedFd>,
+    /// By what the kernel says of it.
+    identity: (u64, u64),
     watched: Watched,
     /// Of each connection that was ever given.
     given: BTreeMap<usize, Given>,
-    /// Whose each store is, or was.
-    owners: Vec<Number>,
+    stores: Vec<Store>,
+}
+
+/// Whose a store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Store {
+    Had(Number),
+    /// Its process is gone; others may still read what it has sent.
+    Left(Number),
+    Free,
 }
 
 /// All of them.
@@ -62,6 +79,8 @@ struct Memory {
 pub struct Memories {
     sharing: Sharing,
     pairs: HashMap<[Number; 2], Memory>,
+    /// Of one connection each, by its meeting.
+    strict: HashMap<u64, Memory>,
     /// By network.
     pods: HashMap<u64, Vec<Memory>>,
 }
@@ -92,6 +111,14 @@ impl Memories {
                 };
                 give(memory, [0, 1])
             }
+            Sharing::Strict => {
+                let mut memory = Memory::new(socket::region::publish_pair().ok()?)?;
+                // Who talks to himself has the first of the two stores.
+                let stores = memory.stores(owners, pairs, most)?;
+                let place = give(&mut memory, stores);
+                self.strict.insert(meeting, memory);
+                place
+            }
             Sharing::Pod => {
                 let pods = self.pods.entry(network).or_default();
                 let found = pods.iter_mut().find_map(|memory| {
@@ -112,6 +139,8 @@ impl Memories {
     /// A process is gone.
     pub fn leave(&mut self, member: Number) {
         self.pairs.retain(|owners, _| !owners.contains(&member));
+        // What it has sent can still be received: of that, those know who watch it.
+        self.strict.retain(|_, memory| !memory.stores.contains(&Store::Had(member)));
         for pods in self.pods.values_mut() {
             pods.iter_mut().for_each(|memory| memory.leave(member));
             pods.retain(Memory::is_of_use);
@@ -120,55 +149,76 @@ impl Memories {
     }
 
     /// Gives back what connections had that are closed: whether there are any left.
-    pub fn sweep(&mut self) -> bool {
+    pub fn sweep(&mut self, pairs: &mut Pairs) -> bool {
+        self.strict.retain(|_, memory| {
+            let is_over = memory.is_over();
+            if is_over {
+                pairs.forget(memory.identity);
+            }
+            !is_over
+        });
         let all = self.pairs.values_mut().chain(self.pods.values_mut().flatten());
         // All of them are to be looked at.
-        all.map(Memory::sweep).fold(false, |left, some| left | some)
+        all.map(|memory| memory.sweep(pairs)).fold(!self.strict.is_empty(), |left, some| left | some)
+    }
+
+    /// Whether this is one of them.
+    pub fn has(&self, memory: &OwnedFd) -> bool {
+        let identity = Watched::identity(memory).ok();
+        let mut all = self.all();
+        all.any(|memory| Some(memory.identity) == identity)
     }
 
     /// All connections in them.
     pub fn census(&self) -> Vec<Connection> {
-        let all = self.pairs.values().chain(self.pods.values().flatten());
-        all.flat_map(Memory::census).collect()
+        self.all().flat_map(Memory::census).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Memory> {
+        self.pairs.values().chain(self.strict.values()).chain(self.pods.values().flatten())
     }
 }
 
-/// Instead of a member that is gone: its store is nobody else's.
-const GONE: Number = Number::MAX;
-
 impl Memory {
     fn new(file: OwnedFd) -> Option<Self> {
-        let watched = Watched::new(file.try_clone().ok()?).ok()?;
-        Some(Self { file: Arc::new(file), watched, given: BTreeMap::new(), owners: Vec::new() })
+        let identity = Watched::identity(&file).ok()?;
+        let file = Arc::new(file);
+        let watched = Watched::new(file.clone()).ok()?;
+        Some(Self { file, identity, watched, given: BTreeMap::new(), stores: Vec::new() })
     }
 
     /// The stores of two members, which are given what they do not have.
     fn stores(&mut self, owners: [Number; 2], pairs: &mut Pairs, most: usize) -> Option<[u8; 2]> {
-        let missing = owners.iter().filter(|owner| !self.owners.contains(owner)).count();
+        let missing = owners.iter().filter(|owner| !self.stores.contains(&Store::Had(**owner))).count();
         let missing = if owners[0] == owners[1] { missing.min(1) } else { missing };
-        if self.owners.len() + missing > STORES_MAX {
+        let had = self.stores.iter().filter(|store| **store != Store::Free).count();
+        if had + missing > STORES_MAX {
             return None;
         }
         let mut store = |owner| {
-            let known = self.owners.iter().position(|known| *known == owner).and_then(|known| u8::try_from(known).ok());
+            let known = self.stores.iter().position(|known| *known == Store::Had(owner));
+            let known = known.and_then(|known| u8::try_from(known).ok());
             known.or_else(|| self.admit(owner, pairs, most))
         };
         Some([store(owners[0])?, store(owners[1])?])
     }
 
-    /// Whether two of its processes may still have a connection.
+    /// Whether somebody is left who may have a connection.
     fn is_of_use(&self) -> bool {
-        let left = self.owners.iter().filter(|owner| **owner != GONE).count();
-        left > 1 || left == 1 && self.owners.len() < STORES_MAX
+        self.stores.iter().any(|store| matches!(store, Store::Had(_)))
     }
 
-    /// Gives a member the next store.
+    /// Gives a member a store that nobody has.
     fn admit(&mut self, owner: Number, pairs: &mut Pairs, most: usize) -> Option<u8> {
-        let store = self.owners.len();
-        if pairs.of(owner) >= most || !pairs.add(owner, self.file.try_clone().ok()?, store) {
+        let free = self.stores.iter().position(|store| *store == Store::Free);
+        let store = free.unwrap_or(self.stores.len());
+        if pairs.of(owner) >= most || !pairs.add(owner, self.file.clone(), store, false) {
             return None;
         }
-        self.owners.push(owner);
+        match self.stores.get_mut(store) {
+            Some(free) => *free = Store::Had(owner),
+            None => self.stores.push(Store::Had(owner)),
+        }
         u8::try_from(store).ok()
     }
 
@@ -177,18 +227,60 @@ impl Memory {
         let free = (0..CONNECTIONS).find(|connection| {
             self.given.get(connection).is_none_or(|given| !given.orphan && !self.is_had(*connection, given))
         })?;
-        self.given.insert(free, Given { meeting, since: Instant::now(), parties, orphan: false, swept: false });
+        self.given
+            .insert(free, Given { meeting, since: Instant::now(), parties, orphan: false, swept: false, over: false });
         Some(Place { memory: self.file.clone(), connection: u16::try_from(free).ok()?, stores })
     }
 
     /// Whether somebody has this connection, or may be on his way to it.
     fn is_had(&self, connection: usize, given: &Given) -> bool {
-        !self.watched.is_free(connection, given.meeting, given.since.elapsed() > PATIENCE)
+        !self.watched.is_free(connection, given.meeting, given.over || given.since.elapsed() > PATIENCE)
     }
 
-    /// Whether a connection is left that may close.
-    fn sweep(&mut self) -> bool {
-        let mut left = false;
+    /// Whether the one connection of it has been there, and is not any more; or nobody has come to it, for long.
+    fn is_over(&self) -> bool {
+        let late = |given: &Given| given.since.elapsed() > LATE;
+        self.given.iter().all(|(&number, given)| self.watched.is_free(number, given.meeting, late(given)))
+    }
+
+    /// Whether a process is there no more, nor any that it has forked: none of them comes back to anything.
+    fn is_gone(&self, owner: Number) -> bool {
+        !self.stores.contains(&Store::Had(owner))
+    }
+
+    /// Takes over what killed processes have left: connections whose other ends have left too, or will not come; then their stores.
+    fn take_over(&mut self, pairs: &mut Pairs) {
+        let orphans: Vec<usize> = self.given.iter().filter(|(_, given)| given.orphan).map(|(at, _)| *at).collect();
+        for connection in orphans {
+            let Some(given) = self.given.get(&connection) else { continue };
+            let gone = given.parties.map(|party| self.is_gone(party.owner));
+            let is_late = given.since.elapsed() > PATIENCE;
+            let over = (0..2).all(|side| {
+                let away = || is_late && !self.watched.is_open(connection, side, given.meeting);
+                gone[side] || self.watched.has_left(connection, side, given.meeting) || away()
+            });
+            if over {
+                (0..2).filter(|&side| gone[side]).for_each(|side| self.watched.leave(connection, side));
+                let cleared = self.watched.clear_locals(connection).is_ok();
+                if let Some(given) = self.given.get_mut(&connection).filter(|_| cleared) {
+                    (given.orphan, given.swept, given.over) = (false, true, true);
+                }
+            }
+        }
+        for store in 0..self.stores.len() {
+            let Store::Left(owner) = self.stores[store] else { continue };
+            let is_of = |given: &Given| given.parties.iter().any(|party| party.owner == owner);
+            let mut used = self.given.iter().filter(|(_, given)| is_of(given));
+            if !used.any(|(at, given)| given.orphan || self.is_had(*at, given)) && pairs.release(self.identity, store) {
+                self.stores[store] = Store::Free;
+            }
+        }
+    }
+
+    /// Whether a connection is left that may close, or a store that may be had again.
+    fn sweep(&mut self, pairs: &mut Pairs) -> bool {
+        self.take_over(pairs);
+        let mut left = self.stores.iter().any(|store| matches!(store, Store::Left(_)));
         for (&connection, given) in self.given.iter_mut().filter(|(_, given)| !given.swept && !given.orphan) {
             // Both were there and have left: nobody comes back to it before it is given again, and that is done here.
             given.swept =
@@ -199,7 +291,8 @@ impl Memory {
     }
 
     fn leave(&mut self, member: Number) {
-        self.owners.iter_mut().filter(|owner| **owner == member).for_each(|owner| *owner = GONE);
+        let had = Store::Had(member);
+        self.stores.iter_mut().filter(|store| **store == had).for_each(|store| *store = Store::Left(member));
         let had: Vec<usize> =
             self.given.iter().filter(|(at, given)| self.is_had(**at, given)).map(|(at, _)| *at).collect();
         for connection in had {

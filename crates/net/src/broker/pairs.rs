@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// Records that are taken back in one turn: senders are kept out meanwhile.
 const TURN: usize = 64;
@@ -29,6 +30,9 @@ enum Owner {
 
 struct Watch {
     watched: Watched,
+    /// Another broker has made it: others may have it who have not told of it yet, or are children of some who have. So it is only
+    /// taken from who is there, who hears of it.
+    adopted: bool,
     /// Of each store.
     owners: Vec<Owner>,
     top: Vec<usize>,
@@ -56,20 +60,44 @@ impl Pairs {
         self.all.values().filter(|watch| watch.owners.contains(&Owner::Member(member))).count()
     }
 
-    /// Watches memory of which `member` has the store of this number. False: it is none, or another's.
-    pub fn add(&mut self, member: Number, memory: OwnedFd, store: usize) -> bool {
+    /// Watches memory of which `member` has the store of this number, or goes on to. False: it is none, or another's.
+    /// `adopted`: another broker has made it.
+    pub fn add(&mut self, member: Number, memory: Arc<OwnedFd>, store: usize, adopted: bool) -> bool {
         let Ok(identity) = Watched::identity(&memory) else { return false };
         let watch = match self.all.entry(identity) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => match Watch::new(memory).filter(|watch| store < watch.owners.len()) {
+            Entry::Vacant(place) => match Watch::new(memory, adopted).filter(|watch| store < watch.owners.len()) {
                 Some(watch) => place.insert(watch),
                 None => return false,
             },
         };
-        let owner = watch.owners.get_mut(store).filter(|owner| **owner == Owner::Unknown);
-        let Some(owner) = owner else { return false };
-        *owner = Owner::Member(member);
-        true
+        let Some(owner) = watch.owners.get_mut(store) else { return false };
+        if *owner == Owner::Unknown {
+            *owner = Owner::Member(member);
+        }
+        *owner == Owner::Member(member)
+    }
+
+    /// Watches a memory no more.
+    pub fn forget(&mut self, identity: (u64, u64)) {
+        self.all.remove(&identity);
+    }
+
+    /// Makes a store ready for another member, whose owner is gone: whether it is.
+    pub fn release(&mut self, identity: (u64, u64), store: usize) -> bool {
+        let Some(watch) = self.all.get_mut(&identity) else { return false };
+        let gone = matches!(watch.owners.get(store), Some(Owner::Gone(_)));
+        let ready = gone && watch.watched.reset(store).is_ok();
+        if ready {
+            (watch.owners[store], watch.top[store]) = (Owner::Unknown, 0);
+        }
+        ready
+    }
+
+    /// Whether a member has this store already.
+    pub fn has(&self, member: Number, memory: &OwnedFd, store: usize) -> bool {
+        let watch = Watched::identity(memory).ok().and_then(|identity| self.all.get(&identity));
+        watch.is_some_and(|watch| watch.owners.get(store) == Some(&Owner::Member(member)))
     }
 
     /// A process is gone.
@@ -131,10 +159,10 @@ impl Pairs {
 }
 
 impl Watch {
-    fn new(memory: OwnedFd) -> Option<Self> {
+    fn new(memory: Arc<OwnedFd>, adopted: bool) -> Option<Self> {
         let watched = Watched::new(memory).ok()?;
         let stores = watched.stores();
-        Some(Self { watched, owners: vec![Owner::Unknown; stores], top: vec![0; stores] })
+        Some(Self { watched, adopted, owners: vec![Owner::Unknown; stores], top: vec![0; stores] })
     }
 
     /// None: there is nothing left to be watched.
@@ -143,11 +171,11 @@ impl Watch {
         let ends = self.owners.iter().filter_map(|owner| if let Owner::Gone(at) = owner { Some(*at) } else { None });
         let since = ends.max();
         // Of a pair, one is left: what it sends, nobody receives.
-        let alone = self.owners.len() == 2 && left == 1 && since.is_some();
+        let alone = !self.adopted && self.owners.len() == 2 && left == 1 && since.is_some();
         let mut work = Work::Nothing;
         for store in 0..self.owners.len() {
             work = work.max(match self.owners[store] {
-                Owner::Gone(_) if left > 0 => self.trim(None, store, now, 0)?,
+                Owner::Gone(_) if left > 0 && !self.adopted => self.trim(None, store, now, 0)?,
                 Owner::Member(_) if alone => self.watched.clear(store).map(|()| Work::Nothing)?,
                 Owner::Member(number) => {
                     let grown = self.grow(store, limit)?;
@@ -158,7 +186,7 @@ impl Watch {
         }
         let farewell = since.is_some_and(|since| work == Work::Nothing || now.saturating_sub(since) > FAREWELL);
         let over = since.is_some() && left == 0 || alone && farewell;
-        if over {
+        if over && !self.adopted {
             (0..self.owners.len()).try_for_each(|store| self.watched.clear(store))?;
         }
         Ok((!over).then_some(work))

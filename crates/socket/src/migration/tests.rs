@@ -158,7 +158,7 @@ fn those_who_know_it_by_different_numbers_do_not_meet() {
     rig.send(10);
     let Rig { out, inc, _others: others, _pairs: (one, two), .. } = rig;
     drop((out, inc, others));
-    let watched = crate::watch::Watched::new(file).unwrap();
+    let watched = crate::watch::Watched::new(file.into()).unwrap();
     assert!(!watched.is_free(7, 5, false), "the way back was told to nobody");
     assert!(watched.is_free(7, 5, true));
     let mut rig = Rig::at(one, two, (6, 7));
