@@ -79,20 +79,6 @@ pub fn preempt_nobody(nanoseconds: u64) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &attr, 0) }).map(drop)
 }
 
-/// Has the allocator keep up to so many freed bytes at the end of each of its heaps, and take no pages of their own for
-/// anything shorter than half of that: else what is as long as a request's body is had from the kernel, page by page, and given
-/// back each time. Other C libraries than the GNU one do as they do.
-pub fn keep_freed(bytes: i32) {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: two numbers are stored.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, bytes / 2);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, bytes);
-    }
-    #[cfg(not(target_env = "gnu"))]
-    let _ = bytes;
-}
-
 /// Reaps one ended child, if there is one.
 pub fn reap() -> Option<(i32, End)> {
     let mut status = 0;

@@ -19,15 +19,12 @@ static MEMORY: Wiping = Wiping::new();
 /// How long the engine looks for more before it sleeps. Whoever asks it is on its processor as a rule, and has to have that
 /// to ask for more.
 const SPIN: Duration = Duration::ZERO;
-/// Bytes that runs have freed, and that stay for the next ones, overwritten.
-const KEPT_FREED: i32 = 2 << 20;
 /// Bytes of stack of the thread that computes: guests have their own.
 const STACK: usize = 8 << 20;
 
 /// Is the engine: its exit status.
 pub fn run(socket: OwnedFd, prepared: Prepared) -> i32 {
     MEMORY.switch_on();
-    process::keep_freed(KEPT_FREED);
     let Ok(desk) = Desk::new() else { return 1 };
     let (desk, socket) = (Arc::new(desk), Arc::new(socket));
     let (its_desk, its_socket) = (desk.clone(), socket.clone());
