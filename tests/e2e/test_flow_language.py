@@ -127,6 +127,16 @@ class FlowLanguage(unittest.TestCase):
         [broken] = json.loads(body)["sets"]["Broken"]
         self.assertEqual((broken["name"], json.loads(broken["text"])["errorMessage"]), ("00003", "BREAK it"))
 
+    def test_shards_that_fail_are_skipped(self):
+        text = "flow f(T, S) => (P) { $count(chunk = each T, stop = all S) => (P = pairs) on error skip; }"
+        name, status, shown = self.put(text)
+        self.assertEqual(status, 200, shown)
+        for chunks, expected in [(["BREAK it", "a b c", "BREAK"], ["a", "c"]), (["BREAK"], [])]:
+            body = json.dumps({"sets": {"T": chunks, "S": ["b"]}})
+            status, answer, headers = call(self.node, "POST", f"/v1/flows/{name}/invoke", body)
+            self.assertEqual((status, headers["x-amz-function-error"]), (200, None), answer)
+            self.assertEqual([item["name"] for item in json.loads(answer)["sets"]["P"]], expected)
+
     def test_an_error_that_nobody_takes_ends_the_run(self):
         name, status, shown = self.put("flow f(T) => (P) { $count(chunk = each T, stop = all T) => (P = pairs); }")
         self.assertEqual(status, 200, shown)

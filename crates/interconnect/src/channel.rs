@@ -474,8 +474,16 @@ impl Message<'_> {
 
     /// Its body.
     pub fn body(&self) -> Vec<u8> {
-        let mut body = vec![0; self.body_len()];
-        self.copy_body(&mut body);
+        let len = self.body_len();
+        if self.frame.bulk == 0 {
+            return self.receiver.payload[self.frame.head as usize..].to_vec();
+        }
+        let mut body = Vec::with_capacity(len);
+        // SAFETY: `receive` has checked that the bulk area holds as many bytes, all of which are copied.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.receiver.mapping.at(self.receiver.bulk), body.as_mut_ptr(), len);
+            body.set_len(len);
+        }
         body
     }
 }

@@ -65,14 +65,15 @@ pub fn fork_unit(kinds: Kinds, life: impl FnOnce() -> i32) -> io::Result<(i32, O
     }
 }
 
-/// How long the calling thread, and those that it starts, run at a time under the usual policy, in nanoseconds: of two that
-/// have had their share, the one with less goes first. Linux 6.12 and later; earlier ones let it be.
-pub fn set_slice(nanoseconds: u64) -> io::Result<()> {
+/// Has the calling thread, and those that it starts, preempt nobody when they wake up, and run for so many nanoseconds at a
+/// time: of two that have had their share, the one with less goes first. Their share is the usual one. Linux before 6.12
+/// knows no such times.
+pub fn preempt_nobody(nanoseconds: u64) -> io::Result<()> {
     // SAFETY: an all-zero one is valid storage, which the kernel fills.
     let mut attr: libc::sched_attr = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel writes no more bytes than it is told there are.
     check(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &mut attr, size_of::<libc::sched_attr>(), 0) })?;
-    attr.sched_policy = libc::SCHED_OTHER as u32;
+    attr.sched_policy = libc::SCHED_BATCH as u32;
     attr.sched_runtime = nanoseconds;
     // SAFETY: the kernel reads as many bytes as `size` says.
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &attr, 0) }).map(drop)

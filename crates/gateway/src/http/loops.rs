@@ -33,6 +33,7 @@ pub struct Loops {
 #[derive(Clone)]
 pub struct EventLoop {
     pub handle: Handle,
+    processor: u32,
     connections: Arc<AtomicUsize>,
 }
 
@@ -49,7 +50,7 @@ impl Loops {
         let allowed = sched_getaffinity(None)?;
         for processor in (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor)) {
             let (handle, thread) = begin(processor, allowed, ending.clone())?;
-            all.loops.push(EventLoop { handle, connections: Arc::default() });
+            all.loops.push(EventLoop { handle, processor: processor as u32, connections: Arc::default() });
             all.threads.push(thread);
         }
         Ok(all)
@@ -65,10 +66,11 @@ impl Loops {
     }
 }
 
-/// The one with the fewest connections; the first of those that are alike.
-pub fn emptiest(loops: &[EventLoop]) -> usize {
-    let connections = |at: &usize| loops[*at].connections.load(Relaxed);
-    (0..loops.len()).min_by_key(connections).unwrap_or(0)
+/// The one with the fewest connections; of those that are alike the one on this processor, from which a client on this
+/// machine has just spoken: two on one processor need to wake no other one. Else the first.
+pub fn emptiest(loops: &[EventLoop], near: Option<u32>) -> usize {
+    let distance = |at: &usize| (loops[*at].connections.load(Relaxed), near != Some(loops[*at].processor));
+    (0..loops.len()).min_by_key(distance).unwrap_or(0)
 }
 
 impl EventLoop {
@@ -150,14 +152,14 @@ mod tests {
     #[test]
     fn connections_go_where_there_are_fewest() {
         let handle = Builder::new_current_thread().build().unwrap();
-        let one = || EventLoop { handle: handle.handle().clone(), connections: Arc::default() };
-        let loops = [one(), one()];
-        assert_eq!(emptiest(&loops), 0);
+        let on = |processor| EventLoop { handle: handle.handle().clone(), processor, connections: Arc::default() };
+        let loops = [on(3), on(4)];
+        assert_eq!([None, Some(3), Some(4), Some(9)].map(|near| emptiest(&loops, near)), [0, 0, 1, 0]);
         let place = loops[0].place();
-        assert_eq!(emptiest(&loops), 1);
+        assert_eq!(emptiest(&loops, Some(3)), 1);
         let other = [loops[1].place(), loops[1].place()];
-        assert_eq!(emptiest(&loops), 0);
+        assert_eq!(emptiest(&loops, Some(4)), 0);
         drop((place, other));
-        assert_eq!(emptiest(&loops), 0);
+        assert_eq!(emptiest(&loops, None), 0);
     }
 }

@@ -45,7 +45,7 @@ pub async fn accept(listener: TcpListener, loops: Vec<EventLoop>, gateway: Arc<G
             turn_away(stream);
             continue;
         };
-        let at = loops::emptiest(&loops);
+        let at = loops::emptiest(&loops, rustix::net::sockopt::socket_incoming_cpu(&stream).ok());
         let place = (loops[at].place(), permit);
         let serving = (gateway.clone(), drain.clone(), place);
         if at == 0 {

@@ -39,8 +39,10 @@ impl Perform for Hands {
             fake.most.fetch_max(now, Relaxed);
             tokio::task::yield_now().await;
             let items = work.inputs.iter().flat_map(|set| &set.items);
+            let is_odd = items.clone().any(|item| item.name.ends_with('1'));
             let made: Result<Sets<Bytes>, Bytes> = match work.function.as_str() {
-                "copy" => {
+                "odd" | "even" if is_odd => Err(object("Odd", &work.request_id)),
+                "copy" | "even" => {
                     let item = |item: &Item<Datum>| {
                         Item::new(item.name.clone(), item.key, item.data.bytes().cloned().unwrap())
                     };
@@ -48,7 +50,6 @@ impl Perform for Hands {
                 }
                 "count" => Ok(vec![Set::new("r", vec![Item::new("n", 0, items.count().to_string().into())])]),
                 "grow" => Ok(vec![Set::new("r", vec![Item::new("n", 0, vec![0_u8; 1 << 20].into())])]),
-                "odd" if items.clone().any(|item| item.name.ends_with('1')) => Err(object("Odd", &work.request_id)),
                 "odd" => Ok(Vec::new()),
                 _ => std::future::pending().await,
             };
@@ -124,6 +125,12 @@ async fn a_failure_says_where_it_comes_from_and_ends_the_rest() {
     let handed_on = fixture.run("flow f(A) => (E) { odd(a = each A) => () on error => E; }", 12).await.unwrap();
     let names: Vec<&str> = handed_on[0].items.iter().map(|item| item.name.as_str()).collect();
     assert_eq!(names, ["1", "11"]);
+    let skipped = "flow f(A) => (B, N) { even(a = each A) => (B = r) on error skip; count(a = all B) => (N = r); }";
+    let left = fixture.run(skipped, 12).await.unwrap();
+    let names: Vec<&str> = left[0].items.iter().map(|item| item.name.as_str()).collect();
+    assert_eq!(names, ["0", "2", "3", "4", "5", "6", "7", "8", "9", "10"]);
+    assert_eq!(left[1].items[0].data, "10", "what was skipped holds nothing up");
+    fixture.settled().await;
 }
 
 #[tokio::test]

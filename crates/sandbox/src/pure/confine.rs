@@ -64,10 +64,11 @@ pub fn confine(make: &Make, stage: &Path, filter: &Filter, entrances: Vec<OwnedF
 /// How long it may run at a time, in nanoseconds: longer than what others have by default.
 const SLICE: u64 = 6_000_000;
 
-/// Whoever wakes up on its processor, and has had less of it than its share, goes first from now on: it computes, and
-/// others have somebody who waits for them. Its own share stays the same. A kernel that does not know this does without.
+/// Whoever wakes up on its processor, and has had less of it than its share, goes first from now on, and whoever wakes it
+/// goes on: it computes, and others have somebody who waits for them. An event loop that has more requests sends them all
+/// before the first is run. Its own share stays the same. A kernel that does not know this does without.
 pub fn let_others_first() {
-    let _ = process::set_slice(SLICE);
+    let _ = process::preempt_nobody(SLICE);
 }
 
 /// Stays on one processor from now on. One that is not there, or is not ours, is none to stay on.
