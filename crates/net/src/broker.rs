@@ -80,10 +80,17 @@ const STILL: Duration = Duration::from_secs(60);
 /// From this on, who takes a record wakes the broker.
 const NAP: Duration = Duration::from_secs(1);
 
+/// A descriptor.
+fn spare() -> Option<OwnedFd> {
+    std::fs::File::open("/dev/null").ok().map(Into::into)
+}
+
 /// A broker.
 pub struct Broker {
     listener: OwnedFd,
     call: Option<Call>,
+    /// A descriptor that is given up to admit somebody when there are no others.
+    spare: Option<OwnedFd>,
     bounds: Bounds,
     members: Members,
     pairs: Pairs,
@@ -110,6 +117,7 @@ impl Broker {
         Ok(Self {
             listener,
             call,
+            spare: spare(),
             bounds,
             members,
             pairs,
@@ -180,8 +188,35 @@ impl Broker {
     }
 
     fn admit(&mut self) {
-        while let Ok(Some(socket)) = seqpacket::accept(self.listener.as_fd()) {
-            self.members.admit(socket);
+        loop {
+            match seqpacket::accept(self.listener.as_fd()) {
+                Ok(Some(socket)) => {
+                    if let Some(crowder) = self.members.admit(socket) {
+                        self.gone(crowder);
+                    }
+                }
+                Ok(None) => return,
+                // No descriptor is left: who waits is hung up on by the one that was kept for that, or would wait, and wake this, for ever.
+                Err(error) => {
+                    tracing::warn!(%error, "the broker of sockets cannot admit anybody");
+                    let had = self.spare.take().is_some();
+                    let turned_away = had && matches!(seqpacket::accept(self.listener.as_fd()), Ok(Some(_)));
+                    self.spare = spare();
+                    if !turned_away {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A connection is gone, or is to go.
+    fn gone(&mut self, number: Number) {
+        self.meetings.withdraw(number);
+        if let Some(place) = self.members.remove(number) {
+            self.pairs.leave(place, os::monotonic_ns());
+            self.meetings.leave(place);
+            self.pace = None;
         }
     }
 
@@ -206,14 +241,7 @@ impl Broker {
                 Event::Offer(key, socket, bell) => self.introduce(number, &key, socket, bell),
                 Event::List => self.list(number),
                 Event::Has(memory, store, connections) => self.adopt(number, (&Arc::new(memory), store), connections),
-                Event::Gone => {
-                    self.meetings.withdraw(number);
-                    if let Some(place) = self.members.remove(number) {
-                        self.pairs.leave(place, os::monotonic_ns());
-                        self.meetings.leave(place);
-                        self.pace = None;
-                    }
-                }
+                Event::Gone => self.gone(number),
             }
         }
         self.share();

@@ -106,15 +106,27 @@ impl Members {
         self.all.iter().map(|(&number, member)| (number, member.socket.as_fd()))
     }
 
-    /// One more has connected; who finds no room sees its socket hang up.
-    pub fn admit(&mut self, socket: OwnedFd) {
-        if self.all.len() >= self.held + OTHERS {
-            tracing::warn!(most = OTHERS, "an offer finds no place with the broker of sockets");
-            return;
-        }
+    /// One more has connected. Where there is no room, whoever takes most of it makes some: which connection is to be removed.
+    pub fn admit(&mut self, socket: OwnedFd) -> Option<Number> {
+        let crowded = (self.all.len() >= self.held + OTHERS).then(|| self.crowder()).flatten();
         let process = seqpacket::peer(&socket).map_or(0, |peer| peer.pid);
         self.all.insert(self.next, Member { socket, process, place: None });
         self.next += 1;
+        crowded
+    }
+
+    /// Of the process that has the most connections without a place, the one that came first.
+    fn crowder(&self) -> Option<Number> {
+        let mut had = HashMap::<i32, (usize, Number)>::new();
+        for (&number, member) in self.all.iter().filter(|(_, member)| member.place.is_none()) {
+            had.entry(member.process).or_insert((0, number)).0 += 1;
+        }
+        let (_, first) = had.into_values().max_by_key(|(count, first)| (*count, std::cmp::Reverse(*first)))?;
+        tracing::warn!(
+            most = OTHERS,
+            "offers find no place with the broker of sockets: those who have the most lose some"
+        );
+        Some(first)
     }
 
     /// Somebody is gone: the place that is nobody's any more.

@@ -1,6 +1,7 @@
 //! A broker and processes: some of them in this process, which differ by their sockets alone, and one that is killed.
 
 mod again;
+mod crowds;
 mod kills;
 
 use super::*;
