@@ -300,6 +300,17 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
     }
 }
 
+/// What the kernel has said to one who waited while no member had memory, without what this library has put into the set since.
+/// None: nothing else was said.
+pub fn heard(set: RawFd, events: &mut [epoll_event], said: c_int) -> Option<c_int> {
+    let count = usize::try_from(said).unwrap_or(0);
+    if !events[..count].iter().any(bell::is_mark) {
+        return Some(said);
+    }
+    let left = correct(set, events, 0, count);
+    (left > 0).then_some(left as c_int)
+}
+
 /// Every eighth time.
 fn found_often() -> bool {
     thread_local! {

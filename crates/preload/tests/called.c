@@ -116,15 +116,16 @@ static void talk(int kind) {
     int caller = check(fork(), "fork");
     if (caller == 0) call(&address);
     struct server server = {.set = check(epoll_create1(0), "epoll_create1"), .kind = kind};
+    /* They wait before there is anything in the set, let alone memory. */
+    pthread_t threads[2];
+    int count = kind == ONCE ? 2 : 1;
+    for (int at = 0; at < count; at++) pthread_create(&threads[at], NULL, serve, &server);
     static int accepted[CONNECTIONS];
     for (int at = 0; at < CONNECTIONS; at++) {
         accepted[at] = check(accept4(listener, NULL, NULL, SOCK_NONBLOCK), "accept");
         struct epoll_event event = {.events = wanted(kind), .data.fd = accepted[at]};
         check(epoll_ctl(server.set, EPOLL_CTL_ADD, accepted[at], &event), "ADD");
     }
-    pthread_t threads[2];
-    int count = kind == ONCE ? 2 : 1;
-    for (int at = 0; at < count; at++) pthread_create(&threads[at], NULL, serve, &server);
     int status;
     check(waitpid(caller, &status, 0), "waitpid");
     for (int at = 0; at < count; at++) pthread_join(threads[at], NULL);

@@ -1,6 +1,6 @@
 //! Poll, select, epoll.
 
-use crate::{epoll as sets, poll as polls, real};
+use crate::{epoll as sets, kernel, poll as polls, real};
 use libc::{c_int, epoll_event, fd_set, nfds_t, pollfd, sigset_t, size_t, timespec, timeval};
 use std::ptr::null;
 
@@ -154,10 +154,12 @@ pub unsafe extern "C" fn epoll_ctl(set: c_int, what: c_int, fd: c_int, event: *m
 /// As libc's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn epoll_wait(set: c_int, events: *mut epoll_event, most: c_int, timeout: c_int) -> c_int {
+    let plain = |timeout| {
+        // SAFETY: the arguments as they came.
+        unsafe { real::epoll_wait(set, events, most, timeout) }
+    };
     // SAFETY: the program's array.
-    let found = unsafe { wait(set, events, most, timeout, null()) };
-    // SAFETY: the arguments as they came.
-    found.unwrap_or_else(|| unsafe { real::epoll_wait(set, events, most, timeout) })
+    unsafe { wait(set, (events, most), timeout, null(), plain) }
 }
 
 /// # Safety
@@ -170,10 +172,12 @@ pub unsafe extern "C" fn epoll_pwait(
     timeout: c_int,
     mask: *const sigset_t,
 ) -> c_int {
+    let plain = |timeout| {
+        // SAFETY: the arguments as they came.
+        unsafe { real::epoll_pwait(set, events, most, timeout, mask) }
+    };
     // SAFETY: the program's array.
-    let found = unsafe { wait(set, events, most, timeout, mask) };
-    // SAFETY: the arguments as they came.
-    found.unwrap_or_else(|| unsafe { real::epoll_pwait(set, events, most, timeout, mask) })
+    unsafe { wait(set, (events, most), timeout, mask, plain) }
 }
 
 /// # Safety
@@ -189,22 +193,45 @@ pub unsafe extern "C" fn epoll_pwait2(
     // SAFETY: the program's time, if there is one.
     let ms = unsafe { timeout.as_ref() }.map(|time| time.tv_sec * 1000 + (time.tv_nsec + 999_999) / 1_000_000);
     let rounded = ms.map_or(-1, |ms| c_int::try_from(ms).unwrap_or(c_int::MAX));
+    let plain = |left: c_int| {
+        let time = timespec { tv_sec: (left / 1000).into(), tv_nsec: (left % 1000 * 1_000_000).into() };
+        let timeout = if left == rounded { timeout } else { &raw const time };
+        // SAFETY: the arguments as they came, or less of the time.
+        unsafe { real::epoll_pwait2(set, events, most, timeout, mask) }
+    };
     // SAFETY: the program's array.
-    let found = unsafe { wait(set, events, most, rounded, mask) };
-    // SAFETY: the arguments as they came.
-    found.unwrap_or_else(|| unsafe { real::epoll_pwait2(set, events, most, timeout, mask) })
+    unsafe { wait(set, (events, most), rounded, mask, plain) }
 }
 
+/// Waits `plain`ly where no member has memory.
+///
 /// # Safety
 /// The array is the program's, of that length.
 unsafe fn wait(
     set: c_int,
-    events: *mut epoll_event,
-    most: c_int,
+    (events, most): (*mut epoll_event, c_int),
     timeout: c_int,
     mask: *const sigset_t,
-) -> Option<c_int> {
-    let most = usize::try_from(most).ok().filter(|&most| most > 0 && !events.is_null())?;
+    plain: impl Fn(c_int) -> c_int,
+) -> c_int {
+    let Some(most) = usize::try_from(most).ok().filter(|&most| most > 0 && !events.is_null()) else {
+        return plain(timeout);
+    };
     // SAFETY: the caller's.
-    sets::wait(set, unsafe { std::slice::from_raw_parts_mut(events, most) }, timeout, mask)
+    let events = unsafe { std::slice::from_raw_parts_mut(events, most) };
+    let deadline = u64::try_from(timeout).ok().filter(|ms| *ms > 0).map(|ms| kernel::now() + ms * 1_000_000);
+    let mut left = timeout;
+    loop {
+        if let Some(found) = sets::wait(set, events, left, mask) {
+            return found;
+        }
+        let said = plain(left);
+        if let Some(found) = sets::heard(set, events, said) {
+            return found;
+        }
+        if let Some(deadline) = deadline {
+            let rest = deadline.saturating_sub(kernel::now()).div_ceil(1_000_000);
+            left = c_int::try_from(rest).unwrap_or(c_int::MAX).min(left);
+        }
+    }
 }
