@@ -41,10 +41,28 @@ def page(event, context):
 def wait(event, context):
     time.sleep(event["s"])
 
+def trace(event, context):
+    import ctypes
+    find = ctypes.CDLL(None).getenv
+    find.restype = ctypes.c_char_p
+    told = [os.environ["_X_AMZN_TRACE_ID"], find(b"_X_AMZN_TRACE_ID").decode(),
+            os.popen("echo $_X_AMZN_TRACE_ID").read().strip()]
+    os.environ["_X_AMZN_TRACE_ID"] = "my own"
+    return told
+
 def large(event, context):
     return "x" * event["length"]
 """
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
+IN_NODE = """
+const { execFileSync } = require('node:child_process');
+exports.trace = async () => {
+  const told = execFileSync('/bin/sh', ['-c', 'echo $_X_AMZN_TRACE_ID']).toString().trim();
+  const there = process.env._X_AMZN_TRACE_ID;
+  process.env._X_AMZN_TRACE_ID = 'my own';
+  return [there, there, told];
+};
+"""
 LIMITS = """
 [dispatch]
 payload_max = 7000000
@@ -213,6 +231,16 @@ class Calls(unittest.TestCase):
         _, headers, told = self.invoke("tell")
         self.assertRegex(told["trace"], r"^Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=[01]$")
         self.assertEqual(headers["X-Amzn-Trace-Id"], told["trace"])
+
+    def test_each_trace_is_in_the_environment_of_its_invocation(self):
+        """Whatever the function has made of the last one; the one process serves all."""
+        self.create("trace", "trace")
+        code = {"ZipFile": package(IN_NODE, "app.js")}
+        self.api.create_function(FunctionName="trace-node", Runtime="nodejs20.x", Role=ROLE, Handler="app.trace", Code=code)
+        for name in ("trace", "trace-node"):
+            for trace in (TRACE, f"{TRACE};Lineage={'a' * 20}", TRACE, f"{TRACE};More={'b' * 700}", TRACE[:35]):
+                _, _, told = self.invoke(name, headers={"X-Amzn-Trace-Id": trace})
+                self.assertEqual(told, [trace] * 3, name)
 
     def test_the_client_context(self):
         context = {"custom": {"a": 1}, "env": {"locale": "de"}, "client": {"app_title": "App"}}

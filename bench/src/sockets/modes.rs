@@ -38,10 +38,10 @@ pub fn measure(plan: &Plan<'_>, machine: &Machine) -> Result<Figure, BenchError>
         let nanoseconds = pair.call(&format!("connects 50 {LONG}"))?;
         Ok(nanoseconds.into_iter().map(|time| time as f64 / 1000.0).collect())
     };
-    let mut arms = in_turns(&mut pairs, plan.samples(10).max(5), (&bytes(TRIP), Unit::Microseconds), trip)?;
-    arms.extend(in_turns(&mut pairs, plan.samples(10).max(5), (&bytes(STREAM), Unit::MebibytesPerSecond), rate)?);
+    let mut arms = in_turns(plan, &mut pairs, plan.samples(10).max(5), (&bytes(TRIP), Unit::Microseconds), trip)?;
+    arms.extend(in_turns(plan, &mut pairs, plan.samples(10).max(5), (&bytes(STREAM), Unit::MebibytesPerSecond), rate)?);
     let what = format!("connect, {LONG} round trips of 16 B, close");
-    arms.extend(in_turns(&mut pairs, plan.samples(10).max(5), (&what, Unit::Microseconds), life)?);
+    arms.extend(in_turns(plan, &mut pairs, plan.samples(10).max(5), (&what, Unit::Microseconds), life)?);
     let notes =
         ["Connections of two processes, whose memory is theirs, each connection's own, or that of all processes of a \
                   network. What differs is how one begins: with a number, or with a file that is mapped."];

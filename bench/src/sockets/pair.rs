@@ -5,7 +5,8 @@ use super::peer::{CALL, SERVE};
 use crate::Plan;
 use crate::error::{BenchError, io};
 use net::broker::{Bounds, Sharing};
-use std::io::{BufRead, BufReader, PipeWriter, Read, Write};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io::{BufRead, BufReader, ErrorKind, PipeWriter, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -66,6 +67,9 @@ impl Drop for Broker {
     }
 }
 
+/// How long a caller may say nothing.
+const PATIENCE: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
+
 /// One who serves and one who calls.
 pub struct Pair {
     pub name: String,
@@ -113,9 +117,14 @@ impl Pair {
     }
 
     /// Has the caller do something: the nanoseconds that it tells.
+    /// [`PATIENCE`] is how long it may take.
     pub fn call(&mut self, order: &str) -> Result<Vec<u64>, BenchError> {
         let mut call = || {
             writeln!(self.orders, "{order}")?;
+            let told = poll(&mut [PollFd::new(self.results.get_ref(), PollFlags::IN)], Some(&PATIENCE))?;
+            if told == 0 {
+                return Err(ErrorKind::TimedOut.into());
+            }
             let mut word = [0; 8];
             self.results.read_exact(&mut word)?;
             let mut samples = Vec::new();

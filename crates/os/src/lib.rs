@@ -20,6 +20,7 @@ pub mod seccomp;
 pub mod seqpacket;
 pub mod signal;
 pub mod tcp;
+pub mod variable;
 
 /// Nanoseconds of `CLOCK_MONOTONIC`: comparable between all processes of one kernel.
 pub fn monotonic_ns() -> u64 {

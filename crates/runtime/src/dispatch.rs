@@ -337,7 +337,9 @@ impl Dispatcher {
         if len > limit {
             return Err(InvokeError::ContextTooLarge { len, limit });
         }
-        self.wakefulness.touch(&self.runtime, now);
+        // By the loop that the request is on, if it is on one: another one would have to be woken.
+        let here = Handle::try_current();
+        self.wakefulness.touch(here.as_ref().unwrap_or(&self.runtime), now);
         let state = self.state();
         if state.draining { Err(InvokeError::Draining) } else { Ok(state) }
     }

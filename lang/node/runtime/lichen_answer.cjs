@@ -72,7 +72,7 @@ class Answer {
 
 /** Runs the handler, calling `begin` just before. */
 function answer(handler, settings, invocation, begin, finish) {
-  logging.setRequest(invocation[2], invocation[7]);
+  logging.setRequest(invocation[2], invocation[6]);
   const streams = streaming.isStreaming(handler);
   const ours = streams ? streaming.begin(handler, finish, failure) : new Answer(settings, finish);
   try {

@@ -6,7 +6,7 @@ const { Fault } = require('./lichen_errors.cjs');
 /** What an invocation is told about itself. `ends` has the functions by which older handlers end it, if any. */
 class Context {
   constructor(settings, invocation, ends) {
-    const [, deadline, requestId, arn, , clientContext, identity, tenantId] = invocation;
+    const [, deadline, requestId, arn, clientContext, identity, tenantId] = invocation;
     this.callbackWaitsForEmptyEventLoop = true;
     this.functionVersion = settings.functionVersion;
     this.functionName = settings.functionName;

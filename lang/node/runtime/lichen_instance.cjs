@@ -14,7 +14,6 @@ let handler;
 let settings;
 let current = null;
 let turning = false;
-let traced = false;
 let caught = () => {};
 
 /** Says that the function cannot be loaded, and ends. */
@@ -78,7 +77,6 @@ function turn() {
 }
 
 function invoke(invocation) {
-  setTrace(invocation[4]);
   let ended = false;
   const begun = answer(handler, settings, invocation, native.begin, (succeeded, body) => {
     ended = true;
@@ -91,11 +89,5 @@ function invoke(invocation) {
 }
 
 native.listen(turn);
-
-function setTrace(id) {
-  if (id !== '') process.env._X_AMZN_TRACE_ID = id;
-  else if (traced) delete process.env._X_AMZN_TRACE_ID;
-  traced = id !== '';
-}
 
 module.exports = { catchAll, failToLoad, serve, forget };

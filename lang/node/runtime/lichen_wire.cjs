@@ -12,8 +12,9 @@ const http = require('node:http');
 const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(':');
 const BASE = '/2018-06-01/runtime';
 const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
-// Of an event: its text, deadline, request id, ARN, trace id, client context, identity, tenant.
-const FIELDS = ['deadline-ms', 'aws-request-id', 'invoked-function-arn', 'trace-id', 'client-context', 'cognito-identity', 'aws-tenant-id'];
+// Of an event: its text, deadline, request id, ARN, client context, identity, tenant.
+const FIELDS = ['deadline-ms', 'aws-request-id', 'invoked-function-arn', 'client-context', 'cognito-identity', 'aws-tenant-id'];
+const TRACE = 'lambda-runtime-trace-id';
 const DEADLINE = 1;
 const REQUEST_ID = 2;
 
@@ -67,6 +68,8 @@ function take() {
       arrived = [body.toString(), ...FIELDS.map((name) => headers[`lambda-runtime-${name}`] ?? '')];
       arrived[DEADLINE] = Number(arrived[DEADLINE]);
       requestId = arrived[REQUEST_ID];
+      if (headers[TRACE]) process.env._X_AMZN_TRACE_ID = headers[TRACE];
+      else delete process.env._X_AMZN_TRACE_ID;
       turn();
     }, lost);
   }

@@ -21,8 +21,17 @@ struct Bell {
 
 thread_local! {
     static BELL: Cell<Option<Bell>> = const { Cell::new(None) };
-    /// The loop's handle and the descriptor it waits for, while there is one.
-    static HANDLE: Cell<Option<(*mut c_void, RawFd)>> = const { Cell::new(None) };
+    /// What the loop waits for, while there is something.
+    static HANDLE: Cell<Option<Handle>> = const { Cell::new(None) };
+}
+
+#[derive(Clone, Copy)]
+struct Handle {
+    /// libuv's.
+    raw: *mut c_void,
+    descriptor: RawFd,
+    /// Whoever takes what has come stops it ringing. The others are hushed when they have rung.
+    rings_once: bool,
 }
 
 /// `listen(callback: () => void)`: `callback` is to be called when there may be an invocation.
@@ -42,20 +51,20 @@ pub fn context() -> *mut c_void {
 
 /// Whether the loop waits for this descriptor.
 pub fn hangs_on(descriptor: RawFd) -> bool {
-    HANDLE.get().is_some_and(|(_, hangs)| hangs == descriptor)
+    HANDLE.get().is_some_and(|handle| handle.descriptor == descriptor)
 }
 
 /// Lets the loop wait for this descriptor, which must stay open, and for no other any more.
-pub fn hang(descriptor: RawFd) -> Result<(), Thrown> {
+pub fn hang(descriptor: RawFd, rings_once: bool) -> Result<(), Thrown> {
     take_down();
     let bell = BELL.get().ok_or_else(|| Thrown::Because("nobody listens".into()))?;
     // SAFETY: libuv says how large a handle is; it is never freed, and this is the loop's thread.
     let failed = unsafe {
         let words = abi::uv_handle_size(abi::UV_POLL as u32).div_ceil(size_of::<u128>());
-        let handle: *mut c_void = Box::leak(vec![0u128; words].into_boxed_slice()).as_mut_ptr().cast();
-        HANDLE.set(Some((handle, descriptor)));
-        match abi::uv_poll_init(bell.event_loop, handle, descriptor) {
-            0 => abi::uv_poll_start(handle, abi::UV_READABLE, on_ring),
+        let raw: *mut c_void = Box::leak(vec![0u128; words].into_boxed_slice()).as_mut_ptr().cast();
+        HANDLE.set(Some(Handle { raw, descriptor, rings_once }));
+        match abi::uv_poll_init(bell.event_loop, raw, descriptor) {
+            0 => abi::uv_poll_start(raw, abi::UV_READABLE, on_ring),
             failed => failed,
         }
     };
@@ -64,17 +73,17 @@ pub fn hang(descriptor: RawFd) -> Result<(), Thrown> {
 
 /// Whether the loop is to stay alive for the next invocation's sake.
 pub fn keeps_loop(yes: bool) {
-    if let Some((handle, _)) = HANDLE.get() {
+    if let Some(handle) = HANDLE.get() {
         // SAFETY: the handle lives as long as the process, and this is its loop's thread.
-        unsafe { if yes { abi::uv_ref(handle) } else { abi::uv_unref(handle) } }
+        unsafe { if yes { abi::uv_ref(handle.raw) } else { abi::uv_unref(handle.raw) } }
     }
 }
 
 /// Waits no more.
 pub fn take_down() {
-    if let Some((handle, _)) = HANDLE.take() {
+    if let Some(handle) = HANDLE.take() {
         // SAFETY: the handle lives as long as the process, and this is its loop's thread.
-        unsafe { abi::uv_poll_stop(handle) };
+        unsafe { abi::uv_poll_stop(handle.raw) };
     }
 }
 
@@ -109,9 +118,11 @@ impl Bell {
 
 /// Called by libuv.
 unsafe extern "C" fn on_ring(_handle: *mut c_void, _status: c_int, _events: c_int) {
-    let (Some(bell), Some((_, descriptor))) = (BELL.get(), HANDLE.get()) else { return };
-    // SAFETY: the instance keeps its bell open as long as it lives. A function that has closed it harms itself.
-    interconnect::doorbell::hush(unsafe { BorrowedFd::borrow_raw(descriptor) });
+    let (Some(bell), Some(handle)) = (BELL.get(), HANDLE.get()) else { return };
+    if !handle.rings_once {
+        // SAFETY: the instance keeps its bell open as long as it lives. A function that has closed it harms itself.
+        interconnect::doorbell::hush(unsafe { BorrowedFd::borrow_raw(handle.descriptor) });
+    }
     let mut scope = std::ptr::null_mut();
     // SAFETY: the loop's thread is the environment's.
     unsafe { abi::napi_open_handle_scope(bell.env, &mut scope) };

@@ -1,9 +1,10 @@
 //! Functions of an instance: take an invocation, answer it.
 
 use crate::abi::{Info, RawEnv, RawValue};
-use crate::bell;
 use crate::value::{Env, Thrown, Value, because, call};
 use crate::with_instance;
+use crate::{bell, trace};
+use cfork::invocation::Invocation;
 use cfork::{Instance, Request};
 use interconnect::channel::SendError;
 use std::ffi::CString;
@@ -116,7 +117,7 @@ fn send(env: Env, body: Value, how: impl Fn(&mut Instance, &[u8]) -> Result<(), 
     }
 }
 
-/// `take(): undefined | [event, deadline, request id, arn, trace id, client context, identity, tenant]`
+/// `take(): undefined | [event, deadline, request id, arn, client context, identity, tenant]`: the trace id is in the environment.
 pub unsafe extern "C" fn take(env: RawEnv, info: Info) -> RawValue {
     let body = |env: Env, []: [Value; 0]| {
         with_instance(|instance| {
@@ -124,7 +125,10 @@ pub unsafe extern "C" fn take(env: RawEnv, info: Info) -> RawValue {
             loop {
                 if let Some(request) = instance.poll().map_err(|e| because("the channel")(&e))? {
                     bell::keeps_loop(false);
-                    return unpack(env, &request);
+                    let head = request.invocation();
+                    let head = head.ok_or_else(|| Thrown::Because("the gateway sent a malformed head".into()))?;
+                    trace::tell(head.trace_id);
+                    return unpack(env, &head, &request);
                 }
                 let descriptor = instance.bell().as_raw_fd();
                 let hangs = bell::hangs_on(descriptor);
@@ -133,7 +137,7 @@ pub unsafe extern "C" fn take(env: RawEnv, info: Info) -> RawValue {
                 }
                 if !hangs {
                     // Not before the first invocation was served, which has come along with the start of most.
-                    bell::hang(descriptor)?;
+                    bell::hang(descriptor, instance.rings_once())?;
                 }
                 let rests = instance.sleep_by_event();
                 if rests && instance.rings_once() {
@@ -147,8 +151,7 @@ pub unsafe extern "C" fn take(env: RawEnv, info: Info) -> RawValue {
     unsafe { call(env, info, body) }
 }
 
-fn unpack(env: Env, request: &Request<'_>) -> Result<Value, Thrown> {
-    let head = request.invocation().ok_or_else(|| Thrown::Because("the gateway sent a malformed head".into()))?;
+fn unpack(env: Env, head: &Invocation<'_>, request: &Request<'_>) -> Result<Value, Thrown> {
     let mut event = vec![0; request.event_len()];
     request.copy_event(&mut event);
     env.list([
@@ -156,7 +159,6 @@ fn unpack(env: Env, request: &Request<'_>) -> Result<Value, Thrown> {
         env.number(head.deadline_unix_ms as f64)?,
         env.text(head.request_id.as_bytes())?,
         env.text(head.function_arn.as_bytes())?,
-        env.text(head.trace_id.as_bytes())?,
         env.text(head.client_context.as_bytes())?,
         env.text(head.cognito_identity.as_bytes())?,
         env.text(head.tenant_id.as_bytes())?,

@@ -11,6 +11,7 @@
 //! | [`bell`] | the event loop's part in waiting for invocations |
 //! | [`stage`] | a channel from a process to itself, for rehearsals |
 //! | [`random`] | what makes siblings draw different numbers |
+//! | [`trace`] | which trace an invocation belongs to |
 //!
 //! What an event, a handler or an environment is, is for the JavaScript files in `runtime/` to know.
 
@@ -22,6 +23,7 @@ mod parts;
 mod random;
 mod stage;
 mod template;
+mod trace;
 mod value;
 
 use abi::{RawEnv, RawValue};

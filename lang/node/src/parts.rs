@@ -65,7 +65,7 @@ fn when_there_is_room<T>(
     if done.is_none() {
         let descriptor = instance.room_bell().as_raw_fd();
         if !bell::hangs_on(descriptor) {
-            bell::hang(descriptor)?;
+            bell::hang(descriptor, false)?;
             instance.wait_for_room_by_event();
         }
         instance.hear_of_room().map_err(|e| because("the channel")(&e))?;

@@ -8,7 +8,9 @@ use crate::{hooks, load};
 use cfork::invocation::Invocation;
 use cfork::{Child, Instance, Newborn};
 use interconnect::channel::SendError;
+use os::variable::Variable;
 use std::convert::Infallible;
+use std::ffi::CStr;
 use std::time::Duration;
 
 /// A function that is loaded.
@@ -88,6 +90,30 @@ pub fn rehearse(prepared: &Prepared) -> Result<Object, Raised> {
     Ok(answered.body)
 }
 
+/// Where X-Ray's libraries look for the id of the trace.
+struct Trace {
+    variable: Variable,
+    name: Object,
+}
+
+impl Trace {
+    fn new() -> Result<Self, Raised> {
+        const NAME: &CStr = c"_X_AMZN_TRACE_ID";
+        Ok(Self { variable: Variable::new(NAME), name: Object::bytes(NAME.to_bytes())? })
+    }
+
+    fn tell(&self, prepared: &Prepared, id: &str) -> Result<(), Raised> {
+        if id.is_empty() {
+            prepared.set_trace.call([&prepared.empty])?;
+            return Ok(());
+        }
+        // SAFETY: this thread holds the interpreter's lock, so Python code changes nothing. What else a function has running it has at
+        // its own risk, as on AWS.
+        unsafe { self.variable.set(id.as_bytes()) };
+        prepared.environ.insert(&self.name, &Object::bytes(id.as_bytes())?)
+    }
+}
+
 /// An invocation's head and event, with room for the next.
 #[derive(Default)]
 struct Taken {
@@ -100,6 +126,7 @@ const KEPT: usize = 64 * 1024;
 
 fn serve(prepared: &Prepared, instance: &mut Instance, loaded: &Loaded) -> Result<Infallible, Raised> {
     let mut taken = Taken::default();
+    let trace = Trace::new()?;
     let mut traced = false;
     if !take_now(instance, &mut taken)? {
         // Nobody waits yet: what the first invocation will touch is touched, and so copied, before it comes.
@@ -110,7 +137,7 @@ fn serve(prepared: &Prepared, instance: &mut Instance, loaded: &Loaded) -> Resul
         let nonsense = || Raised::Because("the gateway sent a malformed head".into());
         let invocation = Invocation::decode(&taken.head).ok_or_else(nonsense)?;
         if traced || !invocation.trace_id.is_empty() {
-            prepared.set_trace.call([&Object::text(invocation.trace_id.as_bytes())?])?;
+            trace.tell(prepared, invocation.trace_id)?;
             traced = true;
         }
         let (handler, limit) = (&loaded.handler, loaded.settled.response_max);

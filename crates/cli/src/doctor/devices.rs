@@ -9,7 +9,7 @@ pub fn checks() -> Vec<Check> {
 }
 
 fn latency() -> Check {
-    const BRINGS: &str = "latency = \"low\": wake-ups ten times as fast while requests flow, for idle power";
+    const BRINGS: &str = "wake-ups ten times as fast while requests flow (latency = \"normal\", \"low\")";
     device("cpu_dma_latency", BRINGS, "/dev/cpu_dma_latency", "use a kernel with CONFIG_PM")
 }
 

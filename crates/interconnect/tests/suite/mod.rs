@@ -316,9 +316,13 @@ pub fn idle_cpu_is_nothing(fixture: &impl Fixture) {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     };
-    let before = used();
-    assert!(wait(&mut [&mut *pair.a, &mut *pair.b], WATCHED));
-    let used = used() - before;
+    let mut watch = || {
+        let before = used();
+        assert!(wait(&mut [&mut *pair.a, &mut *pair.b], WATCHED));
+        used() - before
+    };
+    // A link that does not rest does not rest in any of them. What interrupts this process may be accounted to it in one.
+    let used = [watch(), watch(), watch()].into_iter().min().unwrap_or_default();
     assert!(used < WATCHED / 500, "{used:?} of the processor in {WATCHED:?} of rest");
 }
 
