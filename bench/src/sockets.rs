@@ -170,8 +170,10 @@ fn connects(plan: &Plan<'_>, machine: &Machine, pairs: &mut [Pair]) -> Result<Fi
         Ok(nanoseconds.into_iter().map(|time| time as f64 / 1000.0).collect())
     };
     let arms = in_turns(pairs, plan.samples(10), ("connect, 16 B both ways, close", Unit::Microseconds), each)?;
-    let notes = ["Such a connection ends before it gets memory: what the library adds to it is what it counts. Memory at once: \
-                  `LICHEN_SOCKET_AFTER=1`."];
+    let notes = [
+        "Such a connection ends before it gets memory: what the library adds to it is what it counts. Memory at once: \
+                  `LICHEN_SOCKET_AFTER=1`.",
+    ];
     Ok(Figure::new("socket-connect", "not in the paper: short connections", machine, arms).with_notes(notes))
 }
 
