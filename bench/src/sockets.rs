@@ -37,10 +37,12 @@ struct How {
     library: bool,
     /// Microseconds for which the library looks before it sleeps, where that is not its own choice.
     look: Option<u32>,
+    /// Calls after which a connection is offered memory, where that is not its own choice.
+    after: Option<u32>,
 }
 
 const fn how(name: &'static str, medium: &'static str, library: bool) -> How {
-    How { name, medium, library, look: None }
+    How { name, medium, library, look: None, after: None }
 }
 
 const TCP: How = how("TCP", "tcp", false);
@@ -54,12 +56,18 @@ const ALL: [How; 11] = [
     how("TCP, polled", "polled", false),
     how("Unix socket", "unix", false),
     OURS,
-    How { name: "hetero-socket, asleep", medium: "tcp", library: true, look: Some(0) },
+    How { look: Some(0), ..how("hetero-socket, asleep", "tcp", true) },
     how("TCP, epoll", "async", false),
     how("hetero-socket, epoll", "async", true),
     how("memory alone", "memory", false),
     how("reserved, 1 MiB", "ring1048576", false),
     how("reserved, 16 MiB", "ring16777216", false),
+];
+
+/// Connections that are offered memory by their first calls.
+const EAGER: [How; 2] = [
+    How { after: Some(1), ..how("hetero-socket, memory at once", "tcp", true) },
+    How { after: Some(1), ..how("hetero-socket, epoll, memory at once", "async", true) },
 ];
 
 /// The processors of who serves and who calls.
@@ -85,6 +93,11 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
         }
     }
     let mut figures = vec![trips(plan, machine, &mut pairs)?, streams(plan, machine, &mut pairs)?];
+    for (seats, processors) in SEATS.into_iter().filter(|(_, seats)| machine.cores > seats[1]) {
+        for how in EAGER {
+            pairs.push(Pair::start(plan, &broker, None, how, (seats, processors))?);
+        }
+    }
     figures.push(connects(plan, machine, &mut pairs)?);
     drop(pairs);
     figures.push(many::measure(plan, machine, &broker)?);
@@ -171,7 +184,10 @@ fn connects(plan: &Plan<'_>, machine: &Machine, pairs: &mut Vec<Pair>) -> Result
         Ok(nanoseconds.into_iter().map(|time| time as f64 / 1000.0).collect())
     };
     let arms = in_turns(plan, pairs, plan.samples(10), ("connect, 16 B both ways, close", Unit::Microseconds), each)?;
-    let notes = ["Such a connection ends before it gets memory: what the library adds to it is what it counts."];
+    let notes = [
+        "Such a connection ends before it gets memory: what the library adds to it is what it counts. Memory at once: \
+                  `LICHEN_SOCKET_AFTER=1`.",
+    ];
     Ok(Figure::new("socket-connect", "not in the paper: short connections", machine, arms).with_notes(notes))
 }
 

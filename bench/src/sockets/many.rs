@@ -24,7 +24,7 @@ const LENGTHS: [usize; 2] = [8 << 10, 256 << 10];
 /// Bytes that a sample of a rate is measured over.
 const VOLUME: usize = 512 << 20;
 /// Small messages on each, by which connections get memory.
-const WARM: usize = 20;
+const WARM: usize = 60;
 const ROOM: usize = 256 << 10;
 
 /// Fixed reservations, and what is ours without sockets: memory that both ends poll.

@@ -14,7 +14,7 @@ const TRIPS: usize = 500;
 const STREAM: usize = 256 << 10;
 const STREAMS: usize = 512;
 /// Round trips of a connection that ends then: so many that it gets memory.
-const LONG: usize = 32;
+const LONG: usize = 64;
 
 pub fn measure(plan: &Plan<'_>, machine: &Machine) -> Result<Figure, BenchError> {
     (plan.tell)("who has a memory together");

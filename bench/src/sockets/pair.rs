@@ -57,6 +57,9 @@ impl Broker {
         if let Some(look) = how.look {
             command.env("LICHEN_SOCKET_LOOK_US", look.to_string());
         }
+        if let Some(after) = how.after {
+            command.env("LICHEN_SOCKET_AFTER", after.to_string());
+        }
     }
 }
 

@@ -11,9 +11,10 @@ use socket::family::Family;
 use socket::layout::SETS;
 use socket::lock::{Held, Lock};
 use socket::migration::set_of;
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock, Weak};
@@ -144,6 +145,11 @@ pub fn release() {
     OTHERS.release();
 }
 
+/// In the child: what it numbers from now on, its parent does not.
+pub fn forked() {
+    NEXT.store(u64::from(std::process::id()) << 32, Relaxed);
+}
+
 fn others() -> Held<'static, Vec<Known>> {
     OTHERS.lock()
 }
@@ -171,14 +177,24 @@ struct Couch {
     watched: Cell<(RawFd, u64)>,
 }
 
+/// A thread's, and the process that has made it, or could not.
+type Place = (u32, Option<Rc<Couch>>);
+
 thread_local! {
-    static MINE: OnceCell<Option<Couch>> = const { OnceCell::new() };
+    static MINE: RefCell<Place> = const { RefCell::new((0, None)) };
 }
 
-/// Of this thread, unless it ends, or is a child's: that has what its parent has.
+/// Of this thread, unless it ends. A child has what its parent has, and makes its own. (A signal's handler may come in between.)
 fn couch<T>(act: impl FnOnce(&Couch) -> T) -> Option<T> {
-    let mine = |couch: &&Couch| couch.bell.is_own();
-    MINE.try_with(|place| place.get_or_init(Couch::new).as_ref().filter(mine).map(act)).ok().flatten()
+    let mine = |place: &RefCell<Place>| {
+        let mut place = place.try_borrow_mut().ok()?;
+        let process = slot::process();
+        if place.0 != process {
+            *place = (process, Couch::new().map(Rc::new));
+        }
+        place.1.clone()
+    };
+    MINE.try_with(mine).ok().flatten().map(|couch| act(&couch))
 }
 
 impl Couch {
@@ -205,6 +221,27 @@ impl Couch {
             self.watched.set(socket);
             false
         })
+    }
+
+    /// Watches no socket any more: what comes to one would wake who waits for others.
+    fn forget(&self) {
+        let (fd, _) = self.watched.replace((-1, 0));
+        if fd >= 0 {
+            self.change(libc::EPOLL_CTL_DEL, fd);
+        }
+    }
+
+    /// Looks what has come, waiting for it or not: the events of a socket that is watched, and how many there were in all.
+    fn listen(&self, timeout: c_int) -> (c_int, bool) {
+        let mut events = [epoll_event { events: 0, u64: 0 }; 3];
+        // SAFETY: an array of this frame.
+        let found = unsafe { real::epoll_wait(self.set.as_raw_fd(), events.as_mut_ptr(), 3, timeout) };
+        let events = &events[..found.max(0) as usize];
+        // All of them: a broker's call is heard by that.
+        if events.iter().filter(|event| is_mark(event)).count() > 0 {
+            self.bell.hear();
+        }
+        (found, events.iter().any(|event| !is_mark(event)))
     }
 
     fn change(&self, what: c_int, fd: RawFd) -> bool {
@@ -247,21 +284,26 @@ pub fn wait(socket: (RawFd, u64)) -> Option<Woken> {
             // What came before is said at once.
             return Some(Woken::Event);
         }
-        let mut events = [epoll_event { events: 0, u64: 0 }; 2];
-        // SAFETY: an array of this frame.
-        let found = unsafe { real::epoll_wait(couch.set.as_raw_fd(), events.as_mut_ptr(), 2, -1) };
-        let events = &events[..found.max(0) as usize];
-        // All of them: a broker's call is heard by that.
-        if events.iter().filter(|event| is_mark(event)).count() > 0 {
-            couch.bell.hear();
-        }
-        Some(match found {
-            ..0 => Woken::Fault,
-            _ if events.iter().any(|event| !is_mark(event)) => Woken::Event,
+        Some(match couch.listen(-1) {
+            (..0, _) => Woken::Fault,
+            (_, true) => Woken::Event,
             _ => Woken::Bell,
         })
     })
     .flatten()
+}
+
+/// The number of this thread's bell, and the descriptor by which it is heard, and a broker's call, among others that are polled.
+pub fn beside() -> Option<(u64, RawFd)> {
+    couch(|couch| {
+        couch.forget();
+        (couch.bell.number(), couch.set.as_raw_fd())
+    })
+}
+
+/// That descriptor can be read: until something else comes, it cannot any more.
+pub fn heard_beside() {
+    couch(|couch| couch.listen(0));
 }
 
 /// Whether a call that a signal has interrupted is begun anew: so it is if all of the program's handlers say so.

@@ -10,11 +10,10 @@ const BROKER: &CStr = c"LICHEN_SOCKET_BROKER";
 const PORTS: &CStr = c"LICHEN_SOCKET_PORTS";
 /// How long to look before sleeping, at most, in microseconds.
 const LOOK: &CStr = c"LICHEN_SOCKET_LOOK_US";
-/// After how many calls on it a connection is offered memory.
+/// After how many calls on it a connection is offered memory. Without it: when it has shown that it lasts.
 const AFTER: &CStr = c"LICHEN_SOCKET_AFTER";
 
 const LOOK_DEFAULT: u64 = 40;
-const AFTER_DEFAULT: u32 = 4;
 
 #[derive(Debug)]
 pub struct Settings {
@@ -22,7 +21,7 @@ pub struct Settings {
     ports: Vec<u16>,
     /// In nanoseconds.
     pub look: u64,
-    pub after: u32,
+    pub after: Option<u32>,
 }
 
 impl Settings {
@@ -45,7 +44,7 @@ pub fn settings() -> &'static Settings {
         broker: variable(BROKER).filter(|path| !path.is_empty()).map(PathBuf::from),
         ports: variable(PORTS).unwrap_or("").split(',').filter_map(|port| port.trim().parse().ok()).collect(),
         look: variable(LOOK).and_then(|text| text.parse().ok()).unwrap_or(LOOK_DEFAULT) * 1000,
-        after: variable(AFTER).and_then(|text| text.parse().ok()).unwrap_or(AFTER_DEFAULT),
+        after: variable(AFTER).and_then(|text| text.parse().ok()),
     })
 }
 

@@ -1,8 +1,9 @@
 //! How a connection gets memory: each end shows its socket to the broker, which gives both the same memory if the two are ends of
 //! one connection.
 //!
-//! Only connections that are used get that far: the first few calls cost nothing but counting. Nobody waits for the broker:
-//! its answer is looked for in later calls, and until both ends have it all goes over TCP.
+//! Only connections that last get that far: until then they cost nothing but counting. To meet costs as much as ten or
+//! twenty round trips over TCP. So a connection has cost more than that before, and whenever it ends, it has not cost half as much again
+//! as over TCP. Nobody waits for the broker: its answer is looked for in later calls, and until both ends have it all goes over TCP.
 
 use crate::env::settings;
 use crate::slot::{Attached, Entry, state};
@@ -13,15 +14,23 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::Relaxed;
 
+/// A connection lasts that has answered so often, or has had so many calls, or bytes.
+const TURNS: u32 = 32;
+const CALLS: u32 = 256;
+const BYTES: u64 = 1 << 20;
+
 /// Calls after which a connection whose other end does not show up stays on TCP.
 const PATIENCE: u32 = 1 << 20;
 /// Calls in which the broker's first answer to this process is looked for.
 const SHORT_PATIENCE: u32 = 1 << 12;
 
-/// One more call on a connection that has no memory yet.
-pub fn step(entry: &Entry, fd: RawFd) {
+/// One more call on a connection that has no memory yet, which `sends` or receives.
+pub fn step(entry: &Entry, fd: RawFd, sends: bool) {
     let calls = entry.calls.fetch_add(1, Relaxed) + 1;
-    if calls < settings().after {
+    if sends {
+        entry.count_turn();
+    }
+    if !lasts(entry, calls) {
         return;
     }
     // One thread alone: an end that is shown twice waits for another that has gone already.
@@ -29,7 +38,8 @@ pub fn step(entry: &Entry, fd: RawFd) {
     match entry.state() {
         state::COUNTED => {
             let begun = begin(entry, fd);
-            if begun.is_none() || calls > settings().after.saturating_add(SHORT_PATIENCE) {
+            let patience = settings().after.unwrap_or(CALLS).saturating_add(SHORT_PATIENCE);
+            if begun.is_none() || calls > patience {
                 entry.give_up();
             }
         }
@@ -42,6 +52,16 @@ pub fn step(entry: &Entry, fd: RawFd) {
             }
         }
         _ => {}
+    }
+}
+
+fn lasts(entry: &Entry, calls: u32) -> bool {
+    match settings().after {
+        Some(after) => calls >= after,
+        None => {
+            let moved = || entry.tcp_in.load(Relaxed).saturating_add(entry.tcp_out.load(Relaxed));
+            entry.turns.load(Relaxed) >= TURNS || calls >= CALLS || moved() >= BYTES
+        }
     }
 }
 
@@ -65,10 +85,8 @@ fn begin(entry: &Entry, fd: RawFd) -> Option<()> {
     let set = entry.set.load(Relaxed) - 1;
     let shown = if set >= 0 {
         epoll::bell(set, |number, pipe| show(number, Some(pipe)))
-    } else if !entry.nonblocking.load(Relaxed) {
-        bell::of_thread(|number, pipe| show(number, Some(pipe)))
     } else {
-        None
+        bell::of_thread(|number, pipe| show(number, Some(pipe)))
     };
     if !shown.unwrap_or_else(|| show(0, None)) {
         return None;

@@ -2,13 +2,16 @@
 
 use crate::look::Wait;
 use crate::slot::{self, Entry};
-use crate::{epoll, kernel, member, real, receive, send};
+use crate::{bell, epoll, kernel, member, real, receive, send};
 use libc::{c_int, fd_set, pollfd, sigset_t, timespec};
+use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
 
 const READ: i16 = libc::POLLIN | libc::POLLRDNORM;
 /// Sockets with memory that one call waits for; more are found by their bells.
 const MOST: usize = 64;
+/// Descriptors among which the thread's bell is heard; among more, a byte over TCP wakes it.
+const BESIDE: usize = 256;
 
 /// The sockets with memory among those that are waited for, and where they are there.
 struct Watched {
@@ -49,9 +52,9 @@ impl Watched {
         self.iter().any(|(_, entry)| entry.shares_processor())
     }
 
-    /// Says that this thread sleeps: whether there is something already.
-    fn lie(&self) -> bool {
-        self.iter().fold(false, |any, (_, entry)| entry.lie(0) || any)
+    /// Says that this thread sleeps, until this bell rings: whether there is something already.
+    fn lie(&self, bell: u64) -> bool {
+        self.iter().fold(false, |any, (_, entry)| entry.lie(bell) || any)
     }
 
     fn rise(&self) {
@@ -115,17 +118,40 @@ pub fn wait(polls: &mut [pollfd], timeout: Option<&timespec>, mask: *const sigse
             continue;
         }
         member::heed();
-        if watched.lie() {
+        // A descriptor more than the program may have open is refused.
+        let bell = if polls.len() <= BESIDE { bell::beside() } else { None };
+        if watched.lie(bell.map_or(0, |(number, _)| number)) {
             watched.rise();
             continue;
         }
         wait.sleep();
-        let asked = ask(polls, deadline.left().as_ref(), mask);
+        let left = deadline.left();
+        let asked = match bell {
+            Some((_, ear)) => ask_beside(polls, ear, left.as_ref(), mask),
+            None => ask(polls, left.as_ref(), mask),
+        };
         watched.rise();
         if asked < 0 {
             return Some(asked);
         }
     }
+}
+
+/// The same, until the bell of this ear rings.
+fn ask_beside(polls: &mut [pollfd], ear: RawFd, timeout: Option<&timespec>, mask: *const sigset_t) -> c_int {
+    let mut all = [pollfd { fd: -1, events: 0, revents: 0 }; BESIDE + 1];
+    let all = &mut all[..=polls.len()];
+    all[0] = pollfd { fd: ear, events: libc::POLLIN, revents: 0 };
+    all[1..].copy_from_slice(polls);
+    let asked = ask(all, timeout, mask);
+    if asked < 0 {
+        return asked;
+    }
+    if all[0].revents != 0 {
+        bell::heard_beside();
+    }
+    polls.copy_from_slice(&all[1..]);
+    asked - c_int::from(all[0].revents != 0)
 }
 
 fn ask(polls: &mut [pollfd], timeout: Option<&timespec>, mask: *const sigset_t) -> c_int {

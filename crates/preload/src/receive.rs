@@ -21,7 +21,7 @@ pub fn receive(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: i
         return original();
     }
     if entry.state() != state::ATTACHED {
-        offer::step(entry, fd);
+        offer::step(entry, fd, false);
         if entry.impeded.load(Relaxed) && flags & libc::MSG_DONTWAIT == 0 && awaits(fd) < 0 {
             return -1;
         }

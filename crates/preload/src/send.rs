@@ -19,7 +19,7 @@ pub fn send(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl
             // Urgent bytes, or memory that the kernel reports on: more than bytes in order.
             entry.give_up();
         }
-        offer::step(entry, fd);
+        offer::step(entry, fd, true);
         if let Ok(sent) = entry.counted(&original, &entry.tcp_out, true) {
             return sent;
         }

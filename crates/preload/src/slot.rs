@@ -54,6 +54,9 @@ pub struct Slot {
     state: AtomicU32,
     /// Calls that sent or received something.
     pub calls: AtomicU32,
+    /// Times that something was sent after something had been received, and what had been then.
+    pub turns: AtomicU32,
+    turned: AtomicU64,
     /// Threads in the kernel whose call may move bytes that nobody has counted yet.
     moving: AtomicU32,
     /// It could have memory by now, were it not for one of those: who waits for bytes waits before he takes them.
@@ -324,10 +327,10 @@ fn sweep(slots: &[Slot; SLOTS]) {
 impl Slot {
     /// What it is for a new socket.
     fn clear(&self) {
-        for count in [&self.calls, &self.moving, &self.sleepers, &self.unasked] {
+        for count in [&self.calls, &self.turns, &self.moving, &self.sleepers, &self.unasked] {
             count.store(0, Relaxed);
         }
-        for count in [&self.tcp_out, &self.tcp_in] {
+        for count in [&self.tcp_out, &self.tcp_in, &self.turned] {
             count.store(0, Relaxed);
         }
         for flag in [&self.met, &self.watched, &self.unwatchable, &self.nonblocking] {
@@ -463,6 +466,15 @@ impl Slot {
         let together = incoming | self.sending.lock().as_ref().is_some_and(|outgoing| outgoing.shares_processor(own));
         self.together.store(together, Relaxed);
         together
+    }
+
+    /// Something is about to be sent over TCP.
+    pub fn count_turn(&self) {
+        let heard = self.tcp_in.load(Relaxed);
+        if self.turned.load(Relaxed) != heard {
+            self.turned.store(heard, Relaxed);
+            self.turns.fetch_add(1, Relaxed);
+        }
     }
 
     pub fn state(&self) -> u32 {

@@ -58,10 +58,32 @@ fn who_is_called_answers() {
     let mut broker = Broker::bind(&place, Bounds::default()).unwrap();
     let (stop, end) = std::io::pipe().unwrap();
     let serving = thread::spawn(move || broker.run(stop.as_fd()).map(|()| broker.met()));
-    let with = ran(Command::new(&program).env("LD_PRELOAD", built()).env("LICHEN_SOCKET_BROKER", &place));
+    let with = ran(Command::new(&program)
+        .env("LD_PRELOAD", built())
+        .env("LICHEN_SOCKET_BROKER", &place)
+        .env("LICHEN_SOCKET_AFTER", "4"));
     drop(end);
     assert_eq!(with, without);
     assert!(serving.join().unwrap().unwrap() > 200, "most of them got memory");
+}
+
+/// Who sleeps in poll or select is woken by the thread's bell: no byte goes over TCP for that. The library never looks before it sleeps.
+#[test]
+fn who_polls_is_rung_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (program, place) = (compiled(folder.path(), "polled"), folder.path().join("broker"));
+    let without = ran(&mut Command::new(&program));
+    let mut broker = Broker::bind(&place, Bounds::default()).unwrap();
+    let (stop, end) = std::io::pipe().unwrap();
+    let serving = thread::spawn(move || broker.run(stop.as_fd()).map(|()| broker.met()));
+    let with = ran(Command::new(&program)
+        .env("LD_PRELOAD", built())
+        .env("LICHEN_SOCKET_BROKER", &place)
+        .env("LICHEN_SOCKET_LOOK_US", "0")
+        .env("EXPECT_MEMORY", "1"));
+    drop(end);
+    assert_eq!(with, without);
+    assert_eq!(serving.join().unwrap().unwrap(), 8);
 }
 
 /// Nobody to bring ends together: a library that does nothing.

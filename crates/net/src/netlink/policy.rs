@@ -33,8 +33,8 @@ pub const LOCAL: u32 = libc::RT_TABLE_LOCAL as u32;
 /// Where packets go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// None: everything, of the gateway's family.
-    pub to: Option<IpAddr>,
+    /// An address and the length of its prefix. None: everything, of the gateway's family.
+    pub to: Option<(IpAddr, u8)>,
     pub link: u32,
     /// None: to this host itself.
     pub gateway: Option<IpAddr>,
@@ -92,15 +92,15 @@ impl Socket {
     }
 
     pub fn route_by(&self, route: &Route) -> io::Result<()> {
-        let some = route.gateway.or(route.to).ok_or(io::ErrorKind::InvalidInput)?;
-        let len = route.to.map_or(0, |to| octets(to).len() as u8 * 8);
+        let (to, len) = (route.to.map(|(to, _)| to), route.to.map_or(0, |(_, len)| len));
+        let some = route.gateway.or(to).ok_or(io::ErrorKind::InvalidInput)?;
         let kind = if route.gateway.is_some() { libc::RTN_UNICAST } else { libc::RTN_LOCAL };
         let scope = if route.gateway.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_HOST };
         let header = [family(some.is_ipv4()), len, 0, 0, 0, libc::RTPROT_STATIC, scope, kind, 0, 0, 0, 0];
         let mut message = Message::new(libc::RTM_NEWROUTE, NEW | ANSWERED, &header)
             .with(RTA_TABLE, &route.table.to_ne_bytes())
             .with(RTA_OIF, &route.link.to_ne_bytes());
-        for (kind, address) in [(RTA_DST, route.to), (RTA_GATEWAY, route.gateway), (RTA_PREFSRC, route.source)] {
+        for (kind, address) in [(RTA_DST, to), (RTA_GATEWAY, route.gateway), (RTA_PREFSRC, route.source)] {
             if let Some(address) = address {
                 message = message.with(kind, &octets(address));
             }

@@ -16,7 +16,7 @@ use crate::netlink::policy::{Choice, LOCAL, MAIN, Route};
 use crate::netlink::route::{End, News};
 use os::{ns, pidfd};
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use thiserror::Error;
 
@@ -26,6 +26,9 @@ const HARDWARE: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// What a link carries at once: as much as it can, as the loopback device does. A kernel that has cut a packet for the
 /// loopback cannot cut it again for a link, not in IPv6.
 const MTU: u32 = 65535;
+
+/// What is this host itself, wherever in the Pod.
+const LOCALHOST: (IpAddr, u8) = (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8);
 
 /// And what is sent to the outside, so that nothing is lost on the way for being too long.
 const OUTSIDE_MTU: u32 = 1500;
@@ -179,9 +182,10 @@ impl<'a> Whole<'a> {
         for v4 in families(half) {
             let source = self.addresses(half).find(|address| address.is_ipv4() == v4);
             let own = self.addresses(half).filter(|address| address.is_ipv4() == v4);
-            for address in own.chain([far(uplink, v4)]) {
+            let addresses = own.chain([far(uplink, v4)]).map(|address| (address, whole(address)));
+            for to in addresses.chain(v4.then_some(LOCALHOST)) {
                 let gateway = Some(far(uplink, v4));
-                let (to, table) = (Some(address), uplink.table());
+                let (to, table) = (Some(to), uplink.table());
                 half.links.route_by(&Route { to, link, gateway, source: None, table, mtu: None })?;
             }
             if source.is_some() {
@@ -282,7 +286,7 @@ fn reach(half: &Standing, peer: &Peer, outside: bool) -> io::Result<()> {
     if half.ipv6 {
         half.links.give_address(link, peer.near.v6.into(), LINK_V6_LEN)?;
         // The kernel looks for ::1 at the device by which a packet has come, and nowhere else.
-        let to = Some(Ipv6Addr::LOCALHOST.into());
+        let to = Some((Ipv6Addr::LOCALHOST.into(), 128));
         half.links.route_by(&Route {
             to,
             link,

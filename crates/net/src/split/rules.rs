@@ -1,13 +1,13 @@
 //! A half's packet filter, as text for nft: made from the model, replaced whole in one transaction.
 //!
 //! A connection's first packet is judged, and its mark keeps the judgement for all that follow; what began before the network
-//! was made is left alone. Numbers are HeteroPod's steps of a call to `localhost`:
+//! was made is left alone. The Pod's own addresses are local in all halves, and so is `127.0.0.0/8`: to these a packet goes untouched,
+//! by a route that its mark chooses. A kernel takes nothing for `::1` from a link, so calls there are translated, in HeteroPod's steps:
 //!
 //! ```text
-//!  caller's half  translate: 127.0.0.1:port of the peer ─1─▶ its end of the link    leave: 127.0.0.1 ─2─▶ own end, port kept
-//!  server's half  arrive: own end ─3─▶ 127.0.0.1                                    deliver: peer's end ─4─▶ 127.0.0.1
+//!  caller's half  translate: [::1]:port of the peer ─1─▶ its end of the link    leave: ::1 ─2─▶ own end, port kept
+//!  server's half  arrive: own end ─3─▶ ::1                                      deliver: peer's end ─4─▶ ::1
 //! ```
-//! The Pod's own addresses are local in all halves: to these a packet goes untouched, by a route that its mark chooses.
 //!
 //! Pure text: what each rule must come before is the order in which it is written here.
 
@@ -100,6 +100,10 @@ fn judge(text: &mut String, view: &View<'_>) {
     // What a kernel does not see the beginning of is not moved.
     let begun = "meta l4proto tcp tcp flags & (fin | syn | rst | ack) != syn return".to_owned();
     let mut out = vec![begun.clone()];
+    // Not where packets enter: nobody outside is led to what serves at localhost.
+    for (port, peer) in by_peer(view.side) {
+        out.push(format!("ip daddr 127.0.0.0/8 {port} {} return", marked("ct", peer.mark())));
+    }
     let mut enter = vec![begun];
     if let Some(capture) = &view.capture {
         out.extend(capture.leaving(view));
@@ -144,7 +148,6 @@ fn passing(view: &View<'_>) -> Chain {
 fn translate(view: &View<'_>) -> Chain {
     let mut rules = vec!["meta l4proto tcp tcp flags & (fin | syn | rst | ack) != syn accept".to_owned()];
     for (port, peer) in by_peer(view.side) {
-        rules.push(format!("ip daddr 127.0.0.0/8 {port} dnat ip to {}", peer.far.v4));
         rules.push(format!("ip6 daddr ::1 {port} dnat ip6 to {}", peer.far.v6));
     }
     rules.extend(view.capture.iter().flat_map(|capture| capture.local(view)));
@@ -161,40 +164,25 @@ fn fit(view: &View<'_>) -> Chain {
 
 /// Step 2.
 fn leave(view: &View<'_>) -> Chain {
-    let both = |peer: &Peer| {
-        let link = format!("oifname \"{}\"", peer.link);
-        [
-            format!("{link} ip saddr 127.0.0.0/8 snat ip to {}", peer.near.v4),
-            format!("{link} ip6 saddr ::1 snat ip6 to {}", peer.near.v6),
-        ]
-    };
-    ("leave: nat hook postrouting priority 100", view.side.peers.iter().flat_map(both).collect())
+    let one = |peer: &Peer| format!("oifname \"{}\" ip6 saddr ::1 snat ip6 to {}", peer.link, peer.near.v6);
+    ("leave: nat hook postrouting priority 100", view.side.peers.iter().map(one).collect())
 }
 
 /// Step 3, and what a proxy on this half gets.
 fn arrive(view: &View<'_>) -> Chain {
-    let both = |peer: &Peer| {
-        let link = format!("iifname \"{}\"", peer.link);
-        [
-            format!("{link} ip daddr {} meta l4proto {{ tcp, udp }} dnat ip to 127.0.0.1", peer.near.v4),
-            format!("{link} ip6 daddr {} meta l4proto {{ tcp, udp }} dnat ip6 to ::1", peer.near.v6),
-        ]
+    let one = |peer: &Peer| {
+        format!("iifname \"{}\" ip6 daddr {} meta l4proto {{ tcp, udp }} dnat ip6 to ::1", peer.link, peer.near.v6)
     };
-    let mut rules: Vec<String> = view.side.peers.iter().flat_map(both).collect();
+    let mut rules: Vec<String> = view.side.peers.iter().map(one).collect();
     rules.extend(view.capture.iter().flat_map(|capture| capture.arriving(view)));
     ("arrive: nat hook prerouting priority -100", rules)
 }
 
 /// Step 4.
 fn deliver(view: &View<'_>) -> Chain {
-    let both = |peer: &Peer| {
-        let link = format!("iifname \"{}\"", peer.link);
-        [
-            format!("{link} ip saddr {} ip daddr 127.0.0.1 snat ip to 127.0.0.1", peer.far.v4),
-            format!("{link} ip6 saddr {} ip6 daddr ::1 snat ip6 to ::1", peer.far.v6),
-        ]
-    };
-    ("deliver: nat hook input priority 100", view.side.peers.iter().flat_map(both).collect())
+    let one =
+        |peer: &Peer| format!("iifname \"{}\" ip6 saddr {} ip6 daddr ::1 snat ip6 to ::1", peer.link, peer.far.v6);
+    ("deliver: nat hook input priority 100", view.side.peers.iter().map(one).collect())
 }
 
 /// Which ports are whose: those that were claimed before those from which the kernels choose.

@@ -67,14 +67,23 @@ fn reach(folder: &Path) {
     drop(early);
     for (server, caller) in pod.ways() {
         let serving = Server::start(server, "::", PORT).expect("it serves");
-        OWN.iter().for_each(|address| both(caller, at(address, PORT)));
+        SERVED.iter().for_each(|address| both(caller, at(address, PORT)));
+        // Who serves everywhere answers a datagram from another address than it was sent to: as in one namespace, that is not heard.
+        let (told, own) = call(caller, at("127.0.0.5", PORT)).expect("it serves everywhere");
+        assert_eq!(told, own);
         stays(server, PORT);
         drop(serving);
-        for address in SERVED {
+        for address in SERVED.into_iter().chain(["127.0.0.5"]) {
             let serving = Server::start(server, address, PORT).expect("it serves");
             both(caller, at(address, PORT));
             drop(serving);
         }
+        // As in one namespace: who serves at one of them does not at the other.
+        let serving = Server::start(server, "127.0.0.5", PORT).expect("it serves");
+        both(caller, at("127.0.0.5", PORT));
+        let error = call(caller, at("127.0.0.1", PORT)).expect_err("nobody serves there");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        drop(serving);
         for (number, address) in SERVED.into_iter().enumerate() {
             talk::bulk(server, caller, at(address, QUIET + number as u16));
         }

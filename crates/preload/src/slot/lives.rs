@@ -25,6 +25,7 @@ pub extern "C" fn in_parent() {
 /// After a fork, in the child: offers belong to the parent.
 pub extern "C" fn in_child() {
     bell::release();
+    bell::forked();
     member::release();
     lock::forked();
     epoll::forked();
