@@ -316,6 +316,8 @@ impl<T: Fn(Told)> Serving<T> {
                         self.end(place, false);
                     }
                 }
+                // Without it, it waits for others a little longer.
+                Order::Preempt { somebody } => drop(os::process::preempt(somebody)),
                 Order::Name { number } => self.shelf.named(number),
                 // One that cannot be watched is lent nothing, and its items are found by nobody.
                 Order::Watch { number, board } => {
