@@ -253,6 +253,9 @@ impl<T: Fn(Told)> Serving<T> {
         let took = served.ended - served.begun;
         lane.typical = if lane.typical == 0 { took } else { lane.typical - lane.typical / 8 + took / 8 };
         let answered = lane.answer(finished, served, (ask, &mut self.shelf), &mut self.scratch);
+        if let Some(program) = self.programs.get_mut(&lane.program) {
+            program.clear();
+        }
         // It stays for the next answer; what is in it does not.
         self.scratch.fill(0);
         self.shelf.done();
