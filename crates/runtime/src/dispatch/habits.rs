@@ -13,8 +13,7 @@ use super::engines::learn;
 const LONG: u64 = 1_000_000;
 const SHORT: u64 = 500_000;
 /// So many in a row say that something has changed.
-const LONG_RUNS: u8 = 3;
-const SHORT_RUNS: u8 = 8;
+const RUNS: u8 = 8;
 
 /// Of one function.
 #[derive(Debug, Default)]
@@ -62,9 +61,9 @@ impl Habits {
 impl Habit {
     fn learn(&mut self, took: u64) {
         self.typical = learn(self.typical, took);
-        let (differs, enough) = if self.long { (took < SHORT, SHORT_RUNS) } else { (took >= LONG, LONG_RUNS) };
+        let differs = if self.long { took < SHORT } else { took >= LONG };
         self.against = if differs { self.against + 1 } else { 0 };
-        if self.against == enough {
+        if self.against == RUNS {
             (self.long, self.against) = (!self.long, 0);
         }
     }
@@ -78,20 +77,21 @@ mod tests {
     fn one_run_is_no_habit() {
         let mut habits = Habits::default();
         assert_eq!(habits.of(100), Habit::default());
-        for took in [20_000, 9 * LONG, 9 * LONG, 20_000, LONG, LONG] {
+        let nearly = [9 * LONG; RUNS as usize - 1];
+        for took in nearly.into_iter().chain([20_000]).chain(nearly) {
             assert!(!habits.learn(100, took).long);
         }
         assert!(habits.learn(100, LONG).long);
-        for took in [SHORT - 1; SHORT_RUNS as usize - 1].into_iter().chain([SHORT]) {
+        for took in [SHORT - 1; RUNS as usize - 1].into_iter().chain([SHORT]) {
             assert!(habits.learn(100, took).long, "what is neither long nor short stays as it was");
         }
-        assert!((1..SHORT_RUNS).all(|_| habits.learn(100, 1).long) && !habits.learn(100, 1).long);
+        assert!((1..RUNS).all(|_| habits.learn(100, 1).long) && !habits.learn(100, 1).long);
     }
 
     #[test]
     fn large_requests_take_as_long_as_those_of_about_their_size() {
         let mut habits = Habits::default();
-        (0..LONG_RUNS).for_each(|_| _ = habits.learn(200_000, 3 * LONG));
+        (0..RUNS).for_each(|_| _ = habits.learn(200_000, 3 * LONG));
         assert!(habits.of(0).long, "nothing else is known");
         habits.learn(8, 10_000);
         let long = |bytes| habits.of(bytes).long;
