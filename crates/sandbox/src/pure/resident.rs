@@ -58,6 +58,7 @@ fn compute(desk: Arc<Desk>, socket: &Arc<OwnedFd>, mut prepared: Prepared) {
     // The other thread hears that the worker is gone.
     let _ = say(&**socket, &ready, &window);
     drop(window);
+    os::resident::let_go();
     let its = socket.clone();
     let report = move |what: Told| tell(&its, &said(what));
     match Serving::new(engines, desk, shelf, SPIN, report) {
