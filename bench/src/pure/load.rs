@@ -18,6 +18,8 @@ const LIGHT: u64 = 32;
 const HEAVY: u64 = 160;
 /// How long it is looked at that nothing happens.
 const QUIET: Duration = Duration::from_secs(5);
+/// When a gateway that nobody asks has given back what it does not need, and two of its rounds have passed.
+const SETTLED: Duration = Duration::from_secs(32);
 
 /// Latency by load, for each engine and size.
 pub fn measure(plan: &Plan<'_>, machine: &Machine, pure: &Pure) -> Result<Vec<Figure>, BenchError> {
@@ -85,7 +87,7 @@ pub fn idle(plan: &Plan<'_>, machine: &Machine, programs: Vec<Program>) -> Resul
     for program in &pure.programs {
         peak(&pure.request(program, 1))?;
     }
-    crate::pause(Duration::from_secs(2));
+    crate::pause(SETTLED);
     let node = pure.node.pid();
     let before = census::processor_ns(node);
     crate::pause(QUIET);
@@ -99,7 +101,10 @@ pub fn idle(plan: &Plan<'_>, machine: &Machine, programs: Vec<Program>) -> Resul
         Arm::of("all processes of engines", Unit::Mebibytes, &[engines.iter().sum()]),
         Arm::of("all processes of the node", Unit::Mebibytes, &[all.iter().map(share).sum()]),
     ];
-    let notes = ["Memory by share. After two seconds in which each function was asked for by many clients.".to_owned()];
+    let notes = [format!(
+        "Memory by share. {} s after two seconds in which each function was asked for by many clients.",
+        SETTLED.as_secs()
+    )];
     let figure =
         Figure::new("pure-idle", "none: what an idle node takes", machine, arms.into_iter().flatten().collect());
     Ok(figure.with_notes(notes))

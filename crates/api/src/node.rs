@@ -289,6 +289,9 @@ pub struct Pu {
 pub struct Engine {
     /// On which it stays.
     pub processor: u32,
+    /// Whether it is the one there for runs that take long.
+    #[serde(default)]
+    pub for_long: bool,
     /// Requests that it runs, or that wait for it.
     pub requests: u64,
     pub runs: u64,

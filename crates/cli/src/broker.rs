@@ -85,6 +85,7 @@ pub fn run(ways: Ways, lifeline: OwnedFd) -> anyhow::Result<()> {
         lock.lock().context("cannot have the broker's lock")?;
         serve(open(&place, &ways)?, &stop)
     });
+    os::resident::let_go();
     let mut ends = [PollFd::new(&ended, PollFlags::IN), PollFd::new(&lifeline, PollFlags::IN)];
     while let Err(error) = poll(&mut ends, None) {
         if error != rustix::io::Errno::INTR {

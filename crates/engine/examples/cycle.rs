@@ -1,13 +1,39 @@
-//! What a run of a WebAssembly program costs: everything from inputs to outputs, a fresh memory each time.
+//! What a run of a WebAssembly program costs: everything from inputs to outputs, a fresh memory each time; and how often it asks
+//! for memory.
 //!
 //! `cargo run --release -p engine --example cycle [PROGRAM.wasm RUNS [EXPORT]]` also times a program of one's own, with no
 //! inputs; with EXPORT, beside that function of it called in a plain instance without deadlines, in the same process.
 
 use anyhow::Context as _;
-use engine::{Arena, Artefact, Blob, Engine, Kind, Limits, Program, Run, Stop, wasm};
+use engine::{Arena, Artefact, Blob, Engine, Kind, Limits, Program, Run, Stop, Wiping, wasm};
 use sets::{Item, Set, Sets};
+use std::alloc::{GlobalAlloc, Layout};
 use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+/// An engine process's allocator, counted.
+struct Counting {
+    wiping: Wiping,
+    count: AtomicU64,
+}
+
+// SAFETY: passed on as it comes.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.count.fetch_add(1, Relaxed);
+        // SAFETY: as above.
+        unsafe { self.wiping.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { self.wiping.dealloc(at, layout) };
+    }
+}
+
+#[global_allocator]
+static MEMORY: Counting = Counting { wiping: Wiping::new(), count: AtomicU64::new(0) };
 
 const EMPTY: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
 
@@ -29,6 +55,7 @@ const ECHO: &str = r#"(module
         (drop (call $write (i32.load (i32.const 84)) (i32.const 64) (i32.const 1) (i32.const 88)))))"#;
 
 fn main() -> anyhow::Result<()> {
+    MEMORY.wiping.switch_on();
     let arena = Arena::new(256 << 20)?;
     let mut engine = wasm::Wasm::new(arena)?;
     let mut empty = load(&mut engine, &wat::parse_str(EMPTY)?)?;
@@ -90,11 +117,15 @@ fn run(program: &mut dyn Program, inputs: &Sets<Blob>) {
             deterministic: false,
         });
         finished.outcome.expect("it ends well");
+        program.clear();
     });
 }
 
 fn measure(name: &str, runs: usize, mut once: impl FnMut()) {
     (0..runs.div_ceil(10)).for_each(|_| once());
+    let before = MEMORY.count.load(Relaxed);
+    once();
+    let count = MEMORY.count.load(Relaxed) - before;
     let mut times: Vec<u64> = (0..runs)
         .map(|_| {
             let began = Instant::now();
@@ -104,5 +135,10 @@ fn measure(name: &str, runs: usize, mut once: impl FnMut()) {
         .collect();
     times.sort_unstable();
     let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize] as f64 / 1000.0;
-    println!("{name:32} p50 {:8.2} µs   p99 {:8.2} µs   min {:8.2} µs", at(0.5), at(0.99), at(0.0));
+    println!(
+        "{name:32} p50 {:8.2} µs   p99 {:8.2} µs   min {:8.2} µs   {count} allocations",
+        at(0.5),
+        at(0.99),
+        at(0.0)
+    );
 }

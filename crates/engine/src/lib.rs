@@ -70,4 +70,7 @@ pub trait Program {
     /// Runs it once, in a memory of its own that nothing of another run was ever in. Returns when it is over: at the end,
     /// at the deadline, or soon after `run.stop` was told so.
     fn run(&mut self, run: &Run<'_>) -> Finished;
+
+    /// Takes away what the last run has left: to be called when it has been answered, and before anything else is done.
+    fn clear(&mut self) {}
 }

@@ -97,6 +97,11 @@ impl Tally {
         let class = usize::from(status / 100).clamp(1, self.statuses.len());
         self.statuses[class - 1].fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Requests that were answered.
+    pub fn total(&self) -> u64 {
+        self.statuses.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
 }
 
 impl Gateway {

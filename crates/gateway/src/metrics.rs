@@ -94,7 +94,8 @@ fn engines(page: &mut Page, state: &NodeState) {
     let mut all = |name: &str, kind: &str, help: &str, number: fn(&EngineState) -> f64| {
         page.metric(name, kind, help);
         for engine in &state.engines {
-            let labels = format!("{{pu=\"{}\",processor=\"{}\"}}", of(engine.pu), engine.processor);
+            let (pu, for_long) = (of(engine.pu), engine.for_long);
+            let labels = format!("{{pu=\"{pu}\",processor=\"{}\",long=\"{for_long}\"}}", engine.processor);
             page.sample(name, &labels, number(engine));
         }
     };

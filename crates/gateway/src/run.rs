@@ -33,6 +33,11 @@ const ORPHAN_DRAIN: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How often the code of deleted functions is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
+/// After so many rounds in which nobody has asked for anything even code that was used is let go, which costs the next request
+/// up to a millisecond: ten minutes.
+const LONG_QUIET: u32 = 40;
+/// After this a gateway has started.
+const START: Duration = Duration::from_secs(2);
 
 /// Why a gateway could not start.
 #[derive(Debug, Error)]
@@ -157,9 +162,20 @@ impl Stop {
 }
 
 async fn sweep(gateway: Arc<Gateway>) {
+    tokio::time::sleep(START).await;
+    os::resident::let_go();
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    let (mut seen, mut quiet) = (gateway.tally.total(), 0_u32);
     loop {
         ticks.tick().await;
+        let answered = gateway.tally.total();
+        quiet = if answered == seen { quiet.saturating_add(1) } else { 0 };
+        seen = answered;
+        match quiet {
+            1 => os::resident::spare_heap(),
+            LONG_QUIET => os::resident::let_go(),
+            _ => {}
+        }
         match gateway.blocking(|gateway| gateway.registry.sweep()).await {
             Ok(Ok(0)) | Err(_) => {}
             Ok(Ok(swept)) => tracing::debug!(swept, "code that no function has was deleted"),

@@ -16,6 +16,7 @@ pub mod netlink;
 pub mod ns;
 pub mod pidfd;
 pub mod process;
+pub mod resident;
 pub mod seccomp;
 pub mod seqpacket;
 pub mod signal;

@@ -30,7 +30,7 @@
 //! | `pu`, `link`, `events` | one PU and its worker: what it is told, what it says |
 //! | `kits`, `orders` | what instances are given, made ahead; the way that starts are ordered |
 //! | `upkeep` | what is done in the background |
-//! | `engines`, `watched` | which engine a run goes to; which event loop waits for it |
+//! | `engines`, `habits`, `watched` | which engine a run goes to; how long runs take; which event loop waits for one |
 //! | `clock`, `keep_going`, `latency` | deadlines; invocations nobody waits for; fast wake-ups |
 //! | `failure`, `lines`, `trace` | how errors, logs and traces are worded |
 //!
@@ -47,6 +47,7 @@ mod engines;
 mod events;
 mod failure;
 mod farewell;
+mod habits;
 mod holding;
 mod instance;
 mod invoke;
@@ -321,7 +322,7 @@ impl Dispatcher {
         let post = state.post(function);
         let meter = self.within_limits(&state, post, function)?;
         let admission = Admission::new(self.clone(), meter);
-        Ok((admission, self.seek(state, post, now)))
+        Ok((admission, self.seek(state, post, call.payload.len(), now)))
     }
 
     /// The state, where an invocation like this may be let in at all.
@@ -374,16 +375,16 @@ impl Dispatcher {
         Ok((Admission::new(self.clone(), meter), meters))
     }
 
-    /// Another instance for an invocation that was let in.
-    fn acquire(self: &Arc<Self>, function: &Arc<Function>) -> Result<Step, PlatformError> {
+    /// Another instance for an invocation, on so many bytes, that was let in.
+    fn acquire(self: &Arc<Self>, function: &Arc<Function>, bytes: usize) -> Result<Step, PlatformError> {
         let mut state = self.state();
         let post = state.post(function);
-        self.seek(state, post, os::monotonic_ns())
+        self.seek(state, post, bytes, os::monotonic_ns())
     }
 
-    fn seek(&self, mut state: MutexGuard<'_, State>, post: u64, now: u64) -> Result<Step, PlatformError> {
+    fn seek(&self, mut state: MutexGuard<'_, State>, post: u64, bytes: usize, now: u64) -> Result<Step, PlatformError> {
         let warm = state.posts.get(post).is_some_and(|post| post.pool.idle() > 0);
-        let step = state.acquire(post, now);
+        let step = state.acquire(post, bytes, now);
         if warm {
             return step;
         }
@@ -403,7 +404,7 @@ impl Dispatcher {
         let draining = state.draining;
         instance.claim = None;
         if let (None, Some(processor)) = (&instance.engine, instance.processor) {
-            instance.engine = state.engines.of(instance.shared.terms.pu, processor);
+            instance.engine = state.engines.of(&instance.shared.terms, processor);
         }
         let Some(post) = state.posts.get_mut(instance.shared.post) else { return };
         if instance.shared.is_departed() || ((post.closed || draining) && post.pool.queued() == 0) {
@@ -412,8 +413,7 @@ impl Dispatcher {
             drop(instance);
             return self.upkeep_soon();
         }
-        post.learn(&mut instance);
-        let typical = post.typical;
+        let typical = post.learn(&mut instance);
         let mut handed = post.pool.put(instance, now);
         if let Some((_, instance)) = &mut handed {
             instance.claim(typical);

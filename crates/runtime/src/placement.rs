@@ -26,6 +26,8 @@ pub struct Terms {
     pub price: Price,
     /// Whether they are channels to engines.
     pub is_pure: bool,
+    /// Whether those are the engines for runs that take long.
+    pub for_long: bool,
 }
 
 /// A PU on which a function may run: the function's side of it.
@@ -197,7 +199,7 @@ mod tests {
         for _ in 0..1000 {
             let candidates: Vec<Candidate> = (0..draw(6) as u8)
                 .map(|pu| {
-                    let terms = Terms { pu, memory_mib: 128, price: Price::from_micros(draw(3)), is_pure: false };
+                    let terms = Terms { pu, memory_mib: 128, price: Price::from_micros(draw(3)), ..Terms::default() };
                     let place = Place { terms, rank: draw(3) as u8, run_ns: draw(3), start_ns: draw(3) };
                     let [warm, stem, startable] = [(); 3].map(|()| draw(3) == 0);
                     Candidate { place, warm, stem, startable, load: draw(3) as u32 }

@@ -72,9 +72,10 @@ impl<I, W> Pool<I, W> {
         Some((instance, StartKind::Warm))
     }
 
-    /// The idle one for which this is least; of those that are alike, the last in.
-    pub fn take_nearest(&mut self, distance: impl Fn(&I) -> u64) -> Option<(I, StartKind)> {
-        let distances = self.idle.iter().enumerate().rev().map(|(at, (instance, _))| (distance(instance), at));
+    /// The idle one for which this is least, if there is one for which it is something; of those that are alike, the last in.
+    pub fn take_nearest(&mut self, distance: impl Fn(&I) -> Option<u64>) -> Option<(I, StartKind)> {
+        let idle = self.idle.iter().enumerate().rev();
+        let distances = idle.filter_map(|(at, (instance, _))| Some((distance(instance)?, at)));
         let (_, at) = distances.min_by_key(|(distance, _)| *distance)?;
         let (instance, _) = self.idle.remove(at)?;
         self.busy += 1;
@@ -227,9 +228,12 @@ mod tests {
         (5..=6).for_each(|stem| assert!(pool.put_stem(stem).is_none()));
         assert_eq!(pool.take_idle(|i| i % 2 == 1), Some((3, StartKind::Warm)), "the last in that suits");
         assert_eq!((pool.take_idle(|i| *i > 4), pool.take_stem(|i| *i == 6)), (None, Some((6, StartKind::Stem))));
-        assert_eq!(pool.take_nearest(|i| u64::from(i / 2)), Some((1, StartKind::Warm)));
-        assert_eq!(pool.take_nearest(|_| 0), Some((4, StartKind::Warm)), "the last in of all that are alike");
-        assert_eq!((pool.busy(), pool.take_nearest(|_| 0).is_some(), pool.take_nearest(|_| 0)), (4, true, None));
+        assert_eq!(pool.take_nearest(|i| (*i != 4).then_some(u64::from(i % 4))), Some((1, StartKind::Warm)));
+        assert_eq!(pool.take_nearest(|_| Some(0)), Some((4, StartKind::Warm)), "the last in of all that are alike");
+        assert_eq!(
+            (pool.busy(), pool.take_nearest(|_| Some(0)).is_some(), pool.take_nearest(|_| Some(0))),
+            (4, true, None)
+        );
         pool.put(2, 2);
         assert_eq!(pool.clear_where(|i| *i != 2), [5]);
         assert_eq!((pool.oldest_idle(), pool.idle(), pool.stems()), (Some(2), 1, 0));

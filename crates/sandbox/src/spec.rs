@@ -149,6 +149,8 @@ pub struct StartSpec {
     /// What to load, from a generic template; nothing from a dedicated one.
     pub code: Option<Code>,
     pub limits: Limits,
+    /// Of pure functions: whether it is for runs that take long, which have engines of their own.
+    pub for_long: bool,
 }
 
 /// How an instance ended.

@@ -15,6 +15,9 @@ use tokio::io::unix::AsyncFd;
 /// How long calls to the shim may take that are under way when the worker ends.
 const LAST_CALLS: Duration = Duration::from_millis(100);
 
+/// After this a worker has started, and has made the first templates.
+const START: Duration = Duration::from_secs(2);
+
 /// Why a worker could not start, or had to stop.
 #[derive(Debug, Error)]
 pub enum RunError {
@@ -52,6 +55,10 @@ pub fn run(
         let backend = Backends::new(vec![containers.clone(), engines.clone()]);
         let serving = tokio::spawn(serve(Arc::new(backend), server, Some(shim)));
         let stop = serving.abort_handle();
+        tokio::spawn(async {
+            tokio::time::sleep(START).await;
+            os::resident::let_go();
+        });
         let result = tokio::select! {
             result = serving => result.unwrap_or(Ok(())).map_err(RunError::Talk),
             _ = lifeline.readable() => Ok(()),

@@ -48,7 +48,10 @@ pub fn act(arguments: Arguments) -> Verdict {
     let place = supervisor.folder().path().to_owned();
     supervisor.run(None, |notice| match notice {
         // A terminal that is gone is no reason to end the node.
-        Notice::Ready => drop(std::io::stdout().lock().write_all(greeting(&endpoint, &place).as_bytes())),
+        Notice::Ready => {
+            drop(std::io::stdout().lock().write_all(greeting(&endpoint, &place).as_bytes()));
+            os::resident::let_go();
+        }
         Notice::Draining if std::io::stderr().is_terminal() => {
             eprintln!("lichen: finishing what runs; once more to end at once");
         }

@@ -59,6 +59,7 @@ pub fn act(arguments: Arguments) -> Verdict {
             shim.dial(Dialer::start(identity.at_lower_ports(pu.into()))?)?;
         }
     }
+    os::resident::let_go();
     shim.run();
     Ok(Exit::Done)
 }

@@ -156,7 +156,9 @@ fn engines(now: &Look, before: Option<&Look>) -> String {
         None => Table::new(&["ENGINE", "PROCESSOR", "RUNS", "BUSY S", "REQUESTS"]),
     };
     for (pu, engine) in all {
-        let last = old.iter().find(|(of, last)| (of, last.processor) == (&pu, engine.processor));
+        let last = old
+            .iter()
+            .find(|(of, last)| (of, last.processor, last.for_long) == (&pu, engine.processor, engine.for_long));
         let last = last.map(|(_, last)| *last).unwrap_or_default();
         let (runs, busy) =
             (engine.runs.saturating_sub(last.runs), engine.busy_us.saturating_sub(last.busy_us) as f64 / 1e6);
@@ -167,7 +169,8 @@ fn engines(now: &Look, before: Option<&Look>) -> String {
             }
             None => (runs.to_string(), format!("{busy:.1}")),
         };
-        table.row([pu, engine.processor.to_string(), runs, busy, engine.requests.to_string()]);
+        let processor = format!("{}{}", engine.processor, if engine.for_long { " (long runs)" } else { "" });
+        table.row([pu, processor, runs, busy, engine.requests.to_string()]);
     }
     format!("{}\n", table.render())
 }
@@ -218,7 +221,7 @@ mod tests {
     fn engines_are_shown_where_there_are_any() {
         let begin = Instant::now();
         let look = |runs, busy_us, at| {
-            let engines = vec![Engine { processor: 3, requests: 1, runs, busy_us }];
+            let engines = vec![Engine { processor: 3, requests: 1, runs, busy_us, for_long: false }];
             let pu = Pu { name: "host".into(), engines, ..Pu::default() };
             Look { node: Node::default(), functions: Vec::new(), pus: vec![pu], sockets: Sockets::default(), at }
         };

@@ -9,12 +9,13 @@
 //! copies from `/in` to `/out` keeps both.
 
 use super::data::{Budget, Data};
+use super::name::Name;
 use super::text::Text;
 use super::tree::{Content, Files, NodeId, ROOT};
 use crate::{Blob, Run, RunError};
 use sets::{Item, Set, Sets};
+use std::borrow::Cow;
 use std::fmt::Write;
-use std::sync::Arc;
 
 /// The name of the set and of the item that hold what a program printed.
 const PRINTED: &str = "stdout";
@@ -24,12 +25,16 @@ fn bad_input(what: String) -> RunError {
 }
 
 /// The path, below its set's folder, of an item.
-pub fn file_name(name: &str, key: u64) -> String {
+pub fn file_name(name: &str, key: u64) -> Cow<'_, str> {
+    let has_key = has_key(name);
+    if key == 0 && !has_key && !name.contains('%') {
+        return Cow::Borrowed(name);
+    }
     let mut path = name.replace("%2F", "/").replace("%25", "%");
-    if key != 0 || has_key(name) {
+    if key != 0 || has_key {
         let _ = write!(path, "@{key}");
     }
-    path
+    path.into()
 }
 
 /// The name and the key of the item that a file at `path` below its set's folder is.
@@ -38,6 +43,9 @@ pub fn item_name(path: &str) -> (String, u64) {
         Some((before, key)) if has_key(path) => (before, key.parse().unwrap_or(0)),
         _ => (path, 0),
     };
+    if !path.contains(['%', '/']) {
+        return (path.to_owned(), key);
+    }
     (path.replace("%25", "%2525").replace("%2F", "%252F").replace('/', "%2F"), key)
 }
 
@@ -53,7 +61,7 @@ fn has_key(name: &str) -> bool {
 pub fn lay_out(run: &Run<'_>, budget: Budget, now: u64) -> Result<Files, RunError> {
     let mut files = Files::new(budget, now);
     let folder = |files: &mut Files, parent, name: &str, read_only| {
-        files.place(parent, name.as_bytes().into(), Files::new_folder(), read_only)
+        files.place(parent, name.into(), Files::new_folder(), read_only)
     };
     let inputs = folder(&mut files, ROOT, "in", false);
     let outputs = folder(&mut files, ROOT, "out", false);
@@ -83,7 +91,7 @@ fn lay_out_set(files: &mut Files, at: NodeId, set: &Set<Blob>, read_only: bool) 
         let path = file_name(&item.name, item.key);
         let (parent, name) = match path.rsplit_once('/') {
             Some((parents, name)) => (make_folders(files, at, parents, read_only)?, name),
-            None => (at, path.as_str()),
+            None => (at, &*path),
         };
         check_name(name).map_err(|why| bad_input(format!("item {:?} of set {:?}: {why}", item.name, set.name)))?;
         let name = free_name(files, parent, name);
@@ -97,10 +105,10 @@ fn check_name(name: &str) -> Result<(), sets::NameError> {
 }
 
 /// Items of one name are told apart: `x`, `x~2`, `x~3`.
-fn free_name(files: &Files, parent: NodeId, name: &str) -> Arc<[u8]> {
+fn free_name(files: &Files, parent: NodeId, name: &str) -> Name {
     let taken = |name: &[u8]| files.folder(parent).is_ok_and(|its| its.get(name).is_some());
     if !taken(name.as_bytes()) {
-        return name.as_bytes().into();
+        return name.into();
     }
     // Binary search keeps thousands of equal names cheap: the numbers that are taken are the first ones.
     let numbered = |number: u64| format!("{name}~{number}").into_bytes();
@@ -113,7 +121,7 @@ fn free_name(files: &Files, parent: NodeId, name: &str) -> Arc<[u8]> {
         let middle = low + (high - low) / 2;
         if taken(&numbered(middle)) { low = middle + 1 } else { high = middle }
     }
-    numbered(low.max(2)).into()
+    Name::from(&*numbered(low.max(2)))
 }
 
 /// The folder at `path`, made if need be.
@@ -122,7 +130,7 @@ fn make_folders(files: &mut Files, mut at: NodeId, path: &str, read_only: bool) 
         check_name(name).map_err(|why| bad_input(format!("folder {path:?}: {why}")))?;
         at = match files.folder(at).map(|its| its.get(name.as_bytes())) {
             Ok(Some(id)) => id,
-            Ok(None) => files.place(at, name.as_bytes().into(), Files::new_folder(), read_only),
+            Ok(None) => files.place(at, name.into(), Files::new_folder(), read_only),
             Err(_) => return Err(bad_input(format!("folder {path:?}: there is a file of that name"))),
         };
     }
@@ -137,7 +145,8 @@ pub fn collect(files: &mut Files, run: &Run<'_>, stdout: &mut Text) -> Result<Se
     let mut outputs: Sets<Blob> = run.outputs.iter().map(|name| Set::new(name, Vec::new())).collect();
     let out = files.folder(ROOT).ok().and_then(|root| root.get(b"out"));
     if let Some(out) = out.filter(|out| files.is_folder(*out)) {
-        for (name, id) in children(files, out)? {
+        for (name, id) in children(files, out) {
+            let name = text(&name)?.to_owned();
             if !files.is_folder(id) {
                 let what = format!("/out/{name} is not a folder: items are files in folders, /out/SET/ITEM");
                 return Err(RunError::BadOutput(what));
@@ -168,11 +177,13 @@ fn add(outputs: &mut Sets<Blob>, name: String, items: Vec<Item<Blob>>) {
     }
 }
 
-fn children(files: &Files, folder: NodeId) -> Result<Vec<(String, NodeId)>, RunError> {
-    let Ok(its) = files.folder(folder) else { return Ok(Vec::new()) };
-    let text = |name: &[u8]| String::from_utf8(name.to_vec());
-    let children = its.entries(0).map(|(_, name, id)| text(name).map(|name| (name, id)));
-    children.collect::<Result<_, _>>().map_err(|_| RunError::BadOutput("a file's name is not UTF-8".into()))
+fn children(files: &Files, folder: NodeId) -> Vec<(Name, NodeId)> {
+    let its = files.folder(folder).into_iter();
+    its.flat_map(|its| its.entries(0)).map(|(_, name, id)| (name.into(), id)).collect()
+}
+
+fn text(name: &[u8]) -> Result<&str, RunError> {
+    std::str::from_utf8(name).map_err(|_| RunError::BadOutput("a file's name is not UTF-8".into()))
 }
 
 /// All files below a folder, as items. Without recursion: who makes folders decides how deep they are.
@@ -180,10 +191,11 @@ fn gather(files: &mut Files, folder: NodeId) -> Result<Vec<Item<Blob>>, RunError
     let mut items = Vec::new();
     let mut open = vec![(String::new(), folder)];
     while let Some((prefix, folder)) = open.pop() {
-        for (name, id) in children(files, folder)? {
-            let path = format!("{prefix}{name}");
+        for (name, id) in children(files, folder) {
+            let name = text(&name)?;
+            let path = if prefix.is_empty() { Cow::Borrowed(name) } else { Cow::Owned(format!("{prefix}{name}")) };
             let id = match files.content(id) {
-                Content::Link(_) => follow(files, folder, &name, &path)?,
+                Content::Link(_) => follow(files, folder, name, &path)?,
                 _ => id,
             };
             match files.share(id) {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`data`] | a file's bytes, and what a run may take |
 //! | [`tree`] | files, folders and links: made, linked, renamed, removed |
+//! | [`name`] | what entries are called |
 //! | [`path`] | from a folder and a path to one of them |
 //! | [`layout`] | from a run's inputs to a tree, and from a tree to its outputs |
 //! | [`text`] | standard output and standard error |
@@ -14,10 +15,12 @@
 pub mod data;
 pub mod errno;
 pub mod layout;
+pub mod name;
 pub mod path;
 pub mod text;
 pub mod tree;
 
 pub use data::{Budget, Data};
 pub use errno::{Answer, Errno, Refusal};
+pub use name::Name;
 pub use tree::{Content, Files, NodeId, Stat};

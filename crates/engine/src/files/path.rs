@@ -3,6 +3,7 @@
 //! Paths are relative, and never lead above the folder that they start from: neither by `..` nor by a symbolic link.
 
 use super::errno::Errno;
+use super::name::Name;
 use super::tree::{Content, Files, NodeId};
 use std::borrow::Cow;
 
@@ -17,7 +18,7 @@ const MOST_LINKS: usize = 40;
 pub struct Found {
     pub parent: NodeId,
     /// Empty where the path names no entry: `.`, or a folder with `/.` after it.
-    pub name: Vec<u8>,
+    pub name: Name,
     pub node: Option<NodeId>,
     /// The path ends in `/`: only a folder is meant.
     pub folder_meant: bool,
@@ -58,11 +59,11 @@ impl Files {
     /// Where `path` leads from `base`. A symbolic link at its end is followed if `follow`, or if a folder is meant.
     pub fn find(&self, base: NodeId, path: &[u8], follow: bool) -> Result<Found, Errno> {
         check(path)?;
-        let mut way = vec![base];
+        // How far below `base` it is.
+        let (mut here, mut depth) = (base, 0_usize);
         let mut whole = Cow::Borrowed(path);
         let (mut at, mut links) = (0, 0);
         loop {
-            let here = way[way.len() - 1];
             let folder = self.folder(here)?;
             let rest = &whole[at..];
             let (name, after) = first(rest);
@@ -70,11 +71,12 @@ impl Files {
             match name {
                 b"." | b".." => {
                     if name == b".." {
-                        way.pop();
+                        depth = depth.checked_sub(1).ok_or(Errno::NotPermitted)?;
+                        here = folder.parent();
                     }
-                    let here = *way.last().ok_or(Errno::NotPermitted)?;
                     if last {
-                        return Ok(Found { parent: here, name: Vec::new(), node: Some(here), folder_meant: true });
+                        let name = Name::from(&b""[..]);
+                        return Ok(Found { parent: here, name, node: Some(here), folder_meant: true });
                     }
                 }
                 _ if name.len() > LONGEST_NAME => return Err(Errno::NameTooLong),
@@ -89,7 +91,7 @@ impl Files {
                         (whole, at) = (Cow::Owned([to, tail, after].concat()), 0);
                         continue;
                     }
-                    Some((id, Content::Folder(_))) if !last => way.push(id),
+                    Some((id, Content::Folder(_))) if !last => (here, depth) = (id, depth + 1),
                     Some(_) if !last => return Err(Errno::NotFolder),
                     None if !last => return Err(Errno::NoEntry),
                     found => {
@@ -97,7 +99,7 @@ impl Files {
                         if folder_meant && node.is_some_and(|id| !self.is_folder(id)) {
                             return Err(Errno::NotFolder);
                         }
-                        return Ok(Found { parent: here, name: name.to_vec(), node, folder_meant });
+                        return Ok(Found { parent: here, name: name.into(), node, folder_meant });
                     }
                 },
             }

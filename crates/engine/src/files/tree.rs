@@ -6,13 +6,11 @@
 
 use super::data::{Budget, Data};
 use super::errno::{Answer, Errno};
+use super::name::Name;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NodeId(u32);
-
-type Name = Arc<[u8]>;
 
 #[derive(Debug)]
 pub enum Content {
@@ -80,7 +78,7 @@ pub const ROOT: NodeId = NodeId(0);
 impl Files {
     /// Nothing but a root.
     pub fn new(budget: Budget, now: u64) -> Self {
-        let mut files = Self { nodes: Vec::with_capacity(16), free: Vec::new(), serial: 0, budget, now };
+        let mut files = Self { nodes: Vec::with_capacity(12), free: Vec::new(), serial: 0, budget, now };
         let root = files.add(Content::Folder(Folder::new(ROOT)), false);
         files.node_mut(root).links = 1;
         files

@@ -27,6 +27,8 @@ pub enum Order {
     Attach(Box<Attachment>),
     /// Serve them no more.
     Detach { instance: u64 },
+    /// From now on the thread preempts others when it wakes up, or nobody.
+    Preempt { somebody: bool },
     /// This engine has a name, by which others know what it holds.
     Name { number: u32 },
     /// Another engine of the unit. Ends in [`Told::Watches`](super::Told::Watches).

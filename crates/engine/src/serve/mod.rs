@@ -253,6 +253,9 @@ impl<T: Fn(Told)> Serving<T> {
         let took = served.ended - served.begun;
         lane.typical = if lane.typical == 0 { took } else { lane.typical - lane.typical / 8 + took / 8 };
         let answered = lane.answer(finished, served, (ask, &mut self.shelf), &mut self.scratch);
+        if let Some(program) = self.programs.get_mut(&lane.program) {
+            program.clear();
+        }
         // It stays for the next answer; what is in it does not.
         self.scratch.fill(0);
         self.shelf.done();
@@ -316,6 +319,8 @@ impl<T: Fn(Told)> Serving<T> {
                         self.end(place, false);
                     }
                 }
+                // Without it, it waits for others a little longer.
+                Order::Preempt { somebody } => drop(os::process::preempt(somebody)),
                 Order::Name { number } => self.shelf.named(number),
                 // One that cannot be watched is lent nothing, and its items are found by nobody.
                 Order::Watch { number, board } => {

@@ -6,6 +6,7 @@ use super::watch;
 use crate::files::text::Text;
 use crate::files::{Answer, Budget, Errno, Files, NodeId, layout, tree};
 use crate::{Arena, Blob, Run, RunError};
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Clocks are rounded to this: finer ones measure other people's runs.
@@ -50,7 +51,7 @@ pub struct Context {
     pub files: Files,
     pub descriptors: Descriptors,
     /// Folders that are open from the beginning, by their names: the root, and those of `Run::folders`.
-    pub given: Vec<(String, NodeId)>,
+    pub given: Vec<(Cow<'static, str>, NodeId)>,
     pub stdin: Blob,
     pub stdin_at: usize,
     pub stdout: Text,
@@ -75,10 +76,10 @@ impl Context {
     pub fn new(run: &Run<'_>, arena: &Arena) -> Result<Self, RunError> {
         let now = if run.deterministic { STANDSTILL } else { wall() };
         let mut files = layout::lay_out(run, Budget::new(run.limits, arena.clone()), now)?;
-        let mut given = vec![("/".to_owned(), tree::ROOT)];
+        let mut given = vec![(Cow::Borrowed("/"), tree::ROOT)];
         for folder in run.folders {
             let found = files.find(tree::ROOT, folder.path.trim_matches('/').as_bytes(), false);
-            given.extend(found.ok().and_then(|found| found.node).map(|id| (folder.path.clone(), id)));
+            given.extend(found.ok().and_then(|found| found.node).map(|id| (folder.path.clone().into(), id)));
         }
         given.iter().for_each(|(_, id)| files.open(*id));
         let (mut arguments, mut environment) = (Strings::default(), Strings::default());

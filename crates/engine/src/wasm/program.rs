@@ -1,4 +1,5 @@
-//! An artefact loaded, and run: each time in an instance of its own, which is reset and gone before the answer is given.
+//! An artefact loaded, and run: each time in an instance of its own, which is reset and gone once the answer is given: nobody waits
+//! for that, and nothing comes in between.
 
 use super::component::{self, ProgramPre};
 use super::context::Context;
@@ -9,6 +10,7 @@ use super::{Wasm, label};
 use crate::files::layout;
 use crate::{Arena, Finished, LoadError, Program, Run, RunError, TrapKind, Why, wipe};
 use std::fs::File;
+use std::mem;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 use wasmtime::component::Component;
@@ -27,6 +29,8 @@ pub struct Loaded {
     text: Box<Text>,
     landing: Landing,
     arena: Arena,
+    /// What the last run has left.
+    left: Option<Store<Context>>,
 }
 
 fn refused(error: wasmtime::Error) -> LoadError {
@@ -46,7 +50,7 @@ impl Loaded {
         };
         let text = Box::new(Text { base: text.0, len: text.1, safe: label.safe });
         let (engine, landing, arena) = (wasm.engine.clone(), wasm.landing.clone(), wasm.arena.clone());
-        Ok(Self { engine, guest, text, landing, arena })
+        Ok(Self { engine, guest, text, landing, arena, left: None })
     }
 
     fn module(wasm: &Wasm, file: &File) -> Result<(Guest, (usize, usize)), LoadError> {
@@ -113,6 +117,7 @@ impl Loaded {
 
 impl Program for Loaded {
     fn run(&mut self, run: &Run<'_>) -> Finished {
+        self.clear();
         let context = match Context::new(run, &self.arena) {
             Ok(context) => context,
             Err(error) => return Finished::failed(error),
@@ -121,12 +126,19 @@ impl Program for Loaded {
         store.limiter(|context| &mut context.memory);
         watch_faults(&mut store);
         let done = self.run_within(run, &mut store);
-        let mut context = store.into_data();
-        wipe::stack();
+        let context = store.data_mut();
         let outcome = done.and_then(|()| layout::collect(&mut context.files, run, &mut context.stdout));
         let limit = run.limits.text_bytes;
-        let [stdout, stderr] = [context.stdout, context.stderr].map(|text| text.into_text(limit));
-        Finished { outcome, stdout, stderr, memory_peak: context.memory.peak() }
+        let [stdout, stderr] = [&mut context.stdout, &mut context.stderr].map(|text| mem::take(text).into_text(limit));
+        let memory_peak = context.memory.peak();
+        self.left = Some(store);
+        Finished { outcome, stdout, stderr, memory_peak }
+    }
+
+    fn clear(&mut self) {
+        if self.left.take().is_some() {
+            wipe::stack();
+        }
     }
 }
 

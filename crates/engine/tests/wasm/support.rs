@@ -83,7 +83,7 @@ impl Given {
 
     /// The run has been begun already.
     pub fn go_on(&self, program: &mut dyn Program) -> Finished {
-        program.run(&Run {
+        let finished = program.run(&Run {
             inputs: &self.inputs,
             outputs: &self.outputs,
             folders: &self.folders,
@@ -94,7 +94,9 @@ impl Given {
             deadline: Instant::now() + self.time,
             stop: &self.stop,
             deterministic: self.deterministic,
-        })
+        });
+        program.clear();
+        finished
     }
 }
 

@@ -60,7 +60,13 @@ pub async fn pus(exchange: Exchange) -> Answer {
 }
 
 fn shown_engine(state: &EngineState) -> Engine {
-    Engine { processor: state.processor, requests: state.requests.into(), runs: state.runs, busy_us: state.busy / 1000 }
+    Engine {
+        processor: state.processor,
+        for_long: state.for_long,
+        requests: state.requests.into(),
+        runs: state.runs,
+        busy_us: state.busy / 1000,
+    }
 }
 
 fn shown_pu(id: u32, state: PuState, engines: Vec<Engine>) -> Pu {

@@ -6,6 +6,7 @@
 //! of microseconds in which another processor is woken. Not so where each run takes a process: one is taken down and another
 //! made after it, and the answer would wait for that.
 
+use crate::placement::Terms;
 use sandbox::spec::Kind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -24,6 +25,7 @@ const RUN_MAX: u64 = 3_600_000_000_000;
 pub(super) struct Engine {
     pu: u8,
     processor: u32,
+    for_long: bool,
     /// Nanoseconds that the requests it was given are expected to take.
     expected: AtomicU64,
     requests: AtomicU32,
@@ -37,6 +39,8 @@ pub struct EngineState {
     /// The number of its PU.
     pub pu: u8,
     pub processor: u32,
+    /// Whether it is for runs that take long.
+    pub for_long: bool,
     /// Requests that it runs, or that wait for it.
     pub requests: u32,
     pub runs: u64,
@@ -56,9 +60,12 @@ pub(super) struct Claim {
 }
 
 impl Engines {
-    /// The engine on this processor of a PU. What an instance says of it is believed: there are not many processors.
-    pub fn of(&mut self, pu: u8, processor: u32) -> Option<Arc<Engine>> {
-        let known = self.0.iter().find(|engine| (engine.pu, engine.processor) == (pu, processor));
+    /// The engine on this processor of a PU that serves instances on such terms. What an instance says of where it is is
+    /// believed: there are not many processors.
+    pub fn of(&mut self, terms: &Terms, processor: u32) -> Option<Arc<Engine>> {
+        let (pu, for_long) = (terms.pu, terms.for_long);
+        let wanted = (pu, processor, for_long);
+        let known = self.0.iter().find(|engine| (engine.pu, engine.processor, engine.for_long) == wanted);
         if known.is_some() {
             return known.cloned();
         }
@@ -66,7 +73,7 @@ impl Engines {
             return None;
         }
         let [expected, runs, busy] = [0; 3].map(AtomicU64::new);
-        let engine = Arc::new(Engine { pu, processor, expected, requests: AtomicU32::new(0), runs, busy });
+        let engine = Arc::new(Engine { pu, processor, for_long, expected, requests: AtomicU32::new(0), runs, busy });
         self.0.push(engine.clone());
         Some(engine)
     }
@@ -91,7 +98,8 @@ impl Engine {
 
     fn state(&self) -> EngineState {
         let [runs, busy] = [&self.runs, &self.busy].map(|number| number.load(Relaxed));
-        EngineState { pu: self.pu, processor: self.processor, requests: self.requests.load(Relaxed), runs, busy }
+        let (pu, processor, for_long) = (self.pu, self.processor, self.for_long);
+        EngineState { pu, processor, for_long, requests: self.requests.load(Relaxed), runs, busy }
     }
 }
 
@@ -147,8 +155,11 @@ mod tests {
         let mut engines = Engines::default();
         let at = |processor, kind| Here { processor, event_loop: None, after: after(kind) };
         let wasm = |processor| at(processor, Kind::Wasm);
-        let [one, other] = [3, 4].map(|processor| engines.of(0, processor).unwrap());
-        assert!(Arc::ptr_eq(&one, &engines.of(0, 3).unwrap()) && engines.of(0, u32::MAX).is_none());
+        let here = Terms::default();
+        let [one, other] = [3, 4].map(|processor| engines.of(&here, processor).unwrap());
+        assert!(Arc::ptr_eq(&one, &engines.of(&here, 3).unwrap()) && engines.of(&here, u32::MAX).is_none());
+        let third = engines.of(&Terms { for_long: true, ..here }, 3).unwrap();
+        assert!(!Arc::ptr_eq(&one, &third), "there are two on a processor");
         assert!(one.distance(&wasm(3)) < other.distance(&wasm(3)) && other.distance(&wasm(4)) < one.distance(&wasm(4)));
         let short = Claim::new(one.clone(), 0);
         assert!(one.distance(&wasm(3)) < other.distance(&wasm(3)), "waiting for a short one is shorter than the way");
@@ -157,7 +168,10 @@ mod tests {
         assert_eq!(engines.states()[0].requests, 2);
         one.ran(700);
         drop((short, long));
-        assert_eq!(engines.states()[0], EngineState { pu: 0, processor: 3, requests: 0, runs: 1, busy: 700 });
+        assert_eq!(
+            engines.states()[0],
+            EngineState { pu: 0, processor: 3, for_long: false, requests: 0, runs: 1, busy: 700 }
+        );
         assert_eq!(one.distance(&wasm(3)), 0);
         let process = at(3, Kind::Native);
         assert!(one.distance(&process) > other.distance(&process), "what comes after a run is in nobody's way");

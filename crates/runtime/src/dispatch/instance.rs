@@ -131,6 +131,8 @@ pub(super) struct Instance {
     pub start_took: u64,
     /// What an engine has said of its last run: how long it took, in nanoseconds.
     pub ran: u64,
+    /// The bytes that it was asked that with.
+    pub asked: usize,
     /// The processor on which its engine stays, if it is an engine's.
     pub processor: Option<u32>,
     /// That engine, once it is known.
@@ -166,6 +168,7 @@ impl Instance {
             took: 0,
             start_took: 0,
             ran: 0,
+            asked: 0,
             processor: None,
             engine: None,
             claim: None,

@@ -91,7 +91,7 @@ pub(super) async fn run(
                 }
                 return result;
             }
-            Attempt::Again => step = course.node.acquire(&course.function),
+            Attempt::Again => step = course.node.acquire(&course.function, course.call.payload.len()),
         }
     }
 }
@@ -281,6 +281,7 @@ impl Course {
                 if self.function.kind.is_pure() {
                     self.ran = ran;
                     lease.instance.ran = served.ended.saturating_sub(served.begun);
+                    lease.instance.asked = self.call.payload.len();
                 }
                 (self.replied(body, failed, answer.limit), true)
             }

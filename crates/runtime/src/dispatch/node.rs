@@ -3,7 +3,8 @@
 
 use super::config::DispatchConfig;
 use super::counters::Counters;
-use super::engines::{self, Engines, Here};
+use super::engines::{Engines, Here};
+use super::habits::{Habit, Habits};
 use super::instance::Instance;
 use super::link::Link;
 use super::posts::Posts;
@@ -17,13 +18,13 @@ use crate::pool::Pool;
 use crate::scaling::Demand;
 use crate::templates::Seat;
 use daemon::pu::Pus;
-use sandbox::spec::{End, Version};
+use sandbox::spec::{End, NativeEngine, Version};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
 
-/// Instances of a pure function for each core.
+/// Instances of a pure function for each engine.
 const CHANNELS_PER_CORE: usize = 16;
 
 /// A request that waits for an instance, or for leave to start one.
@@ -57,8 +58,13 @@ pub(super) struct Post {
     /// Ends with its last instance.
     pub closed: bool,
     pub demand: Demand,
-    /// What a run takes of an engine, in nanoseconds, as the last few did.
-    pub typical: u64,
+    /// How long runs take.
+    habits: Habits,
+    /// Whether the last request was for the engines of long runs, and instances that there are of those, or will be.
+    for_long: bool,
+    long_ones: u32,
+    /// That no engine for long runs could be had: it does without.
+    no_long: bool,
     pub used: Option<u64>,
     /// Whether it is in the queue for starts.
     pub listed: bool,
@@ -71,29 +77,57 @@ impl Post {
         waiting + (self.pool.busy() + self.starting + self.stemming) as usize
     }
 
+    /// Those of the engines of long runs, or the others.
+    fn live_for(&self, long: bool) -> usize {
+        let long_ones = self.long_ones as usize;
+        if long { long_ones } else { self.live().saturating_sub(long_ones) }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.live() == 0 && self.pool.queued() == 0
     }
 
-    /// An instance of a pure function for a request: the one whose engine comes to it first.
-    fn take_nearest(&mut self) -> Option<(Box<Instance>, StartKind)> {
+    /// An instance of a pure function for a request: of the engines that it is for the one that comes to it first.
+    fn take_nearest(&mut self, habit: Habit) -> Option<(Box<Instance>, StartKind)> {
         let here = Here::now(self.function.kind);
-        let nearest = self.pool.take_nearest(|instance| instance.distance(&here));
-        let (mut instance, kind) = nearest.or_else(|| self.pool.take())?;
-        instance.claim(self.typical);
+        let suits = |instance: &Instance| instance.shared.terms.for_long == habit.long;
+        let nearest = self.pool.take_nearest(|instance| suits(instance).then(|| instance.distance(&here)));
+        let (mut instance, kind) = nearest.or_else(|| self.pool.take_stem(|stem| suits(stem)))?;
+        instance.claim(habit.typical);
         Some((instance, kind))
     }
 
-    /// What an invocation, and perhaps a start before it, has taken where it ran: of use where there is a choice.
-    pub fn learn(&mut self, instance: &mut Instance) {
+    /// The same where there is none that suits, and none is on its way.
+    fn take_any(&mut self, mut habit: Habit) -> Option<(Box<Instance>, StartKind)> {
+        if self.live_for(habit.long) > 0 {
+            return None;
+        }
+        habit.long = !habit.long;
+        self.take_nearest(habit)
+    }
+
+    /// Whether its requests are for one engine of a processor or for another by how long they take.
+    fn has_two_engines(&self) -> bool {
+        let is_usual = self.function.kind.is_pure() && self.function.pure.engine != NativeEngine::Kvm;
+        is_usual && self.places.len() == 1 && !self.no_long
+    }
+
+    /// What an invocation, and perhaps a start before it, has taken where it ran: of use where there is a choice. What a run
+    /// like it is expected to take of an engine.
+    pub fn learn(&mut self, instance: &mut Instance) -> u64 {
         let ran = std::mem::take(&mut instance.ran);
+        let mut typical = 0;
         if ran > 0 {
-            self.typical = engines::learn(self.typical, ran);
+            typical = self.habits.learn(instance.asked, ran).typical;
             instance.engine.iter().for_each(|engine| engine.ran(ran));
         }
-        if self.places.len() == 1 {
-            return;
+        if self.places.len() > 1 {
+            self.learn_of_place(instance);
         }
+        typical
+    }
+
+    fn learn_of_place(&mut self, instance: &mut Instance) {
         let pu = instance.shared.terms.pu;
         let Some(place) = self.places.iter_mut().find(|place| place.terms.pu == pu) else { return };
         place.ran(instance.took);
@@ -101,6 +135,11 @@ impl Post {
             0 => {}
             took => place.started(took),
         }
+    }
+
+    /// One of its instances is not there any more.
+    fn lose(&mut self, shared: &Shared) {
+        self.long_ones -= u32::from(shared.terms.for_long);
     }
 
     /// The function as it is on these terms.
@@ -227,7 +266,10 @@ impl State {
             deployed: false,
             closed: false,
             demand: Demand::default(),
-            typical: 0,
+            habits: Habits::default(),
+            for_long: false,
+            long_ones: 0,
+            no_long: false,
             used: None,
             listed: false,
         };
@@ -235,15 +277,18 @@ impl State {
         id
     }
 
-    /// An instance for a request, or leave to start one, or a place in the queue. The post exists.
-    pub fn acquire(&mut self, post_id: u64, now: u64) -> Result<Step, PlatformError> {
+    /// An instance for a request of so many bytes, or leave to start one, or a place in the queue. The post exists.
+    pub fn acquire(&mut self, post_id: u64, bytes: usize, now: u64) -> Result<Step, PlatformError> {
         let Some(post) = self.posts.get_mut(post_id) else {
             debug_assert!(false, "a post is made and asked under one lock");
             return Err(PlatformError::WorkerLost);
         };
         post.used = Some(now);
+        let mut habit = post.habits.of(bytes);
+        habit.long &= post.has_two_engines();
+        post.for_long = habit.long;
         let taken = match post.places.len() {
-            1 if post.function.kind.is_pure() => post.take_nearest(),
+            1 if post.function.kind.is_pure() => post.take_nearest(habit),
             1 => post.pool.take(),
             _ => self.take_where_preferred(post_id),
         };
@@ -263,6 +308,9 @@ impl State {
         }
         if is_first && let Some(permit) = self.permit(post_id, Purpose::Request, now) {
             return Ok(Step::Start(permit));
+        }
+        if is_first && let Some((instance, _)) = self.posts.get_mut(post_id).and_then(|post| post.take_any(habit)) {
+            return Ok(Step::Take(instance));
         }
         let (waiter, granted) = oneshot::channel();
         if let Some(post) = self.posts.get_mut(post_id) {
@@ -298,12 +346,14 @@ impl State {
             return None;
         }
         let post = self.posts.get_mut(post_id)?;
-        let terms = post.places.iter().find(|place| place.terms.pu == number)?.terms;
+        let mut terms = post.places.iter().find(|place| place.terms.pu == number)?.terms;
+        terms.for_long = post.for_long;
         let pu = &mut self.pus[usize::from(number)];
         let Source::Template { seat, id: template } = pu.source(post_id, &post.function) else { return None };
         let worker = pu.ready()?;
         let (link, version) = (worker.link.clone(), worker.language_for(&post.function));
         *post.starting_mut(purpose) += 1;
+        post.long_ones += u32::from(terms.for_long);
         pu.starting += 1;
         pu.hold(terms);
         pu.templates.started(seat, now);
@@ -322,7 +372,7 @@ impl State {
     fn has_enough_channels(&self, post_id: u64) -> bool {
         let Some(post) = self.posts.get(post_id).filter(|post| post.function.kind.is_pure()) else { return false };
         let cores: u32 = post.places.iter().map(|place| self.pus[usize::from(place.terms.pu)].spec.cores()).sum();
-        post.live() >= CHANNELS_PER_CORE * cores.max(1) as usize
+        post.live_for(post.for_long) >= CHANNELS_PER_CORE * cores.max(1) as usize
     }
 
     /// A start is over, well or not.
@@ -337,6 +387,7 @@ impl State {
     pub fn forget(&mut self, instance: u64) -> Option<Arc<Shared>> {
         let shared = self.instances.remove(&instance)?;
         self.pu(shared.terms.pu).let_go(shared.terms);
+        self.posts.get_mut(shared.post).into_iter().for_each(|post| post.lose(&shared));
         Some(shared)
     }
 
@@ -387,8 +438,11 @@ impl State {
     /// An instance has departed: it is told, and taken out of its pool if it waits there.
     pub fn depart(&mut self, instance: u64, departure: Departure) -> Option<Box<Instance>> {
         let shared = self.forget(instance)?;
+        let not_spawned = matches!(departure, Departure::NotSpawned { .. });
         shared.depart(departure);
         let post = self.posts.get_mut(shared.post)?;
+        post.no_long |= not_spawned && shared.terms.for_long;
+        post.for_long &= !post.no_long;
         post.pool.remove(|waiting| waiting.shared.id == instance)
     }
 
@@ -404,6 +458,7 @@ impl State {
         self.instances.retain(|_, shared| {
             let stays = shared.terms.pu != number;
             if !stays {
+                self.posts.get_mut(shared.post).into_iter().for_each(|post| post.lose(shared));
                 shared.depart(Departure::Ended { end: End::Lost, memory_peak: 0 });
             }
             stays

@@ -87,20 +87,24 @@ pub(super) struct Pu {
 struct Reserved {
     /// MiB of sandboxes: each has what it was promised as long as it lives.
     sandboxes: u64,
-    /// Channels to engines, by the MiB of a run. A channel has nothing, and an engine has one run at a time.
-    channels: BTreeMap<u32, u32>,
+    /// Channels to engines, by the MiB of a run: to those for short runs, and to those for long ones. A channel has nothing,
+    /// and an engine has one run at a time.
+    channels: [BTreeMap<u32, u32>; 2],
 }
 
 impl Reserved {
     /// MiB: as many runs are under way as there are engines, at most, the largest of all in the worst case.
     fn mib(&self, cores: u32) -> u64 {
-        let mut free = cores;
-        let largest = self.channels.iter().rev().map(|(mib, count)| {
-            let runs = free.min(*count);
-            free -= runs;
-            u64::from(*mib) * u64::from(runs)
-        });
-        self.sandboxes + largest.sum::<u64>()
+        let largest = |channels: &BTreeMap<u32, u32>| {
+            let mut free = cores;
+            let runs = channels.iter().rev().map(|(mib, count)| {
+                let runs = free.min(*count);
+                free -= runs;
+                u64::from(*mib) * u64::from(runs)
+            });
+            runs.sum::<u64>()
+        };
+        self.sandboxes + self.channels.iter().map(largest).sum::<u64>()
     }
 
     /// The same with one more instance.
@@ -112,7 +116,7 @@ impl Reserved {
 
     fn add(&mut self, terms: Terms) {
         match terms.is_pure {
-            true => *self.channels.entry(terms.memory_mib).or_default() += 1,
+            true => *self.channels[usize::from(terms.for_long)].entry(terms.memory_mib).or_default() += 1,
             false => self.sandboxes += u64::from(terms.memory_mib),
         }
     }
@@ -120,10 +124,13 @@ impl Reserved {
     fn take_away(&mut self, terms: Terms) {
         if !terms.is_pure {
             self.sandboxes -= u64::from(terms.memory_mib);
-        } else if let Some(count) = self.channels.get_mut(&terms.memory_mib) {
+            return;
+        }
+        let channels = &mut self.channels[usize::from(terms.for_long)];
+        if let Some(count) = channels.get_mut(&terms.memory_mib) {
             *count -= 1;
             if *count == 0 {
-                self.channels.remove(&terms.memory_mib);
+                channels.remove(&terms.memory_mib);
             }
         }
     }
@@ -251,9 +258,13 @@ mod tests {
         }
         reserved.take_away(pure(30));
         assert_eq!(reserved.mib(2), 150);
+        let long = Terms { for_long: true, ..pure(70) };
+        reserved.add(long);
+        assert_eq!(reserved.mib(2), 220, "engines for long runs have theirs at the same time");
+        reserved.take_away(long);
         for mib in [30, 20, 10, 5] {
             reserved.take_away(pure(mib));
         }
-        assert_eq!((reserved.mib(2), reserved.channels.len()), (100, 0));
+        assert_eq!((reserved.mib(2), reserved.channels[0].len() + reserved.channels[1].len()), (100, 0));
     }
 }

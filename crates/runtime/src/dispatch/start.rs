@@ -66,7 +66,12 @@ impl Dispatcher {
             journal,
             response_max: self.config.response_max,
         });
-        let spec = StartSpec { instance: permit.shared.id, code, limits: spec::limits(function) };
+        let spec = StartSpec {
+            instance: permit.shared.id,
+            code,
+            limits: spec::limits(function),
+            for_long: permit.shared.terms.for_long,
+        };
         ticket.told();
         permit.link.tell(Said::Start { template: permit.template, start: Ordered { kit: kit.number, spec } });
         Ok(Box::new(instance))

@@ -139,7 +139,7 @@ impl Alone {
         let report = File::from(report.map_err(|error| AloneError::Process(error.into()))?);
         let its_report = report.try_clone().map_err(AloneError::Process)?;
         let end = self.confined(
-            What::Engine { cpu: None, crew: Crew::Usual },
+            What::Engine { cpu: None, crew: Crew::Usual, for_long: false },
             vec![artefact.into(), its_report.into()],
             |given, prepared| {
                 let Ok([artefact, report]) = <[OwnedFd; 2]>::try_from(given) else { return 1 };

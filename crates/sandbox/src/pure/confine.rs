@@ -63,12 +63,14 @@ pub fn confine(make: &Make, stage: &Path, filter: &Filter, entrances: Vec<OwnedF
 
 /// How long it may run at a time, in nanoseconds: longer than what others have by default.
 const SLICE: u64 = 6_000_000;
+/// The same of engines for long runs: as long as there is. Of two the one that runs for less at a time goes first.
+const LONG_SLICE: u64 = 100_000_000;
 
 /// Whoever wakes up on its processor, and has had less of it than its share, goes first from now on, and whoever wakes it
 /// goes on: it computes, and others have somebody who waits for them. An event loop that has more requests sends them all
 /// before the first is run. Its own share stays the same. A kernel that does not know this does without.
-pub fn let_others_first() {
-    let _ = process::preempt_nobody(SLICE);
+pub fn let_others_first(for_long: bool) {
+    let _ = process::preempt_nobody(if for_long { LONG_SLICE } else { SLICE });
 }
 
 /// Stays on one processor from now on. One that is not there, or is not ours, is none to stay on.

@@ -90,6 +90,12 @@ impl EngineProcess {
         self.ended.borrow().is_none()
     }
 
+    /// Completes when it has ended, whether or not anybody has it still.
+    pub fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut ended = self.ended.subscribe();
+        async move { drop(ended.wait_for(Option::is_some).await) }
+    }
+
     /// Instances that it serves.
     pub fn instances(&self) -> usize {
         self.state().instances.len()

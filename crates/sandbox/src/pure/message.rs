@@ -17,8 +17,8 @@ pub struct Make {
 /// Which process.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum What {
-    /// Accompanied by: its socket, and the entrances of its cgroup.
-    Engine { cpu: Option<u32>, crew: Crew },
+    /// Accompanied by: its socket, and the entrances of its cgroup. `for_long`: whether others on its processor go first.
+    Engine { cpu: Option<u32>, crew: Crew, for_long: bool },
     /// Makes code ready, once. Accompanied by: the code, where the artefact goes, where it says why not, and the entrances.
     Compiler { kind: Kind },
 }
@@ -52,6 +52,10 @@ pub enum ToEngine {
     /// Ends in [`FromEngine::Ended`], unless that was said already.
     Detach {
         instance: u64,
+    },
+    /// Whether there is an engine for long runs on its processor: then it goes first as soon as it is wanted.
+    BesideLong {
+        there: bool,
     },
     /// What it is called by the engines of its unit.
     Name {

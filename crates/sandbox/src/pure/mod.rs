@@ -1,4 +1,5 @@
-//! Pure functions: code that only computes, run by engine processes, one for each core.
+//! Pure functions: code that only computes, run by engine processes: one for each core, and one more for each where there are
+//! runs that take long.
 //!
 //! ```text
 //! worker ─┬─ nursery                        makes engines and compilers, executes nothing
@@ -123,6 +124,8 @@ pub struct Engines {
 struct Core {
     cpu: u32,
     usual: Place,
+    /// The same for runs that take long: others go first.
+    long: Place,
     machines: Place,
 }
 
@@ -143,19 +146,20 @@ struct Place {
 
 impl Core {
     fn new(cpu: u32) -> Self {
-        Self { cpu, usual: Place::default(), machines: Place::default() }
+        Self { cpu, usual: Place::default(), long: Place::default(), machines: Place::default() }
     }
 
-    /// Where engines of this kind are.
-    fn place(&self, kind: ::engine::Kind) -> &Place {
+    /// Where engines of this kind are, for long runs or for the usual ones.
+    fn place(&self, kind: ::engine::Kind, for_long: bool) -> &Place {
         match kind {
+            ::engine::Kind::Wasm | ::engine::Kind::Process if for_long => &self.long,
             ::engine::Kind::Wasm | ::engine::Kind::Process => &self.usual,
             ::engine::Kind::Kvm => &self.machines,
         }
     }
 
     fn engines(&self) -> impl Iterator<Item = Arc<EngineProcess>> {
-        [&self.usual, &self.machines].into_iter().filter_map(Place::engine)
+        [&self.usual, &self.long, &self.machines].into_iter().filter_map(Place::engine)
     }
 }
 
@@ -288,17 +292,24 @@ impl Engines {
     }
 
     /// The engine with the fewest instances, made where it is missing.
-    async fn engine_for(self: &Arc<Self>, kind: ::engine::Kind) -> Result<Arc<EngineProcess>, PrepareError> {
-        let instances = |core: &&Core| core.place(kind).engine().map_or(0, |engine| engine.instances());
+    async fn engine_for(
+        self: &Arc<Self>,
+        kind: ::engine::Kind,
+        for_long: bool,
+    ) -> Result<Arc<EngineProcess>, PrepareError> {
+        let instances = |core: &&Core| core.place(kind, for_long).engine().map_or(0, |engine| engine.instances());
         let core = self.cores.iter().min_by_key(instances);
         let core = core.ok_or_else(|| PrepareError::Sandbox("this unit has no processors".to_owned()))?;
-        let place = core.place(kind);
+        let place = core.place(kind, for_long);
         let starting = place.starting.lock().await;
         let engine = match place.engine() {
             Some(engine) => engine,
             None => {
-                let engine = self.start(core.cpu, kind).await?;
+                let engine = self.start(core.cpu, kind, for_long).await?;
                 *lock(&place.engine) = Some(engine.clone());
+                if kind != ::engine::Kind::Kvm {
+                    self.tell_of_long(core, for_long.then_some(&engine));
+                }
                 engine
             }
         };
@@ -307,7 +318,29 @@ impl Engines {
         Ok(engine)
     }
 
-    async fn start(self: &Arc<Self>, cpu: u32, kind: ::engine::Kind) -> Result<Arc<EngineProcess>, PrepareError> {
+    /// Has the usual engine of this core know whether there is one for long runs, which is this one if it is new.
+    fn tell_of_long(self: &Arc<Self>, core: &Core, new: Option<&Arc<EngineProcess>>) {
+        let there = core.long.engine().is_some();
+        if let Some(usual) = core.usual.engine().filter(|_| there || new.is_none()) {
+            usual.tell_later(ToEngine::BesideLong { there });
+        }
+        let Some(new) = new else { return };
+        let (engines, ended, cpu) = (Arc::downgrade(self), new.ended(), core.cpu);
+        tokio::spawn(async move {
+            ended.await;
+            let Some(engines) = engines.upgrade() else { return };
+            if let Some(core) = engines.cores.iter().find(|core| core.cpu == cpu) {
+                engines.tell_of_long(core, None);
+            }
+        });
+    }
+
+    async fn start(
+        self: &Arc<Self>,
+        cpu: u32,
+        kind: ::engine::Kind,
+        for_long: bool,
+    ) -> Result<Arc<EngineProcess>, PrepareError> {
         let failed = |error: io::Error| PrepareError::Sandbox(format!("no engine could be started: {error}"));
         let group = self.group("engine", engine::limits(0)).map_err(PrepareError::Cgroup)?;
         let entrances = group.as_ref().map(Group::entrances).transpose().map_err(PrepareError::Cgroup)?;
@@ -318,7 +351,8 @@ impl Engines {
             ::engine::Kind::Wasm | ::engine::Kind::Process => Crew::Usual,
             ::engine::Kind::Kvm => Crew::Machines { limit_us: self.config.kvm_limit_us },
         };
-        let order = Make { id: 0, what: What::Engine { cpu: Some(cpu), crew }, outside: None, processes: None };
+        let order =
+            Make { id: 0, what: What::Engine { cpu: Some(cpu), crew, for_long }, outside: None, processes: None };
         let process = self.make(order, &descriptors).await.map_err(PrepareError::Sandbox)?;
         let engine = EngineProcess::new(socket, process, group).map_err(failed)?;
         tokio::spawn(end_when_idle(Arc::downgrade(&engine)));
@@ -368,7 +402,7 @@ impl Backend for Pure {
         Box::pin(async move {
             let wanted = Wanted::of(kind, &code)?;
             let program = self.engines.program(&wanted);
-            let engine = self.engines.engine_for(wanted.engine).await?;
+            let engine = self.engines.engine_for(wanted.engine, false).await?;
             program.load_into(&engine, &wanted).await
         })
     }

@@ -63,14 +63,14 @@ impl Nursery {
     fn become_it(&self, order: &Make, descriptors: Vec<OwnedFd>, crew: Option<::engine::Crew>) -> i32 {
         let mut descriptors = descriptors.into_iter();
         match order.what {
-            What::Engine { cpu, .. } => {
+            What::Engine { cpu, for_long, .. } => {
                 process::set_name(c"lichen-engine");
                 let (Some(socket), Some(crew)) = (descriptors.next(), crew) else { return 1 };
                 let entrances: Vec<OwnedFd> = descriptors.collect();
                 if let Some(cpu) = cpu {
                     confine::pin(cpu);
                 }
-                confine::let_others_first();
+                confine::let_others_first(for_long);
                 // Its engines have descriptors of their own from now on.
                 process::close_all_but(&kept(&socket, &entrances, &crew));
                 let prepared = ::engine::prepare(crew);

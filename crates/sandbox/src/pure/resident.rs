@@ -58,6 +58,7 @@ fn compute(desk: Arc<Desk>, socket: &Arc<OwnedFd>, mut prepared: Prepared) {
     // The other thread hears that the worker is gone.
     let _ = say(&**socket, &ready, &window);
     drop(window);
+    os::resident::let_go();
     let its = socket.clone();
     let report = move |what: Told| tell(&its, &said(what));
     match Serving::new(engines, desk, shelf, SPIN, report) {
@@ -97,6 +98,7 @@ fn obey(desk: &Desk, socket: &OwnedFd, order: ToEngine, descriptors: Vec<OwnedFd
         ToEngine::Load { program, kind } => load(desk, program, kind, descriptors),
         ToEngine::Unload { program } => desk.give(Order::Unload { program }).is_ok(),
         ToEngine::Detach { instance } => desk.give(Order::Detach { instance }).is_ok(),
+        ToEngine::BesideLong { there } => desk.give(Order::Preempt { somebody: there }).is_ok(),
         ToEngine::Name { number } => desk.give(Order::Name { number }).is_ok(),
         ToEngine::Watch { number } => first(descriptors, |board| desk.give(Order::Watch { number, board })),
         ToEngine::Lend { number } => first(descriptors, |arena| desk.give(Order::Lend { number, arena })),

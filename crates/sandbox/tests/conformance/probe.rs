@@ -123,7 +123,21 @@ impl Bench {
 
     /// Starts one instance, with code of its own or the template's.
     pub async fn start_with(&self, template: &Arc<dyn Template>, code: Option<Code>) -> Result<Probe, SpawnError> {
-        let (start, channel, log) = self.order(code);
+        self.start_as(template, self.order(code)).await
+    }
+
+    /// Starts one of a pure function for runs that take long.
+    pub async fn start_for_long(&self, template: &Arc<dyn Template>) -> Probe {
+        let (mut start, channel, log) = self.order(None);
+        start.spec.for_long = true;
+        self.start_as(template, (start, channel, log)).await.expect("an instance")
+    }
+
+    async fn start_as(
+        &self,
+        template: &Arc<dyn Template>,
+        (start, channel, log): (Start, Channel, std::io::PipeReader),
+    ) -> Result<Probe, SpawnError> {
         let instance = template.spawn(vec![start]).await.pop().expect("one answer per start")?;
         Ok(Probe { kind: self.kind, instance, channel, log, started: None, served: Served::default() })
     }
@@ -133,7 +147,8 @@ impl Bench {
         host.receiver.sleep_by_event();
         host.receiver.receive().expect("an empty channel");
         let (log, log_theirs) = std::io::pipe().expect("a pipe");
-        let spec = StartSpec { instance: NEXT.fetch_add(1, Ordering::Relaxed), code, limits: self.limits() };
+        let spec =
+            StartSpec { instance: NEXT.fetch_add(1, Ordering::Relaxed), code, limits: self.limits(), for_long: false };
         (Start { spec, channel: guest, log: log_theirs.into() }, host, log)
     }
 }

@@ -19,6 +19,7 @@ pub const CASES: &[Case] = &[
     case!(every_failure_has_a_name_and_harms_nobody_else),
     case!(an_endless_run_ends_at_its_deadline),
     case!(a_run_can_be_ended),
+    case!(short_runs_do_not_wait_for_long_ones),
     case!(code_that_is_none_is_refused),
     case!(retiring_leaves_nothing),
     case!(a_discarded_template_takes_its_instances_along),
@@ -96,6 +97,29 @@ async fn a_run_can_be_ended(bench: &Bench) {
         assert_eq!(probe.instance.ended().await, End::Exit(0));
     }
     let mut next = bench.start_with(&template, None).await.unwrap();
+    assert_eq!(next.reply(json!({"do": "echo", "value": 1})).await, json!(1));
+}
+
+async fn short_runs_do_not_wait_for_long_ones(bench: &Bench) {
+    let template = bench.dedicated().await;
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let mut short = bench.start_with(&template, None).await.unwrap();
+    let mut endless = Vec::new();
+    // More than there are engines for them.
+    for _ in 0..=cores {
+        let mut probe = bench.start_for_long(&template).await;
+        probe.send(&json!({"do": "order", "value": "l"}));
+        endless.push(probe);
+    }
+    assert!(leftovers::engines().len() > cores, "one for each processor, and one that has no long runs");
+    for n in 0..100 {
+        assert_eq!(short.reply(json!({"do": "echo", "value": n})).await, json!(n));
+    }
+    for probe in &mut endless {
+        probe.instance.kill();
+        assert_eq!(probe.instance.ended().await, End::Exit(0));
+    }
+    let mut next = bench.start_for_long(&template).await;
     assert_eq!(next.reply(json!({"do": "echo", "value": 1})).await, json!(1));
 }
 

@@ -6,6 +6,7 @@ use super::wasi::filesystem::{preopens, types};
 use super::{Context, over};
 use crate::files::path::Found;
 use crate::files::{Answer, Content, Data, Errno, Files, NodeId, Refusal};
+use std::borrow::Cow;
 use types::{
     Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, MetadataHashValue,
     NewTimestamp, OpenFlags, PathFlags,
@@ -127,7 +128,7 @@ impl preopens::Host for Context {
         let open = |(name, id)| -> wasmtime::Result<_> {
             let descriptor = self.resources.push(Descriptor { id, flags })?;
             self.files.open(id);
-            Ok((descriptor, name))
+            Ok((descriptor, Cow::into_owned(name)))
         };
         given.into_iter().map(open).collect()
     }

@@ -99,7 +99,7 @@ pub fn fd_filestat_set_size(c: &mut Context, _: &mut Memory<'_>, fd: u32, size: 
 /// What a folder that was found open is called.
 fn given_name(c: &Context, fd: u32) -> Result<&str, Errno> {
     let number = c.descriptors.get(fd)?.given.ok_or(Errno::BadDescriptor)?;
-    c.given.get(usize::from(number)).map(|(name, _)| name.as_str()).ok_or(Errno::BadDescriptor)
+    c.given.get(usize::from(number)).map(|(name, _)| &**name).ok_or(Errno::BadDescriptor)
 }
 
 pub fn fd_prestat_get(c: &mut Context, m: &mut Memory<'_>, fd: u32, result: u32) -> Answer<()> {

@@ -1,0 +1,57 @@
+//! Memory that a process has and does not need: given back by those that will be there for long.
+
+use std::ffi::{c_int, c_void};
+
+/// To be called when much was done, and nothing is at present: when a daemon has started, above all.
+///
+/// Of the C library's heap those pages go back in which nothing is. The program's code and constants are clean pages of a file,
+/// which the kernel can take back at any time, and which this process has no more: what is wanted again comes back by a
+/// fault without I/O, 64 KiB with each.
+pub fn let_go() {
+    // SAFETY: the callback keeps to what it is given, and is not called after this.
+    unsafe { libc::dl_iterate_phdr(Some(let_go_of), std::ptr::null_mut()) };
+    spare_heap();
+}
+
+/// Gives back the pages of the C library's heap in which nothing is.
+pub fn spare_heap() {
+    // SAFETY: tidying the heap has no conditions.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Of the first object, which is the program itself, lets go of what is never written.
+unsafe extern "C" fn let_go_of(object: *mut libc::dl_phdr_info, _: usize, _: *mut c_void) -> c_int {
+    // SAFETY: the C library passes a valid description, whose headers stay as long as the object.
+    let (base, headers) = unsafe {
+        let object = &*object;
+        (object.dlpi_addr as usize, std::slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into()))
+    };
+    // What is relocated lies in segments that may be written to, until that is over.
+    let constant = headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0);
+    for header in constant {
+        let start = (base + header.p_vaddr as usize) & !4095;
+        let end = (base + (header.p_vaddr + header.p_memsz) as usize).next_multiple_of(4096);
+        // SAFETY: a private mapping of a file that nobody has written to is the same when it is read from the file anew.
+        unsafe { libc::madvise(start as *mut c_void, end - start, libc::MADV_DONTNEED) };
+    }
+    1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resident_kib() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
+        line.trim_end_matches("kB").trim().parse().unwrap()
+    }
+
+    #[test]
+    fn code_that_was_let_go_runs_on() {
+        let before = resident_kib();
+        let_go();
+        let after = resident_kib();
+        assert!(after < before, "{after} KiB, before {before}");
+    }
+}

@@ -1,0 +1,101 @@
+//! How long the runs of a pure function take by habit, and so which engine they are for.
+//!
+//! Each processor has an engine for short runs and, where there are some, one for long runs: an engine runs one request after
+//! the other, each to its end, and whoever is done in microseconds would wait for milliseconds. The kernel lets the engine of
+//! short runs go first.
+//!
+//! What a run takes is known by what those before have taken, of the same function and of requests of about the same size. One
+//! run alone says nothing: its engine may have waited for its processor.
+
+use super::engines::learn;
+
+/// Nanoseconds from which on runs are long ones, and below which long ones have become short.
+const LONG: u64 = 1_000_000;
+const SHORT: u64 = 500_000;
+/// So many in a row say that something has changed.
+const RUNS: u8 = 8;
+
+/// Of one function.
+#[derive(Debug, Default)]
+pub(super) struct Habits {
+    /// By how many bits it takes to write the request's length. There are few: a program is asked much the same as a rule.
+    by_size: Vec<(u32, Habit)>,
+}
+
+/// Of requests of about one size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Habit {
+    /// What a run takes of an engine, in nanoseconds, as the last few did.
+    pub typical: u64,
+    /// Whether they are for the engines of long runs.
+    pub long: bool,
+    /// Runs in a row that say otherwise.
+    against: u8,
+}
+
+fn size(bytes: usize) -> u32 {
+    usize::BITS - bytes.leading_zeros()
+}
+
+impl Habits {
+    /// What is expected of a request of so many bytes: what those of the nearest size did.
+    pub fn of(&self, bytes: usize) -> Habit {
+        let wanted = size(bytes);
+        let nearest = self.by_size.iter().min_by_key(|(size, _)| size.abs_diff(wanted));
+        nearest.map_or_else(Habit::default, |(_, habit)| *habit)
+    }
+
+    /// A run on a request of so many bytes took so many nanoseconds. What is expected of the next one.
+    pub fn learn(&mut self, bytes: usize, took: u64) -> Habit {
+        let size = size(bytes);
+        let at = self.by_size.iter().position(|(known, _)| *known == size).unwrap_or_else(|| {
+            self.by_size.push((size, Habit::default()));
+            self.by_size.len() - 1
+        });
+        let habit = &mut self.by_size[at].1;
+        habit.learn(took);
+        *habit
+    }
+}
+
+impl Habit {
+    fn learn(&mut self, took: u64) {
+        self.typical = learn(self.typical, took);
+        let differs = if self.long { took < SHORT } else { took >= LONG };
+        self.against = if differs { self.against + 1 } else { 0 };
+        if self.against == RUNS {
+            (self.long, self.against) = (!self.long, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_run_is_no_habit() {
+        let mut habits = Habits::default();
+        assert_eq!(habits.of(100), Habit::default());
+        let nearly = [9 * LONG; RUNS as usize - 1];
+        for took in nearly.into_iter().chain([20_000]).chain(nearly) {
+            assert!(!habits.learn(100, took).long);
+        }
+        assert!(habits.learn(100, LONG).long);
+        for took in [SHORT - 1; RUNS as usize - 1].into_iter().chain([SHORT]) {
+            assert!(habits.learn(100, took).long, "what is neither long nor short stays as it was");
+        }
+        assert!((1..RUNS).all(|_| habits.learn(100, 1).long) && !habits.learn(100, 1).long);
+    }
+
+    #[test]
+    fn large_requests_take_as_long_as_those_of_about_their_size() {
+        let mut habits = Habits::default();
+        (0..RUNS).for_each(|_| _ = habits.learn(200_000, 3 * LONG));
+        assert!(habits.of(0).long, "nothing else is known");
+        habits.learn(8, 10_000);
+        let long = |bytes| habits.of(bytes).long;
+        assert_eq!([0, 8, 500, 180_000, 262_143, 10 << 20].map(long), [false, false, false, true, true, true]);
+        assert!(habits.of(9).typical <= 10_000 && habits.of(250_000).typical > LONG);
+    }
+}
