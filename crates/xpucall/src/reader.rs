@@ -70,8 +70,6 @@ pub struct Reader {
     guard: Guard,
     news: OwnedFd,
     epoll: Option<OwnedFd>,
-    /// A message was taken since this was armed last.
-    found: bool,
     calling: Arc<Calling>,
     fifo: FifoId,
     slot: u32,
@@ -98,7 +96,6 @@ impl Process {
             guard,
             news,
             epoll: None,
-            found: false,
             calling,
             fifo,
             slot,
@@ -214,7 +211,6 @@ impl Reader {
                 Ok(false) => self.turn += 1,
                 Ok(true) => {
                     self.turn += 1;
-                    self.found = true;
                     return Ok(Some(Found::Message(self.lanes[self.turn - 1].from)));
                 }
                 Err(error) => return self.remove(self.turn, error).map(Some),
@@ -333,18 +329,15 @@ impl Reader {
         self.calling.check()?;
         self.poll_fd()?;
         let known = self.lanes.len() + self.missed.len();
-        // Whatever has come wakes nobody a second time: also what is not counted as news yet, if that is all that has woken this end.
-        let in_vain = !std::mem::take(&mut self.found);
-        if in_vain || self.guard.news.load(Ordering::Acquire) != self.seen {
-            self.take_news()?;
-        }
+        // Whatever has come wakes nobody a second time, where edges are waited for: also what is not counted as news yet.
+        self.take_news()?;
         let mut rests = known == self.lanes.len() + self.missed.len();
         for lane in &mut self.lanes {
             rests &= lane.lane.arm();
         }
         rests &= self.guard.news.load(Ordering::Acquire) == self.seen;
         // A shim that has hung up rings for ever.
-        if rests && in_vain && self.calling.is_over() {
+        if rests && self.calling.is_over() {
             return Err(self.calling.why().into());
         }
         Ok(rests)

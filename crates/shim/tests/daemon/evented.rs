@@ -83,3 +83,31 @@ fn the_end_of_a_shim_wakes_its_readers() {
         assert!(matches!(heard, Err(ReadError::Broken(_))), "{heard:?}");
     });
 }
+
+/// An edge tells of both, and of both only once.
+#[test]
+fn the_end_of_a_shim_is_not_overheard_beside_a_message() {
+    let mut bed = Bed::new(1);
+    let (owner, other) = (bed.attach(0), bed.attach(0));
+    let fifo = Fifo::create(&owner, Limits::default()).unwrap();
+    fifo.grant(other.pid(), Rights::WRITE).unwrap();
+    run(async {
+        let mut reader = EventedReader::new(fifo.reader().unwrap()).unwrap();
+        let mut writer = EventedWriter::new(other.connect_writer(fifo.id()).unwrap()).unwrap();
+        writer.write(b"first").await.unwrap();
+        assert!(matches!(reader.event().await, Ok(Event::Message(_))));
+        let both = async {
+            tokio::task::yield_now().await;
+            writer.write(b"last").await.unwrap();
+            bed.pus[0].end();
+        };
+        let (heard, ()) = tokio::join!(reader.event(), both);
+        assert!(matches!(heard, Ok(Event::Message(_))), "{heard:?}");
+        loop {
+            match reader.event().await {
+                Ok(Event::Ended { .. }) => {}
+                heard => break assert!(matches!(heard, Err(ReadError::Broken(_))), "{heard:?}"),
+            }
+        }
+    });
+}
