@@ -28,23 +28,26 @@ fn compiled(folder: &Path, name: &str) -> PathBuf {
     program
 }
 
-#[test]
-fn a_program_cannot_tell() {
-    let folder = tempfile::tempdir().unwrap();
-    let (program, place) = (compiled(folder.path(), "probe"), folder.path().join("broker"));
-    let without = ran(&mut Command::new(&program));
-    let cases = without.lines().filter(|line| line.contains(": ")).count();
-
+/// What it says with the library and a broker of its own, and how many connections met there.
+fn beside_a_broker(program: &Path, settings: &[(&str, &str)]) -> (String, u64) {
+    let place = program.with_extension("broker");
     let mut broker = Broker::bind(&place, Bounds::default()).unwrap();
     let (stop, end) = std::io::pipe().unwrap();
     let serving = thread::spawn(move || broker.run(stop.as_fd()).map(|()| broker.met()));
-    let with = ran(Command::new(&program)
-        .env("LD_PRELOAD", built())
-        .env("LICHEN_SOCKET_BROKER", &place)
-        .env("LICHEN_SOCKET_AFTER", "2")
-        .env("EXPECT_MEMORY", "1"));
+    let mut command = Command::new(program);
+    command.env("LD_PRELOAD", built()).env("LICHEN_SOCKET_BROKER", &place).envs(settings.iter().copied());
+    let said = ran(&mut command);
     drop(end);
-    let met = serving.join().unwrap().unwrap();
+    (said, serving.join().unwrap().unwrap())
+}
+
+#[test]
+fn a_program_cannot_tell() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compiled(folder.path(), "probe");
+    let without = ran(&mut Command::new(&program));
+    let cases = without.lines().filter(|line| line.contains(": ")).count();
+    let (with, met) = beside_a_broker(&program, &[("LICHEN_SOCKET_AFTER", "2"), ("EXPECT_MEMORY", "1")]);
     assert_eq!(with, without);
     assert!(met as usize >= cases, "{met} connections met in {cases} cases");
 }
@@ -53,37 +56,21 @@ fn a_program_cannot_tell() {
 #[test]
 fn who_is_called_answers() {
     let folder = tempfile::tempdir().unwrap();
-    let (program, place) = (compiled(folder.path(), "called"), folder.path().join("broker"));
+    let program = compiled(folder.path(), "called");
     let without = ran(&mut Command::new(&program));
-    let mut broker = Broker::bind(&place, Bounds::default()).unwrap();
-    let (stop, end) = std::io::pipe().unwrap();
-    let serving = thread::spawn(move || broker.run(stop.as_fd()).map(|()| broker.met()));
-    let with = ran(Command::new(&program)
-        .env("LD_PRELOAD", built())
-        .env("LICHEN_SOCKET_BROKER", &place)
-        .env("LICHEN_SOCKET_AFTER", "4"));
-    drop(end);
+    let (with, met) = beside_a_broker(&program, &[("LICHEN_SOCKET_AFTER", "4")]);
     assert_eq!(with, without);
-    assert!(serving.join().unwrap().unwrap() > 200, "most of them got memory");
+    assert!(met > 200, "most of them got memory");
 }
 
 /// Who sleeps in poll or select is woken by the thread's bell: no byte goes over TCP for that. The library never looks before it sleeps.
 #[test]
 fn who_polls_is_rung_for() {
     let folder = tempfile::tempdir().unwrap();
-    let (program, place) = (compiled(folder.path(), "polled"), folder.path().join("broker"));
+    let program = compiled(folder.path(), "polled");
     let without = ran(&mut Command::new(&program));
-    let mut broker = Broker::bind(&place, Bounds::default()).unwrap();
-    let (stop, end) = std::io::pipe().unwrap();
-    let serving = thread::spawn(move || broker.run(stop.as_fd()).map(|()| broker.met()));
-    let with = ran(Command::new(&program)
-        .env("LD_PRELOAD", built())
-        .env("LICHEN_SOCKET_BROKER", &place)
-        .env("LICHEN_SOCKET_LOOK_US", "0")
-        .env("EXPECT_MEMORY", "1"));
-    drop(end);
-    assert_eq!(with, without);
-    assert_eq!(serving.join().unwrap().unwrap(), 8);
+    let (with, met) = beside_a_broker(&program, &[("LICHEN_SOCKET_LOOK_US", "0"), ("EXPECT_MEMORY", "1")]);
+    assert_eq!((with, met), (without, 8));
 }
 
 /// Nobody to bring ends together: a library that does nothing.

@@ -10,11 +10,11 @@ use std::time::Duration;
 pub enum Latency {
     /// Idle processors sleep as they like.
     Saving,
-    /// On small virtual machines, where idle processors halt, they poll while requests flow, and 2 ms more: they are awake
+    /// On small virtual machines, where idle processors halt, they poll until 2 ms after the last request came: they are awake
     /// ten times as fast.
     #[default]
     Normal,
-    /// They poll while requests flow, and a second more, on any machine.
+    /// They poll until a second after the last request came, on any machine.
     Low,
 }
 
