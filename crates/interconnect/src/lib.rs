@@ -7,6 +7,7 @@
 //! | [`ring`] | single-producer, single-consumer framed messages over shared memory |
 //! | [`doorbell`] | waking a consumer that sleeps, and not waking one that does not |
 //! | [`nap`] | the same for ends that wait on a socket and are to be woken once per nap |
+//! | [`waking`] | what being woken takes here, and so how long to look before sleeping |
 //! | [`channel`] | two rings, two bulk areas and their doorbells: what a gateway and an instance speak through |
 //! | [`lane`] | one ring, one way, that a third party can cut: what a FIFO is made of |
 //! | [`floor`] | the least that an exchange through memory takes, to measure beside |
@@ -33,4 +34,6 @@ pub mod nap;
 pub mod region;
 pub mod ring;
 mod sync;
+#[cfg(not(loom))]
+pub mod waking;
 mod wide;

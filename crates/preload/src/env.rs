@@ -8,19 +8,17 @@ use std::sync::OnceLock;
 const BROKER: &CStr = c"LICHEN_SOCKET_BROKER";
 /// Ports, by commas: a connection may get memory if one of its ends has one of these. Without it: all.
 const PORTS: &CStr = c"LICHEN_SOCKET_PORTS";
-/// How long to look before sleeping, at most, in microseconds.
+/// How long to look before sleeping, at most, in microseconds. Without it: for as long as is worth it here.
 const LOOK: &CStr = c"LICHEN_SOCKET_LOOK_US";
 /// After how many calls on it a connection is offered memory. Without it: when it has shown that it lasts.
 const AFTER: &CStr = c"LICHEN_SOCKET_AFTER";
-
-const LOOK_DEFAULT: u64 = 40;
 
 #[derive(Debug)]
 pub struct Settings {
     pub broker: Option<PathBuf>,
     ports: Vec<u16>,
     /// In nanoseconds.
-    pub look: u64,
+    pub look: Option<u64>,
     pub after: Option<u32>,
 }
 
@@ -43,7 +41,7 @@ pub fn settings() -> &'static Settings {
     SETTINGS.get_or_init(|| Settings {
         broker: variable(BROKER).filter(|path| !path.is_empty()).map(PathBuf::from),
         ports: variable(PORTS).unwrap_or("").split(',').filter_map(|port| port.trim().parse().ok()).collect(),
-        look: variable(LOOK).and_then(|text| text.parse().ok()).unwrap_or(LOOK_DEFAULT) * 1000,
+        look: variable(LOOK).and_then(|text| text.parse().ok()).map(|us: u64| us.saturating_mul(1000)),
         after: variable(AFTER).and_then(|text| text.parse().ok()),
     })
 }

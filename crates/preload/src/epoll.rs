@@ -148,18 +148,21 @@ fn any_due(set: RawFd) -> bool {
     sets().get(set).is_some_and(Set::any_due)
 }
 
-/// Says what lies in memory: how many events.
-fn scan(set: RawFd, events: &mut [epoll_event]) -> usize {
+/// Says what lies in memory: how many events, and when the first of it was sent.
+fn scan(set: RawFd, events: &mut [epoll_event]) -> (usize, u64) {
     let mut sets = sets();
-    let Some(of) = sets.get(set) else { return 0 };
-    let mut count = 0;
+    let Some(of) = sets.get(set) else { return (0, 0) };
+    let (mut count, mut sent_at) = (0, 0);
     for at in 0..of.look(events.len()) {
         if let Some(member) = of.found(at) {
+            if count == 0 {
+                sent_at = member.sent_at();
+            }
             events[count] = say(set, member);
             count += 1;
         }
     }
-    count
+    (count, sent_at)
 }
 
 /// What is said of a member for which something lies in memory.
@@ -244,7 +247,10 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
     let (mut wait, mut glances): (Option<Wait>, _) =
         (None, memory > 0 && !together && timeout != 0 && Wait::is_short());
     loop {
-        let mut found = scan(set, events);
+        let (mut found, sent_at) = scan(set, events);
+        if let (1.., Some(wait)) = (found, &mut wait) {
+            wait.wake(sent_at);
+        }
         // The kernel's own descriptors have to wait for a moment.
         if found == 0 && std::mem::take(&mut glances) && Wait::glance(looked, || any_due(set)) {
             continue;

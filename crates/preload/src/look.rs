@@ -2,6 +2,7 @@
 
 use crate::env::settings;
 use crate::kernel;
+use interconnect::waking;
 use socket::wait::{Look, Patience};
 use std::cell::Cell;
 
@@ -14,22 +15,29 @@ fn looks(things: usize) -> usize {
     (64 / things.max(1)).max(1)
 }
 
+/// How long to look at most: what the program's user says, or what being woken is seen to take.
+fn most() -> u64 {
+    settings().look.unwrap_or_else(waking::limit)
+}
+
 /// A wait that has begun.
 pub struct Wait {
     /// Or since the other end was last seen at work.
     began: u64,
-    /// This thread has slept since.
-    slept: bool,
+    /// This thread sleeps, or was not told yet why it does no more.
+    sleep: Option<waking::Sleep>,
+    /// What it took to be woken.
+    waking: u64,
 }
 
 impl Wait {
     pub fn begin() -> Self {
-        Self { began: kernel::now(), slept: false }
+        Self { began: kernel::now(), sleep: None, waking: 0 }
     }
 
     /// Whether this thread's waits are short, so that a first look at one costs less than to ask the clock, and who is where.
     pub fn is_short() -> bool {
-        let cap = settings().look;
+        let cap = most();
         cap > 0 && with(|patience| patience.is_short(cap))
     }
 
@@ -43,13 +51,13 @@ impl Wait {
 
     /// How long to look, in nanoseconds. Not at all if `together`: then whoever is waited for needs this processor.
     pub fn budget(together: bool) -> u64 {
-        let cap = settings().look;
+        let cap = most();
         if together || cap == 0 { 0 } else { with(|patience| patience.budget(cap)) }
     }
 
     /// The same where the other end has much to do before it can answer: who sleeps then stops it to be woken, and both take turns.
     pub fn long_budget(together: bool) -> u64 {
-        if together { 0 } else { settings().look }
+        if together { 0 } else { most() }
     }
 
     /// Looks at so many things until `there` says yes, or the time is over: whether it did. `work` is a number that changes
@@ -82,15 +90,27 @@ impl Wait {
 
     /// The thread sleeps now.
     pub fn sleep(&mut self) {
-        self.slept = true;
+        self.sleep = Some(waking::Sleep::begin());
+    }
+
+    /// It does no more: what has come was sent at `sent_at`, in the processor's ticks, as the other end says; 0: that is not known.
+    pub fn wake(&mut self, sent_at: u64) {
+        let Some(sleep) = self.sleep.take() else { return };
+        self.waking += match sleep.end(sent_at) {
+            Some(took) => {
+                waking::learn(took);
+                took
+            }
+            None => most() / 2,
+        };
     }
 
     /// What was waited for is there.
-    pub fn end(self) {
-        let cap = settings().look.max(1);
+    pub fn end(mut self) {
+        self.wake(0);
+        let cap = most().max(1);
         // Who had to be woken would not have had to look for as long as he has waited.
-        let waking = if self.slept { cap / 2 } else { 0 };
-        let waited = (kernel::now() - self.began).saturating_sub(waking);
+        let waited = (kernel::now() - self.began).saturating_sub(self.waking);
         with(|patience| patience.learn(waited, cap));
     }
 }

@@ -48,6 +48,13 @@ impl Watched {
         self.iter().any(|(_, entry)| entry.has_bytes())
     }
 
+    /// When the first of what has come was sent, as its sender says; 0: nothing has.
+    fn sent_at(&self) -> u64 {
+        let news = self.iter().filter(|(_, entry)| entry.has_bytes()).filter_map(|(_, entry)| entry.news());
+        // SAFETY: the memory beneath a connection is there while a thread is at work on it, as this one is.
+        news.map(|news| unsafe { news.sent_at() }).min().unwrap_or(0)
+    }
+
     fn together(&self) -> bool {
         self.iter().any(|(_, entry)| entry.shares_processor())
     }
@@ -130,6 +137,7 @@ pub fn wait(polls: &mut [pollfd], timeout: Option<&timespec>, mask: *const sigse
             Some((_, ear)) => ask_beside(polls, ear, left.as_ref(), mask),
             None => ask(polls, left.as_ref(), mask),
         };
+        wait.wake(watched.sent_at());
         watched.rise();
         if asked < 0 {
             return Some(asked);

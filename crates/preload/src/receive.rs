@@ -361,6 +361,10 @@ impl Call<'_> {
             Some(Woken::Fault) => Some(self.fault(libc::EINTR)),
             None => self.sleep_in_tcp(),
         };
+        if let (Some(wait), Some(news)) = (&mut self.wait, self.news) {
+            // SAFETY: the memory beneath a connection is there while a thread is at work on it, as this one is.
+            wait.wake(unsafe { news.sent_at() });
+        }
         self.entry.woke();
         let came = answer.is_some() && self.entry.receiving.lock().as_mut().is_some_and(Incoming::has_bytes);
         if came { None } else { answer }

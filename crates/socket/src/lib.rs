@@ -17,7 +17,6 @@
 //! | [`migration`] | a direction of a connection as its ends see it: now over TCP, now through memory |
 //! | [`wait`] | how long to look before sleeping |
 //! | [`fixed`] | rings of a fixed size, to be measured beside all this |
-//! | [`clock`] | what was sent before what |
 //!
 //! The other process is hostile: each of its words is read once, checked, then used. Each word has one writer, and there is
 //! no read-modify-write between processes: memory that is shared by processors that are not coherent in these works too.
@@ -28,8 +27,6 @@ pub mod bells;
 #[cfg(not(loom))]
 mod bytes;
 pub mod calls;
-#[cfg(not(loom))]
-mod clock;
 #[cfg(not(loom))]
 pub mod family;
 #[cfg(not(loom))]

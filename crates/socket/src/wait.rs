@@ -112,4 +112,27 @@ mod tests {
         (0..40).for_each(|_| patience.learn(500, CAP));
         assert!(patience.budget(CAP) > 0, "a try that succeeds is followed by others");
     }
+
+    /// Two ends that answer each other in a microsecond, both asleep at first: how many of the last hundred of so many waits
+    /// end in a sleep, where being woken takes `waking` and `cap` is the most that they look.
+    fn asleep_at_last(waking: u64, cap: u64, waits: usize) -> usize {
+        let mut ends = [Patience::new(), Patience::new()];
+        ends.iter_mut().for_each(|end| (0..100).for_each(|_| end.learn(1_000_000, cap)));
+        let mut slept = vec![true];
+        for wait in 0..waits {
+            let end = &mut ends[wait % 2];
+            let comes_after = 1_000 + if slept[wait] { waking } else { 0 };
+            slept.push(end.budget(cap) < comes_after);
+            end.learn(comes_after, cap);
+        }
+        slept.iter().rev().take(100).filter(|slept| **slept).count()
+    }
+
+    #[test]
+    fn two_ends_do_not_stay_asleep_if_they_look_for_longer_than_waking_takes() {
+        for waking in [5_000, 60_000, 200_000] {
+            assert_eq!(asleep_at_last(waking, waking * 3 / 2, 2_000), 0, "{waking} ns");
+        }
+        assert_eq!(asleep_at_last(200_000, 40_000, 2_000), 100, "and do if not");
+    }
 }

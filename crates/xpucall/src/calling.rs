@@ -12,6 +12,7 @@ use crate::error::Broken;
 use crate::host::{double, word};
 use crate::wire::{self, Event, Program, Transport};
 use interconnect::lane::{Guard, Word};
+use interconnect::waking;
 use os::mapping::{ForkMark, Mapping};
 use os::seqpacket;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -20,7 +21,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// How long a caller looks for its answer before it sleeps.
+/// How long a caller looks for its answer before it sleeps, once the shim is awake.
 const SPIN_NS: u64 = 50_000;
 /// The first part of that, in which it does not even offer its core to others.
 const EAGER_NS: u64 = 1_500;
@@ -122,7 +123,7 @@ impl Calling {
         word(&self.calls, REQUEST + 8).store(request.call, Ordering::Relaxed);
         word(&self.calls, REQUEST).store(number, Ordering::Release);
         fence(Ordering::SeqCst);
-        if word(&self.notices, SHIM_SLEEPS).load(Ordering::Relaxed) != 0 {
+        if self.shim_sleeps() {
             interconnect::doorbell::ring(&self.doorbell);
         }
         if !self.spin(number)?
@@ -140,6 +141,10 @@ impl Calling {
         Ok(Answer { reply, descriptors })
     }
 
+    fn shim_sleeps(&self) -> bool {
+        word(&self.notices, SHIM_SLEEPS).load(Ordering::Relaxed) != 0
+    }
+
     fn is_answered(&self, number: u32) -> bool {
         word(&self.calls, REPLY).load(Ordering::Acquire) == number
     }
@@ -150,7 +155,7 @@ impl Calling {
             return Ok(self.is_answered(number));
         }
         let begun = os::monotonic_ns();
-        let mut asked = begun;
+        let (mut asked, mut awake) = (begun, begun);
         loop {
             for _ in 0..LOOKS {
                 if self.is_answered(number) {
@@ -166,7 +171,9 @@ impl Calling {
                         return Err(self.why());
                     }
                 }
-            } else if now - begun > SPIN_NS {
+            } else if now - begun < waking::LIMIT_MAX && self.shim_sleeps() {
+                awake = now;
+            } else if now - awake > SPIN_NS {
                 return Ok(false);
             }
             if now - begun > EAGER_NS {

@@ -14,9 +14,9 @@ use crate::error::{Broken, ConnectError, End, ReadError};
 use crate::id::{FifoId, XpuPid};
 use crate::process::{Process, done};
 use crate::wire;
-use crate::writer::{LIVENESS, SPIN};
-use interconnect::doorbell;
+use crate::writer::{LIVENESS, spin};
 use interconnect::lane::{self, Cause, Guard};
+use interconnect::{doorbell, waking};
 use os::seqpacket;
 use rustix::event::{Timespec, epoll};
 use std::io;
@@ -293,7 +293,7 @@ impl Reader {
                 Ok(())
             }
             [lane] => {
-                lane.lane.wait(SPIN, Some(until), self.seen);
+                lane.lane.wait(spin(), Some(until), self.seen);
                 Ok(())
             }
             _ => self.wait_for_many(until),
@@ -313,7 +313,7 @@ impl Reader {
 
     /// Looks for a while at several lanes in turn; one alone is looked at by [`lane::Reader::wait`].
     fn spin(&mut self, bytes: &mut Vec<u8>) -> Result<Option<Found>, ReadError> {
-        let end = os::monotonic_ns() + SPIN.as_nanos() as u64;
+        let end = os::monotonic_ns() + waking::limit();
         while self.lanes.len() > 1 && os::monotonic_ns() < end {
             if let Some(found) = self.look(bytes)? {
                 return Ok(Some(found));

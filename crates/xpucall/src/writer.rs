@@ -7,13 +7,16 @@ use crate::calling::Calling;
 use crate::error::{Broken, ConnectError, End, WriteError};
 use crate::id::FifoId;
 use crate::process::{Process, done};
-use interconnect::lane;
+use interconnect::{lane, waking};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long an end looks at its lane before it sleeps. Lanes learn when less is better.
-pub(crate) const SPIN: Duration = Duration::from_micros(50);
+pub(crate) fn spin() -> Duration {
+    Duration::from_nanos(waking::limit())
+}
+
 /// How often a sleeper looks whether its shim, which would have woken it, is still there.
 pub(crate) const LIVENESS: Duration = Duration::from_secs(1);
 
@@ -100,7 +103,7 @@ impl Writer {
                 return Err(WriteError::TimedOut);
             }
             let slice = deadline.map_or(now + LIVENESS, |deadline| deadline.min(now + LIVENESS));
-            self.lane.wait(SPIN, Some(slice));
+            self.lane.wait(spin(), Some(slice));
             if Instant::now() >= slice && self.calling.is_over() {
                 return Err(self.calling.why().into());
             }

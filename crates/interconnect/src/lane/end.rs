@@ -5,7 +5,7 @@ use crate::region;
 use os::mapping::Mapping;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 pub use crate::region::AttachError;
 
@@ -51,6 +51,13 @@ impl Region {
         // SAFETY: offsets come from `layout`: in bounds and aligned. Other processes may change the word at any time,
         // which is what an atomic is for. The lifetime is the caller's care.
         unsafe { &*self.mapping.at(offset).cast::<AtomicU32>() }
+    }
+
+    /// # Safety
+    /// As [`Region::borrowed_word`]'s.
+    pub unsafe fn borrowed_time(&self, offset: usize) -> &'static AtomicU64 {
+        // SAFETY: as above.
+        unsafe { &*self.mapping.at(offset).cast::<AtomicU64>() }
     }
 
     pub fn ring_base(&self) -> *mut u8 {

@@ -1,9 +1,9 @@
-//! Where everything lies in a lane's region, version 3.
+//! Where everything lies in a lane's region, version 4.
 //!
 //! ```text
 //! 0       128     256    384              512              640         4096   +ring               +wide                +bulk
 //! ├───────┼───────┼──────┼────────────────┼────────────────┼───────────┼──────┼────────────────────┼─────────────────────┤
-//! │header │ calls │ tail │reader_sleeping │writer_sleeping │ tail of   │ ring │ wide ring          │ bulk (may be none)  │
+//! │header │ calls,│ tail │reader_sleeping │writer_sleeping │ tail of   │ ring │ wide ring          │ bulk (may be none)  │
 //! │       │       │      │released, notice│hand            │ the wide  │      │ (may be none)      │                     │
 //! └───────┴───────┴──────┴────────────────┴────────────────┴───────────┴──────┴────────────────────┴─────────────────────┘
 //! ```
@@ -20,10 +20,11 @@ use crate::ring::padded;
 /// "lichlane", read as a little-endian number.
 pub const MAGIC: u64 = 0x656e_616c_6863_696c;
 /// Changes with every change of this layout.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Byte offsets of the words.
 pub const CALLS: usize = 128;
+pub const CALLED_AT: usize = 136;
 pub const TAIL: usize = 256;
 pub const READER_SLEEPING: usize = 384;
 pub const RELEASED: usize = 388;

@@ -7,9 +7,10 @@ use crate::doorbell::{self, Sleeps, Wakes};
 use crate::guard;
 use crate::layout::Frame;
 use crate::ring::{Consumer, PopError};
+use crate::waking;
 use crate::wide::Landlord;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -50,6 +51,8 @@ pub struct Reader {
     wide: Option<Box<Wide>>,
     sleeping: Word,
     sleeps: Sleeps,
+    /// When the writer last woke this end.
+    called_at: &'static AtomicU64,
     writer_sleeping: Word,
     wakes: Wakes,
     released: Word,
@@ -71,11 +74,11 @@ impl Reader {
     pub fn attach(region: impl AsFd, bell: OwnedFd, guard: Guard) -> Result<Self, AttachError> {
         let region = Region::attach(region)?;
         // SAFETY: ring and words lie in the region, which this struct keeps; the writer has the other half.
-        let (ring, wide) = unsafe {
+        let (ring, wide, called_at) = unsafe {
             let [calls, tail, wide_tail] =
                 [layout::CALLS, layout::TAIL, layout::WIDE_TAIL].map(|offset| region.borrowed_word(offset));
             let wide = region.wide().map(|(base, bytes)| Consumer::new(base, bytes, calls, wide_tail));
-            (Consumer::new(region.ring_base(), region.ring, calls, tail), wide)
+            (Consumer::new(region.ring_base(), region.ring, calls, tail), wide, region.borrowed_time(layout::CALLED_AT))
         };
         let wide = wide.map(|other| {
             Box::new(Wide {
@@ -92,6 +95,7 @@ impl Reader {
             wide,
             sleeping: region.word(layout::READER_SLEEPING),
             sleeps: Sleeps::default(),
+            called_at,
             writer_sleeping: region.word(layout::WRITER_SLEEPING),
             wakes: Wakes::default(),
             released: region.word(layout::RELEASED),
@@ -323,8 +327,15 @@ impl Reader {
         let until = rest.map_or(deadline, |rest| Some(deadline.map_or(rest, |deadline| deadline.min(rest))));
         let (calls, seen) = self.ring.calls();
         self.sleeps.begin(&self.sleeping, doorbell::FUTEX);
-        if !self.is_ready() {
+        if self.is_ready() {
+            self.patience.found(spin);
+        } else {
+            let slept = self.patience.is_to_learn().then(waking::Sleep::begin);
             park(calls, seen, &self.guard.news, news, until);
+            slept
+                .and_then(|slept| slept.end(self.called_at.load(Ordering::Relaxed)))
+                .into_iter()
+                .for_each(waking::learn);
         }
         self.sleeps.end(&self.sleeping);
         if rest.is_some_and(|rest| Instant::now() >= rest) && !self.is_ready() {

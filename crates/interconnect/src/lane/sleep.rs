@@ -18,6 +18,8 @@ const EAGER: u32 = 200;
 const LOOKS: u32 = 32;
 /// What is shorter than this, in nanoseconds, is not worth looking.
 const FLOOR: u64 = 1000;
+/// Every so many sleeps are measured.
+const LEARN: u32 = 8;
 /// How long a sleep lasts at most where the kernel cannot wait for two words (before 5.16).
 const SLICE: Duration = Duration::from_millis(10);
 
@@ -27,11 +29,25 @@ pub(super) struct Patience {
     /// Waits since the whole budget was tried, and after how many it is to be again.
     waits: u32,
     probe: u32,
+    sleeps: u32,
 }
 
 impl Patience {
     pub fn new() -> Self {
-        Self { budget: u64::MAX, waits: 0, probe: PROBE }
+        Self { budget: u64::MAX, waits: 0, probe: PROBE, sleeps: 0 }
+    }
+
+    /// It came before this end slept, after it was said to: with a longer look it would have been seen.
+    pub fn found(&mut self, most: Duration) {
+        if !most.is_zero() {
+            self.came(u64::try_from(most.as_nanos()).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Asked with each sleep: whether what it takes to be woken from this one is to be measured, which costs something as well.
+    pub fn is_to_learn(&mut self) -> bool {
+        self.sleeps = self.sleeps.wrapping_add(1);
+        self.sleeps % LEARN == 1
     }
 
     /// Looks for `ready` for up to `most`, not beyond `deadline`. Whether it came.

@@ -7,9 +7,10 @@ use crate::doorbell::{self, Sleeps, Wakes};
 use crate::guard;
 use crate::layout::{Frame, LINE};
 use crate::ring::{Producer, PushError};
+use crate::waking;
 use crate::wide::{self, Tenant};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -86,6 +87,7 @@ pub struct Writer {
     sleeps: Sleeps,
     reader_sleeping: Word,
     wakes: Wakes,
+    called_at: &'static AtomicU64,
     released: Word,
     bulk_sent: u32,
     wanted: Wanted,
@@ -102,11 +104,11 @@ impl Writer {
     pub fn attach(region: impl AsFd, bell: OwnedFd, guard: Guard, hand: Word) -> Result<Self, AttachError> {
         let region = Region::attach(region)?;
         // SAFETY: ring and words lie in the region, which this struct keeps; the reader has the other half.
-        let (ring, wide) = unsafe {
+        let (ring, wide, called_at) = unsafe {
             let [calls, tail, wide_tail] =
                 [layout::CALLS, layout::TAIL, layout::WIDE_TAIL].map(|offset| region.borrowed_word(offset));
             let wide = region.wide().map(|(base, bytes)| Producer::new(base, bytes, calls, wide_tail));
-            (Producer::new(region.ring_base(), region.ring, calls, tail), wide)
+            (Producer::new(region.ring_base(), region.ring, calls, tail), wide, region.borrowed_time(layout::CALLED_AT))
         };
         let wide = wide.map(|other| {
             Box::new(Wide {
@@ -130,6 +132,7 @@ impl Writer {
             sleeps: Sleeps::default(),
             reader_sleeping: region.word(layout::READER_SLEEPING),
             wakes: Wakes::default(),
+            called_at,
             released: region.word(layout::RELEASED),
             bulk_sent: 0,
             wanted: Wanted::Ring(0),
@@ -384,8 +387,11 @@ impl Writer {
     }
 
     fn wake(&mut self) {
-        let (ring, bell) = (&mut self.ring, &self.bell);
-        self.wakes.after(&self.reader_sleeping, |how| wake(how, ring.call(), bell));
+        let (ring, bell, called_at) = (&mut self.ring, &self.bell, self.called_at);
+        self.wakes.after(&self.reader_sleeping, |how| {
+            called_at.store(waking::ticks(), Ordering::Relaxed);
+            wake(how, ring.call(), bell)
+        });
         self.ring.prepare();
     }
 

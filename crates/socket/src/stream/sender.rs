@@ -383,7 +383,7 @@ impl<M: Memory> Sender<M> {
     fn publish(&self) {
         let line = &self.way().sender;
         #[cfg(not(loom))]
-        line.sent_at.store(crate::clock::ticks(), Ordering::Relaxed);
+        line.sent_at.store(interconnect::waking::ticks(), Ordering::Relaxed);
         line.head.store(self.head, Ordering::Release);
     }
 
