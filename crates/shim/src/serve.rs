@@ -22,6 +22,7 @@ use crate::process::{Process, Way};
 use crate::protocol::{Input, Node};
 use crate::remote::Remote;
 use crate::shim::{Arriving, Shim, Stranger};
+use interconnect::waking;
 use os::seqpacket;
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -98,6 +99,7 @@ impl Shim {
             actions: Vec::new(),
             settling: false,
             wake: None,
+            sleep: None,
             over: false,
             buffer: vec![0; MESSAGE_MAX],
         };
@@ -123,7 +125,7 @@ impl Shim {
                 something |= self.handle(Some(Duration::ZERO), &mut ready);
                 self.keep_time();
             }
-            if something || self.must_look() || active.elapsed() < self.config.spin {
+            if something || self.must_look() || active.elapsed() < self.spin() {
                 // A caller on the same core cannot call before it has the core.
                 if !something && looks.is_multiple_of(YIELDS) {
                     std::thread::yield_now();
@@ -134,11 +136,25 @@ impl Shim {
             }
             if self.rest() {
                 let limit = self.next_deadline();
+                self.sleep = Some(waking::Sleep::begin());
                 if self.handle(limit, &mut ready) {
                     active = Instant::now();
                 }
+                self.sleep = None;
                 self.keep_time();
             }
+        }
+    }
+
+    /// How long to look for calls after the last one: no less than is worth it here.
+    fn spin(&self) -> Duration {
+        self.config.spin.max(Duration::from_nanos(waking::limit()))
+    }
+
+    /// A process has rung: whether that has woken this shim, and how long it took.
+    fn learn(&mut self, key: u64) {
+        if let (Some(sleep), Some(process)) = (self.sleep.take(), self.processes.get(&key)) {
+            sleep.end(process.calls.rung_at()).into_iter().for_each(waking::learn);
         }
     }
 
@@ -233,6 +249,7 @@ impl Shim {
                 Name::Stranger(number) => self.hear_stranger(number),
                 Name::Process(key) => self.hear_process(key),
                 Name::Doorbell(key) => {
+                    self.learn(key);
                     self.look_at(key);
                     self.warm_again(key);
                     self.look_at(key);

@@ -64,6 +64,8 @@ pub struct Shim {
     pub(crate) settling: bool,
     /// When the node wants to be told of the time.
     pub(crate) wake: Option<Duration>,
+    /// A sleep that nobody is known to have ended yet.
+    pub(crate) sleep: Option<interconnect::waking::Sleep>,
     pub(crate) over: bool,
     /// For packets of processes.
     pub(crate) buffer: Vec<u8>,

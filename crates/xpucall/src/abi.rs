@@ -1,10 +1,11 @@
-//! What a process and its shim share, version 1: two memory files and the messages of a socket. Drawn in docs/xpu.md.
+//! What a process and its shim share, version 2: two memory files and the messages of a socket. Drawn in docs/xpu.md.
 //!
 //! ```text
 //!  call region: process and shim                       notice page: the shim writes, the process reads
 //!  0       64       128      192      4096             0       64         4096            +4·slots
 //!  ├───────┼────────┼────────┼─ … ────┼─────────       ├───────┼──────────┼───────────────┼───────────────
-//!  │header │request │reply   │asleep  │hand[slot]      │header │the shim's│cut[slot]      │news[slot]
+//!  │header │request │reply   │asleep, │hand[slot]      │header │the shim's│cut[slot]      │news[slot]
+//!  │       │        │        │rung at │                │       │          │               │
 //! ```
 //!
 //! Every word has one writer. What the process writes is hostile to the shim, which copies it once and then checks it. A
@@ -15,12 +16,13 @@ use crate::id::{FifoId, Rights, XpuPid};
 /// "lichenxc", read as a little-endian number.
 pub const MAGIC: u64 = 0x6378_6e65_6863_696c;
 /// Changes with every change of what stands here.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Byte offsets of the call region's lines.
 pub const REQUEST: usize = 64;
 pub const REPLY: usize = 128;
 pub const ASLEEP: usize = 192;
+pub const RUNG_AT: usize = 200;
 /// Byte offsets of the notice page's words.
 pub const SHIM_SLEEPS: usize = 64;
 pub const ENDED: usize = 68;

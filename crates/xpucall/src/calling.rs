@@ -7,7 +7,7 @@
 //! One call at a time per attachment: threads wait for each other. An answer that brings descriptors has them on the
 //! socket before it is published. What a call means is not known here.
 
-use crate::abi::{ASLEEP, ENDED, REPLY, REQUEST, Reply, Request, SHIM_SLEEPS, SLOTS, call};
+use crate::abi::{ASLEEP, ENDED, REPLY, REQUEST, RUNG_AT, Reply, Request, SHIM_SLEEPS, SLOTS, call};
 use crate::error::Broken;
 use crate::host::{double, word};
 use crate::wire::{self, Event, Program, Transport};
@@ -124,6 +124,7 @@ impl Calling {
         word(&self.calls, REQUEST).store(number, Ordering::Release);
         fence(Ordering::SeqCst);
         if self.shim_sleeps() {
+            double(&self.calls, RUNG_AT).store(waking::ticks(), Ordering::Relaxed);
             interconnect::doorbell::ring(&self.doorbell);
         }
         if !self.spin(number)?

@@ -3,7 +3,7 @@
 //! The process can write anything into its call region at any time: it is read word by word, once, and only as numbers. It
 //! can neither shrink the memory files nor write the notice page.
 
-use crate::abi::{self, ASLEEP, ENDED, Header, REPLY, REQUEST, Reply, Request, SHIM_SLEEPS, SLOTS};
+use crate::abi::{self, ASLEEP, ENDED, Header, REPLY, REQUEST, RUNG_AT, Reply, Request, SHIM_SLEEPS, SLOTS};
 use os::mapping::Mapping;
 use os::memfd;
 use std::io;
@@ -78,6 +78,11 @@ impl CallRegion {
         word(&self.mapping, REPLY).store(number, Ordering::Release);
         fence(Ordering::SeqCst);
         word(&self.mapping, ASLEEP).load(Ordering::Relaxed) != 0
+    }
+
+    /// When the process last rang, as it says ([`interconnect::waking::ticks`]).
+    pub fn rung_at(&self) -> u64 {
+        double(&self.mapping, RUNG_AT).load(Ordering::Relaxed)
     }
 
     /// What the process says of a slot.
