@@ -45,7 +45,7 @@ mod web;
 
 pub use error::BenchError;
 use figure::Figure;
-use machine::Machine;
+use machine::{Machine, Ticks};
 use rustix::event::{Timespec, poll};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -79,7 +79,11 @@ pub struct Bench {
 impl Bench {
     /// Measures it: a figure or several.
     pub fn run(&self, plan: &Plan<'_>) -> Result<Vec<Figure>, BenchError> {
-        (self.run)(plan, &Machine::look())
+        let before = Ticks::look();
+        let mut figures = (self.run)(plan, &Machine::look())?;
+        let stolen = Ticks::look().stolen_since(before);
+        figures.iter_mut().for_each(|figure| figure.machine.stolen = stolen);
+        Ok(figures)
     }
 }
 

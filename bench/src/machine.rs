@@ -12,6 +12,9 @@ pub struct Machine {
     pub memory_mib: u64,
     /// Of the last 1, 5 and 15 minutes, before the measurement.
     pub load_average: [f64; 3],
+    /// Of the time in which processors had work while it was measured, the share that a hypervisor gave to others. With more than
+    /// some hundredths, times are the host's.
+    pub stolen: f64,
     /// What plays the processing units.
     pub tier: String,
     /// Of the interpreters that functions run on.
@@ -33,7 +36,7 @@ impl Machine {
             memory_mib: total.and_then(|kib| kib.trim().parse::<u64>().ok()).unwrap_or(0) / 1024,
             load_average: std::array::from_fn(|_| averages.next().unwrap_or(0.0)),
             tier: "host processor only, nothing simulated".to_owned(),
-            versions: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -47,16 +50,56 @@ impl Machine {
 
     /// One line for people.
     pub fn describe(&self) -> String {
-        let Self { cpu, cores, kernel, memory_mib, load_average: [load, ..], tier, versions } = self;
+        let Self { cpu, cores, kernel, memory_mib, load_average: [load, ..], stolen, tier, versions } = self;
         let versions: String = versions.iter().map(|version| format!(", {version}")).collect();
         let memory = memory_mib.div_ceil(1024);
-        format!("{cpu}, {cores} cores, {memory} GiB, Linux {kernel}{versions}; load {load} before; {tier}")
+        let stolen = if *stolen >= 0.005 { format!(", {:.0} % stolen", stolen * 100.0) } else { String::new() };
+        format!("{cpu}, {cores} cores, {memory} GiB, Linux {kernel}{versions}; load {load} before{stolen}; {tier}")
+    }
+}
+
+/// What the processors have done since the machine started, in ticks of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ticks {
+    busy: u64,
+    stolen: u64,
+}
+
+impl Ticks {
+    pub fn look() -> Self {
+        Self::of(&fs::read_to_string("/proc/stat").unwrap_or_default())
+    }
+
+    fn of(stat: &str) -> Self {
+        let all = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
+        let mut numbers = all.split_whitespace().map(|number| number.parse().unwrap_or(0));
+        let [user, nice, system, _idle, _waiting, irq, softirq, stolen] =
+            std::array::from_fn(|_| numbers.next().unwrap_or(0));
+        Self { busy: user + nice + system + irq + softirq, stolen }
+    }
+
+    /// Which share was stolen since then.
+    pub fn stolen_since(self, before: Self) -> f64 {
+        let [busy, stolen] = [self.busy - before.busy.min(self.busy), self.stolen - before.stolen.min(self.stolen)]
+            .map(|ticks| ticks as f64);
+        if stolen > 0.0 { stolen / (busy + stolen) } else { 0.0 }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stolen_time_is_a_share_of_what_was_wanted() {
+        let before = Ticks::of("cpu  10 0 10 500 3 0 0 5 0 0\ncpu0 1 2 3\n");
+        let after = Ticks::of("cpu  40 10 30 900 3 5 5 35 0 0\n");
+        assert_eq!(after.stolen_since(before), 0.3);
+        assert_eq!(before.stolen_since(after), 0.0);
+        assert_eq!(after.stolen_since(after), 0.0);
+        let machine = |stolen| Machine { stolen, ..Machine::default() }.describe();
+        assert!(machine(0.3).contains("30 % stolen") && !machine(0.0).contains("stolen"));
+    }
 
     #[test]
     fn this_machine_is_told() {
