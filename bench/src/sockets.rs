@@ -78,8 +78,29 @@ fn is_bare(medium: &str) -> bool {
     medium == "memory" || medium.starts_with("ring")
 }
 
+pub const FIGURES: &[&str] =
+    &["socket-latency", "socket-rate", "socket-connect", "socket-many", "socket-programs", "socket-modes"];
+
 pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError> {
     let broker = Broker::start(&plan.program)?;
+    let mut figures = Vec::new();
+    if plan.wants(&FIGURES[..3]) {
+        figures.extend(two(plan, machine, &broker)?);
+    }
+    if plan.wants(&["socket-many"]) {
+        figures.push(many::measure(plan, machine, &broker)?);
+    }
+    if plan.wants(&["socket-programs"]) {
+        figures.push(programs::measure(plan, machine, &broker)?);
+    }
+    if plan.wants(&["socket-modes"]) {
+        figures.push(modes::measure(plan, machine)?);
+    }
+    Ok(figures)
+}
+
+/// One connection of two programs.
+fn two(plan: &Plan<'_>, machine: &Machine, broker: &Broker) -> Result<Vec<Figure>, BenchError> {
     let relay = os::bpf::Relay::new(1 << 16).map_err(|error| (plan.tell)(&format!("no sockmap: {error}"))).ok();
     let mut pairs = Vec::new();
     for (seats, processors) in SEATS.into_iter().filter(|(_, seats)| machine.cores > seats[1]) {
@@ -88,21 +109,26 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
             let polls = how.medium == "polled" || is_bare(how.medium);
             let can = how.medium != JOINED || relay.is_some();
             if can && (!polls || processors[0] != processors[1]) {
-                pairs.push(Pair::start(plan, &broker, relay.as_ref(), how, (seats, processors))?);
+                pairs.push(Pair::start(plan, broker, relay.as_ref(), how, (seats, processors))?);
             }
         }
     }
-    let mut figures = vec![trips(plan, machine, &mut pairs)?, streams(plan, machine, &mut pairs)?];
+    let mut figures = Vec::new();
+    if plan.wants(&["socket-latency"]) {
+        figures.push(trips(plan, machine, &mut pairs)?);
+    }
+    if plan.wants(&["socket-rate"]) {
+        figures.push(streams(plan, machine, &mut pairs)?);
+    }
+    if !plan.wants(&["socket-connect"]) {
+        return Ok(figures);
+    }
     for (seats, processors) in SEATS.into_iter().filter(|(_, seats)| machine.cores > seats[1]) {
         for how in EAGER {
-            pairs.push(Pair::start(plan, &broker, None, how, (seats, processors))?);
+            pairs.push(Pair::start(plan, broker, None, how, (seats, processors))?);
         }
     }
     figures.push(connects(plan, machine, &mut pairs)?);
-    drop(pairs);
-    figures.push(many::measure(plan, machine, &broker)?);
-    figures.push(programs::measure(plan, machine, &broker)?);
-    figures.push(modes::measure(plan, machine)?);
     Ok(figures)
 }
 

@@ -58,8 +58,10 @@ pub struct Bounds {
     /// Processes, and pairs of one of them.
     pub members: usize,
     pub pairs: usize,
-    /// How long a record is unused before its memory is taken back.
+    /// How long a record is unused before its memory is taken back: where those of all processes have more than half of what they may
+    /// have together, and where there is room.
     pub idle: Duration,
+    pub keep: Duration,
     /// Who has a memory together.
     pub sharing: Sharing,
 }
@@ -67,8 +69,8 @@ pub struct Bounds {
 impl Default for Bounds {
     /// 256 MiB for all, 128 MiB for one.
     fn default() -> Self {
-        let (idle, sharing) = (Duration::from_secs(1), Sharing::Pair);
-        Self { records: 8192, each: 4096, members: 1024, pairs: 4096, idle, sharing }
+        let (idle, keep) = (Duration::from_secs(1), Duration::from_secs(10));
+        Self { records: 8192, each: 4096, members: 1024, pairs: 4096, idle, keep, sharing: Sharing::Pair }
     }
 }
 
@@ -228,6 +230,7 @@ impl Broker {
                     let limit = self.allowed(self.members.count() + 1);
                     self.members.welcome(number, page, self.bounds.members, limit);
                 }
+                Event::Stranger(other) => self.members.turn_away(number, &other),
                 Event::Pair(memory, store) => {
                     let place = self.members.place_of(number);
                     let watched = place.is_some_and(|place| {
@@ -322,7 +325,9 @@ impl Broker {
     fn look(&mut self) {
         let now = os::monotonic_ns();
         let idle = self.bounds.idle.as_nanos() as u64;
-        let work = self.pairs.look(&self.members, now, idle, self.allowed(self.members.count()) as usize);
+        let crowded = self.pairs.had() > self.bounds.records as usize / 2;
+        let unused = if crowded { idle } else { self.bounds.keep.as_nanos() as u64 };
+        let work = self.pairs.look(&self.members, now, unused, self.allowed(self.members.count()) as usize);
         self.pairs.bound(self.bounds.each as usize);
         if self.open && now.saturating_sub(self.swept) > idle {
             (self.open, self.swept) = (self.meetings.sweep(&mut self.pairs), now);

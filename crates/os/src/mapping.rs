@@ -87,6 +87,29 @@ impl Mapping {
     }
 }
 
+/// The most bytes that are copied at once.
+const RUN: usize = 2048;
+
+/// Copies bytes as `copy_nonoverlapping`, but long ones in runs. libc leaves those to the processor's string moves (`rep movsb`),
+/// which AMD's make at a tenth of their speed where the target begins a few bytes further in its page than the source
+/// does: and from a page's beginning to a program's large buffer, 16 bytes behind one, is what shared memory is read like.
+///
+/// # Safety
+/// As `copy_nonoverlapping`'s: `from` can be read, `to` be written, and they do not overlap.
+#[inline]
+pub unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
+    // Else the compiler sees that it is all one copy.
+    let (mut done, run) = (0, std::hint::black_box(RUN));
+    // SAFETY: the caller's, of each run as of all of it.
+    unsafe {
+        while len - done > run {
+            std::ptr::copy_nonoverlapping(from.add(done), to.add(done), run);
+            done += run;
+        }
+        std::ptr::copy_nonoverlapping(from.add(done), to.add(done), len - done);
+    }
+}
+
 /// Tells a process from the children that it forks, for the price of one load, however they are forked.
 #[derive(Debug)]
 pub struct ForkMark(Mapping);
@@ -123,6 +146,18 @@ impl Drop for Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_copy_is_as_long_as_it_was_to_be() {
+        let from: Vec<u8> = (0..10_000u32).map(|at| (at % 251) as u8).collect();
+        for len in [0, 1, RUN - 1, RUN, RUN + 1, 2 * RUN, 9_999] {
+            let mut to = vec![255; 10_000];
+            // SAFETY: both have more bytes.
+            unsafe { copy(from.as_ptr(), to.as_mut_ptr(), len) };
+            assert_eq!(to[..len], from[..len]);
+            assert!(to[len..].iter().all(|byte| *byte == 255), "{len}");
+        }
+    }
 
     #[test]
     fn a_mark_tells_of_a_fork() {

@@ -13,6 +13,9 @@ const LOOK: &CStr = c"LICHEN_SOCKET_LOOK_US";
 /// After how many calls on it a connection is offered memory. Without it: when it has shown that it lasts.
 const AFTER: &CStr = c"LICHEN_SOCKET_AFTER";
 
+/// If it is set, what is wrong is said on the standard error, also where that is no terminal.
+const LOG: &CStr = c"LICHEN_SOCKET_LOG";
+
 #[derive(Debug)]
 pub struct Settings {
     pub broker: Option<PathBuf>,
@@ -20,6 +23,7 @@ pub struct Settings {
     /// In nanoseconds.
     pub look: Option<u64>,
     pub after: Option<u32>,
+    pub log: bool,
 }
 
 impl Settings {
@@ -43,6 +47,7 @@ pub fn settings() -> &'static Settings {
         ports: variable(PORTS).unwrap_or("").split(',').filter_map(|port| port.trim().parse().ok()).collect(),
         look: variable(LOOK).and_then(|text| text.parse().ok()).map(|us: u64| us.saturating_mul(1000)),
         after: variable(AFTER).and_then(|text| text.parse().ok()),
+        log: variable(LOG).is_some_and(|text| !text.is_empty()),
     })
 }
 

@@ -32,6 +32,7 @@ mod poll;
 mod real;
 mod receive;
 mod relatives;
+mod say;
 mod send;
 mod settle;
 mod slot;

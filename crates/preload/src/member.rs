@@ -12,7 +12,7 @@ mod held;
 pub use held::Held;
 
 use crate::env::settings;
-use crate::kernel;
+use crate::{kernel, say};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use socket::lock::{Held as Locked, Lock};
 use socket::member::{Joining, Key, Meeting, Member};
@@ -117,13 +117,13 @@ pub fn key() -> io::Result<Option<Key>> {
         return Ok(None);
     }
     if let Place::Had(member) = &state.place {
-        return member.key();
+        return member.key().inspect_err(say::no_place);
     }
     let asked = match std::mem::replace(&mut state.place, Place::None) {
         Place::Asked(asked) => asked,
         _ => Joining::by(connect()?)?,
     };
-    match asked.poll()? {
+    match asked.poll().inspect_err(say::no_place)? {
         Ok(member) => {
             let key = member.key();
             member.descriptors().into_iter().filter(|fd| *fd >= 0).for_each(protect);

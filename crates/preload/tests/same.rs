@@ -1,7 +1,7 @@
 //! The same program with the library and without: what it says of its connections is the same.
 
 use net::broker::{Bounds, Broker};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, IoSlice, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -83,6 +83,48 @@ fn without_a_broker_all_is_tcp() {
     assert_eq!(with, without);
     let gone = folder.path().join("nobody");
     assert_eq!(ran(Command::new(&program).env("LD_PRELOAD", built()).env("LICHEN_SOCKET_BROKER", gone)), without);
+}
+
+/// A broker of another build: all is TCP, and whoever asks is told why, once.
+#[test]
+fn a_broker_of_another_build_is_spoken_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let (program, place) = (compiled(folder.path(), "called"), folder.path().join("broker"));
+    let without = ran(&mut Command::new(&program));
+    let listener = os::seqpacket::listen(&place).unwrap();
+    let (stop, end) = std::io::pipe().unwrap();
+    let serving = thread::spawn(move || {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let mut refused = Vec::new();
+        loop {
+            let mut events = [PollFd::new(&stop, PollFlags::IN), PollFd::new(&listener, PollFlags::IN)];
+            poll(&mut events, None).unwrap();
+            if !events[0].revents().is_empty() {
+                return refused.len();
+            }
+            if let Ok(Some(socket)) = os::seqpacket::accept(listener.as_fd()) {
+                let said = [IoSlice::new(&[socket::member::REFUSED]), IoSlice::new(b"999.4 9.9.9")];
+                // While what a library has said is not read, closing this would take the answer back. One whose program has ended is gone.
+                refused.extend(os::seqpacket::send(&socket, &said, &[]).is_ok().then_some(socket));
+            }
+        }
+    });
+    let with = |log: Option<&str>| {
+        let mut command = Command::new(&program);
+        command.env("LD_PRELOAD", built()).env("LICHEN_SOCKET_BROKER", &place).env("LICHEN_SOCKET_AFTER", "4");
+        let output = command.envs(log.map(|log| ("LICHEN_SOCKET_LOG", log))).output().unwrap();
+        assert!(output.status.success());
+        let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        assert_eq!(out, without);
+        err
+    };
+    assert_eq!(with(None), "");
+    let said = with(Some("1"));
+    assert!(said.contains("9.9.9 (999.4)") && said.contains(&socket::build::name()), "{said}");
+    // The program has a child: each of the two says it once, at most.
+    assert!(said.contains("stay on TCP") && said.matches("lichen: ").count() <= 2, "{said}");
+    drop(end);
+    assert!(serving.join().unwrap() > 0);
 }
 
 /// It holds the sockets that it was shown, and the connections end all the same.

@@ -5,6 +5,7 @@ use crate::layout::{self, LOCAL, RECORD, RECORDS, Way};
 use crate::records::Store;
 use crate::region::Region;
 use crate::stream::{Board, Memory, Spot};
+use os::mapping::copy;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -110,12 +111,12 @@ impl<H: Hold> Memory for End<H> {
         unsafe {
             match at {
                 Spot::Record(record, at) => {
-                    std::ptr::copy_nonoverlapping(from.as_ptr(), self.record(record, at, from.len()), from.len());
+                    copy(from.as_ptr(), self.record(record, at, from.len()), from.len());
                 }
                 Spot::Local(at) => {
                     let (to, first, begin) = self.local(at, from.len());
-                    std::ptr::copy_nonoverlapping(from.as_ptr(), to, first);
-                    std::ptr::copy_nonoverlapping(from.as_ptr().add(first), begin, from.len() - first);
+                    copy(from.as_ptr(), to, first);
+                    copy(from.as_ptr().add(first), begin, from.len() - first);
                 }
             }
         }
@@ -126,12 +127,12 @@ impl<H: Hold> Memory for End<H> {
         unsafe {
             match at {
                 Spot::Record(record, at) => {
-                    std::ptr::copy_nonoverlapping(self.record(record, at, to.len()), to.as_mut_ptr(), to.len());
+                    copy(self.record(record, at, to.len()), to.as_mut_ptr(), to.len());
                 }
                 Spot::Local(at) => {
                     let (from, first, begin) = self.local(at, to.len());
-                    std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), first);
-                    std::ptr::copy_nonoverlapping(begin, to.as_mut_ptr().add(first), to.len() - first);
+                    copy(from, to.as_mut_ptr(), first);
+                    copy(begin, to.as_mut_ptr().add(first), to.len() - first);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The usual other way, to be measured beside streams: a ring of a fixed size for each direction of each connection, reserved when it is
 //! made. What a peer says is not checked, beyond that nothing else is touched than the rings.
 
-use os::mapping::Mapping;
+use os::mapping::{Mapping, copy};
 use os::memfd;
 use std::fs::File;
 use std::io;
@@ -91,7 +91,7 @@ impl Reserved {
                 break;
             }
             // SAFETY: the ring has so many bytes there, which the other end does not look at before it is told of them.
-            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, len) };
+            unsafe { copy(bytes.as_ptr(), to, len) };
             self.written += len as u64;
             self.word(self.out).store(self.written, Release);
             bytes = &bytes[len..];
@@ -111,7 +111,7 @@ impl Reserved {
             let (from, run) = self.place(self.into, self.read);
             let len = (bytes.len() - done).min(there).min(run).min(PIECE);
             // SAFETY: the other end writes to these bytes when it is told that they were read.
-            unsafe { std::ptr::copy_nonoverlapping(from, bytes[done..].as_mut_ptr(), len) };
+            unsafe { copy(from, bytes[done..].as_mut_ptr(), len) };
             self.read += len as u64;
             self.word(self.into + READ_AT).store(self.read, Release);
             done += len;

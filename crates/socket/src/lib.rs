@@ -11,6 +11,7 @@
 //! | [`calls`] | who has something for those who wait for many connections |
 //! | [`bells`] | how a process is woken |
 //! | [`member`] | a process and its broker |
+//! | [`build`] | whether they are of builds that understand each other |
 //! | [`notice`] | what the broker tells a process: how much it may take |
 //! | [`watch`] | a pair as the broker sees it |
 //! | [`parts`] | a program's buffers |
@@ -24,6 +25,8 @@
 
 #[cfg(not(loom))]
 pub mod bells;
+#[cfg(not(loom))]
+pub mod build;
 #[cfg(not(loom))]
 mod bytes;
 pub mod calls;

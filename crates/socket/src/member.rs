@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!   process                                        broker
-//!      │ HELLO ───────────────────────────────────▶ │  who it is, the kernel says
-//!      │ ◀──────────────── ADMITTED, a key, a notice │
+//!      │ HELLO, its build ────────────────────────▶ │  who it is, the kernel says
+//!      │ ◀──────────────── ADMITTED, a key, a notice │  or REFUSED, and the broker's build
 //!      │ a memory, and the process's number in it ─▶ │  checked; watched until its processes are gone
 //!      │ ◀────────────────────── ADMITTED or REFUSED │
 //!      │ KNOCK, once for each of its naps ─────────▶ │  (`records`)
 //!
 //!   the same process, to a broker that has taken the place of another
-//!      │ HELLO, the notice that it has ───────────▶ │  all who have one notice have one place
+//!      │ HELLO, its build, the notice it has ─────▶ │  all who have one notice have one place
 //!      │ HAS: connections, their memory and sockets ▶ │  checked; watched from now on
 //!      │ ◀──────────────────────── ADMITTED, a key │
 //!
@@ -24,6 +24,7 @@
 //!
 //! A process whose broker is not there, or refuses, does without records of other size than a connection's own.
 
+use crate::build;
 use crate::lock::Lock;
 use crate::notice::Told;
 use crate::records::Quota;
@@ -34,9 +35,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use thiserror::Error;
 
-/// The first message of a process.
-pub const HELLO: &[u8] = b"lichen socket 1";
+/// The first message of a process begins so; then it says of which build it is ([`crate::build`]).
+pub const HELLO: &[u8] = b"lichen socket ";
 /// The broker's answers.
 pub const ADMITTED: u8 = 1;
 pub const REFUSED: u8 = 2;
@@ -82,6 +84,30 @@ pub struct Member {
     notice: Option<OwnedFd>,
 }
 
+/// The first message of this build's processes.
+pub fn hello() -> Vec<u8> {
+    [HELLO, build::own().as_bytes()].concat()
+}
+
+/// Why a process has no place with its broker.
+#[derive(Debug, Error)]
+pub enum NoPlace {
+    #[error("the broker is of build {0}, this library of {own}: they do not understand each other", own = build::name())]
+    Build(build::Other),
+    #[error("the broker has hung up: it has no room, has just ended, or is of an older build than this library's: {own}", own = build::name())]
+    Refused,
+}
+
+/// The key in a broker's answer.
+fn admitted(answer: &[u8]) -> io::Result<Key> {
+    let why = match answer {
+        [ADMITTED, key @ ..] => return key.try_into().map_err(|_| io::ErrorKind::InvalidData.into()),
+        [REFUSED, said @ ..] if !said.is_empty() => build::understands(said).err().map(NoPlace::Build),
+        _ => None,
+    };
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why.unwrap_or(NoPlace::Refused)))
+}
+
 /// One who has asked for a place.
 pub struct Joining(OwnedFd);
 
@@ -89,13 +115,13 @@ impl Joining {
     /// Asks the broker that listens at `path`.
     pub fn begin(path: &Path) -> io::Result<Self> {
         let socket = seqpacket::connect(path)?;
-        seqpacket::send(&socket, &[IoSlice::new(HELLO)], &[])?;
+        seqpacket::send(&socket, &[IoSlice::new(&hello())], &[])?;
         Ok(Self(socket))
     }
 
     /// As [`Joining::begin`], by a socket that was connected, and whose reads do not wait.
     pub fn by(socket: OwnedFd) -> io::Result<Self> {
-        seqpacket::send(&socket, &[IoSlice::new(HELLO)], &[])?;
+        seqpacket::send(&socket, &[IoSlice::new(&hello())], &[])?;
         Ok(Self(socket))
     }
 
@@ -107,10 +133,7 @@ impl Joining {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Err(self)),
             Err(error) => return Err(error),
         };
-        let key = match &message[..len] {
-            [ADMITTED, key @ ..] => key.try_into().map_err(|_| io::ErrorKind::InvalidData)?,
-            _ => return Err(io::ErrorKind::PermissionDenied.into()),
-        };
+        let key = admitted(&message[..len])?;
         let notice = descriptors.pop().ok_or(io::ErrorKind::InvalidData)?;
         let told = Told::attach(&notice)?;
         let quota = Quota::new(told, Some(rustix::io::fcntl_dupfd_cloexec(&self.0, HIGH)?))?;
@@ -144,10 +167,10 @@ impl Member {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 result => result?,
             };
-            match &message[..len] {
-                [ADMITTED, key @ ..] => *known = Some(key.try_into().map_err(|_| io::ErrorKind::InvalidData)?),
-                _ => return Err(io::ErrorKind::PermissionDenied.into()),
+            if len == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            *known = Some(admitted(&message[..len])?);
         }
         Ok(*known)
     }
@@ -161,7 +184,7 @@ impl Member {
     /// it had with the one that has ended. Nothing is waited for. An error: all is as it was.
     pub fn rejoin(&mut self, socket: impl AsFd) -> io::Result<()> {
         let notice = self.notice.as_ref().ok_or(io::ErrorKind::Unsupported)?;
-        seqpacket::send(&socket, &[IoSlice::new(HELLO)], &[notice.as_fd()])?;
+        seqpacket::send(&socket, &[IoSlice::new(&hello())], &[notice.as_fd()])?;
         rustix::io::dup3(&socket, &mut self.socket, rustix::io::DupFlags::CLOEXEC)?;
         *self.key.lock() = None;
         self.quota.hear_from(&self.socket)

@@ -1,8 +1,9 @@
 //! The records that one process sends through, to one other or to those of its pod.
 //!
-//! Taking one asks nobody: the process's own list of what has come back, first of all what came back longest ago, of which there are
-//! some for that: a sender that is at work while its receiver is takes lines of the cache from it otherwise, which costs more than
-//! memory does. Else the next one that was never used. What bounds it is one word that the broker alone writes, and what
+//! Taking one asks nobody: the process's own list of what has come back, of which it takes what came back lately, but not last:
+//! a sender that is at work while its receiver is takes lines of the cache from it otherwise, which costs more than
+//! memory does. So a few go round that lie in the cache, and others stay untouched until the broker takes their memory. Else the
+//! next one that was never used. What bounds it is one word that the broker alone writes, and what
 //! the broker is told are the [`Claim`]s, which it reads without being waited for. Beyond the bound a stream has its
 //! local record: slower, never an error.
 //!
@@ -118,6 +119,24 @@ struct State {
     patience: usize,
 }
 
+impl State {
+    /// Takes one that has come back, [`ROUND`] others since; if fewer have, the one that came back first.
+    fn reuse(&mut self) -> u32 {
+        let at = |index: usize| (self.first + index) % RECORDS;
+        let taken = self.free.saturating_sub(ROUND);
+        let record = self.frees[at(taken)];
+        if taken == 0 {
+            self.first = at(1);
+        } else {
+            (taken + 1..self.free).for_each(|index| {
+                self.frees[(self.first + index - 1) % RECORDS] = self.frees[(self.first + index) % RECORDS]
+            });
+        }
+        self.free -= 1;
+        record
+    }
+}
+
 /// A process's own records in one memory, and its forked children's.
 pub struct Store {
     region: Arc<Region>,
@@ -228,9 +247,7 @@ impl Store {
             self.collect(state);
         }
         if state.free > 0 && !few {
-            let record = state.frees[state.first];
-            (state.free, state.first) = (state.free - 1, (state.first + 1) % RECORDS);
-            return Some(record);
+            return Some(state.reuse());
         }
         let record = state.used;
         (record < RECORDS).then(|| {

@@ -28,6 +28,9 @@ pub struct Arguments {
     /// Of what is drawn by lot: who is killed when
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
+    /// Of a measurement with several figures, this one alone: its name in what is printed and written
+    #[arg(long, value_name = "FIGURE")]
+    only: Option<String>,
     #[command(flatten)]
     output: Output,
 }
@@ -37,6 +40,9 @@ pub fn act(arguments: Arguments) -> Verdict {
         return list(arguments.output.format);
     }
     let benches = arguments.names.iter().map(|name| find(name)).collect::<anyhow::Result<Vec<_>>>()?;
+    if let Some(only) = &arguments.only {
+        benches.iter().try_for_each(|bench| has(bench, only))?;
+    }
     let program = std::env::current_exe().context("cannot tell where this program is")?;
     if let Some(folder) = &arguments.out {
         fs::create_dir_all(folder).map_err(|error| wrong(format!("--out {}: {error}", folder.display())))?;
@@ -45,7 +51,8 @@ pub fn act(arguments: Arguments) -> Verdict {
     for bench in benches {
         let step = Step::begin(&format!("measuring {}", bench.name), false);
         let tell = |what: &str| step.part(what);
-        let plan = Plan { program: program.clone(), quick: arguments.quick, seed: arguments.seed, tell: &tell };
+        let (program, only) = (program.clone(), arguments.only.clone());
+        let plan = Plan { program, quick: arguments.quick, seed: arguments.seed, only, tell: &tell };
         let figures = bench.run(&plan)?;
         drop(step);
         for figure in &figures {
@@ -66,6 +73,15 @@ fn find(name: &str) -> anyhow::Result<&'static Bench> {
     let names: Vec<&str> = BENCHES.iter().map(|bench| bench.name).collect();
     bench::find(name)
         .ok_or_else(|| wrong(format!("nothing called {name} can be measured: there is {}", names.join(", "))))
+}
+
+/// Whether a figure can be measured alone.
+fn has(bench: &Bench, figure: &str) -> anyhow::Result<()> {
+    match bench.parts {
+        [] => Err(wrong(format!("--only {figure}: {} is measured as a whole", bench.name))),
+        parts if parts.contains(&figure) => Ok(()),
+        parts => Err(wrong(format!("--only {figure}: {} has {}", bench.name, parts.join(", ")))),
+    }
 }
 
 fn list(format: Format) -> Verdict {

@@ -4,6 +4,7 @@
 //! is gone. They are told in ways that cannot make the broker wait.
 
 use os::seqpacket;
+use socket::build;
 use socket::member::{ADMITTED, Connection, HAS, HELLO, KEY, Key, LIST, MESSAGE_MAX, OFFER, PAIR, REFUSED};
 use socket::notice::Notice;
 use std::collections::{BTreeMap, HashMap};
@@ -50,6 +51,8 @@ pub struct Bell {
 pub enum Event {
     /// It wants a place: perhaps the one of a notice that it has got from another broker.
     Hello(Option<OwnedFd>),
+    /// The same, of a build that this one does not understand.
+    Stranger(build::Other),
     Pair(OwnedFd, usize),
     /// Memory in which it has this store, and connections that lie there.
     Has(OwnedFd, usize, Vec<(Connection, OwnedFd)>),
@@ -71,6 +74,8 @@ pub struct Members {
     /// Connections by which places are had.
     held: usize,
     next: Number,
+    /// The last process of another build that was spoken of.
+    stranger: i32,
 }
 
 impl Members {
@@ -151,7 +156,7 @@ impl Members {
             let events = (0..TURN).map_while(move |_| {
                 let event = if gone { None } else { member.next() };
                 // What it says next is said by one who has a place.
-                gone = matches!(event, Some(Event::Gone | Event::Hello(_)));
+                gone = matches!(event, Some(Event::Gone | Event::Hello(_) | Event::Stranger(_)));
                 event.map(|event| (number, event))
             });
             events.collect::<Vec<_>>()
@@ -210,6 +215,23 @@ impl Members {
         Ok(())
     }
 
+    /// Tells a process of another build that it is, and which this one is.
+    pub fn turn_away(&mut self, number: Number, other: &build::Other) {
+        let process = self.process(number);
+        if self.stranger != process {
+            self.stranger = process;
+            tracing::warn!(
+                process,
+                library = %other,
+                broker = build::name(),
+                "a program's socket library is of a build that this broker does not understand: its connections stay on TCP; \
+                 start it by the `lichen socket run` of this broker's build, or the broker with the library's"
+            );
+        }
+        self.tell(number, &[&[REFUSED], build::own().as_bytes()].concat(), &[]);
+        self.remove(number);
+    }
+
     /// Tells a connection something. One that does not listen is gone when it is next heard.
     pub fn tell(&self, number: Number, message: &[u8], descriptors: &[BorrowedFd<'_>]) {
         if let Some(member) = self.all.get(&number) {
@@ -240,7 +262,12 @@ impl Member {
         Some(match (&message[..len], descriptors.pop()) {
             ([1], None) if has_place => Event::Knock,
             ([PAIR, store], Some(memory)) if has_place => Event::Pair(memory, usize::from(*store)),
-            (HELLO, page) if !has_place => Event::Hello(page),
+            (hello, page) if !has_place && hello.starts_with(HELLO) => {
+                match build::understands(&hello[HELLO.len()..]) {
+                    Ok(()) => Event::Hello(page),
+                    Err(other) => Event::Stranger(other),
+                }
+            }
             (LIST, None) if !has_place => Event::List,
             _ => Event::Gone,
         })

@@ -33,9 +33,10 @@ struct Watch {
     /// Another broker has made it: others may have it who have not told of it yet, or are children of some who have. So it is only
     /// taken from who is there, who hears of it.
     adopted: bool,
-    /// Of each store.
+    /// Of each store: whose it is, records that were ever taken, and those that had memory when it was last looked at.
     owners: Vec<Owner>,
     top: Vec<usize>,
+    had: Vec<usize>,
 }
 
 /// What there is to do, by how soon it is.
@@ -89,7 +90,7 @@ impl Pairs {
         let gone = matches!(watch.owners.get(store), Some(Owner::Gone(_)));
         let ready = gone && watch.watched.reset(store).is_ok();
         if ready {
-            (watch.owners[store], watch.top[store]) = (Owner::Unknown, 0);
+            (watch.owners[store], watch.top[store], watch.had[store]) = (Owner::Unknown, 0, 0);
         }
         ready
     }
@@ -109,6 +110,11 @@ impl Pairs {
                 }
             }
         }
+    }
+
+    /// Records that have memory, as of the last look.
+    pub fn had(&self) -> usize {
+        self.all.values().flat_map(|watch| &watch.had).sum()
     }
 
     /// Looks at all of them. `limit`: records of one process, now.
@@ -162,7 +168,13 @@ impl Watch {
     fn new(memory: Arc<OwnedFd>, adopted: bool) -> Option<Self> {
         let watched = Watched::new(memory).ok()?;
         let stores = watched.stores();
-        Some(Self { watched, adopted, owners: vec![Owner::Unknown; stores], top: vec![0; stores] })
+        Some(Self {
+            watched,
+            adopted,
+            owners: vec![Owner::Unknown; stores],
+            top: vec![0; stores],
+            had: vec![0; stores],
+        })
     }
 
     /// None: there is nothing left to be watched.
@@ -206,6 +218,7 @@ impl Watch {
     /// Takes back what is idle. `notice`: of who might be using it.
     fn trim(&mut self, notice: Option<&socket::notice::Notice>, store: usize, now: u64, idle: u64) -> io::Result<Work> {
         let found = self.watched.look(store, now, idle, TURN);
+        self.had[store] = found.records.len() + found.others;
         if found.records.is_empty() {
             if found.others == 0 {
                 self.watched.uncommit(store)?;

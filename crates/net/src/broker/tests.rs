@@ -6,7 +6,7 @@ mod kills;
 
 use super::*;
 use socket::layout::{LOCAL, RECORD};
-use socket::member::{Meeting, Member};
+use socket::member::{ADMITTED, Meeting, Member, REFUSED};
 use socket::region::{Pair, Pod, Receiver, Sender};
 use std::io::{IoSlice, IoSliceMut};
 use std::path::PathBuf;
@@ -52,7 +52,8 @@ impl Drop for Served {
 }
 
 fn quick() -> Bounds {
-    Bounds { idle: Duration::from_millis(20), ..Bounds::default() }
+    let soon = Duration::from_millis(20);
+    Bounds { idle: soon, keep: soon, ..Bounds::default() }
 }
 
 /// Two processes and their pair.
@@ -182,6 +183,26 @@ fn only_a_pair_of_ones_own_is_watched() {
         matches!(seqpacket::receive(&stranger, &mut [0; 8], &mut Vec::new()), Ok(0))
     });
     Member::join(&served.path).unwrap();
+}
+
+/// A library of another build is told so, and which one the broker is of; one that only says more than this one does is let in.
+#[test]
+fn who_is_of_another_build_is_told_so() {
+    let served = serve(quick());
+    let answer = |said: &str| {
+        let socket = seqpacket::connect(&served.path).unwrap();
+        rustix::io::ioctl_fionbio(&socket, false).unwrap();
+        seqpacket::send(&socket, &[IoSlice::new(format!("lichen socket {said}").as_bytes())], &[]).unwrap();
+        let (mut message, mut files) = ([0; 64], Vec::new());
+        let len = seqpacket::receive(&socket, &mut message, &mut files).unwrap();
+        let after = (message[0] == REFUSED).then(|| seqpacket::receive(&socket, &mut [0; 8], &mut Vec::new()).unwrap());
+        (message[..len].to_vec(), files.len(), after)
+    };
+    let refused = [&[REFUSED], socket::build::own().as_bytes()].concat();
+    assert_eq!(answer("999.4 9.9.9"), (refused.clone(), 0, Some(0)));
+    assert_eq!(answer("1.999 9.9.9"), (refused, 0, Some(0)));
+    let (said, files, _) = answer(&format!("{} and what is yet to come", socket::build::own()));
+    assert_eq!((said[0], files), (ADMITTED, 1));
 }
 
 /// What the killed process does, where this test runs again for its sake: it sends on its standard input's pair, and waits.

@@ -6,6 +6,8 @@
 use super::{Fault, Memory, PIECE, Place, Spot, received};
 use crate::layout::{ECHO, GONE, LOCAL, MOST, RECORD, Rest, SEGMENTS, Way};
 use crate::sync::{AtomicU64, Ordering, fence};
+#[cfg(not(loom))]
+use interconnect::waking::ticks;
 use std::io::IoSlice;
 
 /// Room in the local record that is worth going on in it.
@@ -16,8 +18,17 @@ const WARM: u64 = if cfg!(loom) { LOCAL as u64 } else { LOCAL as u64 / 4 };
 /// Bytes sent since something came back after which records are the better place: sender and receiver are at work at once, and would
 /// take the few lines of the local record from each other's cache.
 const BULK: u64 = 2 * LOCAL as u64;
+/// Ticks of the processor (some 50 us) without a write after which nobody is taken to be at work on what was sent: it was received, or
+/// its receiver has others to see to.
+const PAUSE: u64 = 1 << 17;
 /// Bytes of a write that is worth it.
 const LONG: usize = if cfg!(loom) { 2 } else { 512 };
+
+/// There is no time in a model.
+#[cfg(loom)]
+fn ticks() -> u64 {
+    0
+}
 
 /// A part that the receiver may not be through with.
 #[derive(Clone, Copy)]
@@ -107,6 +118,8 @@ pub struct Sender<M: Memory> {
     warm: u64,
     /// What was sent when something was last seen to have come back.
     answered: u64,
+    /// When something was last sent, in ticks.
+    sent_at: u64,
     fault: Option<Fault>,
     hand: bool,
 }
@@ -131,6 +144,7 @@ impl<M: Memory> Sender<M> {
             local_tail: 0,
             warm: WARM,
             answered: head,
+            sent_at: 0,
             fault: None,
             hand: false,
             memory,
@@ -152,6 +166,9 @@ impl<M: Memory> Sender<M> {
         let whole = parts.iter().fold(0usize, |sum, part| sum.saturating_add(part.len())).saturating_sub(skip);
         let mut left = whole;
         let mut source = Source::new(parts, skip);
+        if self.is_bulk(whole) && ticks().wrapping_sub(self.sent_at) > PAUSE {
+            self.answered();
+        }
         while left > 0 {
             let room = self.room(left).min(left).min(PIECE);
             if room == 0 {
@@ -380,10 +397,11 @@ impl<M: Memory> Sender<M> {
         self.publish();
     }
 
-    fn publish(&self) {
-        let line = &self.way().sender;
+    fn publish(&mut self) {
+        self.sent_at = ticks();
+        let line = &self.memory.way().sender;
         #[cfg(not(loom))]
-        line.sent_at.store(interconnect::waking::ticks(), Ordering::Relaxed);
+        line.sent_at.store(self.sent_at, Ordering::Relaxed);
         line.head.store(self.head, Ordering::Release);
     }
 

@@ -1,7 +1,7 @@
 //! A broker that takes the place of another one, and those who tell it what they have.
 
 use super::*;
-use socket::member::{Connection, HAS, HELLO};
+use socket::member::{Connection, HAS, hello};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 
@@ -119,7 +119,7 @@ fn a_place_is_had_until_the_last_of_a_family_is_gone() {
     let child_notice = met.members[0].notice().unwrap().try_clone_to_owned().unwrap();
     // A child of the same process.
     let child = seqpacket::connect(&served.path).unwrap();
-    seqpacket::send(&child, &[IoSlice::new(HELLO)], &[met.members[0].notice().unwrap()]).unwrap();
+    seqpacket::send(&child, &[IoSlice::new(&hello())], &[met.members[0].notice().unwrap()]).unwrap();
     let said = |socket: &OwnedFd| {
         poll(&mut [PollFd::new(socket, PollFlags::IN)], None).unwrap();
         let mut message = [0; 64];
@@ -138,7 +138,7 @@ fn a_place_is_had_until_the_last_of_a_family_is_gone() {
     drop((stranger, one, ends, shares));
     eventually("the child is left", || ask(&served.path).unwrap().processes == 1);
     let again = seqpacket::connect(&served.path).unwrap();
-    seqpacket::send(&again, &[IoSlice::new(HELLO)], &[child_notice.as_fd()]).unwrap();
+    seqpacket::send(&again, &[IoSlice::new(&hello())], &[child_notice.as_fd()]).unwrap();
     assert_eq!(said(&again)[1..].to_vec(), key, "it has the place still");
     drop(again);
     drop(child);
@@ -172,10 +172,11 @@ fn lies_about_memory_cost_nobody_else_anything() {
         liar.tell_of((memory, store), &[(connection, socket)]).unwrap();
     }
     // What is no message at all ends its connection alone.
-    let strange: [&[u8]; 4] = [&[HAS], &[HAS, 0, 1, 2, 3], &[HAS, 0], HELLO];
+    let greeting = hello();
+    let strange: [&[u8]; 4] = [&[HAS], &[HAS, 0, 1, 2, 3], &[HAS, 0], &greeting];
     for said in strange {
         let place = seqpacket::connect(&served.path).unwrap();
-        for said in [HELLO, said] {
+        for said in [&*greeting, said] {
             seqpacket::send(&place, &[IoSlice::new(said)], &[]).unwrap();
         }
         eventually("it is hung up on", || matches!(seqpacket::receive(&place, &mut [0; 64], &mut Vec::new()), Ok(0)));
@@ -192,7 +193,7 @@ fn lies_about_memory_cost_nobody_else_anything() {
     // A notice that is none.
     for page in [none.as_fd(), pipe.as_fd(), file.as_fd()] {
         let socket = seqpacket::connect(&served.path).unwrap();
-        seqpacket::send(&socket, &[IoSlice::new(HELLO)], &[page]).unwrap();
+        seqpacket::send(&socket, &[IoSlice::new(&hello())], &[page]).unwrap();
         poll(&mut [PollFd::new(&socket, PollFlags::IN)], None).unwrap();
         let len = seqpacket::receive(&socket, &mut [0; 64], &mut Vec::new()).unwrap_or(0);
         assert_eq!(len > 0, page.as_raw_fd() == none.as_raw_fd(), "a sealed page of the right size is as good as any");

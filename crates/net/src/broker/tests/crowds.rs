@@ -85,7 +85,7 @@ fn whatever_is_said_the_broker_goes_on() {
         random >> 33
     };
     let files: Vec<OwnedFd> = (0..70).map(|_| std::fs::File::open("/dev/null").unwrap().into()).collect();
-    let hello = socket::member::HELLO;
+    let hello = &*socket::member::hello();
     for _ in 0..500 {
         let socket = seqpacket::connect(&served.path).unwrap();
         if next() % 2 == 0 {

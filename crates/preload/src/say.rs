@@ -1,0 +1,28 @@
+//! What whoever has started the program is told, once: on its standard error, if somebody looks at that, or has asked for it.
+
+use crate::env::settings;
+use crate::real;
+use socket::member::NoPlace;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// That this process has no place with its broker, if the broker has said why. Other failures are all in a day's work: it ends, and
+/// another one comes.
+pub fn no_place(error: &io::Error) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    let Some(why) = error.get_ref().and_then(|error| error.downcast_ref::<NoPlace>()) else { return };
+    // SAFETY: a question about a descriptor.
+    let is_heard = || settings().log || unsafe { libc::isatty(libc::STDERR_FILENO) } == 1;
+    if SAID.swap(true, Relaxed) || !is_heard() {
+        return;
+    }
+    let place = settings().broker.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
+    let text = format!(
+        "lichen: connections were to go through memory, and stay on TCP: {why}. The broker listens at {place}. Start the program \
+         by `lichen socket run` of the build that the node or `lichen net serve` is of, or those anew with this one's.\n"
+    );
+    let kept = real::errno();
+    // SAFETY: the bytes are a string's. One that cannot be written has nobody to read it.
+    let _ = unsafe { libc::syscall(libc::SYS_write, libc::STDERR_FILENO, text.as_ptr(), text.len()) };
+    real::set_errno(kept);
+}
