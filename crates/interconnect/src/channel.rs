@@ -9,7 +9,7 @@ use crate::layout::{self, Frame, INLINE_MAX, PAGE, RING, RINGS};
 use crate::region::{self, AttachError, Header};
 use crate::ring::{Consumer, PopError, Producer, PushError};
 use crate::sync::{AtomicU32, Ordering, fence};
-use os::mapping::Mapping;
+use os::mapping::{Mapping, copy};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -264,13 +264,7 @@ impl Composed<'_> {
         assert!(piece.len() <= self.len - self.at, "{} bytes more than were announced", piece.len());
         // SAFETY: the area has bulk_max bytes, of which as many are this message's as its length says; the receiver reads
         // them only after the frame is published.
-        unsafe {
-            std::ptr::copy_nonoverlapping(
-                piece.as_ptr(),
-                self.sender.mapping.at(self.sender.bulk + self.at),
-                piece.len(),
-            )
-        };
+        unsafe { copy(piece.as_ptr(), self.sender.mapping.at(self.sender.bulk + self.at), piece.len()) };
         self.at += piece.len();
     }
 
@@ -465,7 +459,7 @@ impl Message<'_> {
         if self.frame.bulk > 0 {
             // SAFETY: `receive` has checked that the bulk area holds as many bytes.
             unsafe {
-                std::ptr::copy_nonoverlapping(self.receiver.mapping.at(self.receiver.bulk), to.as_mut_ptr(), to.len());
+                copy(self.receiver.mapping.at(self.receiver.bulk), to.as_mut_ptr(), to.len());
             }
         } else {
             to.copy_from_slice(&self.receiver.payload[self.frame.head as usize..]);
@@ -481,7 +475,7 @@ impl Message<'_> {
         let mut body = Vec::with_capacity(len);
         // SAFETY: `receive` has checked that the bulk area holds as many bytes, all of which are copied.
         unsafe {
-            std::ptr::copy_nonoverlapping(self.receiver.mapping.at(self.receiver.bulk), body.as_mut_ptr(), len);
+            copy(self.receiver.mapping.at(self.receiver.bulk), body.as_mut_ptr(), len);
             body.set_len(len);
         }
         body

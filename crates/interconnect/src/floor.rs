@@ -14,7 +14,7 @@
 use crate::doorbell;
 use crate::lane::Word;
 use crate::layout::PAGE;
-use os::mapping::Mapping;
+use os::mapping::{Mapping, copy};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -156,12 +156,12 @@ impl Floor {
         unsafe {
             match what {
                 Copied::In(from) => {
-                    std::ptr::copy_nonoverlapping(from.as_ptr(), near, first);
-                    std::ptr::copy_nonoverlapping(from.as_ptr().add(first), far, len - first);
+                    copy(from.as_ptr(), near, first);
+                    copy(from.as_ptr().add(first), far, len - first);
                 }
                 Copied::Out(to) => {
-                    std::ptr::copy_nonoverlapping(near, to.as_mut_ptr(), first);
-                    std::ptr::copy_nonoverlapping(far, to.as_mut_ptr().add(first), len - first);
+                    copy(near, to.as_mut_ptr(), first);
+                    copy(far, to.as_mut_ptr().add(first), len - first);
                 }
             }
         }

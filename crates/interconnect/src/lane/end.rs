@@ -2,7 +2,7 @@
 
 use super::{Word, layout};
 use crate::region;
-use os::mapping::Mapping;
+use os::mapping::{Mapping, copy};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -90,7 +90,7 @@ impl Region {
         for part in parts {
             assert!(part.len() <= len - at, "the parts are as long as said");
             // SAFETY: `at + part.len()` ≤ len, which the area has room for.
-            unsafe { std::ptr::copy_nonoverlapping(part.as_ptr(), base.add(at), part.len()) };
+            unsafe { copy(part.as_ptr(), base.add(at), part.len()) };
             at += part.len();
         }
     }
@@ -102,7 +102,7 @@ impl Region {
         message.reserve(len);
         // SAFETY: the area has `len` bytes, the vector room for them, and all of them are written before they are its.
         unsafe {
-            std::ptr::copy_nonoverlapping(base, message.as_mut_ptr(), len);
+            copy(base, message.as_mut_ptr(), len);
             message.set_len(len);
         }
     }

@@ -66,9 +66,9 @@ mod mapped {
             let (at, first) = self.split(position, from.len());
             // SAFETY: `split` keeps both halves within the ring.
             unsafe {
-                std::ptr::copy_nonoverlapping(from.as_ptr(), self.base.add(at), first);
+                os::mapping::copy(from.as_ptr(), self.base.add(at), first);
                 if first < from.len() {
-                    std::ptr::copy_nonoverlapping(from.as_ptr().add(first), self.base, from.len() - first);
+                    os::mapping::copy(from.as_ptr().add(first), self.base, from.len() - first);
                 }
             }
         }
@@ -99,9 +99,9 @@ mod mapped {
             let (at, first) = self.split(position, len);
             // SAFETY: as in `write`; the other side may change the bytes meanwhile, which changes what is copied only.
             unsafe {
-                std::ptr::copy_nonoverlapping(self.base.add(at), to, first);
+                os::mapping::copy(self.base.add(at), to, first);
                 if first < len {
-                    std::ptr::copy_nonoverlapping(self.base, to.add(first), len - first);
+                    os::mapping::copy(self.base, to.add(first), len - first);
                 }
             }
         }
