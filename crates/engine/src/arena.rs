@@ -222,7 +222,7 @@ impl Extent {
         if wider.reserved < to {
             return Err(self.memory.full());
         }
-        wider.range_mut(0, self.len as usize)?.copy_from_slice(self.bytes());
+        os::mapping::copy_slice(self.bytes(), wider.range_mut(0, self.len as usize)?);
         *self = wider;
         Ok(())
     }

@@ -200,7 +200,7 @@ impl Shelf {
             return Some(blob.clone());
         }
         let mut extent = self.arena.extent(blob.len() as u64).ok()?;
-        extent.range_mut(0, blob.len()).ok()?.copy_from_slice(blob);
+        os::mapping::copy_slice(blob, extent.range_mut(0, blob.len()).ok()?);
         Some(extent.freeze())
     }
 

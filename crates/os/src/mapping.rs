@@ -110,6 +110,14 @@ pub unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
+/// As [`slice::copy_from_slice`] into `to`, in runs like [`copy`]. Panics if they are not of one length.
+#[inline]
+pub fn copy_slice(from: &[u8], to: &mut [u8]) {
+    assert_eq!(from.len(), to.len(), "as much room as there are bytes");
+    // SAFETY: both have so many bytes, and a slice that can be written overlaps no other.
+    unsafe { copy(from.as_ptr(), to.as_mut_ptr(), from.len()) }
+}
+
 /// Tells a process from the children that it forks, for the price of one load, however they are forked.
 #[derive(Debug)]
 pub struct ForkMark(Mapping);

@@ -116,7 +116,7 @@ impl Data {
     fn to_pages(&self, budget: &Budget) -> Answer<Extent> {
         let mut extent = budget.arena.extent(budget.of.output_bytes).map_err(busy)?;
         let bytes = self.bytes();
-        extent.range_mut(0, bytes.len()).map_err(busy)?.copy_from_slice(bytes);
+        os::mapping::copy_slice(bytes, extent.range_mut(0, bytes.len()).map_err(busy)?);
         Ok(extent)
     }
 

@@ -4,6 +4,7 @@ use super::descriptors::{Descriptor, What, flag, right};
 use super::memory::{Memory, Span};
 use crate::files::{Answer, Content, Errno, Files};
 use crate::wasm::context::Context;
+use os::mapping::copy_slice;
 
 /// WASI's file types.
 pub mod file_type {
@@ -225,7 +226,7 @@ fn scatter(m: &mut Memory<'_>, spans: impl Iterator<Item = Span>, mut bytes: &[u
     for span in spans {
         let some = bytes.len().min(span.end - span.start);
         let (now, later) = bytes.split_at(some);
-        m.0[span.start..span.start + some].copy_from_slice(now);
+        copy_slice(now, &mut m.0[span.start..span.start + some]);
         bytes = later;
     }
     all - bytes.len()
@@ -236,7 +237,7 @@ fn gather(m: &Memory<'_>, spans: impl Iterator<Item = Span>, mut room: &mut [u8]
     for span in spans {
         let some = room.len().min(span.end - span.start);
         let (now, later) = room.split_at_mut(some);
-        now.copy_from_slice(&m.0[span.start..span.start + some]);
+        copy_slice(&m.0[span.start..span.start + some], now);
         room = later;
     }
 }
