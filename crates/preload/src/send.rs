@@ -6,7 +6,7 @@ use crate::{kernel, offer, real};
 use socket::layout::LOCAL;
 use socket::lock::Held;
 use socket::parts::Part;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Flags of a call that can go through memory.
@@ -83,6 +83,51 @@ fn carry(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl Fn
         real::set_errno(error);
         return if sent < 0 && done > 0 { done as isize } else { done as isize + sent };
     }
+}
+
+/// Bytes of a file that are read at once.
+const PIECE: usize = 16 << 10;
+
+/// Sends `len` bytes of a file, from `at` on, or from where it was read up to: they are read here, and so go where all others
+/// go, rather than over TCP, there and back for each file. How many, or an error, and where the next ones are. None: the kernel is to do it.
+pub fn file(entry: &Entry, fd: RawFd, from: BorrowedFd<'_>, at: Option<u64>, len: usize) -> Option<(isize, u64)> {
+    let rises = || entry.sending.lock().as_mut().is_some_and(|out| !out.is_recalled() && out.rise());
+    if entry.state() != state::ATTACHED || len == 0 || !entry.meets() || !rises() {
+        return None;
+    }
+    // Of others it is not known whether reading waits, and takes what it reads.
+    let is_file = rustix::fs::fstat(from).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFREG);
+    if !is_file {
+        return None;
+    }
+    let begin = at.or_else(|| rustix::fs::tell(from).ok())?;
+    let (mut piece, mut done) = ([0u8; PIECE], 0);
+    while done < len {
+        let want = PIECE.min(len - done);
+        let got = match rustix::io::pread(from, &mut piece[..want], begin + done as u64) {
+            Ok(0) => break,
+            Ok(got) => got,
+            // The kernel says what is wrong.
+            Err(_) if done == 0 => return None,
+            Err(_) => break,
+        };
+        // SAFETY: the bytes are this frame's.
+        let original = || unsafe { real::send(fd, piece.as_ptr().cast(), got, 0) };
+        let sent = carry(entry, fd, &[Part::of(&piece[..got])], 0, original);
+        if sent < 0 && done == 0 {
+            return Some((sent, begin));
+        }
+        done += sent.max(0) as usize;
+        if sent < got as isize {
+            break;
+        }
+    }
+    let end = begin + done as u64;
+    if at.is_none() {
+        // As the kernel leaves it.
+        let _ = rustix::fs::seek(from, rustix::fs::SeekFrom::Start(end));
+    }
+    Some((done as isize, end))
 }
 
 /// Waits a little for a receiver that is at work to make room: whether it has.

@@ -367,7 +367,19 @@ static void files(void) {
     ssize_t r = recv(b, buffer, s + 2, MSG_WAITALL);
     int right = buffer[0] == '<' && buffer[s + 1] == '>';
     for (ssize_t i = 0; i < s; i++) right &= buffer[i + 1] == byte(i + 10);
-    SAY("%d %d %d", s > 0, r == s + 2, right);
+    SAY("%d %d %d %d", s > 0, r == s + 2, right, at == 10 + s);
+    /* From where the file is, and beyond its end. */
+    MUST(lseek(fileno(f), -300, SEEK_END) >= 0);
+    off_t from = lseek(fileno(f), 0, SEEK_CUR);
+    s = sendfile(a, fileno(f), NULL, 1000);
+    MUST(recv(b, buffer, 300, MSG_WAITALL) == 300);
+    right = 1;
+    for (int i = 0; i < 300; i++) right &= buffer[i] == byte(from + i);
+    off_t then = lseek(fileno(f), 0, SEEK_CUR);
+    SAY("%zd %d %d %zd", s, right, then == from + 300, sendfile(a, fileno(f), NULL, 1000));
+    off_t bad = -1;
+    SAY("%s", err(sendfile(a, fileno(f), &bad, 10)));
+    SAY("%s", err(sendfile(a, 999, NULL, 10)));
 }
 
 /* What goes over TCP, and what may go through memory, in turns: a way down and one up each time the reader keeps up. */
@@ -376,17 +388,19 @@ static void files(void) {
 static void *alternate(void *unused) {
     (void)unused;
     static unsigned char buffer[3000];
-    FILE *f = tmpfile();
-    MUST(f);
+    int p[2];
+    MUST(!pipe(p));
     size_t sent = 0;
     for (int turn = 0; turn < TURNS; turn++) {
         size_t len = 1 + turn * 37 % sizeof buffer;
         for (size_t i = 0; i < len; i++) buffer[i] = byte(sent + i);
         if (turn % 2) {
-            /* Pages that are on their way are not written to again. */
-            off_t at = sent, end = sent + len;
-            MUST(pwrite(fileno(f), buffer, len, at) == (ssize_t)len);
-            while (at < end) MUST(sendfile(a, fileno(f), &at, end - at) > 0);
+            MUST(write(p[1], buffer, len) == (ssize_t)len);
+            for (size_t left = len; left;) {
+                ssize_t n = splice(p[0], NULL, a, NULL, left, 0);
+                MUST(n > 0);
+                left -= n;
+            }
         } else {
             for (size_t at = 0; at < len;) {
                 ssize_t n = write(a, buffer + at, len - at);
@@ -396,7 +410,7 @@ static void *alternate(void *unused) {
         }
         sent += len;
     }
-    fclose(f);
+    close(p[0]), close(p[1]);
     shutdown(a, SHUT_WR);
     return NULL;
 }

@@ -5,6 +5,7 @@ use crate::slot::{self, Entry, state};
 use crate::{real, receive, send, settle};
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, off64_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
 use socket::parts::Part;
+use std::os::fd::BorrowedFd;
 
 fn one(buffer: *const c_void, len: size_t) -> Part {
     Part { at: buffer.cast_mut().cast(), len }
@@ -303,10 +304,20 @@ pub unsafe extern "C" fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_ui
 pub unsafe extern "C" fn sendfile(to: c_int, from: c_int, offset: *mut off64_t, len: size_t) -> ssize_t {
     // SAFETY: the arguments as they came.
     let original = || unsafe { real::sendfile(to, from, offset, len) };
-    match slot::live(to) {
-        Some(entry) => send::by_kernel(&entry, original),
-        None => original(),
+    let Some(entry) = slot::live(to) else { return original() };
+    // SAFETY: the program's, if it has given one; not negative, as the kernel has it.
+    let at = (!offset.is_null()).then(|| unsafe { *offset });
+    let read = match (from, at.map(u64::try_from)) {
+        (..0, _) | (_, Some(Err(_))) => None,
+        // SAFETY: the program says that it is open, and the kernel would be asked about it likewise.
+        (_, at) => send::file(&entry, to, unsafe { BorrowedFd::borrow_raw(from) }, at.and_then(Result::ok), len),
+    };
+    let Some((sent, end)) = read else { return send::by_kernel(&entry, original) };
+    if !offset.is_null() {
+        // SAFETY: as above.
+        unsafe { *offset = end as off64_t };
     }
+    sent
 }
 
 /// # Safety
