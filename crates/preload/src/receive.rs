@@ -157,7 +157,10 @@ impl Call<'_> {
                 if self.peeks() {
                     if then.is_some() && self.got < self.room {
                         strip(self.entry, self.fd, incoming);
-                        self.peek_tcp(parts, usize::MAX);
+                        // Bells that are on their way yet would be taken for what is behind them.
+                        if incoming.bells() == 0 {
+                            self.peek_tcp(parts, usize::MAX);
+                        }
                     }
                     return Step::Done(self.got as isize);
                 }
