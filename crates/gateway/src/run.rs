@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::events::Ring;
 use crate::gateway::{Gateway, OpenError};
-use crate::http::loops::Loops;
+use crate::http::loops::{EventLoop, Loops};
 use crate::http::serve;
 use crate::sources::Feed;
 use crate::supervisor::Supervisor;
@@ -65,6 +65,7 @@ pub struct Neighbours {
 /// on `supervisor`, which keeps message boundaries, workers' connections arrive. `neighbours` are where others listen.
 pub fn run(config: Config, listener: OwnedFd, supervisor: OwnedFd, neighbours: Neighbours) -> Result<(), RunError> {
     raise_descriptor_limit();
+    os::resident::keep_heap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("gateway")
@@ -104,7 +105,7 @@ async fn serve_node(
         tokio::net::TcpListener::from_std(listener).map_err(RunError::Listener)?
     };
     let accepting = loops.first().handle.spawn(serve::accept(listener, loops.all(), gateway.clone(), watch));
-    let sweeping = tokio::spawn(sweep(gateway.clone()));
+    let sweeping = tokio::spawn(sweep(gateway.clone(), loops.all()));
     if !local.ip().is_loopback() && !gateway.auth.is_on() {
         tracing::warn!(%local, "whoever reaches this node may do everything on it: give it keys, in [auth] of lichen.toml");
     }
@@ -161,7 +162,7 @@ impl Stop {
     }
 }
 
-async fn sweep(gateway: Arc<Gateway>) {
+async fn sweep(gateway: Arc<Gateway>, loops: Vec<EventLoop>) {
     tokio::time::sleep(START).await;
     os::resident::let_go();
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
@@ -172,7 +173,7 @@ async fn sweep(gateway: Arc<Gateway>) {
         quiet = if answered == seen { quiet.saturating_add(1) } else { 0 };
         seen = answered;
         match quiet {
-            1 => os::resident::spare_heap(),
+            1 => spare_heaps(&loops),
             LONG_QUIET => os::resident::let_go(),
             _ => {}
         }
@@ -181,6 +182,14 @@ async fn sweep(gateway: Arc<Gateway>) {
             Ok(Ok(swept)) => tracing::debug!(swept, "code that no function has was deleted"),
             Ok(Err(error)) => tracing::warn!(%error, "code that no function has could not be deleted"),
         }
+    }
+}
+
+/// That of each thread that answers, too.
+fn spare_heaps(loops: &[EventLoop]) {
+    os::resident::spare_heap();
+    for one in loops {
+        one.handle.spawn(async { os::resident::spare_heap() });
     }
 }
 

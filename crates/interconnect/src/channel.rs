@@ -197,6 +197,27 @@ impl Sender {
         Ok(())
     }
 
+    /// Sends one message whose body lies in several parts, and wakes the receiver if it sleeps. Nothing puts them together
+    /// but the channel.
+    pub fn send_parts<'p>(
+        &mut self,
+        kind: u32,
+        head: &'p [u8],
+        body: impl Iterator<Item = &'p [u8]> + Clone,
+    ) -> Result<(), SendError> {
+        let len: usize = body.clone().map(<[u8]>::len).sum();
+        if head.len() + len > INLINE_MAX {
+            let mut message = self.compose(len)?;
+            body.for_each(|part| message.put(part));
+            return message.send(kind, head);
+        }
+        let frame = Frame { len: (head.len() + len) as u32, head: head.len() as u32, bulk: 0, kind };
+        self.ring.stage(frame, std::iter::once(head).chain(body)).map_err(refused)?;
+        self.ring.publish();
+        self.wake();
+        Ok(())
+    }
+
     /// Sends one message that a sleeping receiver finds when it is woken by something else.
     pub fn send_asleep(&mut self, kind: u32, head: &[u8], body: &[u8]) -> Result<(), SendError> {
         let inline = head.len() + body.len() <= INLINE_MAX;
@@ -388,6 +409,11 @@ impl Receiver {
         doorbell::awake(self.sleeping);
     }
 
+    /// What somebody else looks at on behalf of this end, as long as it takes no message.
+    pub fn glance(&self) -> Glance {
+        Glance { mark: self.ring.next_mark(), sleeping: self.sleeping, _mapping: self.mapping.clone() }
+    }
+
     /// Whether there is something to receive.
     pub fn has_message(&self) -> bool {
         !self.ring.is_empty()
@@ -427,6 +453,41 @@ impl Receiver {
         }
         self.bulk_read = self.bulk_read.wrapping_add(1);
         self.released.store(self.bulk_read, Ordering::Release);
+    }
+}
+
+/// Whether something has come for a receiver, and how that one is to be woken: for who looks after many.
+pub struct Glance {
+    mark: *const AtomicU32,
+    sleeping: *const AtomicU32,
+    _mapping: Arc<Mapping>,
+}
+
+// SAFETY: both point into the mapping, which it keeps, and are atomics there.
+unsafe impl Send for Glance {}
+// SAFETY: as above.
+unsafe impl Sync for Glance {}
+
+impl Glance {
+    /// From now on the senders ring the bells: see [`Receiver::sleep_by_event`]. To be followed by one more look at each.
+    pub fn ask_to_ring<'a>(all: impl Iterator<Item = &'a Self>) {
+        doorbell::announce_all(all.map(Self::word), doorbell::EVENT);
+    }
+
+    /// From now on the sender rings for nothing.
+    pub fn stay_awake(&self) {
+        doorbell::awake(self.word());
+    }
+
+    /// Whether there is something to receive.
+    pub fn is_there(&self) -> bool {
+        // SAFETY: it points into the mapping, and is aligned as a frame's first word.
+        unsafe { (*self.mark).load(Ordering::Acquire) != 0 }
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        // SAFETY: it points into the mapping, at one of the words of its layout.
+        unsafe { &*self.sleeping }
     }
 }
 

@@ -40,6 +40,12 @@ pub fn announce(word: &AtomicU32, how: u32) {
     fence(Ordering::SeqCst);
 }
 
+/// The same of many words, each of another ring of this consumer's: to be followed by one more look at each.
+pub fn announce_all<'a>(words: impl Iterator<Item = &'a AtomicU32>, how: u32) {
+    words.for_each(|word| word.store(how, Ordering::Relaxed));
+    fence(Ordering::SeqCst);
+}
+
 /// Says that this consumer is awake.
 pub fn awake(word: &AtomicU32) {
     word.store(AWAKE, Ordering::Relaxed);
@@ -250,6 +256,32 @@ mod model {
             let seen = published.load(Ordering::Acquire) == 1;
             let rung = producer.join().unwrap();
             assert!(seen || rung, "the consumer sleeps on a published message");
+        });
+    }
+
+    /// The same where one consumer sleeps for two rings, and wakes and sleeps once more.
+    #[test]
+    fn no_wake_up_of_many_is_lost() {
+        loom::model(|| {
+            let rings = Arc::new([0; 2].map(|_| (AtomicU32::new(0), AtomicU32::new(AWAKE))));
+            let producers = [0, 1].map(|ring| {
+                let rings = rings.clone();
+                loom::thread::spawn(move || {
+                    rings[ring].0.store(1, Ordering::Release);
+                    sleeper(&rings[ring].1) == EVENT
+                })
+            });
+            let look = || [0, 1].map(|ring: usize| rings[ring].0.load(Ordering::Acquire) == 1);
+            let words = || rings.iter().map(|ring| &ring.1);
+            announce_all(words(), EVENT);
+            let first = look();
+            words().for_each(awake);
+            announce_all(words(), EVENT);
+            let last = look();
+            for (ring, producer) in producers.into_iter().enumerate() {
+                let rung = producer.join().unwrap();
+                assert!(first[ring] || last[ring] || rung, "the consumer sleeps on a message of ring {ring}");
+            }
         });
     }
 

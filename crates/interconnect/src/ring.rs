@@ -253,6 +253,12 @@ impl<'a> Consumer<'a> {
         self.bytes.mark(self.tail).load(Ordering::Acquire) == 0
     }
 
+    /// The mark of the next frame, which is 0 until that is there. It is another one as soon as a frame was taken.
+    #[cfg(not(loom))]
+    pub fn next_mark(&self) -> *const AtomicU32 {
+        self.bytes.mark(self.tail)
+    }
+
     /// The word that changes when a sleeping reader is called, and what it holds. To be asked for before the reader says
     /// that it sleeps, and looks once more.
     pub fn calls(&self) -> (&'a AtomicU32, u32) {

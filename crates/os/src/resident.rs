@@ -1,6 +1,20 @@
 //! Memory that a process has and does not need: given back by those that will be there for long.
 
 use std::ffi::{c_int, c_void};
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+/// Bytes of free heap that a thread keeps while there is work, and blocks up to which it takes from its heap.
+const KEPT: c_int = 4 << 20;
+const BLOCK: c_int = 1 << 20;
+/// More than the C library frees at the edge of its heap without looking at how much that leaves.
+const LARGE: usize = 256 << 10;
+
+/// Whether this process keeps what it frees.
+static KEEPS: AtomicBool = AtomicBool::new(false);
+/// Held by who gives back: what holds for one thread's heap meanwhile holds for all.
+static SPARING: Mutex<()> = Mutex::new(());
 
 /// To be called when much was done, and nothing is at present: when a daemon has started, above all.
 ///
@@ -13,10 +27,35 @@ pub fn let_go() {
     spare_heap();
 }
 
-/// Gives back the pages of the C library's heap in which nothing is.
+/// Has this process keep what it frees, up to a few megabytes for each thread, until [`spare_heap`]: for those who take and
+/// free again what is large, request by request, and would have its pages anew each time.
+pub fn keep_heap() {
+    KEEPS.store(true, Relaxed);
+    thresholds(KEPT);
+}
+
+/// Gives back the pages of the C library's heap in which nothing is. What lies free at the edge of a thread's own heap only
+/// that thread gives back.
 pub fn spare_heap() {
+    let _alone = SPARING.lock().unwrap_or_else(PoisonError::into_inner);
+    let keeps = KEEPS.load(Relaxed);
+    if keeps {
+        thresholds(0);
+        drop(black_box(vec![1_u8; LARGE]));
+    }
     // SAFETY: tidying the heap has no conditions.
     unsafe { libc::malloc_trim(0) };
+    if keeps {
+        thresholds(KEPT);
+    }
+}
+
+fn thresholds(kept: c_int) {
+    // SAFETY: the C library takes a lock for this, and takes any number.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, BLOCK);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, kept);
+    }
 }
 
 /// Of the first object, which is the program itself, lets go of what is never written.
@@ -40,6 +79,33 @@ unsafe extern "C" fn let_go_of(object: *mut libc::dl_phdr_info, _: usize, _: *mu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn faults() -> i64 {
+        // SAFETY: an empty structure of integers, which the kernel fills.
+        unsafe {
+            let mut usage: libc::rusage = std::mem::zeroed();
+            libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
+            usage.ru_minflt
+        }
+    }
+
+    #[test]
+    fn what_is_freed_is_kept_until_it_is_spared() {
+        keep_heap();
+        let use_some = || drop(black_box(vec![1_u8; BLOCK as usize / 2]));
+        use_some();
+        // Another test may give back meanwhile, for all threads.
+        let is_kept = || {
+            let before = faults();
+            (0..10).for_each(|_| use_some());
+            faults() - before < 20
+        };
+        assert!((0..100).any(|_| is_kept()), "what is freed is had anew each time");
+        spare_heap();
+        let before = faults();
+        use_some();
+        assert!(faults() - before > 20, "{} faults", faults() - before);
+    }
 
     fn resident_kib() -> u64 {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();

@@ -36,6 +36,7 @@
 //!
 //! The policies are elsewhere, and pure: [`crate::placement`], [`crate::pool`], [`crate::scaling`], [`crate::keepalive`], [`crate::templates`].
 
+pub mod awake;
 mod cached;
 pub mod call;
 pub mod chain;
@@ -322,12 +323,12 @@ impl Dispatcher {
         let post = state.post(function);
         let meter = self.within_limits(&state, post, function)?;
         let admission = Admission::new(self.clone(), meter);
-        Ok((admission, self.seek(state, post, call.payload.len(), now)))
+        Ok((admission, self.seek(state, post, call.len(), now)))
     }
 
     /// The state, where an invocation like this may be let in at all.
     fn open_for(&self, function: &Function, call: &Call, now: u64) -> Result<MutexGuard<'_, State>, InvokeError> {
-        let (len, limit) = (call.payload.len(), self.config.payload_max);
+        let (len, limit) = (call.len(), self.config.payload_max);
         if len > limit {
             return Err(InvokeError::PayloadTooLarge { len, limit });
         }

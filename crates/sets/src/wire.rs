@@ -200,6 +200,20 @@ pub fn encode_asking<D: Encode>(ask: Ask, sets: &[Set<D>], out: &mut Vec<u8>) ->
     written
 }
 
+/// Appends the binary form of one set with one item to `out`, but for the item's `len` bytes, which follow.
+pub fn encode_head(set: &str, item: &str, len: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let len = u32::try_from(len).map_err(|_| EncodeError::Large(item.to_owned()))?;
+    out.push(VERSION);
+    push_count(out, 1)?;
+    push_name(out, set)?;
+    push_count(out, 1)?;
+    push_name(out, item)?;
+    out.extend_from_slice(&0_u64.to_le_bytes());
+    out.push(INLINE);
+    out.extend_from_slice(&len.to_le_bytes());
+    Ok(())
+}
+
 /// Writes the binary form in parts, in order: for those who write into a ring, or gather. Parts that were written before
 /// an error are to be thrown away.
 pub fn encode_parts<D: Encode>(sets: &[Set<D>], mut out: impl FnMut(&[u8])) -> Result<(), EncodeError> {

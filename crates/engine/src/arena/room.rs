@@ -64,7 +64,7 @@ impl Room {
     /// Writes bytes. Panics outside of the room.
     pub fn write(&mut self, at: u64, bytes: &[u8]) {
         // SAFETY: in bounds, as `at` has checked; the room is borrowed exclusively, so no slice of it is about.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at(at, bytes.len() as u64), bytes.len()) };
+        unsafe { os::mapping::copy(bytes.as_ptr(), self.at(at, bytes.len() as u64), bytes.len()) };
     }
 
     /// A part of it. Panics outside of the room.
@@ -76,12 +76,10 @@ impl Room {
         unsafe { std::slice::from_raw_parts(self.at(at, len), len as usize) }
     }
 
-    /// Makes all of it read as zeroes. Pages within `warm` stay, all others go back to the kernel. Nobody to whom it was lent
-    /// may run any more. Answers how many bytes were there.
-    pub fn scrub(&mut self, warm: Range<u64>) -> u64 {
-        let mut there = 0;
-        for part in self.touched() {
-            there += part.end - part.start;
+    /// Makes all of it read as zeroes, of which these parts are [`touched`](Self::touched). Pages within `warm` stay, all
+    /// others go back to the kernel. Nobody to whom it was lent may run any more.
+    pub fn scrub(&mut self, touched: &[Range<u64>], warm: Range<u64>) {
+        for part in touched.iter().cloned() {
             let stays = part.start.max(warm.start)..part.end.min(warm.end);
             if stays.is_empty() {
                 self.punch(part);
@@ -92,7 +90,6 @@ impl Room {
             self.punch(part.start..stays.start);
             self.punch(stays.end..part.end);
         }
-        there
     }
 
     fn punch(&self, part: Range<u64>) {
@@ -214,7 +211,7 @@ mod tests {
             room.write(at, b"x");
         }
         assert_eq!(room.touched().len(), 4);
-        assert_eq!(room.scrub(98_304..110_592), 4 * 4096);
+        room.scrub(&room.touched(), 98_304..110_592);
         assert_eq!(room.touched(), vec![98_304..102_400]);
         assert!(all(&room).iter().all(|byte| *byte == 0));
     }

@@ -133,7 +133,7 @@ impl Program for Native {
             shell.machine.hide().map_err(platform)?;
             ended.map(|()| view)
         });
-        let peak = context.room.touched().iter().map(|part| part.end - part.start).sum();
+        let peak = context.weigh();
         let (mut finished, left) = match ended {
             Ok(view) => outputs::take(context, &view, &self.loaded, run),
             Err(error) => (Finished::failed(error), Some(context)),

@@ -19,7 +19,7 @@ use std::ops::Range;
 
 /// Pages that stay with a context from run to run, zeroed: below and above the stack's top.
 const WARM_STACK: u64 = 32 << 10;
-const WARM_DATA: u64 = 480 << 10;
+const WARM_DATA: u64 = 992 << 10;
 /// A heap that has not even this is none.
 const HEAP_LEAST: u64 = PAGE;
 
@@ -28,6 +28,8 @@ const HEAP_LEAST: u64 = PAGE;
 pub struct Context {
     pub room: Room,
     memory: u64,
+    /// Where pages were there when the last guest had ended.
+    touched: Option<Vec<Range<u64>>>,
 }
 
 /// What a guest sees.
@@ -43,7 +45,7 @@ pub struct View {
 impl Context {
     /// For runs with `memory` bytes.
     pub fn new(arena: &Arena, memory: u64) -> Result<Self, arena::Full> {
-        Ok(Self { room: arena.room(STACK_MOST.saturating_add(memory))?, memory })
+        Ok(Self { room: arena.room(STACK_MOST.saturating_add(memory))?, memory, touched: None })
     }
 
     /// Whether it is for runs with `memory` bytes.
@@ -52,8 +54,17 @@ impl Context {
     }
 
     /// No byte of the last guest is left, and most of the pages are given back. It must not run any more.
-    pub fn scrub(&mut self) -> u64 {
-        self.room.scrub(STACK_MOST - WARM_STACK..STACK_MOST + WARM_DATA)
+    pub fn scrub(&mut self) {
+        let touched = self.touched.take().unwrap_or_else(|| self.room.touched());
+        self.room.scrub(&touched, STACK_MOST - WARM_STACK..STACK_MOST + WARM_DATA);
+    }
+
+    /// Bytes of pages that are there now that the guest has ended.
+    pub fn weigh(&mut self) -> u64 {
+        let touched = self.room.touched();
+        let bytes = touched.iter().map(|part| part.end - part.start).sum();
+        self.touched = Some(touched);
+        bytes
     }
 
     /// Lays out a run: `system` bytes above the stack, the program's data, `ends` bytes for the ends of inputs, and the heap.

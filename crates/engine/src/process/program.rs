@@ -90,7 +90,7 @@ impl Program for Native {
             }
         };
         let verdict = self.execute(&view, run, &context);
-        let peak = context.room.touched().iter().map(|part| part.end - part.start).sum();
+        let peak = context.weigh();
         let (mut finished, left) = match verdict {
             Ok(()) => outputs::take(context, &view, &self.loaded, run),
             Err(error) => (Finished::failed(error), Some(context)),

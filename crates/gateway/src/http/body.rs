@@ -15,6 +15,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// Bodies up to this length are not counted: connections bound their number.
 const FREE: usize = 64 * 1024;
 const KIB: usize = 1024;
+/// A piece of a body that is shorter is put together with others.
+const PIECE_MIN: usize = 16 * KIB;
 
 /// Why a request has no body.
 #[derive(Debug, Error)]
@@ -140,6 +142,81 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
+/// A body as it comes. Small pieces are put together: each would cost more than its bytes.
+#[derive(Default)]
+struct Pieces {
+    done: Vec<Bytes>,
+    small: BytesMut,
+}
+
+impl Pieces {
+    fn push(&mut self, data: Bytes) {
+        let is_first = self.done.is_empty() && self.small.is_empty();
+        if data.len() < PIECE_MIN && !is_first {
+            return self.small.extend_from_slice(&data);
+        }
+        self.flush();
+        self.done.push(data);
+    }
+
+    fn flush(&mut self) {
+        if !self.small.is_empty() {
+            self.done.push(self.small.split().freeze());
+        }
+    }
+
+    fn finish(mut self) -> Vec<Bytes> {
+        self.flush();
+        self.done
+    }
+}
+
+/// A body in the pieces in which it came, and its share of the memory.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    pieces: Vec<Bytes>,
+    share: Option<OwnedSemaphorePermit>,
+}
+
+impl From<Bytes> for Gathered {
+    fn from(bytes: Bytes) -> Self {
+        Self { pieces: vec![bytes], share: None }
+    }
+}
+
+impl Gathered {
+    /// Its first byte that is no white space.
+    pub fn first(&self) -> Option<u8> {
+        self.pieces.iter().flatten().find(|byte| !byte.is_ascii_whitespace()).copied()
+    }
+
+    /// As it lies; its share goes with the last of them.
+    pub fn into_pieces(self) -> Vec<Bytes> {
+        let Self { mut pieces, share } = self;
+        let last = pieces.pop().map(|last| counted(last, share));
+        pieces.extend(last);
+        pieces
+    }
+
+    /// In one piece.
+    pub fn whole(self) -> Bytes {
+        let Self { mut pieces, share } = self;
+        if pieces.len() <= 1 {
+            return counted(pieces.pop().unwrap_or_default(), share);
+        }
+        let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+        pieces.into_iter().for_each(|piece| whole.extend_from_slice(&piece));
+        counted(whole.freeze(), share)
+    }
+}
+
+fn counted(bytes: Bytes, share: Option<OwnedSemaphorePermit>) -> Bytes {
+    match share {
+        Some(share) => Bytes::from_owner(Counted { bytes, _share: share }),
+        None => bytes,
+    }
+}
+
 impl Bodies {
     pub fn new(mib: u32, stall: Duration, rate_min: u32) -> Self {
         let kib = (mib as usize * KIB).min(Semaphore::MAX_PERMITS);
@@ -163,10 +240,32 @@ impl Bodies {
         let most = announced.unwrap_or(limit);
         let share = if most > FREE { Some(self.share(most.saturating_mul(copies)).await?) } else { None };
         let bytes = self.collect(body, announced, limit).await?;
-        Ok(match share {
-            Some(share) => Bytes::from_owner(Counted { bytes, _share: share }),
-            None => bytes,
-        })
+        Ok(counted(bytes, share))
+    }
+
+    /// As [`read`](Self::read), in pieces that are left where they came.
+    pub async fn gather(&self, mut body: Unread, limit: usize, copies: usize) -> Result<Gathered, BodyError> {
+        let announced = body.announced();
+        if body.body.is_none() {
+            return Ok(self.read(body, limit, copies).await?.into());
+        }
+        let Some(body) = &mut body.body else { return Ok(Gathered::default()) };
+        if announced.is_some_and(|length| length > limit) {
+            return Err(BodyError::TooLong { limit });
+        }
+        let most = announced.unwrap_or(limit);
+        let share = if most > FREE { Some(self.share(most.saturating_mul(copies)).await?) } else { None };
+        let (mut pieces, mut pace) = (Pieces::default(), self.pace());
+        while let Some(data) = pace.next(body).await? {
+            if pace.received > limit {
+                return Err(BodyError::TooLong { limit });
+            }
+            pieces.push(data);
+            if body.is_end_stream() {
+                break;
+            }
+        }
+        Ok(Gathered { pieces: pieces.finish(), share })
     }
 
     /// Reads what is left of a body, and forgets it; whether that was all. A connection with more on the way is at its end.
@@ -224,6 +323,42 @@ impl Bodies {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_pieces_stay_where_they_are_and_short_ones_come_together() {
+        let long = Bytes::from(vec![7; PIECE_MIN]);
+        let mut pieces = Pieces::default();
+        let came = ["a".into(), "bc".into(), "d".into(), long.clone(), "e".into(), "f".into()];
+        came.into_iter().for_each(|data| pieces.push(data));
+        let pieces = pieces.finish();
+        let lengths: Vec<usize> = pieces.iter().map(Bytes::len).collect();
+        assert_eq!((lengths, pieces[2].as_ptr()), (vec![1, 3, PIECE_MIN, 2], long.as_ptr()));
+        let gathered = |pieces| Gathered { pieces, share: None };
+        let all = gathered(pieces).whole();
+        assert_eq!((all.len(), &all[..4], &all[4 + PIECE_MIN..]), (PIECE_MIN + 6, &b"abcd"[..], &b"ef"[..]));
+        assert_eq!(
+            (gathered(Vec::new()).whole().len(), Gathered::from(long.clone()).whole().as_ptr()),
+            (0, long.as_ptr())
+        );
+    }
+
+    #[test]
+    fn a_share_lasts_as_long_as_the_last_piece() {
+        let memory = Arc::new(Semaphore::new(1));
+        let gathered = || Gathered {
+            pieces: vec![Bytes::from_static(b" \n"), Bytes::from_static(b" {")],
+            share: memory.clone().try_acquire_owned().ok(),
+        };
+        assert_eq!((gathered().first(), Gathered::default().first()), (Some(b'{'), None));
+        let mut pieces = gathered().into_pieces();
+        drop(pieces.remove(0));
+        assert_eq!((pieces[0].as_ref(), memory.available_permits()), (&b" {"[..], 0));
+        drop(pieces);
+        let whole = gathered().whole();
+        assert_eq!((whole.as_ref(), memory.available_permits()), (&b" \n {"[..], 0));
+        drop(whole);
+        assert_eq!(memory.available_permits(), 1);
+    }
 
     #[test]
     fn a_body_may_stand_still_for_a_while_and_keeps_its_rate() {

@@ -8,6 +8,7 @@
 //!
 //! Everything that has no client waiting at a connection (queues, event sources, the worker's news) is none of theirs.
 
+use runtime::dispatch::awake::Lookout;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::io;
 use std::sync::Arc;
@@ -95,7 +96,12 @@ fn begin(processor: usize, allowed: CpuSet, mut ending: watch::Receiver<()>) -> 
         let _ = sched_setaffinity(None, &only);
         // Its threads for what blocks have no reason to stay.
         let roam = move || _ = sched_setaffinity(None, &allowed);
-        let runtime = match Builder::new_current_thread().enable_all().on_thread_start(roam).build() {
+        let lookout = Arc::new(Lookout::default());
+        lookout.stand_here();
+        let [parks, unparks] = [lookout.clone(), lookout];
+        let mut builder = Builder::new_current_thread();
+        builder.on_thread_park(move || parks.park()).on_thread_unpark(move || unparks.unpark());
+        let runtime = match builder.enable_all().on_thread_start(roam).build() {
             Ok(runtime) => runtime,
             Err(error) => return drop(tell.send(Err(error))),
         };

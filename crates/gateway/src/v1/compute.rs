@@ -14,7 +14,7 @@ use crate::spans;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
-use runtime::dispatch::pure::{self, Payload};
+use runtime::dispatch::pure::Payload;
 use runtime::dispatch::{Call, Report};
 use runtime::registry::Entry;
 use sets::wire::Data;
@@ -56,8 +56,11 @@ async fn compute(
     inputs: Inputs,
     call: Call,
 ) -> Result<(Response, Report), Fault> {
-    let inputs = inputs.into_sets(Some(pure::first_input(&entry.function.pure)));
-    let computed = exchange.gateway.dispatcher.run_pure(&entry.function, &inputs, call).await?;
+    let dispatcher = &exchange.gateway.dispatcher;
+    let computed = match inputs {
+        Inputs::Sets(sets) => dispatcher.run_pure(&entry.function, &sets, call).await?,
+        Inputs::Body(body) => dispatcher.run_pure_on_body(&entry.function, body.into_pieces(), call).await?,
+    };
     let response = match computed.outcome {
         Ok(outputs) => shown(exchange, outputs),
         Err(error) => failed(error),

@@ -6,10 +6,11 @@
 //! | JSON that begins with `{"sets":` | these |
 //! | anything else | one item, `body`, of the first input set |
 //!
-//! Items of a form and of a body without form are parts of the body: it lies in memory once.
+//! Items of a form are parts of the body: it lies in memory once. A body without form stays in the pieces in which it came.
 
 use crate::gateway::Gateway;
 use crate::http::answer::header;
+use crate::http::body::Gathered;
 use crate::http::form;
 use crate::lambda::Fault;
 use crate::route::Exchange;
@@ -28,8 +29,8 @@ const LONG: usize = 1 << 20;
 /// Inputs as they came.
 pub enum Inputs {
     Sets(Sets<Bytes>),
-    /// No sets: what it is to be, the function says.
-    Body(Bytes),
+    /// No sets: what it is to be, the function says. In pieces.
+    Body(Gathered),
 }
 
 /// Reads a request's body, of up to `limit` bytes.
@@ -37,9 +38,14 @@ pub async fn read(exchange: &mut Exchange, limit: usize) -> Result<Inputs, Fault
     let content_type = header(&exchange.head.headers, CONTENT_TYPE.as_str()).unwrap_or_default();
     let boundary = form::boundary(content_type).map_err(|error| Fault::invalid_content(error.to_string()))?;
     let body = match exchange.body.take() {
-        Some(body) => exchange.gateway.bodies.read(body, limit, COPIES).await?,
-        None => Bytes::new(),
+        Some(body) => exchange.gateway.bodies.gather(body, limit, COPIES).await?,
+        None => Gathered::default(),
     };
+    // Sets are JSON that begins with `{"sets":`.
+    if boundary.is_none() && body.first() != Some(b'{') {
+        return Ok(Inputs::Body(body));
+    }
+    let body = body.whole();
     let limits = Limits { bytes: limit as u64, ..Limits::default() };
     if body.len() < LONG {
         return understood(body, boundary, limits);
@@ -54,7 +60,7 @@ fn understood(body: Bytes, boundary: Option<String>, limits: Limits) -> Result<I
             let decoded = sets::json::decode(&body, limits);
             decoded.map(Inputs::Sets).map_err(|error| Fault::invalid_content(error.to_string()))
         }
-        None => Ok(Inputs::Body(body)),
+        None => Ok(Inputs::Body(body.into())),
     }
 }
 
@@ -77,7 +83,9 @@ impl Inputs {
     pub fn into_sets(self, first: Option<&str>) -> Sets<Bytes> {
         match self {
             Self::Sets(sets) => sets,
-            Self::Body(body) => first.map(|name| Set::new(name, vec![Item::new(BODY, 0, body)])).into_iter().collect(),
+            Self::Body(body) => {
+                first.map(|name| Set::new(name, vec![Item::new(BODY, 0, body.whole())])).into_iter().collect()
+            }
         }
     }
 
@@ -85,7 +93,7 @@ impl Inputs {
     pub fn into_event(self) -> Bytes {
         match self {
             Self::Sets(sets) => sets::json::encode(&sets).into(),
-            Self::Body(body) => body,
+            Self::Body(body) => body.whole(),
         }
     }
 }

@@ -12,8 +12,10 @@ use thiserror::Error;
 pub struct Call {
     /// Unique; appears in the log, the bill and the function's context.
     pub request_id: String,
-    /// The event, JSON.
+    /// The event, JSON; of a pure function, its message.
     pub payload: Bytes,
+    /// What follows in a pure function's message: bytes that lie elsewhere and are not put together before they are sent.
+    pub rest: Vec<Bytes>,
     /// The ARN by which the function was called, with the qualifier that its caller gave.
     pub invoked_arn: String,
     /// JSON, as the mobile SDKs make it, no longer in base64.
@@ -28,6 +30,18 @@ pub struct Call {
     pub accepted: u64,
     /// Of a pure function: what its engine holds for the run of a flow that it is a part of.
     pub hold: Option<Hold>,
+}
+
+impl Call {
+    /// What is sent, in its parts.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        std::iter::once(&self.payload).chain(&self.rest).map(Bytes::as_ref)
+    }
+
+    /// Bytes of what is sent.
+    pub(super) fn len(&self) -> usize {
+        self.parts().map(<[u8]>::len).sum()
+    }
 }
 
 /// How an invocation ended as far as the function is concerned.

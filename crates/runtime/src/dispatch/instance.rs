@@ -2,6 +2,7 @@
 //!
 //! Dropping it ends it: the worker is told, unless it has told us.
 
+use super::awake::Attention;
 use super::clock::Clock;
 use super::engines::{Claim, Engine, Here};
 use super::farewell::{Farewells, Parting};
@@ -46,9 +47,14 @@ impl Wire {
         self.0.receiver.keep(KEPT_MAX);
     }
 
-    /// Sends the guest a message.
-    pub fn send(&mut self, kind: u32, head: &[u8], body: &[u8]) -> Result<(), SendError> {
-        self.0.sender.send(kind, head, body)
+    /// Sends the guest a message whose body lies in these parts.
+    pub fn send<'p>(
+        &mut self,
+        kind: u32,
+        head: &'p [u8],
+        body: impl Iterator<Item = &'p [u8]> + Clone,
+    ) -> Result<(), SendError> {
+        self.0.sender.send_parts(kind, head, body)
     }
 }
 
@@ -144,6 +150,8 @@ pub(super) struct Instance {
     farewells: Arc<Farewells>,
     /// Why it ends, where it wants to be told of its end.
     farewell: Option<&'static str>,
+    /// While an engine's answer is waited for, by a loop that looks for it as long as it is awake.
+    attention: Option<Attention>,
     wire: Watched<Wire>,
     ready: bool,
     /// Whether it answers in parts.
@@ -176,6 +184,7 @@ impl Instance {
             clock: parts.clock,
             farewells: parts.farewells,
             farewell: None,
+            attention: None,
             wire: Watched::new(parts.wire),
             ready: false,
             open: false,
@@ -188,7 +197,7 @@ impl Instance {
     }
 
     /// Writes a request into the channel.
-    pub fn send(&mut self, head: &[u8], event: &[u8]) -> Result<(), SendError> {
+    pub fn send<'p>(&mut self, head: &'p [u8], event: impl Iterator<Item = &'p [u8]> + Clone) -> Result<(), SendError> {
         self.open = false;
         self.wire.get_mut().send(invocation::INVOKE, head, event)
     }
@@ -201,7 +210,7 @@ impl Instance {
     /// Has it become a stage of a chain, step by step; it stays one.
     pub fn order(&mut self, order: &Order<'_>) -> Result<(), SendError> {
         self.chained = true;
-        self.wire.get_mut().send(invocation::CHAIN, &order.encode(), &[])
+        self.wire.get_mut().send(invocation::CHAIN, &order.encode(), std::iter::empty())
     }
 
     /// Whether it has taken the request, as far as it says. One that has not has done nothing with it.
@@ -276,6 +285,21 @@ impl Instance {
 
     /// What happens next; if nothing, wakes when something does.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let polled = self.poll_once(cx);
+        match (&self.attention, polled.is_pending()) {
+            (Some(_), false) => self.attention = None,
+            (Some(attention), true) => attention.wakes(cx),
+            // Others are asked whether they can ring at all.
+            (None, true) if self.processor.is_some() => {
+                let wire = &self.wire;
+                self.attention = Attention::begin(|| wire.get_ref().0.receiver.glance(), cx);
+            }
+            (None, _) => {}
+        }
+        polled
+    }
+
+    fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let departure = match self.shared.poll(cx) {
             // An answer may lie in the ring all the same, of one that cannot ring any more: it is late.
             Some(Verdict::TimedOut) => {
@@ -314,6 +338,10 @@ impl Instance {
 
     /// What it has said, if anything.
     pub fn hear(&mut self) -> Option<Event> {
+        // Who looks for its next message would look for this one.
+        if self.attention.is_some() && self.wire.get_ref().0.receiver.has_message() {
+            self.attention = None;
+        }
         let message = match self.wire.get_mut().0.receiver.receive() {
             Ok(message) => message?,
             Err(_) => return Some(Event::Broken),
@@ -381,7 +409,7 @@ impl Drop for Instance {
     fn drop(&mut self) {
         self.clock.forget(&self.shared);
         if let Some(reason) = self.farewell.filter(|_| !self.shared.is_departed())
-            && self.wire.get_mut().send(invocation::FAREWELL, reason.as_bytes(), &[]).is_ok()
+            && self.wire.get_mut().send(invocation::FAREWELL, reason.as_bytes(), std::iter::empty()).is_ok()
         {
             self.shared.clear_due();
             let (shared, journal, link) = (self.shared.clone(), self.journal.hand_over(), self.link.clone());

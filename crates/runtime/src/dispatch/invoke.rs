@@ -91,7 +91,7 @@ pub(super) async fn run(
                 }
                 return result;
             }
-            Attempt::Again => step = course.node.acquire(&course.function, course.call.payload.len()),
+            Attempt::Again => step = course.node.acquire(&course.function, course.call.len()),
         }
     }
 }
@@ -150,7 +150,7 @@ impl Course {
         let mut answer = Answer { start, body: Ok(Bytes::new()), begun, init: None, limit: self.timeout() };
         instance.journal.begin(&self.call.request_id, self.call.log_tail);
         self.announce(instance);
-        if instance.send(&self.head(api::time::now_ms()), &self.call.payload).is_err() {
+        if instance.send(&self.head(api::time::now_ms()), self.call.parts()).is_err() {
             answer.body = Err(Failure::broken(&self.call.request_id));
             return self.conclude(lease, false, answer).await;
         }
@@ -281,7 +281,7 @@ impl Course {
                 if self.function.kind.is_pure() {
                     self.ran = ran;
                     lease.instance.ran = served.ended.saturating_sub(served.begun);
-                    lease.instance.asked = self.call.payload.len();
+                    lease.instance.asked = self.call.len();
                 }
                 (self.replied(body, failed, answer.limit), true)
             }

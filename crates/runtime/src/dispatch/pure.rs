@@ -48,6 +48,31 @@ impl Dispatcher {
         };
         encoded.map_err(|error| InvokeError::BadSets { reason: error.to_string() })?;
         call.payload = message.into();
+        self.computed(function, call, is_lasting).await
+    }
+
+    /// The same on a body that is no sets, in the pieces in which it has come: they are put together where the engine reads
+    /// them.
+    pub async fn run_pure_on_body(
+        self: &Arc<Self>,
+        function: &Arc<Function>,
+        body: Vec<Bytes>,
+        mut call: Call,
+    ) -> Result<Computed, InvokeError> {
+        let len = body.iter().map(Bytes::len).sum();
+        let mut message = Vec::with_capacity(64);
+        let encoded = wire::encode_head(first_input(&function.pure), BODY, len, &mut message);
+        encoded.map_err(|error| InvokeError::BadSets { reason: error.to_string() })?;
+        (call.payload, call.rest) = (message.into(), body);
+        self.computed(function, call, true).await
+    }
+
+    async fn computed(
+        self: &Arc<Self>,
+        function: &Arc<Function>,
+        call: Call,
+        is_lasting: bool,
+    ) -> Result<Computed, InvokeError> {
         let outcome = self.compute_or_remember(function, call, is_lasting).await?;
         let result = match outcome.failed {
             true => Err(outcome.body),

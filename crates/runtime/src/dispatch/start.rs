@@ -53,7 +53,7 @@ impl Dispatcher {
                     journal.begin_with(&call.request_id, call.log_tail, lines::init_start(function, permit.version));
                 }
             }
-            let sent = wire.send(cfork::invocation::INVOKE, head, &call.payload);
+            let sent = wire.send(cfork::invocation::INVOKE, head, call.parts());
             // Lengths were checked when the invocation was admitted, and nobody else has the channel yet.
             debug_assert_eq!(sent, Ok(()));
         }

@@ -90,7 +90,7 @@ fn first(program: &Program) -> Option<&str> {
 
 fn sets_of(program: &Program, payload: Bytes) -> Result<Sets<Bytes>, Fault> {
     if !sets::json::is_sets(&payload) {
-        return Ok(Inputs::Body(payload).into_sets(first(program)));
+        return Ok(Inputs::Body(payload.into()).into_sets(first(program)));
     }
     sets::json::decode(&payload, Limits::default()).map_err(|error| Fault::invalid_content(error.to_string()))
 }

@@ -168,7 +168,7 @@ impl Course {
         let sent = os::monotonic_ns();
         let limit = self.flow.timeout;
         let first = set.instance(0);
-        if first.send(&self.head(), &self.call.payload).is_err() {
+        if first.send(&self.head(), self.call.parts()).is_err() {
             let body = Err(Failure::broken(&id));
             let finish = Finish { at: 0, body, served: None, sound: false };
             return self.conclude(held, start, sent, Vec::new(), finish).await;
