@@ -259,7 +259,7 @@ mod model {
         });
     }
 
-    /// The same where one consumer sleeps for two rings, and wakes and sleeps once more.
+    /// The same where one consumer sleeps for two rings.
     #[test]
     fn no_wake_up_of_many_is_lost() {
         loom::model(|| {
@@ -271,16 +271,11 @@ mod model {
                     sleeper(&rings[ring].1) == EVENT
                 })
             });
-            let look = || [0, 1].map(|ring: usize| rings[ring].0.load(Ordering::Acquire) == 1);
-            let words = || rings.iter().map(|ring| &ring.1);
-            announce_all(words(), EVENT);
-            let first = look();
-            words().for_each(awake);
-            announce_all(words(), EVENT);
-            let last = look();
+            announce_all(rings.iter().map(|ring| &ring.1), EVENT);
+            let seen = [0, 1].map(|ring: usize| rings[ring].0.load(Ordering::Acquire) == 1);
             for (ring, producer) in producers.into_iter().enumerate() {
                 let rung = producer.join().unwrap();
-                assert!(first[ring] || last[ring] || rung, "the consumer sleeps on a message of ring {ring}");
+                assert!(seen[ring] || rung, "the consumer sleeps on a message of ring {ring}");
             }
         });
     }
