@@ -1,5 +1,6 @@
 """Unmodified programs under `lichen socket run`: what they answer is what they answer without, byte for byte."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -467,8 +468,10 @@ class Storm(Socket):
     def kill_program(self, process):
         """Kills what `lichen socket run` runs, not itself: it ends then, as that did."""
         for pid in eventually(lambda: children(process) or process.poll() is not None and [0], "a program that runs"):
-            if pid:
-                os.kill(pid, signal.SIGKILL)
+            # One may have ended by itself meanwhile.
+            with contextlib.suppress(ProcessLookupError):
+                if pid:
+                    os.kill(pid, signal.SIGKILL)
         process.wait(PATIENCE)
 
     def start_broker(self):
