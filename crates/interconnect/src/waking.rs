@@ -74,20 +74,30 @@ impl Sleep {
         Self { ticks: ticks(), ns: os::monotonic_ns() }
     }
 
-    /// It has ended, and who ended it says to have published that at `called_at`, in [`ticks`]: how long ago, in
-    /// nanoseconds. None if that cannot be.
-    pub fn end(self, called_at: u64) -> Option<u64> {
+    /// It has ended, and who ended it says to have done so at `called_at`, in [`ticks`]. None if that cannot be.
+    pub fn end(self, called_at: u64) -> Option<Woken> {
         self.ended_at(ticks(), os::monotonic_ns(), called_at)
     }
 
-    fn ended_at(self, ticks: u64, ns: u64, called_at: u64) -> Option<u64> {
+    fn ended_at(self, ticks: u64, ns: u64, called_at: u64) -> Option<Woken> {
         if called_at <= self.ticks || called_at > ticks {
             return None;
         }
         // The sleep itself says how many ticks a nanosecond has.
-        let part = u128::from(ns - self.ns) * u128::from(ticks - called_at) / u128::from(ticks - self.ticks);
-        u64::try_from(part).ok()
+        let all = ns.saturating_sub(self.ns);
+        let took = u128::from(all) * u128::from(ticks - called_at) / u128::from(ticks - self.ticks);
+        let took = u64::try_from(took).ok()?;
+        Some(Woken { after: all.saturating_sub(took), took })
     }
+}
+
+/// What a sleep has shown, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Woken {
+    /// How long after it began it was ended.
+    pub after: u64,
+    /// How long that took to be felt.
+    pub took: u64,
 }
 
 #[cfg(test)]
@@ -116,7 +126,7 @@ mod tests {
     #[test]
     fn a_sleep_tells_how_long_ago_it_was_ended() {
         let sleep = Sleep { ticks: 1_000, ns: 500 };
-        assert_eq!(sleep.ended_at(4_000, 1_500, 3_700), Some(100));
+        assert_eq!(sleep.ended_at(4_000, 1_500, 3_700), Some(Woken { after: 900, took: 100 }));
         for impossible in [0, 999, 1_000, 4_001, u64::MAX] {
             assert_eq!(sleep.ended_at(4_000, 1_500, impossible), None, "{impossible}");
         }
@@ -128,7 +138,8 @@ mod tests {
     fn ticks_go_on_with_the_clock() {
         let sleep = Sleep::begin();
         let called_at = ticks();
-        let ago = std::iter::repeat_with(|| sleep.end(called_at)).find_map(|ago| ago.filter(|ago| *ago > 1_000_000));
-        assert!(ago.is_some_and(|ago| ago < 1_000_000_000), "{ago:?}");
+        let ends = std::iter::repeat_with(|| sleep.end(called_at)).map_while(|woken| woken);
+        let took = ends.map(|woken| woken.took).find(|took| *took > 1_000_000);
+        assert!(took.is_some_and(|took| took < 1_000_000_000), "{took:?}");
     }
 }

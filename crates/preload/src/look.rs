@@ -97,9 +97,9 @@ impl Wait {
     pub fn wake(&mut self, sent_at: u64) {
         let Some(sleep) = self.sleep.take() else { return };
         self.waking += match sleep.end(sent_at) {
-            Some(took) => {
-                waking::learn(took);
-                took
+            Some(woken) => {
+                waking::learn(woken.took);
+                woken.took
             }
             None => most() / 2,
         };

@@ -154,7 +154,7 @@ impl Shim {
     /// A process has rung: whether that has woken this shim, and how long it took.
     fn learn(&mut self, key: u64) {
         if let (Some(sleep), Some(process)) = (self.sleep.take(), self.processes.get(&key)) {
-            sleep.end(process.calls.rung_at()).into_iter().for_each(waking::learn);
+            sleep.end(process.calls.rung_at()).into_iter().for_each(|woken| waking::learn(woken.took));
         }
     }
 

@@ -332,10 +332,9 @@ impl Reader {
         } else {
             let slept = self.patience.is_to_learn().then(waking::Sleep::begin);
             park(calls, seen, &self.guard.news, news, until);
-            slept
-                .and_then(|slept| slept.end(self.called_at.load(Ordering::Relaxed)))
-                .into_iter()
-                .for_each(waking::learn);
+            if let Some(woken) = slept.and_then(|slept| slept.end(self.called_at.load(Ordering::Relaxed))) {
+                self.patience.learn(woken, spin);
+            }
         }
         self.sleeps.end(&self.sleeping);
         if rest.is_some_and(|rest| Instant::now() >= rest) && !self.is_ready() {

@@ -1,6 +1,6 @@
 //! How an end waits for the other: a short while by looking, then in the kernel.
 
-use crate::doorbell;
+use crate::{doorbell, waking};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +11,10 @@ use rustix::thread::futex;
 /// in vain, at last. Tries are to be fewer than one wait in a hundred.
 const PROBE: u32 = 64;
 const PROBE_MAX: u32 = 256;
+/// After a sixteenth of that, if a sleep has shown that looking would have done. It shows the same where both ends share a
+/// processor, and none can look while the other works: so after tries in vain it is twice as many each time, up to here.
+const HINTED: u32 = 16;
+const HINTED_MAX: u32 = PROBE_MAX * HINTED;
 /// Looks at first, one right after the other: half a microsecond, in which a peer that is at work answers. (A pause, as there
 /// is between later ones, is as long as a tenth of that.)
 const EAGER: u32 = 200;
@@ -19,7 +23,7 @@ const LOOKS: u32 = 32;
 /// What is shorter than this, in nanoseconds, is not worth looking.
 const FLOOR: u64 = 1000;
 /// Every so many sleeps are measured.
-const LEARN: u32 = 8;
+const LEARN: u32 = 4;
 /// How long a sleep lasts at most where the kernel cannot wait for two words (before 5.16).
 const SLICE: Duration = Duration::from_millis(10);
 
@@ -30,11 +34,13 @@ pub(super) struct Patience {
     waits: u32,
     probe: u32,
     sleeps: u32,
+    /// Looking would have done.
+    hinted: bool,
 }
 
 impl Patience {
     pub fn new() -> Self {
-        Self { budget: u64::MAX, waits: 0, probe: PROBE, sleeps: 0 }
+        Self { budget: u64::MAX, waits: 0, probe: PROBE, sleeps: 0, hinted: false }
     }
 
     /// It came before this end slept, after it was said to: with a longer look it would have been seen.
@@ -50,6 +56,12 @@ impl Patience {
         self.sleeps % LEARN == 1
     }
 
+    /// What such a sleep has shown, where up to `most` would have been looked for.
+    pub fn learn(&mut self, woken: waking::Woken, most: Duration) {
+        waking::learn(woken.took);
+        self.hinted |= u128::from(woken.after) <= most.as_nanos();
+    }
+
     /// Looks for `ready` for up to `most`, not beyond `deadline`. Whether it came.
     pub fn look(&mut self, most: Duration, deadline: Option<Instant>, mut ready: impl FnMut() -> bool) -> bool {
         let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
@@ -57,9 +69,10 @@ impl Patience {
             return false;
         }
         self.waits += 1;
-        let probes = self.waits >= self.probe;
+        let due = if self.hinted { self.probe / HINTED } else { self.probe.min(PROBE_MAX) };
+        let probes = self.waits >= due;
         if probes {
-            self.waits = 0;
+            (self.waits, self.hinted) = (0, false);
         }
         let budget = if probes { most } else { self.budget.min(most) };
         if budget == 0 {
@@ -89,7 +102,7 @@ impl Patience {
         let half = self.budget.min(most) / 2;
         self.budget = if half < FLOOR { 0 } else { half };
         if probes {
-            self.probe = (2 * self.probe).min(PROBE_MAX);
+            self.probe = (2 * self.probe).min(HINTED_MAX);
         }
         false
     }
@@ -149,4 +162,53 @@ fn park_on_both(
     });
     let waits = [wait(word, seen), wait(news, known)];
     futex::waitv(&waits, futex::WaitvFlags::empty(), until.as_ref(), rustix::thread::ClockId::Monotonic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: Duration = Duration::from_micros(2);
+
+    /// How many of so many waits look for all of `MOST`, where what comes comes only to those who sleep.
+    fn looks(patience: &mut Patience, waits: u32, after: u64) -> usize {
+        let mut looks = 0;
+        for _ in 0..waits {
+            let mut asked = false;
+            let come = patience.look(MOST, None, || {
+                asked = true;
+                false
+            });
+            assert!(!come);
+            looks += usize::from(asked);
+            if patience.is_to_learn() {
+                patience.learn(waking::Woken { after, took: 5_000 }, MOST);
+            }
+        }
+        looks
+    }
+
+    #[test]
+    fn whoever_shares_a_processor_hardly_looks() {
+        let mut patience = Patience::new();
+        assert!(looks(&mut patience, 10_000, 1_000) < 100);
+        assert!(looks(&mut patience, 25_600, 1_000) <= 101);
+    }
+
+    #[test]
+    fn whoever_waits_for_long_hardly_looks() {
+        let mut patience = Patience::new();
+        looks(&mut patience, 1_000, 1_000_000);
+        assert!(looks(&mut patience, 25_600, 1_000_000) <= 101);
+    }
+
+    #[test]
+    fn a_sleep_that_was_not_needed_is_followed_by_a_look() {
+        let mut patience = Patience::new();
+        looks(&mut patience, 20, 1_000_000);
+        assert_eq!(looks(&mut patience, 6, 1_000), 1);
+        assert_eq!(looks(&mut patience, 3, 1_000), 0, "later after a try in vain");
+        let came = (0..PROBE_MAX).any(|_| patience.look(MOST, None, || true));
+        assert!(came && patience.look(MOST, None, || true), "and goes on to look where it does");
+    }
 }
