@@ -15,7 +15,8 @@ pub struct Config {
     /// Of the head: where it writes down what its next life must know.
     pub memory: Option<PathBuf>,
     pub quotas: Quotas,
-    /// How long the shim looks for calls after the last one, before it sleeps; longer where being woken takes longer.
+    /// How long the shim looks for calls after the last one, before it sleeps; up to twice as long where being woken takes
+    /// longer.
     pub spin: Duration,
     pub timing: Timing,
     pub limits: Limits,

@@ -146,9 +146,10 @@ impl Shim {
         }
     }
 
-    /// How long to look for calls after the last one: no less than is worth it here.
+    /// How long to look for calls after the last one: as long as is worth it here, but no more than twice as long as was set, as
+    /// what keeps links alive is followed by a look as well.
     fn spin(&self) -> Duration {
-        self.config.spin.max(Duration::from_nanos(waking::limit()))
+        Duration::from_nanos(waking::limit()).clamp(self.config.spin, 2 * self.config.spin)
     }
 
     /// A process has rung: whether that has woken this shim, and how long it took.
