@@ -80,8 +80,8 @@ impl Ticks {
 
     /// Which share was stolen since then.
     pub fn stolen_since(self, before: Self) -> f64 {
-        let [busy, stolen] = [self.busy - before.busy.min(self.busy), self.stolen - before.stolen.min(self.stolen)]
-            .map(|ticks| ticks as f64);
+        let stolen = self.stolen.saturating_sub(before.stolen) as f64;
+        let busy = self.busy.saturating_sub(before.busy) as f64;
         if stolen > 0.0 { stolen / (busy + stolen) } else { 0.0 }
     }
 }

@@ -12,7 +12,6 @@ const PORTS: &CStr = c"LICHEN_SOCKET_PORTS";
 const LOOK: &CStr = c"LICHEN_SOCKET_LOOK_US";
 /// After how many calls on it a connection is offered memory. Without it: when it has shown that it lasts.
 const AFTER: &CStr = c"LICHEN_SOCKET_AFTER";
-
 /// If it is set, what is wrong is said on the standard error, also where that is no terminal.
 const LOG: &CStr = c"LICHEN_SOCKET_LOG";
 

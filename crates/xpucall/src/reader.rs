@@ -311,9 +311,10 @@ impl Reader {
         self.disarm()
     }
 
-    /// Looks for a while at several lanes in turn; one alone is looked at by [`lane::Reader::wait`].
+    /// Looks for a while at several lanes in turn, never for long: nobody learns here whether it pays. One alone is looked at by
+    /// [`lane::Reader::wait`].
     fn spin(&mut self, bytes: &mut Vec<u8>) -> Result<Option<Found>, ReadError> {
-        let end = os::monotonic_ns() + waking::limit();
+        let end = os::monotonic_ns() + waking::LIMIT_MIN;
         while self.lanes.len() > 1 && os::monotonic_ns() < end {
             if let Some(found) = self.look(bytes)? {
                 return Ok(Some(found));

@@ -100,6 +100,8 @@ impl Peer {
             layout::HAND,
             layout::NOTICE,
             layout::WIDE_TAIL,
+            layout::CALLED_AT,
+            layout::CALLED_AT + 4,
             0,
             8,
             16,
@@ -111,7 +113,7 @@ impl Peer {
                 unsafe { self.region.at(at).write_volatile(self.chance.next() as u8) };
             }
             1 | 2 => {
-                let at = words[self.chance.below(11) as usize];
+                let at = words[self.chance.below(words.len() as u64) as usize];
                 let near = self.word(at).load(Ordering::Relaxed);
                 let value = self.chance.wicked(near);
                 self.word(at).store(value, Ordering::Relaxed);

@@ -3,15 +3,16 @@
 //! ```text
 //! 0       128     256    384              512              640         4096   +ring               +wide                +bulk
 //! ├───────┼───────┼──────┼────────────────┼────────────────┼───────────┼──────┼────────────────────┼─────────────────────┤
-//! │header │ calls,│ tail │reader_sleeping │writer_sleeping │ tail of   │ ring │ wide ring          │ bulk (may be none)  │
-//! │       │       │      │released, notice│hand            │ the wide  │      │ (may be none)      │                     │
+//! │header │calls, │ tail │reader_sleeping │writer_sleeping │ tail of   │ ring │ wide ring          │ bulk (may be none)  │
+//! │       │when   │      │released, notice│hand            │ the wide  │      │ (may be none)      │                     │
 //! └───────┴───────┴──────┴────────────────┴────────────────┴───────────┴──────┴────────────────────┴─────────────────────┘
 //! ```
 //!
-//! `calls`, `writer_sleeping` and `hand` are written by the writer alone, the others by the reader alone. What changes with every
-//! message lies apart from what changes rarely, by a pair of cache lines, as processors fetch them: each end keeps the
-//! other's sleeping word in its cache while both are busy. Pages are allocated when first touched: an idle lane that was
-//! never written to has one. A lane whose ring is small by choice, or large, has no wide one ([`crate::wide`]).
+//! `calls` and when that was last done, `writer_sleeping` and `hand` are written by the writer alone, the others by the
+//! reader alone. What changes with every message lies apart from what changes rarely, by a pair of cache lines, as processors
+//! fetch them: each end keeps the other's sleeping word in its cache while both are busy. Pages are allocated when first
+//! touched: an idle lane that was never written to has one. A lane whose ring is small by choice, or large, has no wide one
+//! ([`crate::wide`]).
 
 use crate::layout::{LINE, PAGE};
 use crate::region::Header;
