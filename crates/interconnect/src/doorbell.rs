@@ -173,15 +173,15 @@ pub fn wake_all(word: &AtomicU32) {
     let _ = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
 }
 
-/// Sleeps while `word` is `seen`, for `timeout` at most; returns early at will.
+/// Sleeps while `word` is `seen`, for `timeout` at most; returns early at will. False if it is because that is over.
 #[cfg(not(loom))]
-pub fn sleep(word: &AtomicU32, seen: u32, timeout: Option<Duration>) {
+pub fn sleep(word: &AtomicU32, seen: u32, timeout: Option<Duration>) -> bool {
     use rustix::thread::futex;
     let timeout = timeout.map(|t| rustix::time::Timespec {
         tv_sec: t.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: t.subsec_nanos().into(),
     });
-    let _ = futex::wait(word, futex::Flags::empty(), seen, timeout.as_ref());
+    futex::wait(word, futex::Flags::empty(), seen, timeout.as_ref()) != Err(rustix::io::Errno::TIMEDOUT)
 }
 
 #[cfg(all(test, not(loom)))]

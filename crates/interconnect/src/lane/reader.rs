@@ -1,7 +1,7 @@
 //! The reading end of a lane.
 
 use super::end::{AttachError, Guard, Region};
-use super::sleep::{Patience, park, wake};
+use super::sleep::{Patience, wake};
 use super::{Cause, Word, layout};
 use crate::doorbell::{self, Sleeps, Wakes};
 use crate::guard;
@@ -331,7 +331,7 @@ impl Reader {
             self.patience.found(spin);
         } else {
             let slept = self.patience.is_to_learn().then(waking::Sleep::begin);
-            park(calls, seen, &self.guard.news, news, until);
+            self.patience.park(calls, seen, &self.guard.news, news, until);
             if let Some(woken) = slept.and_then(|slept| slept.end(self.called_at.load(Ordering::Relaxed))) {
                 self.patience.learn(woken, spin);
             }

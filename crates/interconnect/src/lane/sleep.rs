@@ -26,6 +26,10 @@ const FLOOR: u64 = 1000;
 const LEARN: u32 = 4;
 /// How long a sleep lasts at most where the kernel cannot wait for two words (before 5.16).
 const SLICE: Duration = Duration::from_millis(10);
+/// Two ends that sleep for each other lose a sixth of a round trip if they sleep on two words instead of one. So where what was
+/// waited for has come within a fifth of this, it is waited for alone for so long, and news are seen when it comes or when this is
+/// over. It is longer than a scheduler's tick, so that the processor's clock is not set anew for it.
+const SOON: Duration = Duration::from_millis(5);
 
 /// How long looking is worth it, learnt from how it went: whoever waits for a peer on its own core learns not to.
 pub(super) struct Patience {
@@ -36,11 +40,13 @@ pub(super) struct Patience {
     sleeps: u32,
     /// Looking would have done.
     hinted: bool,
+    /// What is waited for has been coming much sooner than within [`SOON`].
+    soon: bool,
 }
 
 impl Patience {
     pub fn new() -> Self {
-        Self { budget: u64::MAX, waits: 0, probe: PROBE, sleeps: 0, hinted: false }
+        Self { budget: u64::MAX, waits: 0, probe: PROBE, sleeps: 0, hinted: false, soon: false }
     }
 
     /// It came before this end slept, after it was said to: with a longer look it would have been seen.
@@ -60,6 +66,19 @@ impl Patience {
     pub fn learn(&mut self, woken: waking::Woken, most: Duration) {
         waking::learn(woken.took);
         self.hinted |= u128::from(woken.after) <= most.as_nanos();
+        self.soon = u128::from(woken.after) < (SOON / 5).as_nanos();
+    }
+
+    /// Sleeps as [`park`] does, but may see news later, by [`SOON`] at most.
+    pub fn park(&mut self, word: &AtomicU32, seen: u32, news: &AtomicU32, known: u32, deadline: Option<Instant>) {
+        if self.soon {
+            let most = deadline.map_or(SOON, |deadline| left(deadline).min(SOON));
+            if doorbell::sleep(word, seen, Some(most)) {
+                return;
+            }
+            self.soon = false;
+        }
+        park(word, seen, news, known, deadline);
     }
 
     /// Looks for `ready` for up to `most`, not beyond `deadline`. Whether it came.
@@ -210,5 +229,27 @@ mod tests {
         assert_eq!(looks(&mut patience, 3, 1_000), 0, "later after a try in vain");
         let came = (0..PROBE_MAX).any(|_| patience.look(MOST, None, || true));
         assert!(came && patience.look(MOST, None, || true), "and goes on to look where it does");
+    }
+
+    #[test]
+    fn who_waits_for_messages_alone_sees_news_soon() {
+        let (word, news) = (AtomicU32::new(0), AtomicU32::new(1));
+        let mut patience = Patience::new();
+        patience.learn(waking::Woken { after: 1_000, took: 5_000 }, MOST);
+        let began = Instant::now();
+        patience.park(&word, 0, &news, 0, None);
+        assert!(began.elapsed() >= SOON, "it had been asleep for messages alone");
+        let began = Instant::now();
+        patience.park(&word, 0, &news, 0, Some(began + Duration::from_secs(60)));
+        assert!(began.elapsed() < Duration::from_secs(30), "no messages came, so it sleeps for both");
+    }
+
+    #[test]
+    fn what_comes_late_is_not_waited_for_alone() {
+        let mut patience = Patience::new();
+        for (after, soon) in [(1_000, true), (1_000_000, false), (999_999, true)] {
+            patience.learn(waking::Woken { after, took: 5_000 }, MOST);
+            assert_eq!(patience.soon, soon);
+        }
     }
 }
