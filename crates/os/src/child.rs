@@ -8,7 +8,8 @@ use std::process::Command;
 /// The number that the first descriptor handed over has in the program.
 pub const FIRST_DESCRIPTOR: i32 = 3;
 
-/// The program will have `descriptors` as its descriptors 3, 4 and so on. They stay open here as long as `command` does.
+/// The program will have `descriptors` as its descriptors 3, 4 and so on, and none beyond: not what this process has inherited
+/// either. They stay open here as long as `command` does.
 pub fn hand_over(command: &mut Command, descriptors: Vec<OwnedFd>) {
     let above = FIRST_DESCRIPTOR + descriptors.len() as i32;
     let place_all = move || -> io::Result<()> {
@@ -17,6 +18,7 @@ pub fn hand_over(command: &mut Command, descriptors: Vec<OwnedFd>) {
         for (descriptor, number) in apart.iter().zip(FIRST_DESCRIPTOR..) {
             crate::process::place(descriptor, number)?;
         }
+        crate::process::shut_on_exec_from(above as u32);
         // A mask survives an exec: whoever takes its signals by descriptor must not make its children deaf.
         crate::signal::unblock_all();
         Ok(())
@@ -83,6 +85,23 @@ mod tests {
         let mut text = String::new();
         answers.read_to_string(&mut text).unwrap();
         assert_eq!(text, "hello");
+    }
+
+    #[test]
+    fn what_was_inherited_goes_no_further() {
+        let (reader, _writer) = io::pipe().unwrap();
+        let inherited = duplicate_from(&reader, 100).unwrap();
+        // SAFETY: integers only, and the descriptor is this test's.
+        assert_eq!(unsafe { libc::fcntl(inherited.as_raw_fd(), libc::F_SETFD, 0) }, 0);
+        let has = |hands_over: bool| {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("[ -e /proc/$$/fd/{} ]", inherited.as_raw_fd())]);
+            if hands_over {
+                hand_over(&mut command, vec![reader.try_clone().unwrap().into()]);
+            }
+            command.status().unwrap().success()
+        };
+        assert!(has(false) && !has(true));
     }
 
     #[test]

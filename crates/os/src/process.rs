@@ -173,6 +173,12 @@ pub fn close_from(first: u32) {
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
 }
 
+/// Every descriptor from `first` on is closed by an exec.
+pub fn shut_on_exec_from(first: u32) {
+    // SAFETY: integers only. A kernel that does not know the flag (before 5.11) leaves them as they are.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+}
+
 /// Makes descriptor number `to` name what `from` names; it survives an exec.
 pub fn place(from: impl AsFd, to: i32) -> io::Result<()> {
     let from = from.as_fd().as_raw_fd();
