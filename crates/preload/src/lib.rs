@@ -10,6 +10,7 @@
 //! | [`poll`], [`epoll`] | waiting for several descriptors |
 //! | [`bell`] | by what others wake this process |
 //! | [`settle`] | going back to TCP before a connection gets into other hands |
+//! | [`rings`] | programs that ask the kernel past libc |
 //! | [`look`] | looking before sleeping |
 //! | [`kernel`] | what the kernel is asked about a socket |
 //! | [`member`] | this process's place with the broker |
@@ -32,6 +33,7 @@ mod poll;
 mod real;
 mod receive;
 mod relatives;
+mod rings;
 mod say;
 mod send;
 mod settle;

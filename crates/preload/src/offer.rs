@@ -7,7 +7,7 @@
 
 use crate::env::settings;
 use crate::slot::{Attached, Entry, state};
-use crate::{bell, epoll, member};
+use crate::{bell, epoll, member, rings, settle};
 use socket::member::{COME_WITHIN, MESSAGE_MAX, Meeting, OFFER};
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
@@ -44,7 +44,9 @@ pub fn step(entry: &Entry, fd: RawFd, sends: bool) {
             }
         }
         // More seldom as time goes by.
-        state::OFFERED if (calls < 64 || calls.is_multiple_of(16)) && (poll(entry).is_none() || calls > PATIENCE) => {
+        state::OFFERED
+            if (calls < 64 || calls.is_multiple_of(16)) && (poll(entry, fd).is_none() || calls > PATIENCE) =>
+        {
             if member::is_alone() {
                 entry.offer_again();
             } else {
@@ -71,7 +73,7 @@ fn begin(entry: &Entry, fd: RawFd) -> Option<()> {
     let socket = unsafe { BorrowedFd::borrow_raw(fd) };
     let (own, peer) = ends(socket)?;
     let near = peer.ip().is_loopback() || peer.ip() == own.ip();
-    if !near || own == peer || !settings().allows([own.port(), peer.port()]) {
+    if !near || own == peer || !settings().allows([own.port(), peer.port()]) || rings::are_used() {
         return None;
     }
     let Some(key) = member::key().ok()? else { return Some(()) };
@@ -112,7 +114,7 @@ fn canonical(ip: IpAddr) -> IpAddr {
 }
 
 /// Looks for the broker's answer. None if there will be none.
-fn poll(entry: &Entry) -> Option<()> {
+fn poll(entry: &Entry, fd: RawFd) -> Option<()> {
     let offer = entry.offer()?;
     // SAFETY: the offer's descriptor is open as long as this entry keeps it.
     let broker = unsafe { BorrowedFd::borrow_raw(offer) };
@@ -132,7 +134,13 @@ fn poll(entry: &Entry) -> Option<()> {
         return Some(());
     }
     match entry.attach(share, meeting, bell) {
-        Attached::Yes => entry.end_offer(),
+        Attached::Yes => {
+            entry.end_offer();
+            if rings::are_known() {
+                // Another thread has made one meanwhile, perhaps too early to see this connection.
+                settle::descriptor(fd);
+            }
+        }
         Attached::Later => keep(broker, &files, &message[..len]),
         Attached::Never => return None,
     }

@@ -122,6 +122,10 @@ calls! {
     system(line: *const c_char) -> c_int;
     popen(line: *const c_char, mode: *const c_char) -> *mut FILE;
     syscall(number: c_long, first: usize, second: usize, third: usize, fourth: usize, fifth: usize, sixth: usize) -> c_long;
+    io_uring_queue_init(entries: c_uint, ring: *mut c_void, flags: c_uint) -> c_int;
+    io_uring_queue_init_params(entries: c_uint, ring: *mut c_void, parameters: *mut c_void) -> c_int;
+    io_uring_queue_init_mem(entries: c_uint, ring: *mut c_void, parameters: *mut c_void, memory: *mut c_void, len: size_t) -> c_int;
+    io_uring_setup(entries: c_uint, parameters: *mut c_void) -> c_int;
     fdopen(fd: c_int, mode: *const c_char) -> *mut FILE;
 }
 

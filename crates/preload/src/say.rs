@@ -11,16 +11,30 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 pub fn no_place(error: &io::Error) {
     static SAID: AtomicBool = AtomicBool::new(false);
     let Some(why) = error.get_ref().and_then(|error| error.downcast_ref::<NoPlace>()) else { return };
-    // SAFETY: a question about a descriptor.
-    let is_heard = || settings().log || unsafe { libc::isatty(libc::STDERR_FILENO) } == 1;
-    if SAID.swap(true, Relaxed) || !is_heard() {
+    if SAID.swap(true, Relaxed) {
         return;
     }
     let place = settings().broker.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
-    let text = format!(
+    say(&format!(
         "lichen: connections were to go through memory, and stay on TCP: {why}. The broker listens at {place}. Start the program \
          by `lichen socket run` of the build that the node or `lichen net serve` is of, or those anew with this one's.\n"
+    ));
+}
+
+/// That this process has an `io_uring`.
+pub fn uses_rings() {
+    say(
+        "lichen: connections of this program stay on TCP: it uses io_uring, which goes past the library that would find what lies in \
+         memory.\n",
     );
+}
+
+fn say(text: &str) {
+    // SAFETY: a question about a descriptor.
+    let is_heard = settings().log || unsafe { libc::isatty(libc::STDERR_FILENO) } == 1;
+    if !is_heard {
+        return;
+    }
     let kept = real::errno();
     // SAFETY: the bytes are a string's. One that cannot be written has nobody to read it.
     let _ = unsafe { libc::syscall(libc::SYS_write, libc::STDERR_FILENO, text.as_ptr(), text.len()) };

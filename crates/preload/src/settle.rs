@@ -14,41 +14,62 @@ const PATIENCE: u64 = 300_000_000;
 
 /// A descriptor gets into other hands.
 pub fn descriptor(fd: RawFd) {
-    let Some(entry) = slot::live(fd) else { return };
-    entry.give_up();
-    if entry.state() == state::ATTACHED {
-        settle(&entry, fd);
-    }
+    settle(std::iter::once(fd));
 }
 
 /// A new program gets the descriptors that do not close then.
 pub fn inherited() {
-    for fd in slot::known(0, u32::MAX) {
+    settle(slot::known(0, u32::MAX).filter(|&fd| {
         // SAFETY: only asked about; the kernel says if it is none.
         let flags = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(fd) });
-        if flags.is_ok_and(|flags| !flags.contains(rustix::io::FdFlags::CLOEXEC)) {
-            descriptor(fd);
-        }
-    }
+        flags.is_ok_and(|flags| !flags.contains(rustix::io::FdFlags::CLOEXEC))
+    }));
 }
 
-fn settle(entry: &Entry, fd: RawFd) {
-    if !entry.meets() {
-        // Nobody has put anything into memory; and nobody will, once the other end sees this.
-        send::pin(entry);
+/// All connections are about to be used past this library.
+pub fn all() {
+    settle(slot::known(0, u32::MAX));
+}
+
+fn settle(descriptors: impl Iterator<Item = RawFd> + Clone) {
+    // All of them, before anything is ended: two that are ends of one connection send each other what was not taken.
+    for fd in descriptors.clone() {
+        recall(fd);
     }
-    if let Some(incoming) = entry.receiving.lock().as_mut() {
-        incoming.recall();
+    for fd in descriptors.clone() {
+        call(fd);
     }
-    call(entry, fd);
     let until = kernel::now() + PATIENCE;
-    while !is_settled(entry, fd) && kernel::now() < until {
+    let is_settled = |fd| {
+        slot::attached(fd).is_none_or(|entry| {
+            send::serve_recall(&entry, fd);
+            is_settled(&entry, fd)
+        })
+    };
+    while !descriptors.clone().all(is_settled) && kernel::now() < until {
         std::thread::yield_now();
     }
 }
 
-/// Rings, so that the other end looks; the last that goes through memory.
-fn call(entry: &Entry, fd: RawFd) {
+fn recall(fd: RawFd) {
+    let Some(entry) = slot::live(fd) else { return };
+    entry.give_up();
+    if entry.state() != state::ATTACHED {
+        return;
+    }
+    if !entry.meets() {
+        // Nobody has put anything into memory; and nobody will, once the other end sees this.
+        send::pin(&entry);
+    }
+    if let Some(incoming) = entry.receiving.lock().as_mut() {
+        incoming.recall();
+    }
+}
+
+/// Rings, so that the other end looks; the last that goes through memory. It need not, if it is there already.
+fn call(fd: RawFd) {
+    let Some(entry) = slot::attached(fd) else { return };
+    send::serve_recall(&entry, fd);
     if let Some(out) = entry.sending.lock().as_mut() {
         if out.rise() {
             out.ring();

@@ -258,7 +258,7 @@ pub fn process() -> u32 {
 }
 
 /// All descriptors from `first` to `last`.
-pub fn known(first: u32, last: u32) -> impl Iterator<Item = RawFd> {
+pub fn known(first: u32, last: u32) -> impl Iterator<Item = RawFd> + Clone {
     let last = (last as usize).min(DESCRIPTORS - 1);
     (first as usize..=last).filter(|&fd| TABLE[fd].load(Relaxed) != 0).map(|fd| fd as RawFd)
 }

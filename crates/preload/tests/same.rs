@@ -73,6 +73,22 @@ fn who_polls_is_rung_for() {
     assert_eq!((with, met), (without, 8));
 }
 
+/// Whoever asks the kernel past libc gets what was sent, whether its ring is seen when it is made or when a connection is to be offered memory.
+#[test]
+fn who_has_a_ring_is_on_tcp() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compiled(folder.path(), "rings");
+    let without = Command::new(&program).output().unwrap();
+    if without.status.code() == Some(2) {
+        eprintln!("io_uring is not to be had here: not tried");
+        return;
+    }
+    let settings = [("LICHEN_SOCKET_AFTER", "2"), ("EXPECT_MEMORY", "1"), ("LICHEN_SOCKET_LOG", "1")];
+    let (with, met) = beside_a_broker(&program, &settings);
+    assert_eq!(with, String::from_utf8_lossy(&without.stdout));
+    assert_eq!(met, 2, "all but the one that had a ring before");
+}
+
 /// Nobody to bring ends together: a library that does nothing.
 #[test]
 fn without_a_broker_all_is_tcp() {

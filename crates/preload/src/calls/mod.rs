@@ -6,6 +6,7 @@
 //! | [`sockets`] | what a socket is, from its making to its end |
 //! | [`waiting`] | poll, select, epoll |
 //! | [`leaving`] | what gives descriptors into other hands |
+//! | [`rings`] | making an `io_uring` |
 //! | [`numbers`] | those by number |
 //!
 //! Each looks up its descriptor; where that is no connection with memory, or one that may get some, the next library's call is made
@@ -13,6 +14,7 @@
 
 pub mod leaving;
 pub mod numbers;
+pub mod rings;
 pub mod sockets;
 pub mod streams;
 pub mod waiting;
