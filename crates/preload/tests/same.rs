@@ -73,6 +73,17 @@ fn who_polls_is_rung_for() {
     assert_eq!((with, met), (without, 8));
 }
 
+/// Senders wait a little for receivers that are behind, but never for one that does not receive: here they are one thread.
+#[test]
+fn who_sends_ahead_waits_for_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compiled(folder.path(), "ahead");
+    let without = ran(&mut Command::new(&program));
+    let (with, met) = beside_a_broker(&program, &[("LICHEN_SOCKET_AFTER", "4")]);
+    assert_eq!(with, without);
+    assert!(met > 100, "most of them got memory");
+}
+
 /// Nobody to bring ends together: a library that does nothing.
 #[test]
 fn without_a_broker_all_is_tcp() {
