@@ -84,6 +84,21 @@ fn who_sends_ahead_waits_for_nobody() {
     assert!(met > 100, "most of them got memory");
 }
 
+/// The library's descriptors have high numbers. Where a process has several threads, the first of them waits for the kernel to make
+/// room, for tens of milliseconds: it is made before there are any.
+#[test]
+fn descriptors_have_room_from_the_beginning() {
+    let said = |library: Option<PathBuf>| {
+        let mut command = Command::new("cat");
+        command.arg("/proc/self/status").env("LICHEN_SOCKET_BROKER", "/nowhere");
+        let text = ran(command.envs(library.map(|library| ("LD_PRELOAD", library))));
+        let line = text.lines().find_map(|line| line.strip_prefix("FDSize:")).map(str::trim).map(str::to_owned);
+        line.and_then(|size| size.parse::<u32>().ok()).unwrap()
+    };
+    assert!(said(None) < 512);
+    assert_eq!(said(Some(built())), 1024);
+}
+
 /// Nobody to bring ends together: a library that does nothing.
 #[test]
 fn without_a_broker_all_is_tcp() {
