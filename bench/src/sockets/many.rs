@@ -13,11 +13,15 @@ use crate::machine::Machine;
 use crate::pause;
 use socket::fixed::Rings;
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::pin::Pin;
 use std::process::Child;
+use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 const CONNECTIONS: usize = 1000;
 const LENGTHS: [usize; 2] = [8 << 10, 256 << 10];
@@ -148,25 +152,37 @@ fn sweep<P: Polled>(mut open: Vec<P>) -> io::Result<()> {
     }
 }
 
-/// Answers every message that ends with a 1 by a byte, of as many connections as come.
+/// Answers every message that ends with a 1 by a byte, of as many connections as come. All are received into one buffer, as those
+/// are that are polled.
 fn attend() -> io::Result<()> {
     let events = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    events.block_on(async {
+    let buffer = Rc::new(RefCell::new(vec![0; ROOM]));
+    tokio::task::LocalSet::new().block_on(&events, async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         println!("{}", listener.local_addr()?);
         loop {
             let (mut stream, _) = listener.accept().await?;
-            tokio::spawn(async move {
-                let mut buffer = vec![0; ROOM];
-                while let Ok(got @ 1..) = stream.read(&mut buffer).await {
+            let buffer = buffer.clone();
+            tokio::task::spawn_local(async move {
+                while let Ok(Some(last)) = poll_fn(|task| last_of(&mut stream, task, &mut buffer.borrow_mut())).await {
                     // What is poured is zeroes.
-                    if buffer[got - 1] == 1 && stream.write_all(&[1]).await.is_err() {
+                    if last == 1 && stream.write_all(&[1]).await.is_err() {
                         return;
                     }
                 }
             });
         }
     })
+}
+
+/// The last byte of what has come; none at the end.
+fn last_of(
+    stream: &mut tokio::net::TcpStream,
+    task: &mut Context<'_>,
+    buffer: &mut [u8],
+) -> Poll<io::Result<Option<u8>>> {
+    let mut room = ReadBuf::new(buffer);
+    Pin::new(stream).poll_read(task, &mut room).map_ok(|()| room.filled().last().copied())
 }
 
 /// What the caller does.

@@ -42,6 +42,7 @@ mod slot;
 extern "C" fn start() {
     if env::is_on() {
         slot::start();
+        member::make_room();
     }
 }
 

@@ -8,6 +8,8 @@ use std::cell::Cell;
 
 thread_local! {
     static PATIENCE: Cell<Patience> = const { Cell::new(Patience::new()) };
+    /// Of those who send and wait for receivers to keep up.
+    static PACE: Cell<Patience> = const { Cell::new(Patience::new()) };
 }
 
 /// Looks between two readings of the clock, at so many things at once.
@@ -113,6 +115,26 @@ impl Wait {
         let waited = (kernel::now() - self.began).saturating_sub(self.waking);
         with(|patience| patience.learn(waited, cap));
     }
+}
+
+/// Looks until a receiver has caught up, while that pays: whether it has. Not at all if it needs this processor.
+pub fn pace(together: bool, waits: bool, mut there: impl FnMut() -> bool) -> bool {
+    let cap = most();
+    if together || cap == 0 {
+        return false;
+    }
+    let mut patience = PACE.get();
+    let budget = patience.budget(cap) / if waits { 1 } else { 4 };
+    let mut caught_up = false;
+    if budget > 0 {
+        let mut wait = Wait::begin();
+        caught_up = wait.look(budget, 1, || 0, &mut there);
+        // Who does not keep up may not be at work at all.
+        let took = if caught_up { kernel::now() - wait.began } else { u64::MAX };
+        patience.learn(took, cap);
+    }
+    PACE.set(patience);
+    caught_up
 }
 
 fn with<T>(act: impl FnOnce(&mut Patience) -> T) -> T {

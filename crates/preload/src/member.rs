@@ -26,6 +26,8 @@ use std::sync::{Arc, Weak};
 
 /// Descriptors of this library are out of the way of the program's.
 pub const HIGH: RawFd = 500;
+/// As far as the kernel makes room at once, and few processes may have more.
+const ROOM: RawFd = 1000;
 
 struct State {
     place: Place,
@@ -106,6 +108,18 @@ pub fn raised(socket: OwnedFd) -> OwnedFd {
             unsafe { OwnedFd::from_raw_fd(high.into_raw_fd()) }
         }
         Err(_) => socket,
+    }
+}
+
+/// Has the kernel make room for high numbers, while this process has one thread: where there are several, who needs the first of them
+/// waits until all processors have been elsewhere (some 20 ms), in the midst of whatever it does.
+pub fn make_room() {
+    let flags = rustix::event::EventfdFlags::CLOEXEC;
+    let Ok(any) = rustix::event::eventfd(0, flags) else { return };
+    let high = rustix::io::fcntl_dupfd_cloexec(&any, ROOM).map(IntoRawFd::into_raw_fd);
+    for fd in high.into_iter().chain([any.into_raw_fd()]) {
+        // SAFETY: this library's, just made. (Dropping it would be seen by what stands before libc.)
+        unsafe { crate::real::close(fd) };
     }
 }
 

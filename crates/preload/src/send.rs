@@ -1,6 +1,6 @@
 //! Sending on a connection that has memory, or may get some.
 
-use crate::look::Wait;
+use crate::look::{self, Wait};
 use crate::slot::{Entry, Slot, state};
 use crate::{kernel, offer, real};
 use socket::layout::LOCAL;
@@ -33,7 +33,7 @@ pub fn send(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl
 fn carry(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl Fn() -> isize) -> isize {
     let total: usize = parts.iter().map(|part| part.len).sum();
     let met = entry.meets();
-    let mut done = 0;
+    let (mut done, mut paced) = (0, true);
     loop {
         let mut sending = entry.sending.lock();
         let Some(out) = sending.as_mut() else { return original() };
@@ -48,7 +48,7 @@ fn carry(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl Fn
                 out.answered();
             }
             // SAFETY: the program's buffers.
-            done += unsafe { out.put(parts, done) };
+            done += unsafe { if paced { out.put_paced(parts, done) } else { out.put(parts, done) } };
             if done > 0
                 && let Some(bell) = out.owes_bell()
                 && !(bell != 0 && entry.ring(bell))
@@ -63,6 +63,11 @@ fn carry(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl Fn
             }
             if done == total {
                 return done as isize;
+            }
+            if paced && out.is_far() {
+                let waits = flags & libc::MSG_DONTWAIT == 0 && !entry.nonblocking.load(Relaxed);
+                paced = pace(entry, sending, waits);
+                continue;
             }
             if wait_for_room(entry, sending) {
                 continue;
@@ -146,6 +151,17 @@ fn wait_for_room(entry: &Entry, mut sending: Held<'_, Option<socket::migration::
         wait.end();
     }
     there
+}
+
+/// Waits a little for a receiver that is at work to catch up, where much is on its way: whether it has. Else the rest goes ahead of it.
+/// Less so for a program that does not let calls wait, and may have others to send to.
+fn pace(entry: &Entry, mut sending: Held<'_, Option<socket::migration::Outgoing>>, waits: bool) -> bool {
+    let Some(out) = sending.as_mut() else { return false };
+    let together = out.shares_processor(kernel::processor());
+    drop(sending);
+    look::pace(together, waits, || {
+        entry.sending.try_lock().is_some_and(|mut held| held.as_mut().is_none_or(|out| !out.is_far()))
+    })
 }
 
 /// Sends over TCP what lies behind the first `done` bytes.

@@ -89,6 +89,29 @@ fn who_has_a_ring_is_on_tcp() {
     assert_eq!(met, 2, "all but the one that had a ring before");
 }
 
+/// Senders wait a little for receivers that are behind, but never for one that does not receive: here they are one thread.
+#[test]
+fn who_sends_ahead_waits_for_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compiled(folder.path(), "ahead");
+    let without = ran(&mut Command::new(&program));
+    let (with, met) = beside_a_broker(&program, &[("LICHEN_SOCKET_AFTER", "4")]);
+    assert_eq!(with, without);
+    assert!(met > 100, "most of them got memory");
+}
+
+/// The library's descriptors have high numbers. Where a process has several threads, the first of them waits for the kernel to make
+/// room, for tens of milliseconds: it is made before there are any.
+#[test]
+fn descriptors_have_room_from_the_beginning() {
+    let mut command = Command::new("cat");
+    command.arg("/proc/self/status").env("LICHEN_SOCKET_BROKER", "/nowhere").env("LD_PRELOAD", built());
+    let text = ran(&mut command);
+    let room =
+        text.lines().find_map(|line| line.strip_prefix("FDSize:")).and_then(|room| room.trim().parse::<u32>().ok());
+    assert!(room >= Some(1024), "{text}");
+}
+
 /// Nobody to bring ends together: a library that does nothing.
 #[test]
 fn without_a_broker_all_is_tcp() {

@@ -158,6 +158,14 @@ impl<H: Hold> Memory for End<H> {
         Some(Board { theirs, own, way: self.number() })
     }
 
+    fn count_ahead(&self, before: u64, now: u64) {
+        self.hold.store().quota().count_ahead(before, now);
+    }
+
+    fn ahead(&self) -> (u64, u64) {
+        self.hold.store().quota().ahead()
+    }
+
     fn has(&self, record: u32) -> bool {
         (record as usize) < RECORDS
     }

@@ -198,6 +198,23 @@ impl Outgoing {
         unsafe { parts::read(parts, skip, |bytes| self.sender.write(bytes).unwrap_or(0)) }
     }
 
+    /// As [`Outgoing::put`], but less where receivers are behind ([`Outgoing::is_far`]).
+    ///
+    /// # Safety
+    /// As [`Outgoing::put`]'s.
+    pub unsafe fn put_paced(&mut self, parts: &[Part], skip: usize) -> usize {
+        if !self.in_memory() {
+            return 0;
+        }
+        // SAFETY: the caller's.
+        unsafe { parts::read(parts, skip, |bytes| self.sender.write_paced(bytes).unwrap_or(0)) }
+    }
+
+    /// Whether this process has sent so much that nobody has received, and of this stream so much, that more is better sent later.
+    pub fn is_far(&mut self) -> bool {
+        self.in_memory() && self.sender.is_far()
+    }
+
     /// Bytes of room that memory has at once.
     pub fn room(&mut self) -> usize {
         self.sender.local_room()

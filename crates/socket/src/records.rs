@@ -21,7 +21,7 @@ use interconnect::lane::Word;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 
 /// Records that a process may have taken at once where nobody says otherwise: 64 MiB.
 pub const LIMIT: u32 = 2048;
@@ -44,6 +44,9 @@ struct Counts {
     used: AtomicUsize,
     /// For which of its naps the broker was told.
     told_for: AtomicU32,
+    /// Bytes that were sent and not seen to be received, and on how many streams.
+    ahead: AtomicU64,
+    streams: AtomicU64,
 }
 
 impl Quota {
@@ -64,6 +67,20 @@ impl Quota {
     /// Records that are taken.
     pub fn taken(&self) -> usize {
         self.counts.taken.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that were sent and not seen to be received, over all streams, and on how many of them. (What a child that was killed has
+    /// counted stays.)
+    pub(crate) fn ahead(&self) -> (u64, u64) {
+        (self.counts.ahead.load(Ordering::Relaxed), self.counts.streams.load(Ordering::Relaxed))
+    }
+
+    /// On one stream it is so much now.
+    pub(crate) fn count_ahead(&self, before: u64, now: u64) {
+        self.counts.ahead.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        if (before == 0) != (now == 0) {
+            self.counts.streams.fetch_add(if now == 0 { u64::MAX } else { 1 }, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn bell(&self) -> Option<RawFd> {
@@ -185,6 +202,10 @@ impl Store {
     pub fn taken(&self) -> usize {
         let state = self.state();
         state.slots[..state.used].iter().filter(|slot| slot.way != 0).count()
+    }
+
+    pub(crate) fn quota(&self) -> &Quota {
+        &self.quota
     }
 
     pub(crate) fn frozen(&self) -> &AtomicU32 {

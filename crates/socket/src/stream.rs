@@ -77,6 +77,12 @@ pub trait Memory {
     fn board(&self) -> Option<Board> {
         None
     }
+    /// So much more was sent by this process, over all of its streams, that was not seen to be received, or less.
+    fn count_ahead(&self, _before: u64, _now: u64) {}
+    /// How much that is, and of how many streams.
+    fn ahead(&self) -> (u64, u64) {
+        (0, 0)
+    }
     /// Whether there is a record of this number.
     fn has(&self, record: u32) -> bool;
     /// Whether records may be written now. If so, the way's hand is up, and to be put down.

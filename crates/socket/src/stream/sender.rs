@@ -24,6 +24,14 @@ const PAUSE: u64 = 1 << 17;
 /// Bytes of a write that is worth it.
 const LONG: usize = if cfg!(loom) { 2 } else { 512 };
 
+/// Bytes that a process may have sent, over all of its streams, and nobody received, before [`Sender::write_paced`] holds back the streams
+/// that have more of it than others: more than one stream can have alone, and less than stays in a processor's cache.
+pub(crate) const AHEAD: u64 = 5 << 20;
+/// What a stream may have sent in the middle of a write all the same: sender and receiver are at work at once.
+const GOING: u64 = 2 * LOCAL as u64;
+/// Changes of what is ahead that are counted.
+const COUNTED: u64 = 4096;
+
 /// There is no time in a model.
 #[cfg(loom)]
 fn ticks() -> u64 {
@@ -120,6 +128,8 @@ pub struct Sender<M: Memory> {
     answered: u64,
     /// When something was last sent, in ticks.
     sent_at: u64,
+    /// Bytes that are counted as sent and not received.
+    ahead: u64,
     fault: Option<Fault>,
     hand: bool,
 }
@@ -145,6 +155,7 @@ impl<M: Memory> Sender<M> {
             warm: WARM,
             answered: head,
             sent_at: 0,
+            ahead: 0,
             fault: None,
             hand: false,
             memory,
@@ -158,6 +169,16 @@ impl<M: Memory> Sender<M> {
 
     /// As [`Sender::write`], of what lies behind the first `skip` bytes.
     pub fn write_from(&mut self, parts: &[IoSlice<'_>], skip: usize) -> Result<usize, Fault> {
+        self.send(parts, skip, false)
+    }
+
+    /// As [`Sender::write`], but takes less, or nothing, where this process has sent more than receivers keep up with, and of this stream
+    /// more than its share ([`Sender::is_far`]): what they receive is to come from the cache.
+    pub fn write_paced(&mut self, parts: &[IoSlice<'_>]) -> Result<usize, Fault> {
+        self.send(parts, 0, true)
+    }
+
+    fn send(&mut self, parts: &[IoSlice<'_>], skip: usize, paced: bool) -> Result<usize, Fault> {
         if let ([part], 0) = (parts, skip)
             && self.write_briefly(part)
         {
@@ -170,17 +191,47 @@ impl<M: Memory> Sender<M> {
             self.answered();
         }
         while left > 0 {
+            if paced && self.is_beyond(if left == whole { 1 } else { GOING }) {
+                break;
+            }
             let room = self.room(left).min(left).min(PIECE);
             if room == 0 {
                 break;
             }
             self.copy(&mut source, room);
             left -= room;
+            self.count_ahead();
         }
         self.rest();
         match self.fault {
             Some(fault) if left == whole && whole > 0 => Err(fault),
             _ => Ok(whole - left),
+        }
+    }
+
+    /// Whether this process has sent so much that nobody has received yet, by a fresh look at this stream, that what comes next on
+    /// it is better sent when more was.
+    pub fn is_far(&mut self) -> bool {
+        self.is_beyond(1)
+    }
+
+    /// The same, where this stream may have so much.
+    fn is_beyond(&mut self, least: u64) -> bool {
+        let (ahead, streams) = self.memory.ahead();
+        let share = (AHEAD / streams.max(1)).max(least);
+        if ahead <= AHEAD || self.head - self.seen < share {
+            return false;
+        }
+        self.look();
+        self.count_ahead();
+        self.fault.is_none() && self.head - self.seen >= share
+    }
+
+    fn count_ahead(&mut self) {
+        let now = self.head - self.seen;
+        if now.abs_diff(self.ahead) >= COUNTED || now == 0 && self.ahead > 0 {
+            self.memory.count_ahead(self.ahead, now);
+            self.ahead = now;
         }
     }
 
@@ -470,6 +521,7 @@ impl<M: Memory> Drop for Sender<M> {
             self.seen = self.head;
             self.settle();
         }
+        self.memory.count_ahead(self.ahead, 0);
         let line = &self.way().sender;
         line.base.store(self.head, Ordering::Relaxed);
         line.base_segments.store(self.segments, Ordering::Relaxed);

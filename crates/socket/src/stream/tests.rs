@@ -176,6 +176,45 @@ fn who_listens_at_times_is_sent_to_through_the_same_pages() {
     assert!(a.store().taken() == 0 || cfg!(not(target_arch = "x86_64")));
 }
 
+/// Where much was sent and not received, streams that have more of that than others are held back, until it was received.
+#[test]
+fn streams_wait_for_receivers_where_much_is_on_its_way() {
+    let (a, b, quota) = pair();
+    let mut ends: Vec<_> = (0..2000).map(|at| (a.open(at).unwrap().0, b.open(at).unwrap().1)).collect();
+    let paced = |sender: &mut Sender, bytes: &[u8]| sender.write_paced(&[IoSlice::new(bytes)]).unwrap();
+    let mut buffer = vec![0; 8 * LOCAL];
+    // One stream alone may have all that fits.
+    let (first, first_receiver) = &mut ends[0];
+    while paced(first, &text(0, LOCAL)) > 0 {}
+    assert!(!first.is_far() && first.unreceived() > (SEGMENTS as u64 - 4) * RECORD as u64);
+    while read(first_receiver, &mut buffer) > 0 {}
+    // Of many, each has one message on its way, whatever it is given.
+    for round in 0..4 {
+        for (at, (sender, receiver)) in ends.iter_mut().enumerate() {
+            let (before, is_held) = (sender.sent(), sender.is_far());
+            let sent = paced(sender, &text(before, 4096));
+            assert_eq!(sent == 0, is_held, "stream {at}, round {round}");
+            if is_held {
+                assert!(round > 0);
+                assert!(write(sender, &text(before, 4096)) == 4096, "who will not wait need not");
+                while read(receiver, &mut buffer) > 0 {}
+                assert!(!sender.is_far() && paced(sender, &text(sender.sent(), 4096)) == 4096);
+            }
+        }
+    }
+    assert!(quota.ahead().0 > super::sender::AHEAD);
+    // In the middle of a write, a little is on its way.
+    let (sender, receiver) = &mut ends[1999];
+    while read(receiver, &mut buffer) > 0 {}
+    let sent = paced(sender, &vec![1; 8 * LOCAL]);
+    assert!((LOCAL..4 * LOCAL).contains(&sent) && sender.is_far(), "{sent}");
+    for (_, receiver) in &mut ends {
+        while read(receiver, &mut buffer) > 0 {}
+    }
+    drop(ends);
+    assert_eq!(quota.ahead(), (0, 0));
+}
+
 #[test]
 fn beyond_the_quota_a_stream_has_its_local_record() {
     let (quota, limit, _) = told();
