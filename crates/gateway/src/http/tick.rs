@@ -62,9 +62,13 @@ mod tests {
             for _ in 0..8 {
                 tick.keep();
                 assert_eq!(alive(), 1, "one, however many requests");
-                tokio::time::sleep(TICK / 2).await;
+                tokio::task::yield_now().await;
+                tokio::time::advance(TICK / 2).await;
             }
-            tokio::time::sleep(2 * TICK).await;
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+                tokio::time::advance(TICK).await;
+            }
             assert_eq!((alive(), tick.going.load(Relaxed)), (0, false));
         }
     }
