@@ -52,6 +52,7 @@ impl Drop for Going {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
+    use std::task::Poll;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[tokio::test(start_paused = true)]
@@ -73,18 +74,22 @@ mod tests {
         }
     }
 
-    /// How often a loop comes to sleep that is asked something so often, each time within a time limit.
-    fn sleeps(questions: usize, tick: bool) -> usize {
-        let sleeps = Arc::new(AtomicU64::new(0));
-        let counted = sleeps.clone();
+    /// How often a loop comes to sleep that asks so many questions, each after it has set a time limit and taken it back. It is
+    /// answered once it has come to sleep.
+    fn sleeps(questions: u64, tick: bool) -> u64 {
+        let (sleeps, before) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (counted, seen, asked) = (sleeps.clone(), sleeps.clone(), before.clone());
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().on_thread_park(move || _ = counted.fetch_add(1, Relaxed));
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        let asks = std::thread::spawn(move || {
+        let answers = std::thread::spawn(move || {
             for _ in 0..questions {
-                theirs.write_all(b"?").unwrap();
                 theirs.read_exact(&mut [0]).unwrap();
+                while seen.load(Relaxed) == asked.load(Relaxed) {
+                    std::thread::yield_now();
+                }
+                theirs.write_all(b"!").unwrap();
             }
         });
         builder.build().unwrap().block_on(async {
@@ -93,20 +98,23 @@ mod tests {
                 Arc::<Tick>::default().keep();
             }
             for _ in 0..questions {
-                let asked = tokio::time::timeout(Duration::from_secs(60), ours.read_u8());
-                asked.await.unwrap().unwrap();
-                ours.write_all(b"!").await.unwrap();
+                let mut limit = Box::pin(tokio::time::sleep(Duration::from_secs(60)));
+                std::future::poll_fn(|cx| Poll::Ready(limit.as_mut().poll(cx).is_pending())).await;
+                drop(limit);
+                before.store(sleeps.load(Relaxed), Relaxed);
+                ours.write_all(b"?").await.unwrap();
+                ours.read_u8().await.unwrap();
             }
         });
-        asks.join().unwrap();
-        sleeps.load(Relaxed) as usize
+        answers.join().unwrap();
+        sleeps.load(Relaxed)
     }
 
     #[test]
     fn time_limits_keep_no_loop_from_sleeping() {
-        // A question that has come before it is waited for has no time limit, with or without.
-        let (with, without) = (sleeps(500, true), sleeps(500, false));
-        assert!(with <= 500 + 100, "{with}, and {without} without");
+        let (with, without) = (sleeps(100, true), sleeps(100, false));
+        // For each answer, and for each question that was taken; a time limit would be a third time.
+        assert!(with <= 2 * 100 + 20, "{with}, and {without} without");
     }
 
     #[test]
