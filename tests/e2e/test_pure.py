@@ -301,6 +301,43 @@ class Machines(unittest.TestCase):
                 self.assertEqual(call(node, "POST", "/v1/functions/echo/invoke", b"x"), (200, b"x"))
 
 
+class Computing(unittest.TestCase):
+    """How many processors compute at once."""
+
+    REQUESTS, CLIENTS = 200, 4
+
+    def test_one_computes_and_the_others_rest(self):
+        if not (GUESTS / "echo.wasm").exists():
+            raise unittest.SkipTest("there are no guests: `make guest` builds them")
+        if len(os.sched_getaffinity(0)) < 2:
+            raise unittest.SkipTest("there is one processor, which always computes")
+        folder = tempfile.TemporaryDirectory(prefix="lichen-e2e-")
+        self.addCleanup(folder.cleanup)
+        config = Path(folder.name) / "lichen.toml"
+        config.write_text("[dispatch]\ncomputing = 1\n")
+        with Node("--config", config) as node:
+            code = {"ZipFile": zip_of({"f": (GUESTS / "echo.wasm").read_bytes()})}
+            node.client().create_function(FunctionName="f", Runtime="wasm", Handler="f", Role=ROLE, Code=code)
+
+            def ask(_):
+                connection = http.client.HTTPConnection(urllib.parse.urlsplit(node.endpoint).netloc, timeout=60)
+                for _ in range(self.REQUESTS):
+                    connection.request("POST", "/v1/functions/f/invoke", b"x")
+                    self.assertEqual(connection.getresponse().read(), b"x")
+                connection.close()
+
+            with concurrent.futures.ThreadPoolExecutor(self.CLIENTS) as clients:
+                list(clients.map(ask, range(self.CLIENTS)))
+            status, answer = call(node, "GET", "/v1/pus", None)
+            self.assertEqual(status, 200, answer)
+            engines = [engine for pu in json.loads(answer) for engine in pu["engines"]]
+            working = {engine["processor"] for engine in engines if not engine["rests"]}
+            self.assertEqual(working, {max(engine["processor"] for engine in engines)}, engines)
+            runs = sum(engine["runs"] for engine in engines if not engine["rests"])
+            # The others have run what came first: an instance is made on whichever has the fewest.
+            self.assertGreater(runs, self.REQUESTS * self.CLIENTS * 3 // 4, engines)
+
+
 class Left(unittest.TestCase):
     def test_nothing_is_left_behind(self):
         if not (GUESTS / "echo.wasm").exists():

@@ -18,8 +18,8 @@ const LIGHT: u64 = 32;
 const HEAVY: u64 = 160;
 /// How long it is looked at that nothing happens.
 const QUIET: Duration = Duration::from_secs(5);
-/// When a gateway that nobody asks has given back what it does not need, and two of its rounds have passed.
-const SETTLED: Duration = Duration::from_secs(32);
+/// When a gateway that nobody asks has given back what it does not need, code that it has used included: two minutes, and two of its rounds.
+const SETTLED: Duration = Duration::from_secs(150);
 
 /// Latency by load, for each engine and size.
 pub fn measure(plan: &Plan<'_>, machine: &Machine, pure: &Pure) -> Result<Vec<Figure>, BenchError> {

@@ -292,6 +292,9 @@ pub struct Engine {
     /// Whether it is the one there for runs that take long.
     #[serde(default)]
     pub for_long: bool,
+    /// Whether it is to do nothing at present, so that requests and answers have its processor.
+    #[serde(default)]
+    pub rests: bool,
     /// Requests that it runs, or that wait for it.
     pub requests: u64,
     pub runs: u64,

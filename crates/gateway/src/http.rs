@@ -10,6 +10,7 @@ pub mod loops;
 pub mod path;
 pub mod request_id;
 pub mod serve;
+pub mod tick;
 
 pub use answer::{Body, Response};
 pub use body::BodyError;

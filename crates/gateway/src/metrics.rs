@@ -104,6 +104,9 @@ fn engines(page: &mut Page, state: &NodeState) {
     all("lichen_engine_requests", "gauge", "Requests that an engine runs, or that wait for it.", |engine| {
         engine.requests.into()
     });
+    all("lichen_engine_rests", "gauge", "Whether an engine leaves its processor to requests and answers.", |engine| {
+        f64::from(u8::from(engine.rests))
+    });
 }
 
 /// Of programs under `lichen socket run`.

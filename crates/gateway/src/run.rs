@@ -34,8 +34,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How often the code of deleted functions is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
 /// After so many rounds in which nobody has asked for anything even code that was used is let go, which costs the next request
-/// up to a millisecond: ten minutes.
-const LONG_QUIET: u32 = 40;
+/// up to a millisecond: two minutes.
+const LONG_QUIET: u32 = 8;
 /// After this a gateway has started.
 const START: Duration = Duration::from_secs(2);
 

@@ -407,6 +407,7 @@ impl Dispatcher {
         if let (None, Some(processor)) = (&instance.engine, instance.processor) {
             instance.engine = state.engines.of(&instance.shared.terms, processor);
         }
+        state.balance(&instance, self.config.computing, now);
         let Some(post) = state.posts.get_mut(instance.shared.post) else { return };
         if instance.shared.is_departed() || ((post.closed || draining) && post.pool.queued() == 0) {
             post.pool.gone();

@@ -1,6 +1,7 @@
 //! Lichen's control plane on one node.
 #![forbid(unsafe_code)]
 
+pub mod balance;
 pub mod billing;
 pub mod codestore;
 pub mod dispatch;

@@ -169,7 +169,8 @@ fn engines(now: &Look, before: Option<&Look>) -> String {
             }
             None => (runs.to_string(), format!("{busy:.1}")),
         };
-        let processor = format!("{}{}", engine.processor, if engine.for_long { " (long runs)" } else { "" });
+        let long = if engine.for_long { " (long runs)" } else { "" };
+        let processor = format!("{}{long}{}", engine.processor, if engine.rests { " (rests)" } else { "" });
         table.row([pu, processor, runs, busy, engine.requests.to_string()]);
     }
     format!("{}\n", table.render())
@@ -221,7 +222,7 @@ mod tests {
     fn engines_are_shown_where_there_are_any() {
         let begin = Instant::now();
         let look = |runs, busy_us, at| {
-            let engines = vec![Engine { processor: 3, requests: 1, runs, busy_us, for_long: false }];
+            let engines = vec![Engine { processor: 3, requests: 1, runs, busy_us, for_long: false, rests: false }];
             let pu = Pu { name: "host".into(), engines, ..Pu::default() };
             Look { node: Node::default(), functions: Vec::new(), pus: vec![pu], sockets: Sockets::default(), at }
         };

@@ -8,6 +8,7 @@
 //!
 //! Everything that has no client waiting at a connection (queues, event sources, the worker's news) is none of theirs.
 
+use super::tick::Tick;
 use runtime::dispatch::awake::Lookout;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::io;
@@ -36,10 +37,15 @@ pub struct EventLoop {
     pub handle: Handle,
     processor: u32,
     connections: Arc<AtomicUsize>,
+    tick: Arc<Tick>,
 }
 
 /// A connection's place in its loop.
-pub struct Place(Arc<AtomicUsize>);
+pub struct Place {
+    connections: Arc<AtomicUsize>,
+    /// The loop's.
+    pub tick: Arc<Tick>,
+}
 
 impl Loops {
     /// Starts as many as there are processors for this process.
@@ -51,7 +57,7 @@ impl Loops {
         let allowed = sched_getaffinity(None)?;
         for processor in (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor)) {
             let (handle, thread) = begin(processor, allowed, ending.clone())?;
-            all.loops.push(EventLoop { handle, processor: processor as u32, connections: Arc::default() });
+            all.loops.push(EventLoop::new(handle, processor as u32));
             all.threads.push(thread);
         }
         Ok(all)
@@ -75,15 +81,19 @@ pub fn emptiest(loops: &[EventLoop], near: Option<u32>) -> usize {
 }
 
 impl EventLoop {
+    fn new(handle: Handle, processor: u32) -> Self {
+        Self { handle, processor, connections: Arc::default(), tick: Arc::default() }
+    }
+
     pub fn place(&self) -> Place {
         self.connections.fetch_add(1, Relaxed);
-        Place(self.connections.clone())
+        Place { connections: self.connections.clone(), tick: self.tick.clone() }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.connections.fetch_sub(1, Relaxed);
     }
 }
 
@@ -158,7 +168,7 @@ mod tests {
     #[test]
     fn connections_go_where_there_are_fewest() {
         let handle = Builder::new_current_thread().build().unwrap();
-        let on = |processor| EventLoop { handle: handle.handle().clone(), processor, connections: Arc::default() };
+        let on = |processor| EventLoop::new(handle.handle().clone(), processor);
         let loops = [on(3), on(4)];
         assert_eq!([None, Some(3), Some(4), Some(9)].map(|near| emptiest(&loops, near)), [0, 0, 1, 0]);
         let place = loops[0].place();

@@ -80,7 +80,7 @@ fn turn_away(stream: TcpStream) {
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, (gateway, mut drain, _place): Serving) {
+async fn serve(stream: TcpStream, peer: SocketAddr, (gateway, mut drain, place): Serving) {
     let http = &gateway.config.http;
     if let Err(error) = prepare(&stream, Duration::from_secs(http.stall_s)) {
         tracing::debug!(%peer, %error, "a connection was gone before it began");
@@ -90,7 +90,11 @@ async fn serve(stream: TcpStream, peer: SocketAddr, (gateway, mut drain, _place)
     builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(http.idle_s.max(1)));
     builder.max_buf_size(http.head_max.max(8192));
     let asked = Notify::new();
+    let tick = &place.0.tick;
+    // The first head has a time limit before there is a request.
+    tick.keep();
     let service = service_fn(|request| {
+        tick.keep();
         asked.notify_one();
         route::answer(gateway.clone(), peer, request)
     });

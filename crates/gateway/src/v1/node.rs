@@ -63,6 +63,7 @@ fn shown_engine(state: &EngineState) -> Engine {
     Engine {
         processor: state.processor,
         for_long: state.for_long,
+        rests: state.rests,
         requests: state.requests.into(),
         runs: state.runs,
         busy_us: state.busy / 1000,

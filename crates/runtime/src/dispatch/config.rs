@@ -51,6 +51,8 @@ pub struct DispatchConfig {
     /// Modules that generic templates load beforehand, by kind.
     pub preload: HashMap<Kind, Vec<String>>,
     pub latency: Latency,
+    /// Processors of each PU of this machine that compute pure functions at once; 0: as many as the load has it.
+    pub computing: u32,
 }
 
 impl Default for DispatchConfig {
@@ -71,6 +73,7 @@ impl Default for DispatchConfig {
             results_mib: 256,
             preload: HashMap::new(),
             latency: Latency::Normal,
+            computing: 0,
         }
     }
 }

@@ -5,11 +5,16 @@
 //! the processor where the request is: the engine comes to life there as soon as the asking thread sleeps, without the tens
 //! of microseconds in which another processor is woken. Not so where each run takes a process: one is taken down and another
 //! made after it, and the answer would wait for that.
+//!
+//! Where fewer processors are to compute than there are ([`crate::balance`]), the engines of the others rest: they finish what
+//! they have, and are asked again when those that work have no channel left.
 
+use crate::balance::{Balance, Run};
 use crate::placement::Terms;
 use sandbox::spec::Kind;
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use tokio::runtime::{Handle, Id};
 
 /// What it takes to wake an engine on another processor, and to be woken from there, in nanoseconds.
@@ -26,6 +31,8 @@ pub(super) struct Engine {
     pu: u8,
     processor: u32,
     for_long: bool,
+    /// Whether others compute, and its processor is left to those who bring them work.
+    rests: AtomicBool,
     /// Nanoseconds that the requests it was given are expected to take.
     expected: AtomicU64,
     requests: AtomicU32,
@@ -41,6 +48,8 @@ pub struct EngineState {
     pub processor: u32,
     /// Whether it is for runs that take long.
     pub for_long: bool,
+    /// Whether it is to do nothing at present, so that its processor has time for requests and answers.
+    pub rests: bool,
     /// Requests that it runs, or that wait for it.
     pub requests: u32,
     pub runs: u64,
@@ -50,7 +59,33 @@ pub struct EngineState {
 
 /// All engines that instances have told of.
 #[derive(Debug, Default)]
-pub(super) struct Engines(Vec<Arc<Engine>>);
+pub(super) struct Engines {
+    all: Vec<Arc<Engine>>,
+    /// How many processors of each PU compute.
+    crews: HashMap<u8, Crew>,
+}
+
+/// The processors of a PU.
+#[derive(Debug)]
+struct Crew {
+    balance: Balance,
+    /// What was ordered, whatever the load.
+    fixed: Option<u32>,
+    /// As many as are at work now.
+    computing: u32,
+}
+
+impl Crew {
+    fn new(processors: u32, fixed: Option<u32>) -> Self {
+        Self { balance: Balance::new(processors), fixed, computing: u32::MAX }
+    }
+
+    /// How many are to compute, if that has changed.
+    fn changed(&mut self) -> Option<u32> {
+        let wanted = self.fixed.unwrap_or(self.balance.computing());
+        (std::mem::replace(&mut self.computing, wanted) != wanted).then_some(wanted)
+    }
+}
 
 /// What one request is expected to take of an engine, until it is dropped.
 #[derive(Debug)]
@@ -65,7 +100,7 @@ impl Engines {
     pub fn of(&mut self, terms: &Terms, processor: u32) -> Option<Arc<Engine>> {
         let (pu, for_long) = (terms.pu, terms.for_long);
         let wanted = (pu, processor, for_long);
-        let known = self.0.iter().find(|engine| (engine.pu, engine.processor, engine.for_long) == wanted);
+        let known = self.all.iter().find(|engine| (engine.pu, engine.processor, engine.for_long) == wanted);
         if known.is_some() {
             return known.cloned();
         }
@@ -73,13 +108,39 @@ impl Engines {
             return None;
         }
         let [expected, runs, busy] = [0; 3].map(AtomicU64::new);
-        let engine = Arc::new(Engine { pu, processor, for_long, expected, requests: AtomicU32::new(0), runs, busy });
-        self.0.push(engine.clone());
+        let (rests, requests) = (AtomicBool::new(false), AtomicU32::new(0));
+        let engine = Arc::new(Engine { pu, processor, for_long, rests, expected, requests, runs, busy });
+        self.all.push(engine.clone());
+        if let Some(computing) = self.crews.get(&pu).map(|crew| crew.computing) {
+            self.choose(pu, computing);
+        }
         Some(engine)
     }
 
+    /// A run on this PU is over, at `now`. A PU whose processors are this machine's has so many of them, of which as many
+    /// compute as the load or its owner has it.
+    pub fn note(&mut self, pu: u8, crew: (u32, Option<u32>), now: u64, run: Run) {
+        let crew = self.crews.entry(pu).or_insert_with(|| Crew::new(crew.0, crew.1));
+        crew.balance.note(now, run);
+        if let Some(computing) = crew.changed() {
+            self.choose(pu, computing);
+        }
+    }
+
+    /// So many processors compute, those with the highest numbers: devices interrupt the first ones, as a rule.
+    fn choose(&self, pu: u8, computing: u32) {
+        let here = || self.all.iter().filter(|engine| engine.pu == pu);
+        let mut processors: Vec<u32> = here().map(|engine| engine.processor).collect();
+        processors.sort_unstable_by(|one, other| other.cmp(one));
+        processors.dedup();
+        for engine in here() {
+            let rank = processors.iter().position(|processor| *processor == engine.processor);
+            engine.rests.store(rank.is_some_and(|rank| rank >= computing as usize), Relaxed);
+        }
+    }
+
     pub fn states(&self) -> Vec<EngineState> {
-        self.0.iter().map(|engine| engine.state()).collect()
+        self.all.iter().map(|engine| engine.state()).collect()
     }
 }
 
@@ -88,6 +149,10 @@ impl Engine {
     pub fn distance(&self, here: &Here) -> u64 {
         let away = if self.processor == here.processor { here.after } else { AWAY };
         self.expected.load(Relaxed).saturating_add(away)
+    }
+
+    pub fn rests(&self) -> bool {
+        self.rests.load(Relaxed)
     }
 
     /// A run is over that took so many nanoseconds.
@@ -99,7 +164,8 @@ impl Engine {
     fn state(&self) -> EngineState {
         let [runs, busy] = [&self.runs, &self.busy].map(|number| number.load(Relaxed));
         let (pu, processor, for_long) = (self.pu, self.processor, self.for_long);
-        EngineState { pu, processor, for_long, requests: self.requests.load(Relaxed), runs, busy }
+        let (rests, requests) = (self.rests(), self.requests.load(Relaxed));
+        EngineState { pu, processor, for_long, rests, requests, runs, busy }
     }
 }
 
@@ -170,11 +236,28 @@ mod tests {
         drop((short, long));
         assert_eq!(
             engines.states()[0],
-            EngineState { pu: 0, processor: 3, for_long: false, requests: 0, runs: 1, busy: 700 }
+            EngineState { pu: 0, processor: 3, for_long: false, rests: false, requests: 0, runs: 1, busy: 700 }
         );
         assert_eq!(one.distance(&wasm(3)), 0);
         let process = at(3, Kind::Native);
         assert!(one.distance(&process) > other.distance(&process), "what comes after a run is in nobody's way");
+    }
+
+    #[test]
+    fn engines_of_processors_that_do_not_compute_rest() {
+        let mut engines = Engines::default();
+        let (here, there) = (Terms::default(), Terms { pu: 1, ..Terms::default() });
+        let long = Terms { for_long: true, ..here };
+        let first = engines.of(&here, 3).unwrap();
+        engines.note(0, (3, Some(1)), 0, Run::default());
+        assert!(!first.rests(), "one is always at work");
+        let others = [(&here, 5), (&here, 4), (&long, 3), (&long, 5), (&there, 3)];
+        let others = others.map(|(terms, processor)| engines.of(terms, processor).unwrap());
+        let resting = |others: &[Arc<Engine>]| others.iter().map(|one| one.rests()).collect::<Vec<_>>();
+        assert!(first.rests());
+        assert_eq!(resting(&others), [false, true, true, false, false]);
+        engines.note(1, (1, None), 0, Run::default());
+        assert_eq!((others[4].rests(), engines.states()[0].rests), (false, true));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::journal::{Journal, TooMuch};
 use super::link::{Link, Said};
 use super::shared::{Departure, Shared, Verdict};
 use super::watched::Watched;
+use crate::balance::Run;
 use bytes::Bytes;
 use cfork::chain::{Order, Place};
 use cfork::invocation::{self, CONTENT_TYPE_MAX, PART_MAX, Processor, Ran, Served, Started, WITH_FAREWELL};
@@ -135,8 +136,8 @@ pub(super) struct Instance {
     /// What its last invocation took, and its start where nobody has asked for that yet, in nanoseconds.
     pub took: u64,
     pub start_took: u64,
-    /// What an engine has said of its last run: how long it took, in nanoseconds.
-    pub ran: u64,
+    /// What an engine has said of its last run, and how long it and its answer waited.
+    pub ran: Run,
     /// The bytes that it was asked that with.
     pub asked: usize,
     /// The processor on which its engine stays, if it is an engine's.
@@ -175,7 +176,7 @@ impl Instance {
             has_served: false,
             took: 0,
             start_took: 0,
-            ran: 0,
+            ran: Run::default(),
             asked: 0,
             processor: None,
             engine: None,
@@ -281,6 +282,11 @@ impl Instance {
     pub fn distance(&self, here: &Here) -> u64 {
         let engine = self.engine.as_ref().map_or(0, |engine| engine.distance(here));
         engine + if self.wire.home() == here.event_loop { 0 } else { MOVE }
+    }
+
+    /// Whether its engine is to do nothing at present.
+    pub fn rests(&self) -> bool {
+        self.engine.as_ref().is_some_and(|engine| engine.rests())
     }
 
     /// What happens next; if nothing, wakes when something does.

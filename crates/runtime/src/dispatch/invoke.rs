@@ -40,6 +40,8 @@ struct Course {
     reception: Reception,
     admission: Admission,
     spans: Spans,
+    /// When it began to look for an instance.
+    sought: u64,
     /// Whether the log says that it has begun.
     announced: bool,
     /// Whether the request was sent before, and so is not sent again.
@@ -78,11 +80,12 @@ pub(super) async fn run(
     reception: Reception,
     cancel: Option<Arc<Cancel>>,
 ) -> Result<Outcome, InvokeError> {
-    let accepted = if call.accepted > 0 { call.accepted } else { os::monotonic_ns() };
+    let sought = os::monotonic_ns();
+    let accepted = if call.accepted > 0 { call.accepted } else { sought };
     let (admission, mut step) = node.admit(&function, &call)?;
     let spans = Spans { accepted, ..Spans::default() };
     let (announced, last, ran) = (false, false, Ran::default());
-    let mut course = Course { node, function, call, reception, admission, spans, announced, last, cancel, ran };
+    let mut course = Course { node, function, call, reception, admission, spans, sought, announced, last, cancel, ran };
     loop {
         match course.attempt(step).await {
             Attempt::Done(result) => {
@@ -280,7 +283,7 @@ impl Course {
                 (self.spans.begun, self.spans.ended) = (served.begun, served.ended);
                 if self.function.kind.is_pure() {
                     self.ran = ran;
-                    lease.instance.ran = served.ended.saturating_sub(served.begun);
+                    lease.instance.ran.took = served.ended.saturating_sub(served.begun);
                     lease.instance.asked = self.call.len();
                 }
                 (self.replied(body, failed, answer.limit), true)
@@ -333,6 +336,12 @@ impl Course {
         let received = os::monotonic_ns();
         let instance = &mut *lease.instance;
         instance.clear_deadline();
+        if instance.ran.took > 0 && answer.start != StartKind::Cold {
+            // By the engine's own account, as far as that is possible.
+            let begun = self.spans.begun.clamp(self.sought.min(received), received);
+            instance.ran.waited = begun - self.sought.min(begun);
+            instance.ran.answered = received - self.spans.ended.clamp(begun, received);
+        }
         let is_silent = sound && self.function.kind.is_pure() && !self.ran.printed;
         let within_limit = is_silent || instance.journal.drain().await.is_ok();
         if sound && !within_limit {

@@ -17,7 +17,7 @@ use crate::placement::{self, Candidate, Choice, Place, Terms};
 use crate::pool::Pool;
 use crate::scaling::Demand;
 use crate::templates::Seat;
-use daemon::pu::Pus;
+use daemon::pu::{Pus, Tier};
 use sandbox::spec::{End, NativeEngine, Version};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicU32;
@@ -87,23 +87,29 @@ impl Post {
         self.live() == 0 && self.pool.queued() == 0
     }
 
-    /// An instance of a pure function for a request: of the engines that it is for the one that comes to it first.
+    /// An instance of a pure function for a request: of the engines that it is for, and that work, the one that comes to it
+    /// first.
     fn take_nearest(&mut self, habit: Habit) -> Option<(Box<Instance>, StartKind)> {
+        self.take_where(habit, |instance| !instance.rests())
+    }
+
+    fn take_where(&mut self, habit: Habit, may: impl Fn(&Instance) -> bool) -> Option<(Box<Instance>, StartKind)> {
         let here = Here::now(self.function.kind);
-        let suits = |instance: &Instance| instance.shared.terms.for_long == habit.long;
+        let suits = |instance: &Instance| instance.shared.terms.for_long == habit.long && may(instance);
         let nearest = self.pool.take_nearest(|instance| suits(instance).then(|| instance.distance(&here)));
         let (mut instance, kind) = nearest.or_else(|| self.pool.take_stem(|stem| suits(stem)))?;
         instance.claim(habit.typical);
         Some((instance, kind))
     }
 
-    /// The same where there is none that suits, and none is on its way.
+    /// The same where there is none that suits, and none is to come: of an engine that rests, or is for others.
     fn take_any(&mut self, mut habit: Habit) -> Option<(Box<Instance>, StartKind)> {
-        if self.live_for(habit.long) > 0 {
-            return None;
+        let resting = self.take_where(habit, |_| true);
+        if resting.is_some() || self.live_for(habit.long) > 0 {
+            return resting;
         }
         habit.long = !habit.long;
-        self.take_nearest(habit)
+        self.take_where(habit, |_| true)
     }
 
     /// Whether its requests are for one engine of a processor or for another by how long they take.
@@ -117,9 +123,9 @@ impl Post {
     pub fn learn(&mut self, instance: &mut Instance) -> u64 {
         let ran = std::mem::take(&mut instance.ran);
         let mut typical = 0;
-        if ran > 0 {
-            typical = self.habits.learn(instance.asked, ran).typical;
-            instance.engine.iter().for_each(|engine| engine.ran(ran));
+        if ran.took > 0 {
+            typical = self.habits.learn(instance.asked, ran.took).typical;
+            instance.engine.iter().for_each(|engine| engine.ran(ran.took));
         }
         if self.places.len() > 1 {
             self.learn_of_place(instance);
@@ -420,6 +426,15 @@ impl State {
             }
         }
         granted
+    }
+
+    /// A run is over, which says how the processors of its PU should be shared, where the gateway is on the same machine.
+    pub fn balance(&mut self, instance: &Instance, fixed: u32, now: u64) {
+        let spec = &self.pus[usize::from(instance.shared.terms.pu)].spec;
+        if instance.ran.took > 0 && spec.tier != Tier::Remote {
+            let fixed = Some(fixed).filter(|fixed| *fixed > 0);
+            self.engines.note(instance.shared.terms.pu, (spec.cores(), fixed), now, instance.ran);
+        }
     }
 
     /// Takes everybody out of the queues who can never be served, with the reason.
