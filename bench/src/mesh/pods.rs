@@ -1,8 +1,9 @@
 //! Pods, whole or split, the cable between two of them, and their Envoys.
 
-use super::talk::{self, Caller};
+use super::talk::{Caller, Server};
 use crate::Plan;
 use crate::error::{BenchError, io};
+use crate::sockets::{Broker, OURS};
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const APP: u16 = 8080;
+/// Where the mesh's rules lead what leaves a Pod.
+const OUTBOUND: u16 = 15001;
 const CLIENT: &str = "10.80.0.1";
 const SERVER: &str = "10.80.0.2";
 /// Whom a mesh's proxy runs as.
@@ -40,13 +43,16 @@ pub struct Layout<'a> {
     pub envoy: Option<&'a Path>,
     pub client: [usize; 2],
     pub server: [usize; 2],
+    /// Whether apps and proxies have the library of sockets.
+    pub library: bool,
 }
 
-/// The daemon of split networks, and a folder for everything.
+/// The daemon of split networks, the broker of sockets, and a folder for everything.
 pub struct World {
     lichen: PathBuf,
     folder: TempDir,
     daemon: Child,
+    broker: Broker,
     made: Cell<usize>,
     /// Networks to be taken apart in the end.
     names: RefCell<Vec<String>>,
@@ -62,8 +68,9 @@ impl World {
         serve.args(["net", "serve", "--folder"]).arg(folder.path().join("net"));
         serve.stdout(Stdio::null()).stderr(Stdio::null());
         let daemon = serve.spawn().map_err(|source| BenchError::Program { program: plan.program.clone(), source })?;
-        let world =
-            Self { lichen: plan.program.clone(), folder, daemon, made: Cell::new(0), names: RefCell::default() };
+        let broker = Broker::of_all(&plan.program, &folder.path().join("net"))?;
+        let (lichen, made, names) = (plan.program.clone(), Cell::new(0), RefCell::default());
+        let world = Self { lichen, folder, daemon, broker, made, names };
         let socket = world.folder.path().join("net/socket");
         let until = Instant::now() + Duration::from_secs(20);
         while !socket.exists() {
@@ -89,6 +96,17 @@ impl World {
     fn net(&self, arguments: &[&str]) -> Result<(), BenchError> {
         let folder = self.folder.path().join("net");
         done(Command::new(&self.lichen).arg("net").args(arguments).arg("--folder").arg(folder))
+    }
+
+    /// A program in a Pod, with the library or without.
+    fn program(&self, place: &Place, program: impl AsRef<std::ffi::OsStr>, library: bool) -> Command {
+        let mut command = place.command(program);
+        if library {
+            self.broker.dress(&mut command, OURS);
+            // A proxy answers for an address that is not here: the ports say which connections that may be.
+            command.env("LICHEN_SOCKET_PORTS", format!("{APP},{OUTBOUND}"));
+        }
+        command
     }
 
     /// Places for a Pod's programs: one, or two halves.
@@ -165,15 +183,18 @@ impl Pod {
 }
 
 /// Two Pods, one cable, and an Envoy in each, if there are any.
-pub struct Mesh {
+pub struct Mesh<'a> {
+    world: &'a World,
     client: Pod,
     _server: Pod,
     cpu: usize,
+    library: bool,
     envoys: Vec<Child>,
+    _app: Server,
 }
 
-impl Mesh {
-    pub fn new(world: &World, layout: &Layout<'_>) -> Result<Self, BenchError> {
+impl<'a> Mesh<'a> {
+    pub fn new(world: &'a World, layout: &Layout<'_>) -> Result<Self, BenchError> {
         let pods = [layout.client, layout.server].map(|cpus| world.pod(cpus[0] != cpus[1]));
         let [client, server] = pods;
         let (client, server) = (client?, server?);
@@ -186,25 +207,27 @@ impl Mesh {
             done(pod.uplink().command("ip").args(["link", "set", "eth0", "up"]))?;
             world.join(pod, address)?;
         }
-        talk::serve(&server.app.0, layout.server[0], APP)?;
+        let app = world.program(&server.app, &world.lichen, layout.library);
+        let app = Server::start(app, layout.server[0], APP)?;
         let mut envoys = Vec::new();
         if let Some(envoy) = layout.envoy {
             for (pod, cpu) in [(&client, layout.client[1]), (&server, layout.server[1])] {
-                envoys.push(start(envoy, world.folder.path(), pod, cpu)?);
+                envoys.push(start(envoy, world, (pod, cpu), layout.library)?);
                 world.capture(pod)?;
             }
         }
-        Ok(Self { client, _server: server, cpu: layout.client[0], envoys })
+        let (cpu, library) = (layout.client[0], layout.library);
+        Ok(Self { world, client, _server: server, cpu, library, envoys, _app: app })
     }
 
     /// Somebody in the first Pod who calls the second one.
     pub fn caller(&self, many: usize) -> Result<Caller, BenchError> {
-        let to = format!("{SERVER}:{APP}").parse().map_err(|_| BenchError::Broken("no address".to_owned()))?;
-        Caller::new(&self.client.app.0, self.cpu, to, many)
+        let command = self.world.program(&self.client.app, &self.world.lichen, self.library);
+        Caller::start(command, self.cpu, &format!("{SERVER}:{APP}"), many)
     }
 }
 
-impl Drop for Mesh {
+impl Drop for Mesh<'_> {
     fn drop(&mut self) {
         for envoy in &mut self.envoys {
             let _ = envoy.kill();
@@ -213,10 +236,10 @@ impl Drop for Mesh {
     }
 }
 
-fn start(envoy: &Path, folder: &Path, pod: &Pod, cpu: usize) -> Result<Child, BenchError> {
-    let configuration = folder.join("envoy.yaml");
+fn start(envoy: &Path, world: &World, (pod, cpu): (&Pod, usize), library: bool) -> Result<Child, BenchError> {
+    let configuration = world.folder.path().join("envoy.yaml");
     fs::write(&configuration, ENVOY).map_err(io("Envoy's configuration could not be written"))?;
-    let mut command = pod.uplink().command("taskset");
+    let mut command = world.program(pod.uplink(), "taskset", library);
     command.args(["-c", &cpu.to_string(), "setpriv", "--reuid", PROXY, "--regid", PROXY, "--clear-groups"]);
     command.arg(envoy).arg("-c").arg(configuration);
     command.args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "off"]);

@@ -1,44 +1,51 @@
-//! Programs in Pods: a server that sends back what it gets, and a caller. Threads of this process, each in a network namespace
-//! and on a processor of its own.
+//! Programs in Pods: a server that sends back what it gets, and a caller, each a process on a processor of its own.
 
 use crate::error::{BenchError, io};
-use os::ns::{self, Kinds};
+use crate::sockets::{Orders, orders, timed};
 use rustix::thread::{CpuSet, sched_setaffinity};
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::cell::RefCell;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
+
+/// What such a process is told to do.
+pub const SERVE: &str = "mesh-serve";
+pub const CALL: &str = "mesh-call";
 
 const LENGTH: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Has the calling thread stand in a namespace, on a processor.
-fn go(namespace: &Path, cpu: usize) -> io::Result<()> {
-    ns::enter(File::open(namespace)?, Kinds::NET)?;
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    Ok(sched_setaffinity(None, &set)?)
+/// A program in a Pod, which ends with this.
+struct App(Child);
+
+impl Drop for App {
+    fn drop(&mut self) {
+        // One that has ended by itself is fine.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
-/// Serves until the process ends; returns when it listens.
-pub fn serve(namespace: &Path, cpu: usize, port: u16) -> Result<(), BenchError> {
-    let listen = thread::scope(|scope| {
-        let bind = || -> io::Result<TcpListener> {
-            go(namespace, cpu)?;
-            TcpListener::bind(("0.0.0.0", port))
-        };
-        scope.spawn(bind).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
-    let listener = listen.map_err(io("a server in a Pod could not listen"))?;
-    let namespace = namespace.to_owned();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let namespace = namespace.clone();
-            thread::spawn(move || go(&namespace, cpu).and_then(|()| echo(stream)));
-        }
-    });
+/// What such a process does until its input ends, or it is killed.
+pub fn run(role: &str, address: &str, cpu: usize) -> Result<(), BenchError> {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    let here = sched_setaffinity(None, &set).map_err(io::Error::from);
+    let done = here.and_then(|()| if role == SERVE { listen(address) } else { call(address) });
+    done.map_err(io("a program in a Pod cannot go on"))
+}
+
+fn listen(address: &str) -> io::Result<()> {
+    let listener = TcpListener::bind(address)?;
+    println!("ready");
+    for stream in listener.incoming() {
+        let stream = stream?;
+        // One whose caller has gone has ended.
+        thread::spawn(|| echo(stream));
+    }
     Ok(())
 }
 
@@ -51,44 +58,73 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
+/// `connect` so many; `rounds` on all of them: the time that they took; `trips` on the first: the time of each.
+fn call(address: &str) -> io::Result<()> {
+    let to: SocketAddr = address.parse().map_err(|_| io::ErrorKind::InvalidInput)?;
+    let streams = RefCell::new(Vec::new());
+    orders(|order| {
+        let (what, count) = order.split_once(' ').unwrap_or((order, "1"));
+        let count: usize = count.parse().map_err(|_| io::ErrorKind::InvalidInput)?;
+        let mut streams = streams.borrow_mut();
+        match what {
+            "connect" => *streams = (0..count).map(|_| connect(to)).collect::<io::Result<Vec<_>>>()?,
+            "rounds" => return Ok(vec![timed(|| (0..count).try_for_each(|_| round(&mut streams)))?]),
+            _ => return (0..count).map(|_| timed(|| round(&mut streams))).collect(),
+        }
+        Ok(Vec::new())
+    })
+}
+
+/// A message on every connection, and back.
+fn round(streams: &mut [TcpStream]) -> io::Result<()> {
+    let mut bytes = [0; LENGTH];
+    for stream in &mut *streams {
+        stream.write_all(&bytes)?;
+    }
+    streams.iter_mut().try_for_each(|stream| stream.read_exact(&mut bytes))
+}
+
+/// A server that listens; `command` is this program, in the Pod.
+pub struct Server(#[expect(dead_code, reason = "it is ended with this")] App);
+
+impl Server {
+    pub fn start(mut command: Command, cpu: usize, port: u16) -> Result<Self, BenchError> {
+        command.args(["bench-peer", SERVE, &format!("0.0.0.0:{port}"), &cpu.to_string()]);
+        let mut app = App(spawn(command)?);
+        let mut ready = String::new();
+        if let Some(output) = app.0.stdout.take() {
+            BufReader::new(output).read_line(&mut ready).map_err(io("a server in a Pod does not listen"))?;
+        }
+        Ok(Self(app))
+    }
+}
+
 /// Somebody who calls, on connections that stay.
 pub struct Caller {
-    streams: Vec<TcpStream>,
-    cpu: usize,
+    orders: Orders,
+    _app: App,
 }
 
 impl Caller {
-    /// Connects from a namespace, as often as it takes: rules and proxies may come into force a little later.
-    pub fn new(namespace: &Path, cpu: usize, to: SocketAddr, many: usize) -> Result<Self, BenchError> {
-        let connected = thread::scope(|scope| {
-            let connect = || -> io::Result<Vec<TcpStream>> {
-                go(namespace, cpu)?;
-                (0..many).map(|_| connect(to)).collect()
-            };
-            scope.spawn(connect).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        let streams = connected.map_err(|source| BenchError::Silent { who: to.to_string(), source })?;
-        Ok(Self { streams, cpu })
+    /// Connects, as often as it takes: rules and proxies may come into force a little later.
+    pub fn start(mut command: Command, cpu: usize, to: &str, many: usize) -> Result<Self, BenchError> {
+        command.args(["bench-peer", CALL, to, &cpu.to_string()]);
+        let mut app = App(spawn(command)?);
+        let mut caller = Self { orders: Orders::of(&mut app.0)?, _app: app };
+        caller.call(&format!("connect {many}"))?;
+        Ok(caller)
     }
 
-    /// So many times a message on every connection, and back.
-    pub fn rounds(&mut self, count: usize) -> Result<(), BenchError> {
-        let mut set = CpuSet::new();
-        set.set(self.cpu);
-        let here = sched_setaffinity(None, &set);
-        here.map_err(|error| BenchError::Io { what: "no processor to call from", source: error.into() })?;
-        let round = |streams: &mut [TcpStream]| -> io::Result<()> {
-            let mut bytes = [0; LENGTH];
-            for stream in &mut *streams {
-                stream.write_all(&bytes)?;
-            }
-            streams.iter_mut().try_for_each(|stream| stream.read_exact(&mut bytes))
-        };
-        for _ in 0..count {
-            round(&mut self.streams).map_err(|source| BenchError::Silent { who: "a Pod".to_owned(), source })?;
-        }
-        Ok(())
+    /// Has the caller do something: the nanoseconds that it tells.
+    pub fn call(&mut self, order: &str) -> Result<Vec<u64>, BenchError> {
+        self.orders.call("a program in a Pod", order)
     }
+}
+
+fn spawn(mut command: Command) -> Result<Child, BenchError> {
+    let program = command.get_program().into();
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    child.map_err(|source| BenchError::Program { program, source })
 }
 
 /// A connection over which an answer has come.

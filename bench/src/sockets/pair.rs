@@ -8,6 +8,7 @@ use net::broker::{Bounds, Sharing};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{BufRead, BufReader, ErrorKind, PipeWriter, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
@@ -30,14 +31,31 @@ impl Broker {
 
     /// One by which these have a memory together.
     pub fn sharing(program: &Path, sharing: Sharing) -> Result<Self, BenchError> {
+        Self::with(program, Bounds { sharing, ..Bounds::default() }, |broker| broker)
+    }
+
+    /// One for programs of any user, in the halves of the networks that are remembered in `networks`.
+    pub fn of_all(program: &Path, networks: &Path) -> Result<Self, BenchError> {
+        let broker = Self::with(program, Bounds::default(), |broker| broker.over(networks))?;
+        for (path, mode) in [(broker.folder.path().to_owned(), 0o755), (broker.folder.path().join("broker"), 0o777)] {
+            let opened = std::fs::set_permissions(path, PermissionsExt::from_mode(mode));
+            opened.map_err(io("the broker of sockets could not be opened to others"))?;
+        }
+        Ok(broker)
+    }
+
+    fn with(
+        program: &Path,
+        bounds: Bounds,
+        ways: impl FnOnce(net::broker::Broker) -> net::broker::Broker,
+    ) -> Result<Self, BenchError> {
         let folder = tempfile::tempdir().map_err(io("a folder for the measurement could not be made"))?;
         let library = program.parent().unwrap_or(Path::new(".")).join(LIBRARY);
         if !library.exists() {
             return Err(BenchError::Broken(format!("{} is not there: build all of Lichen", library.display())));
         }
-        let mut broker =
-            net::broker::Broker::bind(&folder.path().join("broker"), Bounds { sharing, ..Bounds::default() })
-                .map_err(io("the broker of sockets cannot listen"))?;
+        let broker = net::broker::Broker::bind(&folder.path().join("broker"), bounds);
+        let mut broker = ways(broker.map_err(io("the broker of sockets cannot listen"))?);
         let (stopped, stop) = std::io::pipe().map_err(io("a pipe could not be made"))?;
         let serving = std::thread::spawn(move || {
             // Who waits for it finds out that it is gone.
@@ -73,12 +91,17 @@ impl Drop for Broker {
 /// How long a caller may say nothing.
 const PATIENCE: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 
+/// A process that does what its input says, and tells how long that took ([`super::orders`]).
+pub struct Orders {
+    orders: ChildStdin,
+    results: BufReader<ChildStdout>,
+}
+
 /// One who serves and one who calls.
 pub struct Pair {
     pub name: String,
     pub processes: [Child; 2],
-    orders: ChildStdin,
-    results: BufReader<ChildStdout>,
+    orders: Orders,
 }
 
 impl Pair {
@@ -108,20 +131,27 @@ impl Pair {
             BufReader::new(output).read_line(&mut address).map_err(silent())?;
         }
         let mut client = start(CALL, &format!("{}:{}", how.medium, address.trim()), processors[1])?;
-        let (orders, results) = (client.stdin.take(), client.stdout.take().map(BufReader::new));
-        let name = format!("{}, {seats}", how.name);
-        let missing = || BenchError::Broken("a program that was started has no pipes".into());
-        Ok(Self {
-            name,
-            processes: [server, client],
-            orders: orders.ok_or_else(missing)?,
-            results: results.ok_or_else(missing)?,
-        })
+        let orders = Orders::of(&mut client)?;
+        Ok(Self { name: format!("{}, {seats}", how.name), processes: [server, client], orders })
     }
 
     /// Has the caller do something: the nanoseconds that it tells.
-    /// [`PATIENCE`] is how long it may take.
     pub fn call(&mut self, order: &str) -> Result<Vec<u64>, BenchError> {
+        self.orders.call(&format!("the program over {}", self.name), order)
+    }
+}
+
+impl Orders {
+    /// Of a process whose input and output are pipes.
+    pub fn of(process: &mut Child) -> Result<Self, BenchError> {
+        match (process.stdin.take(), process.stdout.take()) {
+            (Some(orders), Some(results)) => Ok(Self { orders, results: BufReader::new(results) }),
+            _ => Err(BenchError::Broken("a program that was started has no pipes".into())),
+        }
+    }
+
+    /// Has it do something: the nanoseconds that it tells. [`PATIENCE`] is how long it may take.
+    pub fn call(&mut self, who: &str, order: &str) -> Result<Vec<u64>, BenchError> {
         let mut call = || {
             writeln!(self.orders, "{order}")?;
             let told = poll(&mut [PollFd::new(self.results.get_ref(), PollFlags::IN)], Some(&PATIENCE))?;
@@ -138,7 +168,7 @@ impl Pair {
             Ok(samples)
         };
         let result: std::io::Result<_> = call();
-        result.map_err(|source| BenchError::Silent { who: format!("the program over {}", self.name), source })
+        result.map_err(|source| BenchError::Silent { who: who.to_owned(), source })
     }
 }
 

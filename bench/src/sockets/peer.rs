@@ -233,7 +233,7 @@ fn parse(header: [u8; 16]) -> (u8, usize, usize) {
 }
 
 /// Does what standard input says, line by line, and tells the nanoseconds of each.
-pub(super) fn orders(act: impl Fn(&str) -> io::Result<Vec<u64>>) -> io::Result<()> {
+pub fn orders(act: impl Fn(&str) -> io::Result<Vec<u64>>) -> io::Result<()> {
     for line in io::stdin().lock().lines() {
         let samples = act(&line?)?;
         let told: Vec<u8> = std::iter::once(samples.len() as u64).chain(samples).flat_map(u64::to_le_bytes).collect();
@@ -284,7 +284,7 @@ fn short(stream: &mut dyn Stream, turns: usize) -> io::Result<()> {
     })
 }
 
-pub(super) fn timed(act: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
+pub fn timed(act: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
     let began = Instant::now();
     act()?;
     Ok(began.elapsed().as_nanos() as u64)

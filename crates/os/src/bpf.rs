@@ -5,10 +5,12 @@
 //! Everything ends with its descriptors. What the kernel's verifier checks is not checked here.
 
 mod code;
+mod groups;
 mod relay;
 mod ring;
 
 pub use code::{Code, Label, Reg, Width};
+pub use groups::groups;
 pub use relay::Relay;
 pub use ring::Ring;
 
@@ -240,8 +242,12 @@ impl Program {
 
     /// Runs it for the sockets of a control group (a folder of cgroup2) and of all below it, beside others' programs.
     pub fn attach(&self, group: impl AsFd, hook: Hook) -> io::Result<Attached> {
+        self.attach_as(group, hook as u32)
+    }
+
+    fn attach_as(&self, group: impl AsFd, hook: u32) -> io::Result<Attached> {
         let (program, target) = (self.0.as_raw_fd() as u32, group.as_fd().as_raw_fd() as u32);
-        let mut attr = LinkAttr { program, target, hook: hook as u32, flags: 0 };
+        let mut attr = LinkAttr { program, target, hook, flags: 0 };
         // SAFETY: there is no address in it, and the command answers a descriptor.
         unsafe { bpf_fd(LINK_CREATE, &mut attr) }.map(|link| Attached { link })
     }

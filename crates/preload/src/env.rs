@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 /// Where the broker listens. Without it, the library does nothing.
 const BROKER: &CStr = c"LICHEN_SOCKET_BROKER";
-/// Ports, by commas: a connection may get memory if one of its ends has one of these. Without it: all.
+/// Ports, by commas: a connection may get memory if one of its ends has one of these, whatever its other
+/// end's address: a proxy here may answer for it. Without it: all whose ends both are here by their addresses.
 const PORTS: &CStr = c"LICHEN_SOCKET_PORTS";
 /// How long to look before sleeping, at most, in microseconds. Without it: for as long as is worth it here.
 const LOOK: &CStr = c"LICHEN_SOCKET_LOOK_US";
@@ -27,7 +28,12 @@ pub struct Settings {
 
 impl Settings {
     pub fn allows(&self, ports: [u16; 2]) -> bool {
-        self.ports.is_empty() || ports.iter().any(|port| self.ports.contains(port))
+        self.ports.is_empty() || self.names(ports)
+    }
+
+    /// Whether one of them is said by its number.
+    pub fn names(&self, ports: [u16; 2]) -> bool {
+        ports.iter().any(|port| self.ports.contains(port))
     }
 }
 

@@ -72,8 +72,9 @@ fn begin(entry: &Entry, fd: RawFd) -> Option<()> {
     // SAFETY: the program uses this descriptor in the call that leads here.
     let socket = unsafe { BorrowedFd::borrow_raw(fd) };
     let (own, peer) = ends(socket)?;
-    let near = peer.ip().is_loopback() || peer.ip() == own.ip();
-    if !near || own == peer || !settings().allows([own.port(), peer.port()]) || rings::are_used() {
+    let ports = [own.port(), peer.port()];
+    let near = peer.ip().is_loopback() || peer.ip() == own.ip() || settings().names(ports);
+    if !near || own == peer || !settings().allows(ports) || rings::are_used() {
         return None;
     }
     let Some(key) = member::key().ok()? else { return Some(()) };

@@ -36,11 +36,10 @@ impl Key {
             return None;
         }
         let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
-        Some(Self {
-            network: networks.of(os::netlink::namespace_of(socket).ok()?),
-            own: plain(SocketAddr::try_from(getsockname(socket).ok()?).ok()?),
-            peer: plain(SocketAddr::try_from(getpeername(socket).ok()??).ok()?),
-        })
+        let peer = plain(SocketAddr::try_from(getpeername(socket).ok()??).ok()?);
+        let own = plain(SocketAddr::try_from(getsockname(socket).ok()?).ok()?);
+        let own = called(socket, own, peer).unwrap_or(own);
+        Some(Self { network: networks.of(os::netlink::namespace_of(socket).ok()?), own, peer })
     }
 
     /// The addresses of this end and of the other.
@@ -52,6 +51,22 @@ impl Key {
     pub fn reversed(self) -> Self {
         Self { own: self.peer, peer: self.own, ..self }
     }
+}
+
+/// The address that was called, where a rule of the namespace hands connections to a proxy: the end that has called knows of no
+/// other. Whoever can write such rules has all connections of the network in his hands.
+fn called(socket: impl AsFd, own: SocketAddr, peer: SocketAddr) -> Option<SocketAddr> {
+    use rustix::net::sockopt::{ip_original_dst, ipv6_original_dst};
+    // Within a machine, or the halves of one, both ends see the same addresses.
+    if peer.ip().is_loopback() || peer.ip() == own.ip() {
+        return None;
+    }
+    let called = match peer {
+        SocketAddr::V4(_) => SocketAddr::V4(ip_original_dst(socket).ok()?),
+        SocketAddr::V6(_) => SocketAddr::V6(ipv6_original_dst(socket).ok()?),
+    };
+    // Of the end that has called, it is the other one.
+    (called != peer).then_some(called)
 }
 
 /// Who offers an end.

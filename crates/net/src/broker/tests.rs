@@ -3,6 +3,7 @@
 mod again;
 mod crowds;
 mod kills;
+mod redirected;
 
 use super::*;
 use socket::layout::{LOCAL, RECORD};

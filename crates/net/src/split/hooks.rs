@@ -16,7 +16,7 @@
 
 use super::ports::{Port, Protocol};
 use os::bpf::{Attached, Code, Hook, Label, Map, Program, Reg::*, Ring, Store, Width::*};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -86,7 +86,7 @@ pub struct Hooks {
 
 impl Hooks {
     pub fn open() -> Result<Self, HookError> {
-        let root = groups().ok_or(HookError::NoGroups)?;
+        let root = os::bpf::groups().ok_or(HookError::NoGroups)?;
         let (spaces, ports) = (Map::hash(SPACES_MAX), Map::hash(PORTS_MAX));
         let (spaces, ports) = (spaces.map_err(HookError::Map)?, ports.map_err(HookError::Map)?);
         let sockets = Map::hash(SOCKETS_MAX).map_err(HookError::Map)?;
@@ -288,16 +288,6 @@ fn unkey(key: [u8; 8]) -> Option<(u32, Port)> {
     let network = u32::from_ne_bytes([key[0], key[1], key[2], key[3]]);
     let port = Port { protocol: Protocol::of(key[6])?, number: u16::from_ne_bytes([key[4], key[5]]) };
     Some((network, port))
-}
-
-/// The root of the tree of control groups, where there is one of version 2.
-fn groups() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    mounts.lines().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        let mut fields = before.split(' ').skip(3);
-        (after.starts_with("cgroup2 ") && fields.next() == Some("/")).then(|| fields.next().map(PathBuf::from))?
-    })
 }
 
 #[cfg(test)]

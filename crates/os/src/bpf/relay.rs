@@ -3,7 +3,7 @@
 //!
 //! What a kernel makes of the rest of TCP then is its own matter, and differs from one to the next: see `net::relay`.
 
-use super::{Code, MAP_UPDATE, MapAttr, Program, Reg::*, Width, bpf, make_map};
+use super::{Attached, Code, MAP_UPDATE, MapAttr, Program, Reg::*, Width, bpf, make_map};
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -12,7 +12,12 @@ const SOCKHASH: u32 = 18;
 const PROG_SK_MSG: u32 = 16;
 const SK_MSG_VERDICT: u32 = 7;
 const PROG_ATTACH: i32 = 8;
+const PROG_SOCK_OPS: u32 = 13;
+const CGROUP_SOCK_OPS: u32 = 3;
+const SOCK_HASH_UPDATE: i32 = 70;
 const MSG_REDIRECT_HASH: i32 = 71;
+/// A connection is there: for who has called, and for who was called.
+const ESTABLISHED: [i32; 2] = [4, 5];
 /// To where the other socket receives, not to where it sends.
 const INGRESS: i32 = 1;
 const PASS: i32 = 1;
@@ -22,6 +27,13 @@ const MSG_REMOTE_ADDRESS: i16 = 20;
 const MSG_LOCAL_ADDRESS: i16 = 24;
 const MSG_REMOTE_PORT: i16 = 60;
 const MSG_LOCAL_PORT: i16 = 64;
+/// Of `struct bpf_sock_ops`.
+const OPS_WHAT: i16 = 0;
+const OPS_FAMILY: i16 = 20;
+const OPS_REMOTE_ADDRESS: i16 = 24;
+const OPS_LOCAL_ADDRESS: i16 = 28;
+const OPS_REMOTE_PORT: i16 = 64;
+const OPS_LOCAL_PORT: i16 = 68;
 /// Where a key is on the stack.
 const KEY: i16 = -16;
 /// An end: local and remote address, as they are on the wire, and ports, as people write them.
@@ -91,6 +103,13 @@ impl Relay {
         // SAFETY: key and value are as long as the map was made for, and live until the call returns.
         unsafe { bpf(MAP_UPDATE, &mut attr) }.map(drop)
     }
+
+    /// From now on connections to `127.0.0.0/8` whose ends are both of programs in this control group (a folder of cgroup2)
+    /// are joined as they begin, until what is answered is dropped; the programs are not asked. What an end sends before the
+    /// other one is in goes by TCP, and may be overtaken.
+    pub fn gather(&self, group: impl AsFd) -> io::Result<Attached> {
+        Program::load_as(PROG_SOCK_OPS, CGROUP_SOCK_OPS, &gather(&self.0))?.attach_as(group, CGROUP_SOCK_OPS)
+    }
 }
 
 impl AsFd for Relay {
@@ -118,5 +137,23 @@ fn redirect(map: &OwnedFd) -> Code {
     code.load(Width::Word, R2, R6, MSG_REMOTE_PORT).big_endian(R2).store(Width::Word, R10, KEY + 8, R2);
     code.copy(R1, R6).map(R2, map).copy(R3, R10).add(R3, KEY.into()).set(R4, INGRESS).call(MSG_REDIRECT_HASH);
     code.set(R0, PASS).exit();
+    code
+}
+
+/// Takes in an end of a connection when that is there.
+fn gather(map: &OwnedFd) -> Code {
+    let mut code = Code::default();
+    let (there, out) = (code.label(), code.label());
+    code.copy(R6, R1).load(Width::Word, R2, R6, OPS_WHAT);
+    code.if_equal(R2, ESTABLISHED[0], there).if_not_equal(R2, ESTABLISHED[1], out);
+    code.here(there).load(Width::Word, R2, R6, OPS_FAMILY).if_not_equal(R2, libc::AF_INET, out);
+    code.load(Width::Word, R2, R6, OPS_REMOTE_ADDRESS).store(Width::Word, R10, KEY + 4, R2);
+    code.big_endian(R2).shift_right(R2, 24).if_not_equal(R2, 127, out);
+    for (from, to) in [(OPS_LOCAL_ADDRESS, KEY), (OPS_LOCAL_PORT, KEY + 8)] {
+        code.load(Width::Word, R2, R6, from).store(Width::Word, R10, to, R2);
+    }
+    code.load(Width::Word, R2, R6, OPS_REMOTE_PORT).big_endian(R2).store(Width::Word, R10, KEY + 12, R2);
+    code.copy(R1, R6).map(R2, map).copy(R3, R10).add(R3, KEY.into()).set(R4, 0).call(SOCK_HASH_UPDATE);
+    code.here(out).set(R0, 1).exit();
     code
 }

@@ -308,16 +308,17 @@ pub unsafe extern "C" fn fcntl64(fd: c_int, command: c_int, argument: c_ulong) -
 /// As libc's. (Its third argument comes where a fixed one does.)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int {
-    // SAFETY: the arguments as they came.
-    let result = unsafe { real::ioctl(fd, request, argument) };
     if request == libc::FIONREAD
-        && result == 0
+        && argument != 0
         && let Some(entry) = slot::entry(fd).filter(|entry| entry.state() == state::ATTACHED)
     {
         let waiting = entry.waiting(fd);
-        // SAFETY: the place that the kernel has just written an int to.
+        // SAFETY: the place for an int that the caller has given.
         unsafe { *(argument as *mut c_int) = c_int::try_from(waiting).unwrap_or(c_int::MAX) };
+        return 0;
     }
+    // SAFETY: the arguments as they came.
+    let result = unsafe { real::ioctl(fd, request, argument) };
     if request == libc::FIONBIO && result == 0 {
         // SAFETY: the int that the kernel has just read.
         no_wait(fd, unsafe { *(argument as *const c_int) } != 0);
