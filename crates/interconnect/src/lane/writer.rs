@@ -88,6 +88,7 @@ pub struct Writer {
     reader_sleeping: Word,
     wakes: Wakes,
     called_at: &'static AtomicU64,
+    called_on: Word,
     released: Word,
     bulk_sent: u32,
     wanted: Wanted,
@@ -133,6 +134,7 @@ impl Writer {
             reader_sleeping: region.word(layout::READER_SLEEPING),
             wakes: Wakes::default(),
             called_at,
+            called_on: region.word(layout::CALLED_ON),
             released: region.word(layout::RELEASED),
             bulk_sent: 0,
             wanted: Wanted::Ring(0),
@@ -387,9 +389,10 @@ impl Writer {
     }
 
     fn wake(&mut self) {
-        let (ring, bell, called_at) = (&mut self.ring, &self.bell, self.called_at);
+        let (ring, bell, called_at, called_on) = (&mut self.ring, &self.bell, self.called_at, &self.called_on);
         self.wakes.after(&self.reader_sleeping, |how| {
             called_at.store(waking::ticks(), Ordering::Relaxed);
+            called_on.store(waking::processor(), Ordering::Relaxed);
             wake(how, ring.call(), bell)
         });
         self.ring.prepare();
@@ -405,7 +408,7 @@ impl Writer {
     }
 
     /// After [`WriteError::Full`]: waits until there may be room, or the lane has ended: looking for up to `spin`, then
-    /// sleeping, until `deadline` at most.
+    /// sleeping, until `deadline` or for [`super::ASLEEP_MAX`] at most.
     pub fn wait(&mut self, spin: Duration, deadline: Option<Instant>) {
         let mut patience = std::mem::replace(&mut self.patience, Patience::new());
         let come = self.is_ready() || patience.look(spin, deadline, || self.is_ready());
