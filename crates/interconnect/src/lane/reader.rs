@@ -10,7 +10,7 @@ use crate::ring::{Consumer, PopError};
 use crate::waking;
 use crate::wide::Landlord;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -55,7 +55,7 @@ pub struct Reader {
     rung: bool,
     /// When the writer last woke this end, and on which processor.
     called_at: &'static AtomicU64,
-    called_on: Word,
+    called_on: &'static AtomicU32,
     writer_sleeping: Word,
     wakes: Wakes,
     released: Word,
@@ -77,11 +77,12 @@ impl Reader {
     pub fn attach(region: impl AsFd, bell: OwnedFd, guard: Guard) -> Result<Self, AttachError> {
         let region = Region::attach(region)?;
         // SAFETY: ring and words lie in the region, which this struct keeps; the writer has the other half.
-        let (ring, wide, called_at) = unsafe {
-            let [calls, tail, wide_tail] =
-                [layout::CALLS, layout::TAIL, layout::WIDE_TAIL].map(|offset| region.borrowed_word(offset));
+        let (ring, wide, called_at, called_on) = unsafe {
+            let words = [layout::CALLS, layout::TAIL, layout::WIDE_TAIL, layout::CALLED_ON];
+            let [calls, tail, wide_tail, called_on] = words.map(|offset| region.borrowed_word(offset));
             let wide = region.wide().map(|(base, bytes)| Consumer::new(base, bytes, calls, wide_tail));
-            (Consumer::new(region.ring_base(), region.ring, calls, tail), wide, region.borrowed_time(layout::CALLED_AT))
+            let ring = Consumer::new(region.ring_base(), region.ring, calls, tail);
+            (ring, wide, region.borrowed_time(layout::CALLED_AT), called_on)
         };
         let wide = wide.map(|other| {
             Box::new(Wide {
@@ -100,7 +101,7 @@ impl Reader {
             sleeps: Sleeps::default(),
             rung: false,
             called_at,
-            called_on: region.word(layout::CALLED_ON),
+            called_on,
             writer_sleeping: region.word(layout::WRITER_SLEEPING),
             wakes: Wakes::default(),
             released: region.word(layout::RELEASED),
