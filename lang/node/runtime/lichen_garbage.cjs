@@ -33,8 +33,10 @@ function rest() {
  * always written where its caches are cold.
  */
 function between() {
+  // What a template rehearses does not count: a child's first invocation would be the one that is followed by a collection.
+  if (collect === null) return;
   served += 1;
-  if (served < due || collect === null) return;
+  if (served < due) return;
   served = 0;
   const began = performance.now();
   collect({ type: 'minor' });

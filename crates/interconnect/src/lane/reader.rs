@@ -372,7 +372,7 @@ impl Reader {
     }
 
     /// Asks for no more rings, and leaves what has rung until the reader is disarmed, or armed again: a call of the kernel that a
-    /// message need not wait for. Nobody may wait for the bell meanwhile.
+    /// message need not wait for. The bell stays readable meanwhile.
     pub fn wake(&mut self) {
         self.sleeps.end(&self.sleeping);
         self.rung = true;
