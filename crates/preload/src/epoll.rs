@@ -10,7 +10,7 @@ mod members;
 use crate::look::Wait;
 use crate::member::heed;
 use crate::slot::{Entry, Slot};
-use crate::{bell, kernel, real, receive, send, slot};
+use crate::{bell, kernel, real, receive, send, slot, turn};
 use libc::{c_int, epoll_event, sigset_t};
 use member::Member;
 use members::{Attended, Set, Sets};
@@ -139,7 +139,8 @@ fn attend(set: RawFd, stays: bool) -> Option<Attended> {
     }
     let mut sets = sets();
     let of = sets.get(set)?;
-    let attended = of.attend(stays);
+    let mut attended = of.attend(stays);
+    attended.together |= turn::awaits_kernel();
     (attended.memory > 0 || of.bell.is_some()).then_some(attended)
 }
 
@@ -235,6 +236,14 @@ fn ask(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const sigs
     unsafe { real::epoll_pwait(set, events.as_mut_ptr(), events.len() as c_int, timeout, mask) }
 }
 
+/// The same, by who has lain down.
+fn sleep(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const sigset_t) -> c_int {
+    let processor = kernel::processor();
+    let asked = ask(set, events, timeout, mask);
+    turn::rises(processor);
+    asked
+}
+
 /// As epoll_pwait; None if no member has memory.
 pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const sigset_t) -> Option<c_int> {
     if events.is_empty() {
@@ -287,7 +296,7 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
             wait.sleep();
         }
         let ms = left.map_or(-1, |left| left.div_ceil(1_000_000).min(i32::MAX as u64) as c_int);
-        let asked = ask(set, events, ms, mask);
+        let asked = sleep(set, events, ms, mask);
         let error = real::errno();
         if let Some(set) = sets().get(set) {
             set.rise();

@@ -7,7 +7,7 @@
 use super::READ;
 use super::member::Member;
 use crate::bell::Bell;
-use crate::{send, slot};
+use crate::{kernel, send, slot};
 use socket::layout::Calls;
 use socket::{bells, migration, stream};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,7 +98,7 @@ pub struct Attended {
     pub memory: usize,
     /// What there is to look at.
     pub looked: usize,
-    /// Whoever sends to one runs on this processor.
+    /// Looking is of no use: whoever sends to one runs on this processor, or what is waited for comes by TCP.
     pub together: bool,
     /// Some others may get memory yet: what they were sent came before what is in memory now, for all that is known.
     pub young: bool,
@@ -139,7 +139,7 @@ impl Set {
         self.since = SELDOM;
         if self.sleepers > 0 {
             let set = migration::set_of(self.number());
-            self.boards.iter().for_each(|board| board.own().lie(set));
+            self.boards.iter().for_each(|board| board.own().lie(set, kernel::processor()));
             if self.lie_down(at) {
                 self.ring();
             }
@@ -168,7 +168,7 @@ impl Set {
             let mut board = Board { of, read: 0, ways: BTreeMap::new() };
             board.read = board.theirs().written();
             if self.hidden || self.unsure || self.sleepers > 0 {
-                board.own().lie(migration::set_of(self.number()));
+                board.own().lie(migration::set_of(self.number()), kernel::processor());
             }
             self.boards.push(board);
             self.boards.len() - 1
@@ -235,7 +235,7 @@ impl Set {
         }
         self.waited = true;
         let number = self.bell(set).map_or(0, Bell::number);
-        self.boards.iter().for_each(|board| board.own().lie(migration::set_of(number)));
+        self.boards.iter().for_each(|board| board.own().lie(migration::set_of(number), kernel::processor()));
         let entries = self.members.iter().flatten().filter_map(|(_, member)| slot::entry(member.fd));
         let there = entries.fold(false, |any, entry| {
             super::unwatch(&entry);
@@ -253,7 +253,7 @@ impl Set {
             self.unsure = !stays;
             let set = migration::set_of(self.number());
             if !stays {
-                self.boards.iter().for_each(|board| board.own().lie(set));
+                self.boards.iter().for_each(|board| board.own().lie(set, kernel::processor()));
             } else if self.sleepers == 0 && !self.hidden && set != 0 {
                 self.boards.iter().for_each(|board| board.own().rise(set));
             }
@@ -409,7 +409,7 @@ impl Set {
             }
             !rests
         });
-        self.boards.iter().for_each(|board| board.own().lie(migration::set_of(bell)));
+        self.boards.iter().for_each(|board| board.own().lie(migration::set_of(bell), kernel::processor()));
         let called = self.boards.iter().any(|board| board.theirs().written() != board.read);
         if called {
             self.rise();

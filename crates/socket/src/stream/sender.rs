@@ -335,8 +335,8 @@ impl<M: Memory> Sender<M> {
         Taken(&raw const self.way().receiver.tail)
     }
 
-    /// The receiver was asleep, and is told: whether who waits by this set sleeps, and is to be rung for.
-    pub fn call(&self, set: usize) -> bool {
+    /// The receiver was asleep, and is told: whether who waits by this set sleeps, and is to be rung for, and where ([`Memory::call`]).
+    pub fn call(&self, set: usize) -> Option<u32> {
         self.memory.call(set)
     }
 
