@@ -434,6 +434,11 @@ impl Slot {
         self.receiving.try_lock().is_some_and(|mut held| held.as_mut().is_some_and(Incoming::has_bytes))
     }
 
+    /// Whether something can be sent through memory at once.
+    pub fn is_roomy(&self) -> bool {
+        self.meets() && self.sending.try_lock().is_some_and(|mut held| held.as_mut().is_some_and(Outgoing::is_roomy))
+    }
+
     /// Where to look for more of it.
     pub fn news(&self) -> Option<News> {
         self.receiving.lock().as_ref().map(Incoming::news)

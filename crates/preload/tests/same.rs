@@ -119,6 +119,16 @@ fn descriptors_have_room_from_the_beginning() {
     assert!(room >= Some(1024), "{text}");
 }
 
+/// A set's members are removed, put back and changed, of which the kernel hears late, or never: what is said of them is the same.
+#[test]
+fn who_changes_a_set_is_told_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compiled(folder.path(), "late");
+    let without = ran(&mut Command::new(&program));
+    let (with, met) = beside_a_broker(&program, &[("LICHEN_SOCKET_AFTER", "4")]);
+    assert_eq!((with, met), (without, 2));
+}
+
 /// A socket that has a port, which others may have too who listen there.
 fn bound() -> (OwnedFd, u16) {
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};

@@ -222,6 +222,13 @@ impl Outgoing {
         self.sender.local_room()
     }
 
+    /// Whether so much room is there that a program is better told of it.
+    pub fn is_roomy(&mut self) -> bool {
+        const ENOUGH: usize = LOCAL / 4;
+        let can = self.in_memory() && !self.pinned && !self.is_recalled();
+        can && (self.sender.known_room() >= ENOUGH || self.room() >= ENOUGH)
+    }
+
     /// Something was received from the other end.
     pub fn answered(&mut self) {
         self.sender.answered();

@@ -4,9 +4,12 @@
 //! until something comes, of which its sender tells on a board ([`socket::calls`]): so a wait costs what has come since the last one,
 //! and a load for each process that sends to members, whatever the number of the others.
 
+mod late;
+
 use super::READ;
 use super::member::Member;
 use crate::bell::Bell;
+use crate::slot::Slot;
 use crate::{kernel, send, slot};
 use socket::layout::Calls;
 use socket::{bells, migration, stream};
@@ -61,6 +64,13 @@ pub struct Set {
     data: BTreeSet<(u64, usize)>,
     /// Places of those that are awake.
     awake: Vec<usize>,
+    /// Of those with memory that are waited for to have room.
+    writers: Vec<usize>,
+    /// Members that the kernel is to hear of ([`late`]), and what it has been told of some that are none any more.
+    late: BTreeSet<RawFd>,
+    removed: BTreeMap<RawFd, late::Said>,
+    /// Others may wait for it by descriptors of their own.
+    shared: bool,
     boards: Vec<Board>,
     /// Members that have memory.
     having: usize,
@@ -155,6 +165,9 @@ impl Set {
         }
         member.memory = true;
         self.having += 1;
+        if member.tells_of_room() {
+            self.writers.push(at);
+        }
         if member.events & READ == 0 {
             return;
         }
@@ -186,6 +199,7 @@ impl Set {
         if place == Place::Awake {
             self.awake.retain(|other| *other != at);
         }
+        self.writers.retain(|other| *other != at);
         if let Some(way) = member.way {
             self.boards.retain_mut(|board| {
                 if board.ways.get(&way) == Some(&at) {
@@ -233,6 +247,7 @@ impl Set {
         if std::mem::replace(&mut self.hidden, true) {
             return;
         }
+        self.settle(set);
         self.waited = true;
         let number = self.bell(set).map_or(0, Bell::number);
         self.boards.iter().for_each(|board| board.own().lie(migration::set_of(number), kernel::processor()));
@@ -284,7 +299,10 @@ impl Set {
     }
 
     /// Somebody begins to wait. If he `stays`, he will come back, and it need not be rung for before.
-    pub fn attend(&mut self, stays: bool) -> Attended {
+    pub fn attend(&mut self, set: RawFd, stays: bool) -> Attended {
+        if !stays {
+            self.settle(set);
+        }
         self.waited = true;
         self.stays(stays);
         let mut attended = Attended { memory: 0, looked: 0, together: false, young: false };
@@ -340,10 +358,10 @@ impl Set {
         self.harvest();
         let (len, first) = (self.awake.len(), self.turn);
         self.due.clear();
-        for at in 0..len {
-            let at = self.awake[at];
+        for at in 0..len + self.writers.len() {
+            let at = if at < len { self.awake[at] } else { self.writers[at - len] };
             if let Some(member) = self.member(at) {
-                member.found = false;
+                (member.found, member.roomy) = (false, false);
             }
         }
         // What was sent before something that was found is found, if not in the first round, in the second.
@@ -363,6 +381,17 @@ impl Set {
             }
         }
         self.turn = self.turn.wrapping_add(1);
+        // Who is not seen to wait finds that in the kernel's set, and is to find it there.
+        let told = if self.is_seen() { self.writers.len() } else { 0 };
+        for at in 0..told {
+            let at = self.writers[at];
+            let full = self.due.len() >= most;
+            let Some(member) = self.member(at) else { continue };
+            member.roomy = member.slot().is_some_and(Slot::is_roomy);
+            if member.roomy && !full && !(member.found && member.events & READ != 0) {
+                self.due.push((u64::MAX, at));
+            }
+        }
         self.due.sort_unstable();
         self.due.len()
     }
@@ -389,7 +418,8 @@ impl Set {
 
     /// Says that members are to be rung for, all of them unless there is something to say of one: then that is so. Else somebody
     /// sleeps, until [`Set::rise`].
-    pub fn lie(&mut self) -> bool {
+    pub fn lie(&mut self, set: RawFd) -> bool {
+        self.settle(set);
         let bell = self.number();
         if self.told != bell {
             self.awaken_all();
@@ -486,6 +516,7 @@ impl Sets {
 
     /// A socket's descriptor is no more.
     pub fn leave(&mut self, fd: RawFd) {
+        self.settle_before(fd);
         self.all.values_mut().for_each(|set| set.remove(fd));
     }
 
@@ -493,7 +524,7 @@ impl Sets {
     pub fn forked(&mut self) {
         for set in self.all.values_mut() {
             set.members.iter_mut().flatten().for_each(|(_, member)| member.lain = None);
-            set.sleepers = 0;
+            (set.sleepers, set.shared) = (0, true);
             set.awaken_all();
         }
     }
