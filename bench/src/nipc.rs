@@ -73,7 +73,7 @@ impl Way {
         let peer = Peer::start(&plan.program, medium, &address, usize::from(seats == Seats::TwoCores))?;
         let name = format!("{}, {}", medium.name(), seats.name());
         let wire = waiting.meet().map_err(io("the peer of a way did not come"))?;
-        Ok(Self { name, wire, carries: medium != Medium::Words, volume: VOLUME, _peer: Some((peer, folder)) })
+        Ok(Self { name, wire, carries: medium.carries(), volume: VOLUME, _peer: Some((peer, folder)) })
     }
 
     /// Through FIFOs of shims: with a peer on the same PU, or on the other.
@@ -182,9 +182,11 @@ fn latencies(plan: &Plan<'_>, machine: &Machine, ways: &mut [Way]) -> Result<Fig
         let arm = |(way, samples): (&&mut Way, &Vec<f64>)| Arm::of(way.arm(length), Unit::Microseconds, samples);
         arms.extend(ways.iter().zip(&samples).filter_map(arm));
     }
-    let notes =
-        ["Round trips: a message there, and the same back, between two processes. Two words and a plain ring are \
-                  what the machine can do: their ends look at memory, and cannot sleep, be cut or be hostile."];
+    let notes = [
+        "Round trips: a message there, and the same back, between two processes. Two words and a plain ring are \
+                  what the machine can do: their ends look at memory, and cannot sleep, be cut or be hostile. A futex is \
+                  what it can do where both ends sleep, as all do on one core.",
+    ];
     Ok(Figure::new("nipc-latency", "Molecule (ASPLOS '22), Figure 9b", machine, arms).with_notes(notes))
 }
 

@@ -99,7 +99,7 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
         figures.push(sizes(plan, machine, &pure, peers.collect(), floor.as_ref(), n)?.with_notes(notes.clone()));
     }
     drop(peer);
-    figures.extend(load::measure(plan, machine, &pure)?);
+    figures.extend(load::measure(plan, machine, &pure, bare.address)?);
     figures.extend(load::mixed(plan, machine, &pure)?);
     drop(pure);
     figures.push(load::idle(plan, machine, programs)?);

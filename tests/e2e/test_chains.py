@@ -181,6 +181,18 @@ class Chains(unittest.TestCase):
         self.assertEqual(status, 404)
         self.assertIn("stage 2", json.dumps(refusal))
 
+    def test_a_stage_that_waits_uses_no_processor(self):
+        flow = self.flow(self.nodejs)
+        flow.run()
+
+        def used():
+            return sum(ticks(pid) for pid in descendants(self.node.process.pid))
+
+        before = used()
+        status, value, _ = flow.run({"do": {"2": "sleep 1", "3": "sleep 1"}})
+        self.assertEqual((status, value["hop"]), (200, 3))
+        self.assertLess(used() - before, 60, "hundredths of a second, of 200 that were slept through")
+
     def test_large_results(self):
         flow = self.flow(self.mixed)
         size = 6_000_000

@@ -1,10 +1,12 @@
 """What a function finds where it runs: variables, folders, its context."""
 
 import base64
+import http.client
 import json
 import unittest
+import urllib.request
 
-from harness import Node
+from harness import Node, eventually
 from test_boto3 import ROLE, package
 
 PYTHON = """
@@ -46,8 +48,32 @@ exports.back = (event, context, callback) => {
   setTimeout(() => { waited += 1; }, 200);
   callback(null, { waited });
 };
+// Kilobytes that no other process shares, and some garbage.
+exports.own = async () => {
+  const text = fs.readFileSync('/proc/self/smaps_rollup', 'utf8');
+  return Number(/Private_Dirty: *(\\d+)/.exec(text)[1]);
+};
 exports.old = (event, context) => context[event.how](...event.what);
 """
+
+# Where the process is, and whether it was loaded by another one.
+PLACED = {
+    "python3.11": """
+import os
+loader = os.getpid()
+if "GO" in os.environ:
+    os.chdir(os.environ["GO"])
+def handler(event, context):
+    return {"forked": os.getpid() != loader, "cwd": os.getcwd(), "kernel": os.readlink("/proc/self/cwd")}
+""",
+    "nodejs20.x": """
+const loader = process.pid;
+if (process.env.GO) process.chdir(process.env.GO);
+exports.handler = async () => ({
+  forked: process.pid !== loader, cwd: process.cwd(), kernel: require('node:fs').readlinkSync('/proc/self/cwd'),
+});
+""",
+}
 
 
 class Places(unittest.TestCase):
@@ -59,10 +85,11 @@ class Places(unittest.TestCase):
         for name, runtime, source, file in (
             ("python", "python3.11", PYTHON, "app.py"), ("node", "nodejs20.x", NODE, "app.js"),
             ("back", "nodejs20.x", NODE, "app.js"), ("old", "nodejs20.x", NODE, "app.js"),
+            ("own", "nodejs20.x", NODE, "app.js"),
         ):
             cls.api.create_function(
                 FunctionName=name, Runtime=runtime, Role=ROLE, Timeout=7, MemorySize=192,
-                Handler=f"app.{name if name in ('back', 'old') else 'handler'}", Code={"ZipFile": package(source, file)},
+                Handler=f"app.{name if name in ('back', 'old', 'own') else 'handler'}", Code={"ZipFile": package(source, file)},
                 Environment={"Variables": {"OWN": "value", "TZ": "Europe/Berlin"}},
             )
 
@@ -131,6 +158,36 @@ class Places(unittest.TestCase):
         self.assertEqual(values["awsRequestId"], answer["ResponseMetadata"]["RequestId"])
         self.assertEqual((values["memoryLimitInMB"], values["callbackWaitsForEmptyEventLoop"]), ("192", True))
         self.assertTrue(6000 < told["left"] <= 7000, told["left"])
+
+    def test_node_copies_little_of_its_template(self):
+        connection = http.client.HTTPConnection(self.node.endpoint.removeprefix("http://"), timeout=60)
+        own = []
+        for _ in range(2000):
+            connection.request("POST", "/2015-03-31/functions/own/invocations", b"{}")
+            own.append(json.loads(connection.getresponse().read()))
+        connection.close()
+        # V8's nursery has 4 MiB, which as many invocations fill.
+        self.assertLess(own[-1] - own[20], 3000, own[::100])
+
+    def test_children_are_where_their_template_was(self):
+        for runtime, source in PLACED.items():
+            file = "app.py" if runtime.startswith("python") else "app.js"
+            for folder in ("/var/task", "/tmp"):
+                name = f"placed-{file[4:]}-{folder[1:4]}"
+                more = {} if folder == "/var/task" else {"Environment": {"Variables": {"GO": folder}}}
+                self.api.create_function(
+                    FunctionName=name, Runtime=runtime, Role=ROLE, Handler="app.handler", Code={"ZipFile": package(source, file)}, **more
+                )
+                body = json.dumps({"Lichen": {"Isolation": "request"}}).encode()
+                path = f"{self.node.endpoint}/2015-03-31/functions/{name}/configuration"
+                urllib.request.urlopen(urllib.request.Request(path, body, method="PUT")).close()
+
+                def forked():
+                    told = self.invoke(name)[1]
+                    self.assertEqual((told["cwd"], told["kernel"]), (folder, folder), (runtime, told))
+                    return told["forked"]
+
+                eventually(forked, "a dedicated template serves")
 
     def test_whether_callbacks_wait(self):
         for waits, least in ((True, 190), (False, 0)):

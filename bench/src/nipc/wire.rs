@@ -1,7 +1,7 @@
 //! Ways for messages between two processes, behind one face: what FIFOs of shims are compared with.
 //!
-//! Streams carry a length before each message, in the same write; both sides read into a buffer. Two ways are floors: what
-//! the machine can do at best where both ends look for each other's messages and do nothing else.
+//! Streams carry a length before each message, in the same write; both sides read into a buffer. Three ways are floors: what
+//! the machine can do at best where both ends look for each other's messages and do nothing else, or sleep for them.
 
 use interconnect::floor::Floor;
 use std::fs::{File, OpenOptions};
@@ -35,15 +35,17 @@ pub enum Medium {
     Tcp,
     /// Two words in memory: an exchange without a message.
     Words,
+    /// The same by ends that sleep for each other.
+    Futex,
     /// A plain ring each way, copied into and out of.
     Ring,
 }
 
 impl Medium {
-    pub const ALL: [Self; 3] = [Self::Fifo, Self::Unix, Self::Tcp];
+    pub const ALL: [Self; 4] = [Self::Fifo, Self::Unix, Self::Tcp, Self::Futex];
     /// For ends on processors of their own.
     pub const FLOORS: [Self; 2] = [Self::Words, Self::Ring];
-    const KNOWN: [Self; 5] = [Self::Fifo, Self::Unix, Self::Tcp, Self::Words, Self::Ring];
+    const KNOWN: [Self; 6] = [Self::Fifo, Self::Unix, Self::Tcp, Self::Futex, Self::Words, Self::Ring];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -51,6 +53,7 @@ impl Medium {
             Self::Unix => "Unix socket",
             Self::Tcp => "TCP loopback",
             Self::Words => "two words",
+            Self::Futex => "futex",
             Self::Ring => "plain ring",
         }
     }
@@ -62,8 +65,14 @@ impl Medium {
             Self::Unix => "unix",
             Self::Tcp => "tcp",
             Self::Words => "words",
+            Self::Futex => "futex",
             Self::Ring => "ring",
         }
+    }
+
+    /// Whether its messages have a length: those of words only come.
+    pub fn carries(self) -> bool {
+        !matches!(self, Self::Words | Self::Futex)
     }
 
     /// What `word` makes of it.
@@ -94,7 +103,7 @@ impl Waiting {
             }
             Medium::Unix => Self::Unix(UnixListener::bind(&path)?, path),
             Medium::Tcp => Self::Tcp(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?),
-            Medium::Words | Medium::Ring => {
+            Medium::Words | Medium::Futex | Medium::Ring => {
                 let (memory, floor) = Floor::create()?;
                 Self::Floor(medium, memory, Box::new(floor))
             }
@@ -144,7 +153,7 @@ pub fn join(medium: Medium, address: &str) -> io::Result<Box<dyn Wire>> {
             Box::new(Stream::new(stream.try_clone()?, stream))
         }
         Medium::Tcp => tcp(TcpStream::connect(address)?)?,
-        Medium::Words | Medium::Ring => {
+        Medium::Words | Medium::Futex | Medium::Ring => {
             let mut floor = Floor::join(OpenOptions::new().read(true).write(true).open(path)?)?;
             floor.say();
             over(medium, floor)
@@ -153,7 +162,11 @@ pub fn join(medium: Medium, address: &str) -> io::Result<Box<dyn Wire>> {
 }
 
 fn over(medium: Medium, floor: Floor) -> Box<dyn Wire> {
-    if medium == Medium::Words { Box::new(Words(floor)) } else { Box::new(Plain(floor)) }
+    match medium {
+        Medium::Words => Box::new(Words(floor)),
+        Medium::Futex => Box::new(Futex(floor)),
+        _ => Box::new(Plain(floor)),
+    }
 }
 
 /// Messages of which only their coming is told: every one is taken for a question.
@@ -174,6 +187,23 @@ impl Wire for Words {
 
     fn rouse(&self) {
         self.0.rouse();
+    }
+}
+
+/// The same, asleep.
+struct Futex(Floor);
+
+impl Wire for Futex {
+    fn send(&mut self, _message: &[u8]) -> io::Result<()> {
+        self.0.call();
+        Ok(())
+    }
+
+    fn receive(&mut self, message: &mut Vec<u8>) -> io::Result<()> {
+        self.0.doze();
+        message.clear();
+        message.push(super::peer::ECHO);
+        Ok(())
     }
 }
 

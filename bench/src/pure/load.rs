@@ -1,7 +1,7 @@
 //! What a client waits as the load grows, beside a function that is a hundred times heavier, and what a node takes that
 //! nobody asks for anything.
 
-use super::programs::Program;
+use super::programs::{self, Program};
 use super::{CLIENTS, PAPER, Pure, paced, peak};
 use crate::Plan;
 use crate::census;
@@ -9,6 +9,7 @@ use crate::error::BenchError;
 use crate::figure::{Arm, Figure, Shape, Unit};
 use crate::http::Crowd;
 use crate::machine::Machine;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 const PERCENT: [u32; 6] = [10, 30, 50, 70, 80, 90];
@@ -21,20 +22,22 @@ const QUIET: Duration = Duration::from_secs(5);
 /// When a gateway that nobody asks has given back what it does not need, code that it has used included: two minutes, and two of its rounds.
 const SETTLED: Duration = Duration::from_secs(150);
 
-/// Latency by load, for each engine and size.
-pub fn measure(plan: &Plan<'_>, machine: &Machine, pure: &Pure) -> Result<Vec<Figure>, BenchError> {
+/// Latency by load, for each engine and size, and of a bare server: what the machine and the load itself are to blame for.
+pub fn measure(plan: &Plan<'_>, machine: &Machine, pure: &Pure, bare: SocketAddr) -> Result<Vec<Figure>, BenchError> {
     let mut figures = Vec::new();
     for n in [1, 128] {
         let (mut arms, mut peaks) = (Vec::new(), Vec::new());
-        for program in &pure.programs {
-            (plan.tell)(&format!("{n}×{n}, {}, by load", program.engine));
-            let request = pure.request(program, n);
+        let engines =
+            pure.programs.iter().map(|program| (format!("lichen {}", program.engine), pure.request(program, n)));
+        let bare = ("hyper, calls it".to_owned(), programs::request(bare, "/", n));
+        for (who, request) in std::iter::once(bare).chain(engines) {
+            (plan.tell)(&format!("{n}×{n}, {who}, by load"));
             let most = peak(&request)?;
-            peaks.push(format!("{} {most:.0}/s", program.engine));
+            peaks.push(format!("{who} {most:.0}/s"));
             for percent in PERCENT {
                 let rate = most * f64::from(percent) / 100.0;
                 let taken = paced::run(&request, rate, TIME)?;
-                let name = format!("lichen {} at {rate:.0}/s", program.engine);
+                let name = format!("{who} at {rate:.0}/s");
                 arms.extend(Arm::of(name, Unit::Microseconds, &taken));
             }
         }

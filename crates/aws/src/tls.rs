@@ -2,10 +2,10 @@
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -20,15 +20,19 @@ pub enum TrustError {
     Setup(#[from] rustls::Error),
 }
 
-/// Who is trusted.
+/// Who is trusted: whom the system trusts is read when it is first wanted, as most nodes never ask.
 #[derive(Clone, Debug)]
-pub struct Trust(Arc<RootCertStore>);
+pub struct Trust(Arc<OnceLock<Arc<RootCertStore>>>);
 
 impl Trust {
     /// What a file has, or where none is named, what the system trusts. `section` is the configuration's.
     pub fn open(ca_file: &Path, section: &'static str) -> Result<Self, TrustError> {
         let unreadable = |source| TrustError::Unreadable { section, path: ca_file.to_owned(), source };
-        let roots = if ca_file.as_os_str().is_empty() { of_system() } else { of_file(ca_file).map_err(unreadable)? };
+        let roots = OnceLock::new();
+        if !ca_file.as_os_str().is_empty() {
+            // The first to set it.
+            let _ = roots.set(Arc::new(of_file(ca_file).map_err(unreadable)?));
+        }
         Ok(Self(Arc::new(roots)))
     }
 
@@ -36,21 +40,52 @@ impl Trust {
     pub fn agreeing(&self, protocols: &[&[u8]]) -> Result<Tls, TrustError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let mut config = builder.with_root_certificates(self.0.clone()).with_no_client_auth();
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        Ok(Tls(Arc::new(config)))
+        let protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        Ok(Tls(Arc::new(Terms { builder, trust: self.clone(), protocols, config: OnceLock::new() })))
+    }
+
+    fn roots(&self) -> Arc<RootCertStore> {
+        self.0.get_or_init(|| Arc::new(of_system())).clone()
     }
 }
 
 /// What TLS is agreed on with.
 #[derive(Clone, Debug)]
-pub struct Tls(Arc<ClientConfig>);
+pub struct Tls(Arc<Terms>);
+
+#[derive(Debug)]
+struct Terms {
+    builder: ConfigBuilder<ClientConfig, WantsVerifier>,
+    trust: Trust,
+    protocols: Vec<Vec<u8>>,
+    config: OnceLock<Arc<ClientConfig>>,
+}
+
+impl Terms {
+    fn config(&self) -> Arc<ClientConfig> {
+        let made = || {
+            let builder = self.builder.clone().with_root_certificates(self.trust.roots());
+            let mut config = builder.with_no_client_auth();
+            config.alpn_protocols.clone_from(&self.protocols);
+            Arc::new(config)
+        };
+        self.config.get_or_init(made).clone()
+    }
+}
 
 impl Tls {
     /// `host` is whom the certificate has to name.
     pub async fn agree(&self, stream: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        TlsConnector::from(self.0.clone()).connect(name, stream).await
+        let config = match self.0.config.get() {
+            Some(config) => config.clone(),
+            None => {
+                // The system's certificates are in files, hundreds of them at times.
+                let terms = self.0.clone();
+                tokio::task::spawn_blocking(move || terms.config()).await.map_err(io::Error::other)?
+            }
+        };
+        TlsConnector::from(config).connect(name, stream).await
     }
 }
 

@@ -82,7 +82,7 @@ pub enum Heard {
 
 enum Held {
     Reader(Reader),
-    Writer(Writer),
+    Writer(Box<Writer>),
 }
 
 #[derive(Default)]
@@ -187,7 +187,7 @@ pub fn reader(fifo: &str) -> Result<u64, FifoError> {
 
 /// Connects as a writer: the number of this end.
 pub fn writer(fifo: &str) -> Result<u64, FifoError> {
-    Ok(keep(Held::Writer(process()?.connect_writer(FifoId(id(fifo)?))?)))
+    Ok(keep(Held::Writer(Box::new(process()?.connect_writer(FifoId(id(fifo)?))?))))
 }
 
 /// Gives an end up. Others that use it at this moment come to their ends first.

@@ -3,7 +3,7 @@
 //! The template waits, and sends a forker into every slot that the worker has made (`enter`). A child comes to life in its
 //! slot and its cgroups. Its first steps, in order: drop the template's descriptors; wait for its order, where there was none;
 //! attach its channel and the code, take the instance's identity, give up all capabilities, put the log in place of its
-//! standard streams, open the template's files anew.
+//! standard streams, open the template's files anew, go to where the template was.
 
 use crate::descriptors::{self, Stock};
 use crate::enter::{Birth, Site, Stacks};
@@ -12,6 +12,7 @@ use crate::invocation::{self, Started};
 use crate::protocol::{self, Kind, Received};
 use interconnect::channel::Channel;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -44,6 +45,8 @@ pub struct Newborn {
     birth: Birth,
     stock: ManuallyDrop<Stock>,
     template: u32,
+    /// Where the template was.
+    folder: CString,
     /// What came of dropping the template's descriptors. Language runtimes make their own anew, at the same numbers.
     blinded: io::Result<()>,
 }
@@ -96,6 +99,7 @@ impl ForkPoint {
     /// them, and locks that they hold stay locked.
     pub unsafe fn serve(self) -> Result<Newborn, ServeError> {
         let template = std::process::id();
+        let folder = rustix::process::getcwd(Vec::new()).unwrap_or_else(|_| protocol::TASK_ROOT.into());
         let stock = ManuallyDrop::new(self.stock);
         let site = Site::new(self.control.as_raw_fd(), self.buffer);
         let mut stacks = Stacks::default();
@@ -104,7 +108,7 @@ impl ForkPoint {
             if let Some(birth) = unsafe { site.wait() } {
                 drop(self.control);
                 let blinded = descriptors::blind(&stock);
-                return Ok(Newborn { birth, stock, template, blinded });
+                return Ok(Newborn { birth, stock, template, folder, blinded });
             }
             // SAFETY: the turn is had again.
             let request =
@@ -136,9 +140,9 @@ impl Newborn {
 
     /// Becomes what it is to be, once it is told. Where nobody ever tells, the process ends here.
     pub fn settle(self) -> Child {
-        let Self { birth: Birth { order, socket, .. }, stock, template, blinded } = self;
+        let Self { birth: Birth { order, socket, .. }, stock, template, folder, blinded } = self;
         let order = order.unwrap_or_else(|| await_order(&socket));
-        settle(order, blinded, &stock, template)
+        settle(order, blinded, &stock, template, &folder)
     }
 }
 
@@ -169,7 +173,7 @@ pub fn threads() -> u32 {
 }
 
 /// The child's first steps. Where one fails it says so through its channel and ends: it must not run half isolated.
-fn settle(order: Received, blinded: io::Result<()>, stock: &Stock, template: u32) -> Child {
+fn settle(order: Received, blinded: io::Result<()>, stock: &Stock, template: u32, folder: &CStr) -> Child {
     let forked = os::monotonic_ns();
     let flags = order.header.flags;
     let mut descriptors = order.descriptors.into_iter();
@@ -185,7 +189,7 @@ fn settle(order: Received, blinded: io::Result<()>, stock: &Stock, template: u32
         let _ = channel.sender.send(invocation::NOT_ENTERED, b"differ", b"its process id is its template's");
         os::process::exit_now(251);
     }
-    if let Err((step, error)) = isolate([&code, &layers], &log, blinded, stock) {
+    if let Err((step, error)) = isolate([&code, &layers], &log, blinded, stock, folder) {
         let _ = channel.sender.send(invocation::NOT_ENTERED, step.as_bytes(), error.to_string().as_bytes());
         os::process::exit_now(252);
     }
@@ -198,6 +202,7 @@ fn isolate(
     log: &OwnedFd,
     blinded: io::Result<()>,
     stock: &Stock,
+    folder: &CStr,
 ) -> Result<(), (&'static str, io::Error)> {
     let step = |name: &'static str| move |error: io::Error| (name, error);
     if let Some(code) = code {
@@ -213,7 +218,10 @@ fn isolate(
     os::process::place(log, 1).map_err(step("place its log"))?;
     os::process::place(log, 2).map_err(step("place its log"))?;
     blinded.map_err(step("drop its template's descriptors"))?;
-    descriptors::reopen(&stock.files).map_err(step("open its files"))
+    descriptors::reopen(&stock.files).map_err(step("open its files"))?;
+    // By name, as a slot has folders of its own, and not necessarily those that the function has made while it was loaded.
+    let entered = rustix::process::chdir(folder).or_else(|_| rustix::process::chdir(protocol::TASK_ROOT));
+    entered.map_err(|error| ("enter its folder", error.into()))
 }
 
 #[cfg(test)]

@@ -176,8 +176,16 @@ impl Instance {
         self.stage.as_ref().is_some_and(|stage| stage.has_input())
     }
 
+    /// For event loops whose bell has rung: one that [rings once](Instance::rings_once), and that nothing is taken from as a
+    /// request is under way, polls readable no more.
+    pub fn hush(&mut self) {
+        if let Some(stage) = &mut self.stage {
+            stage.hush();
+        }
+    }
+
     /// The descriptor that rings: another one, once this is a stage of a chain. Level-triggered loops empty it by
-    /// [`interconnect::doorbell::hush`].
+    /// [`interconnect::doorbell::hush`], or by [`Instance::hush`].
     pub fn bell(&self) -> BorrowedFd<'_> {
         let stage = self.stage.as_ref().filter(|stage| stage.has_input());
         stage.and_then(|stage| stage.bell()).unwrap_or_else(|| self.channel.receiver.bell())

@@ -69,6 +69,7 @@ pub struct Stage {
     /// The head that came with the request under way, to go on; and what the handler is told in its place.
     passed_head: Vec<u8>,
     head: Vec<u8>,
+    deadline_unix_ms: u64,
     /// An answer that comes in parts, for a stage that takes it whole.
     parts: Vec<u8>,
 }
@@ -107,6 +108,7 @@ impl Stage {
             parcel: Vec::new(),
             passed_head: Vec::new(),
             head: Vec::new(),
+            deadline_unix_ms: 0,
             parts: Vec::new(),
         })
     }
@@ -150,7 +152,7 @@ impl Stage {
     pub fn take(&mut self) -> Result<bool, StageError> {
         let Some(input) = &mut self.input else { return Ok(false) };
         if std::mem::take(&mut input.armed) {
-            input.reader.disarm()?;
+            input.reader.wake()?;
         }
         loop {
             let event = match input.found.take() {
@@ -159,10 +161,10 @@ impl Stage {
             };
             match event {
                 Some(Event::Message(message)) => {
+                    let (head, _) = chain::open(&message.bytes).ok_or(StageError::Malformed)?;
+                    self.accept(head)?;
                     self.parcel = message.bytes;
-                    let (head, _) = chain::open(&self.parcel).ok_or(StageError::Malformed)?;
-                    let head = head.to_vec();
-                    return self.accept(&head).map(|()| true);
+                    return Ok(true);
                 }
                 // The stage before has ended. The gateway knows, and will end this one.
                 Some(Event::Ended { .. }) => {}
@@ -175,6 +177,7 @@ impl Stage {
     pub fn accept(&mut self, head: &[u8]) -> Result<(), StageError> {
         let told = Invocation::decode(head).ok_or(StageError::Malformed)?;
         self.head = Invocation { function_arn: &self.function_arn, ..told }.encode();
+        self.deadline_unix_ms = told.deadline_unix_ms;
         self.passed_head.clear();
         self.passed_head.extend_from_slice(head);
         self.parts.clear();
@@ -194,10 +197,10 @@ impl Stage {
 
     /// What is answered where the request that was taken is past its deadline: Lambda's error object.
     pub fn overdue(&self) -> Option<Vec<u8>> {
-        let head = Invocation::decode(&self.head)?;
-        if head.deadline_unix_ms > invocation::unix_ms() {
+        if self.deadline_unix_ms > invocation::unix_ms() {
             return None;
         }
+        let head = Invocation::decode(&self.head)?;
         // What comes from another function may be anything, and is not to break out of its text.
         let id: String = head.request_id.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
         let message = format!("RequestId: {id} Error: Task timed out before this stage of its chain began");
@@ -225,6 +228,15 @@ impl Stage {
                 input.found = Some(Err(error));
                 false
             }
+        }
+    }
+
+    /// Where the bell is waited for although a request is under way: takes what has rung. It is left until then, or until the
+    /// stage waits for the next request, so that this one need not wait for a call of the kernel.
+    pub fn hush(&mut self) {
+        let Some(input) = &mut self.input else { return };
+        if !input.armed && input.found.is_none() {
+            input.found = input.reader.hush().err().map(Err);
         }
     }
 

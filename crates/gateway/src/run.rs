@@ -172,15 +172,18 @@ async fn sweep(gateway: Arc<Gateway>, loops: Vec<EventLoop>) {
         let answered = gateway.tally.total();
         quiet = if answered == seen { quiet.saturating_add(1) } else { 0 };
         seen = answered;
-        match quiet {
-            1 => spare_heaps(&loops),
-            LONG_QUIET => os::resident::let_go(),
-            _ => {}
+        if quiet == 1 {
+            spare_heaps(&loops);
+            gateway.ledger.rest();
         }
         match gateway.blocking(|gateway| gateway.registry.sweep()).await {
             Ok(Ok(0)) | Err(_) => {}
             Ok(Ok(swept)) => tracing::debug!(swept, "code that no function has was deleted"),
             Ok(Err(error)) => tracing::warn!(%error, "code that no function has could not be deleted"),
+        }
+        // Each time: the sweep alone has used megabytes of code.
+        if quiet >= LONG_QUIET {
+            os::resident::let_go();
         }
     }
 }

@@ -100,6 +100,21 @@ impl Floor {
         self.until(|| head.load(Ordering::Acquire) == next)
     }
 
+    /// The same, and wakes the other end, which sleeps for it.
+    pub fn call(&mut self) {
+        self.say();
+        doorbell::wake(&self.out.head);
+    }
+
+    /// Sleeps until the other end's word has changed, however long that takes.
+    pub fn doze(&mut self) {
+        let before = self.inward.at;
+        self.inward.at = before.wrapping_add(LINE as u32);
+        while self.inward.head.load(Ordering::Acquire) == before {
+            doorbell::sleep(&self.inward.head, before, None);
+        }
+    }
+
     /// Sends one message.
     pub fn send(&mut self, message: &[u8]) -> io::Result<()> {
         let (first, rest) = message.split_at(message.len().min(PIECE - LENGTH));

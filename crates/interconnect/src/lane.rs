@@ -27,6 +27,7 @@ pub use crate::guard::Cause;
 pub use create::{CreateError, LaneSpec, clear, create, cut, is_quiet};
 pub use end::{AttachError, Guard};
 pub use reader::{ReadError, Reader};
+pub use sleep::ASLEEP_MAX;
 pub use word::Word;
 pub use writer::{WriteError, Writer};
 

@@ -29,6 +29,18 @@ pub struct Header {
 
 const _: () = assert!(size_of::<Header>() == 24 && align_of::<Header>() == 8, "the header is part of the ABI");
 
+impl Header {
+    /// As it lies in memory.
+    fn bytes(&self) -> [u8; size_of::<Self>()] {
+        let mut bytes = [0; size_of::<Self>()];
+        bytes[..8].copy_from_slice(&self.magic.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&self.version.to_ne_bytes());
+        bytes[12..16].copy_from_slice(&self.ring.to_ne_bytes());
+        bytes[16..].copy_from_slice(&self.bulk.to_ne_bytes());
+        bytes
+    }
+}
+
 /// Why a region could not be attached to.
 #[derive(Debug, Error)]
 pub enum AttachError {
@@ -45,6 +57,14 @@ pub fn create(name: &str, header: Header, bytes: usize) -> io::Result<(OwnedFd, 
     let file = memfd::sealed(name, bytes as u64)?;
     let mapping = begin(&file, header, bytes)?;
     Ok((file, mapping))
+}
+
+/// The same for others, by whoever does not map it itself: which would take longer than all the rest.
+pub fn create_apart(name: &str, header: Header, bytes: usize) -> io::Result<OwnedFd> {
+    assert!(bytes >= size_of::<Header>(), "a region has room for its header");
+    let file = memfd::sealed(name, bytes as u64)?;
+    let written = rustix::io::pwrite(&file, &header.bytes(), 0)?;
+    if written == size_of::<Header>() { Ok(file) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
 /// Attaches to a region whose header must be `expected`, but for its ring and bulk, for which `bytes` says how long the

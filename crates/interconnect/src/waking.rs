@@ -62,6 +62,11 @@ pub fn ticks() -> u64 {
     0
 }
 
+/// The processor that this thread runs on at the moment.
+pub fn processor() -> u32 {
+    rustix::thread::sched_getcpu() as u32
+}
+
 /// A sleep that begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Sleep {

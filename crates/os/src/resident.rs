@@ -8,6 +8,8 @@ use std::sync::{Mutex, PoisonError};
 /// Bytes of free heap that a thread keeps while there is work, and blocks up to which it takes from its heap.
 const KEPT: c_int = 4 << 20;
 const BLOCK: c_int = 1 << 20;
+/// Bytes of stack that giving it back takes, by far.
+const CALLED: usize = 16 << 10;
 /// More than the C library frees at the edge of its heap without looking at how much that leaves.
 const LARGE: usize = 256 << 10;
 
@@ -24,7 +26,30 @@ static SPARING: Mutex<()> = Mutex::new(());
 pub fn let_go() {
     // SAFETY: the callback keeps to what it is given, and is not called after this.
     unsafe { libc::dl_iterate_phdr(Some(let_go_of), std::ptr::null_mut()) };
+    spare_stack();
     spare_heap();
+}
+
+/// Gives back what calls that have returned left on the calling thread's stack.
+#[inline(never)]
+fn spare_stack() {
+    let here = 0_u8;
+    let (mut at, mut len) = (std::ptr::null_mut(), 0);
+    // SAFETY: an all-zero attribute is storage for `pthread_getattr_np`, which fills it in; it is destroyed once, if so.
+    unsafe {
+        let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
+        if libc::pthread_getattr_np(libc::pthread_self(), &mut attributes) != 0 {
+            return;
+        }
+        libc::pthread_attr_getstack(&attributes, &mut at, &mut len);
+        libc::pthread_attr_destroy(&mut attributes);
+    }
+    let (from, to) = (at as usize, (&raw const here as usize).saturating_sub(CALLED) & !4095);
+    if at.is_null() || to <= from || to - from > len {
+        return;
+    }
+    // SAFETY: this thread's stack, below where this call and the ones that it makes stand: nothing there is used any more.
+    unsafe { libc::madvise(at, to - from, libc::MADV_DONTNEED) };
 }
 
 /// Has this process keep what it frees, up to a few megabytes for each thread, until [`spare_heap`]: for those who take and
@@ -111,6 +136,34 @@ mod tests {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
         line.trim_end_matches("kB").trim().parse().unwrap()
+    }
+
+    /// Fills more of the stack than is left after it.
+    #[inline(never)]
+    fn deep() -> u8 {
+        let many = black_box([1_u8; 512 << 10]);
+        many[black_box(77)]
+    }
+
+    #[test]
+    fn what_returned_calls_left_is_given_back_and_had_anew() {
+        std::thread::Builder::new()
+            .stack_size(4 << 20)
+            .spawn(|| {
+                let mine = black_box([7_u8; 64 << 10]);
+                deep();
+                let before = faults();
+                deep();
+                assert!(faults() - before < 20, "it is there still");
+                spare_stack();
+                let before = faults();
+                assert_eq!(deep(), 1);
+                assert!(faults() - before > 100, "{} faults", faults() - before);
+                assert!(mine.iter().all(|byte| *byte == 7), "what is in use stays");
+            })
+            .unwrap()
+            .join()
+            .unwrap();
     }
 
     #[test]

@@ -58,6 +58,8 @@ enum Message {
     Bill(Bill),
     /// Answered when everything before it is written.
     Flush(SyncSender<()>),
+    /// There was nothing to do for a while.
+    Rest,
 }
 
 /// The bills of a node. Clones are the same ledger; the last one that goes writes what is left.
@@ -98,6 +100,12 @@ impl Ledger {
         let asked = self.queue.blocking_send(Message::Flush(done)).is_ok();
         self.writer.unpark();
         asked && waiting.recv_timeout(patience).is_ok()
+    }
+
+    /// To be called when nothing has happened for a while: gives memory back.
+    pub fn rest(&self) {
+        // One that has no room for this has something to do.
+        let _ = self.queue.try_send(Message::Rest);
     }
 
     /// A function's latest bills, newest first. Blocks on the disk.

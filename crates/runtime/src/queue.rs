@@ -39,12 +39,12 @@ use room::Room;
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::Waiting;
 use thiserror::Error;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
 use writer::{Accepted, Command, Conclusion, Writer};
 
 /// Commands that the writer has not taken yet; whoever finds no room is told so, and nobody waits for it.
@@ -125,7 +125,7 @@ struct Shared {
 pub struct Queue {
     config: QueueConfig,
     shared: Arc<Shared>,
-    commands: SyncSender<Command>,
+    commands: mpsc::Sender<Command>,
     reader: Mutex<Connection>,
 }
 
@@ -157,12 +157,10 @@ impl Queue {
             .room
             .force(dead + waiting.len() as u64, dead_bytes + waiting.iter().map(|event| event.bytes).sum::<u64>());
         shared.enter(&waiting);
-        let (commands, received) = sync_channel(COMMANDS_MAX);
-        let writer = Writer::new(connection, shared.clone());
-        std::thread::Builder::new()
-            .name("queue".to_owned())
-            .spawn(move || writer.run(&received))
-            .map_err(|error| failed(rusqlite::Error::ToSqlConversionFailure(Box::new(error))))?;
+        let (commands, received) = mpsc::channel(COMMANDS_MAX);
+        let lost = |error| failed(rusqlite::Error::ToSqlConversionFailure(Box::new(error)));
+        let writer = Writer::new(connection, shared.clone()).map_err(lost)?;
+        std::thread::Builder::new().name("queue".to_owned()).spawn(move || writer.run(received)).map_err(lost)?;
         Ok(Arc::new(Self { config, shared, commands, reader: Mutex::new(reader) }))
     }
 
@@ -193,7 +191,8 @@ impl Queue {
     /// Waits until everything so far is written; whether that was so in time.
     pub async fn flush(&self, patience: Duration) -> bool {
         let (done, written) = oneshot::channel();
-        self.commands.send(Command::Flush(done)).is_ok() && tokio::time::timeout(patience, written).await.is_ok()
+        let asked = async { self.commands.send(Command::Flush(done)).await.is_ok() && written.await.is_ok() };
+        tokio::time::timeout(patience, asked).await.unwrap_or(false)
     }
 
     pub fn config(&self) -> &QueueConfig {
@@ -227,7 +226,7 @@ impl Queue {
             self.shared.room.give_back(1, bytes);
             return Err(match refused {
                 TrySendError::Full(_) => AcceptError::Full,
-                TrySendError::Disconnected(_) => AcceptError::Stopped,
+                TrySendError::Closed(_) => AcceptError::Stopped,
             });
         }
         written.await.map_err(|_| AcceptError::Stopped)??;
@@ -275,7 +274,7 @@ impl Queue {
         command: impl FnOnce(oneshot::Sender<Result<u64, DeadError>>) -> Command,
     ) -> Result<u64, DeadError> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).map_err(|_| DeadError::Stopped)?;
+        self.commands.send(command(reply)).await.map_err(|_| DeadError::Stopped)?;
         answer.await.map_err(|_| DeadError::Stopped)?
     }
 

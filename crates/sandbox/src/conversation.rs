@@ -67,10 +67,11 @@ impl<Out: Serialize, In: DeserializeOwned> Conversation<Out, In> {
 
     /// Hears one thing, with its descriptors.
     pub async fn hear(&self) -> Result<(In, Vec<OwnedFd>), TalkError> {
-        let mut buffer = vec![0; MESSAGE_MAX];
         let mut descriptors = Vec::new();
         loop {
             let mut ready = self.socket.readable().await.map_err(TalkError::Socket)?;
+            // Not while it waits: a worker waits for many who seldom say anything.
+            let mut buffer = vec![0; MESSAGE_MAX];
             match os::seqpacket::receive(self.socket.get_ref(), &mut buffer, &mut descriptors) {
                 Ok(0) => return Err(TalkError::Gone),
                 Ok(len) => {

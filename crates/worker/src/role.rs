@@ -17,6 +17,8 @@ const LAST_CALLS: Duration = Duration::from_millis(100);
 
 /// After this a worker has started, and has made the first templates.
 const START: Duration = Duration::from_secs(2);
+/// How often it lets go of what it has used since: much of that is needed once, for a template or an engine.
+const AGAIN: Duration = Duration::from_secs(120);
 
 /// Why a worker could not start, or had to stop.
 #[derive(Debug, Error)]
@@ -57,7 +59,10 @@ pub fn run(
         let stop = serving.abort_handle();
         tokio::spawn(async {
             tokio::time::sleep(START).await;
-            os::resident::let_go();
+            loop {
+                os::resident::let_go();
+                tokio::time::sleep(AGAIN).await;
+            }
         });
         let result = tokio::select! {
             result = serving => result.unwrap_or(Ok(())).map_err(RunError::Talk),

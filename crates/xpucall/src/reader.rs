@@ -23,7 +23,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The longest news of a lane.
 const NEWS_MAX: usize = 64;
@@ -176,17 +176,14 @@ impl Reader {
             if let Some(found) = self.spin(bytes)? {
                 return Ok(found);
             }
-            let now = Instant::now();
-            if deadline.is_some_and(|deadline| deadline <= now) {
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Err(ReadError::TimedOut);
             }
-            let slice = deadline.map_or(now + LIVENESS, |deadline| deadline.min(now + LIVENESS));
-            self.wait(slice)?;
-            // What has come is looked at before the clock is.
+            self.wait(deadline)?;
             if let Some(found) = self.look(bytes)? {
                 return Ok(found);
             }
-            if Instant::now() >= slice && self.calling.is_over() {
+            if self.calling.is_over() {
                 return Err(self.calling.why().into());
             }
         }
@@ -284,26 +281,26 @@ impl Reader {
         Ok(())
     }
 
-    /// Waits until something may have come, `until` then at most.
-    fn wait(&mut self, until: Instant) -> Result<(), ReadError> {
+    /// Waits until something may have come, until `deadline` or for [`LIVENESS`] at most.
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<(), ReadError> {
+        let left =
+            || deadline.map_or(LIVENESS, |deadline| deadline.saturating_duration_since(Instant::now()).min(LIVENESS));
         match &mut self.lanes[..] {
             [] => {
-                let left = until.saturating_duration_since(Instant::now());
-                doorbell::sleep(&self.guard.news, self.seen, Some(left));
+                doorbell::sleep(&self.guard.news, self.seen, Some(left()));
                 Ok(())
             }
             [lane] => {
-                lane.lane.wait(spin(), Some(until), self.seen);
+                lane.lane.wait(spin(), deadline, self.seen);
                 Ok(())
             }
-            _ => self.wait_for_many(until),
+            _ => self.wait_for_many(left()),
         }
     }
 
-    fn wait_for_many(&mut self, until: Instant) -> Result<(), ReadError> {
+    fn wait_for_many(&mut self, left: Duration) -> Result<(), ReadError> {
         let ready = self.arm()?;
         if ready && let Some(epoll) = &self.epoll {
-            let left = until.saturating_duration_since(Instant::now());
             let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
             let mut events = Vec::with_capacity(1);
             let _ = epoll::wait(epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout));
@@ -314,8 +311,11 @@ impl Reader {
     /// Looks for a while at several lanes in turn, never for long: nobody learns here whether it pays. One alone is looked at by
     /// [`lane::Reader::wait`].
     fn spin(&mut self, bytes: &mut Vec<u8>) -> Result<Option<Found>, ReadError> {
+        if self.lanes.len() < 2 {
+            return Ok(None);
+        }
         let end = os::monotonic_ns() + waking::LIMIT_MIN;
-        while self.lanes.len() > 1 && os::monotonic_ns() < end {
+        while os::monotonic_ns() < end {
             if let Some(found) = self.look(bytes)? {
                 return Ok(Some(found));
             }
@@ -351,6 +351,22 @@ impl Reader {
             lane.lane.disarm();
         }
         Ok(())
+    }
+
+    /// As [`disarm`](Self::disarm), but what has rung is left until this is armed again, or [hushed](Self::hush): messages need
+    /// not wait for it. Meanwhile [`poll_fd`](Self::poll_fd) stays readable.
+    pub fn wake(&mut self) -> Result<(), ReadError> {
+        self.calling.check()?;
+        for lane in &mut self.lanes {
+            lane.lane.wake();
+        }
+        Ok(())
+    }
+
+    /// Takes all that keeps [`poll_fd`](Self::poll_fd) readable but messages, for loops that wait for it while none are read.
+    pub fn hush(&mut self) -> Result<(), ReadError> {
+        self.disarm()?;
+        self.take_news()
     }
 
     /// What becomes readable when there is something, once armed.

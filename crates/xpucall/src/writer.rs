@@ -18,7 +18,7 @@ pub(crate) fn spin() -> Duration {
 }
 
 /// How often a sleeper looks whether its shim, which would have woken it, is still there.
-pub(crate) const LIVENESS: Duration = Duration::from_secs(1);
+pub(crate) const LIVENESS: Duration = lane::ASLEEP_MAX;
 
 /// The writing end of a FIFO. Used by one thread at a time; closed when dropped.
 pub struct Writer {
@@ -92,20 +92,22 @@ impl Writer {
     /// Writes a message in several parts; waits for room until `deadline`, if there is one.
     pub fn write_parts(&mut self, parts: &[&[u8]], deadline: Option<Instant>) -> Result<(), WriteError> {
         self.calling.check()?;
-        let mut done = 0;
+        let (mut done, mut alive) = (0, None);
         loop {
             match self.lane.resume(parts, &mut done) {
                 Err(lane::WriteError::Full) => {}
                 result => return result.map_err(|error| self.failed(error)),
             }
-            let now = Instant::now();
-            if deadline.is_some_and(|deadline| deadline <= now) {
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Err(WriteError::TimedOut);
             }
-            let slice = deadline.map_or(now + LIVENESS, |deadline| deadline.min(now + LIVENESS));
-            self.lane.wait(spin(), Some(slice));
-            if Instant::now() >= slice && self.calling.is_over() {
-                return Err(self.calling.why().into());
+            let since = *alive.get_or_insert_with(Instant::now);
+            self.lane.wait(spin(), deadline);
+            if since.elapsed() >= LIVENESS {
+                if self.calling.is_over() {
+                    return Err(self.calling.why().into());
+                }
+                alive = None;
             }
         }
     }

@@ -102,7 +102,7 @@ function run(ours, handler, settings, invocation, begin) {
 }
 
 function stream(ours, handler, settings, invocation, begin) {
-  const context = new Context(settings, invocation, {});
+  const context = new Context(settings, invocation, null);
   const event = decode(invocation[0]);
   begin();
   ours.follow(handler(event, ours.stream, context));

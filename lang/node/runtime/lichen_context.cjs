@@ -3,7 +3,7 @@
 
 const { Fault } = require('./lichen_errors.cjs');
 
-/** What an invocation is told about itself. `ends` has the functions by which older handlers end it, if any. */
+/** What an invocation is told about itself. `ends` has the functions by which older handlers end it, or is null. */
 class Context {
   constructor(settings, invocation, ends) {
     const [, deadline, requestId, arn, clientContext, identity, tenantId] = invocation;
@@ -19,7 +19,10 @@ class Context {
     this.awsRequestId = requestId;
     this.tenantId = tenantId === '' ? undefined : tenantId;
     this.getRemainingTimeInMillis = () => Math.max(deadline - Date.now(), 0);
-    Object.assign(this, ends);
+    if (ends === null) return;
+    this.done = ends.done;
+    this.succeed = ends.succeed;
+    this.fail = ends.fail;
   }
 }
 

@@ -4,6 +4,7 @@
 const native = require('./lichen.node');
 const { answer, failure, tooLarge } = require('./lichen_answer.cjs');
 const errors = require('./lichen_errors.cjs');
+const garbage = require('./lichen_garbage.cjs');
 const logging = require('./lichen_logging.cjs');
 
 // As Lambda's runtime ends for these.
@@ -14,6 +15,8 @@ let handler;
 let settings;
 let current = null;
 let turning = false;
+// Since garbage was last thought of.
+let answered = false;
 let caught = () => {};
 
 /** Says that the function cannot be loaded, and ends. */
@@ -70,7 +73,11 @@ function turn() {
   current?.goOn();
   while (current === null) {
     const invocation = native.take();
-    if (invocation === undefined) break;
+    if (invocation === undefined) {
+      if (answered) garbage.between();
+      answered = false;
+      break;
+    }
     invoke(invocation);
   }
   turning = false;
@@ -80,6 +87,7 @@ function invoke(invocation) {
   let ended = false;
   const begun = answer(handler, settings, invocation, native.begin, (succeeded, body) => {
     ended = true;
+    answered = true;
     current = null;
     const limit = succeeded ? native.reply(body) : native.fail(body);
     if (limit !== undefined) native.fail(tooLarge(limit));

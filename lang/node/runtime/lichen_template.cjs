@@ -7,8 +7,6 @@
 
 const fs = require('node:fs');
 const Module = require('node:module');
-const v8 = require('node:v8');
-const vm = require('node:vm');
 const timers = require('node:timers/promises');
 
 const native = require('./lichen.node');
@@ -16,6 +14,7 @@ const builtins = require('./lichen_builtins.cjs');
 const errors = require('./lichen_errors.cjs');
 const forks = require('./lichen_forks.cjs');
 const fn = require('./lichen_function.cjs');
+const garbage = require('./lichen_garbage.cjs');
 const instance = require('./lichen_instance.cjs');
 const logging = require('./lichen_logging.cjs');
 const rehearsal = require('./lichen_rehearsal.cjs');
@@ -108,20 +107,9 @@ async function comeToRest(threads) {
   if (more > 0) return `${more} thread(s) started by the function or its libraries do not end before a fork`;
   const obstacles = native.obstacles();
   if (obstacles.length > 0) return `open where the function or its libraries left it: ${obstacles.join(', ')}`;
-  collectGarbage();
+  garbage.rest();
   native.fillHoles();
   return null;
-}
-
-/** Twice, as the first makes more of it. V8 shows its collector to contexts that are made under this flag only. */
-function collectGarbage() {
-  v8.setFlagsFromString('--expose-gc');
-  const collect = vm.runInNewContext('gc');
-  v8.setFlagsFromString('--no-expose-gc');
-  collect();
-  collect();
-  // Looks at the whole heap, so what was put off is done: else children would sweep it, and copy it for that.
-  v8.getHeapCodeStatistics();
 }
 
 /** What still keeps the event loop busy after a while, of what a child would not have. */

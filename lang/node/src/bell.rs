@@ -5,6 +5,7 @@
 
 use crate::abi::{self, Info, RawEnv, RawValue};
 use crate::value::{Env, Thrown, Value, call};
+use crate::with_instance;
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::os::fd::{BorrowedFd, RawFd};
@@ -119,7 +120,13 @@ impl Bell {
 /// Called by libuv.
 unsafe extern "C" fn on_ring(_handle: *mut c_void, _status: c_int, _events: c_int) {
     let (Some(bell), Some(handle)) = (BELL.get(), HANDLE.get()) else { return };
-    if !handle.rings_once {
+    if handle.rings_once {
+        // Only where nothing is taken now. Whoever plays no instance any more has nothing to hush.
+        let _ = with_instance(|instance| {
+            instance.hush();
+            Ok(())
+        });
+    } else {
         // SAFETY: the instance keeps its bell open as long as it lives. A function that has closed it harms itself.
         interconnect::doorbell::hush(unsafe { BorrowedFd::borrow_raw(handle.descriptor) });
     }

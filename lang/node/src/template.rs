@@ -89,7 +89,10 @@ pub unsafe extern "C" fn serve(env: RawEnv, info: Info) -> RawValue {
                 if failed != 0 {
                     return Err(Thrown::Because(format!("the event loop cannot be made anew ({failed})")));
                 }
-                resume(event_loop)?;
+                catch_up(event_loop);
+                // The template is there as well, so that JavaScript knows; but a slot has folders of its own.
+                rustix::process::chdir(cfork::protocol::TASK_ROOT)
+                    .map_err(|e| because("the folder of the code")(&e))?;
                 let wanted = newborn.is_wanted();
                 with_role(|role| {
                     *role = Role::Newborn(newborn);
@@ -113,7 +116,7 @@ pub unsafe extern "C" fn settle(env: RawEnv, info: Info) -> RawValue {
         let ahead = newborn.is_ahead();
         let child = newborn.settle();
         if ahead {
-            resume(event_loop(env)?)?;
+            catch_up(event_loop(env)?);
         }
         with_role(|role| {
             *role = Role::Instance(child.instance);
@@ -132,12 +135,10 @@ fn event_loop(env: Env) -> Result<*mut std::ffi::c_void, Thrown> {
     Ok(event_loop)
 }
 
-/// What has stood still while a process waited.
-fn resume(event_loop: *mut std::ffi::c_void) -> Result<(), Thrown> {
+/// Its time has stood still while a process waited.
+fn catch_up(event_loop: *mut std::ffi::c_void) {
     // SAFETY: the environment's own, in the thread that runs it.
     unsafe { abi::uv_update_time(event_loop) };
-    // The template went there as well, so that JavaScript knows; but a slot has folders of its own, and so has a function.
-    rustix::process::chdir(cfork::protocol::TASK_ROOT).map_err(|e| because("the folder of the code")(&e))
 }
 
 /// `exit(status: number): never`. Node's own way out waits for threads that a child does not have.

@@ -40,8 +40,7 @@ pub fn create(spec: LaneSpec) -> Result<OwnedFd, CreateError> {
     let ring = u32::try_from(spec.ring).map_err(|_| CreateError::Spec(spec))?;
     let header = Header { magic: layout::MAGIC, version: layout::VERSION, ring, bulk: spec.message_max as u64 };
     let bytes = layout::whole(&header).ok_or(CreateError::Spec(spec))?;
-    let (region, _) = region::create("lichen-lane", header, bytes).map_err(CreateError::Memory)?;
-    Ok(region)
+    region::create_apart("lichen-lane", header, bytes).map_err(CreateError::Memory)
 }
 
 /// Ends a lane for the end that looks at these words of its notice page, and wakes it if it sleeps on them. A lane has

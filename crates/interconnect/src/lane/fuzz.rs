@@ -102,6 +102,7 @@ impl Peer {
             layout::WIDE_TAIL,
             layout::CALLED_AT,
             layout::CALLED_AT + 4,
+            layout::CALLED_ON,
             0,
             8,
             16,

@@ -1,4 +1,4 @@
-//! Where everything lies in a lane's region, version 4.
+//! Where everything lies in a lane's region, version 5.
 //!
 //! ```text
 //! 0       128     256    384              512              640         4096   +ring               +wide                +bulk
@@ -8,7 +8,7 @@
 //! └───────┴───────┴──────┴────────────────┴────────────────┴───────────┴──────┴────────────────────┴─────────────────────┘
 //! ```
 //!
-//! `calls` and when that was last done, `writer_sleeping` and `hand` are written by the writer alone, the others by the
+//! `calls`, when that was last done and on which processor, `writer_sleeping` and `hand` are written by the writer alone, the others by the
 //! reader alone. What changes with every message lies apart from what changes rarely, by a pair of cache lines, as processors
 //! fetch them: each end keeps the other's sleeping word in its cache while both are busy. Pages are allocated when first
 //! touched: an idle lane that was never written to has one. A lane whose ring is small by choice, or large, has no wide one
@@ -21,11 +21,12 @@ use crate::ring::padded;
 /// "lichlane", read as a little-endian number.
 pub const MAGIC: u64 = 0x656e_616c_6863_696c;
 /// Changes with every change of this layout.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Byte offsets of the words.
 pub const CALLS: usize = 128;
 pub const CALLED_AT: usize = 136;
+pub const CALLED_ON: usize = 144;
 pub const TAIL: usize = 256;
 pub const READER_SLEEPING: usize = 384;
 pub const RELEASED: usize = 388;

@@ -10,7 +10,7 @@ use crate::ring::{Consumer, PopError};
 use crate::waking;
 use crate::wide::Landlord;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -51,8 +51,11 @@ pub struct Reader {
     wide: Option<Box<Wide>>,
     sleeping: Word,
     sleeps: Sleeps,
-    /// When the writer last woke this end.
+    /// The bell may have rung for a wait that is over.
+    rung: bool,
+    /// When the writer last woke this end, and on which processor.
     called_at: &'static AtomicU64,
+    called_on: &'static AtomicU32,
     writer_sleeping: Word,
     wakes: Wakes,
     released: Word,
@@ -74,11 +77,12 @@ impl Reader {
     pub fn attach(region: impl AsFd, bell: OwnedFd, guard: Guard) -> Result<Self, AttachError> {
         let region = Region::attach(region)?;
         // SAFETY: ring and words lie in the region, which this struct keeps; the writer has the other half.
-        let (ring, wide, called_at) = unsafe {
-            let [calls, tail, wide_tail] =
-                [layout::CALLS, layout::TAIL, layout::WIDE_TAIL].map(|offset| region.borrowed_word(offset));
+        let (ring, wide, called_at, called_on) = unsafe {
+            let words = [layout::CALLS, layout::TAIL, layout::WIDE_TAIL, layout::CALLED_ON];
+            let [calls, tail, wide_tail, called_on] = words.map(|offset| region.borrowed_word(offset));
             let wide = region.wide().map(|(base, bytes)| Consumer::new(base, bytes, calls, wide_tail));
-            (Consumer::new(region.ring_base(), region.ring, calls, tail), wide, region.borrowed_time(layout::CALLED_AT))
+            let ring = Consumer::new(region.ring_base(), region.ring, calls, tail);
+            (ring, wide, region.borrowed_time(layout::CALLED_AT), called_on)
         };
         let wide = wide.map(|other| {
             Box::new(Wide {
@@ -95,7 +99,9 @@ impl Reader {
             wide,
             sleeping: region.word(layout::READER_SLEEPING),
             sleeps: Sleeps::default(),
+            rung: false,
             called_at,
+            called_on,
             writer_sleeping: region.word(layout::WRITER_SLEEPING),
             wakes: Wakes::default(),
             released: region.word(layout::RELEASED),
@@ -315,7 +321,7 @@ impl Reader {
     }
 
     /// Waits until there may be a message, an end, or news since `news`: looking for up to `spin`, then sleeping, until
-    /// `deadline` at most.
+    /// `deadline` or for [`super::ASLEEP_MAX`] at most.
     pub fn wait(&mut self, spin: Duration, deadline: Option<Instant>, news: u32) {
         let mut patience = std::mem::replace(&mut self.patience, Patience::new());
         let come = self.is_ready() || patience.look(spin, deadline, || self.is_ready() || self.news() != news);
@@ -333,7 +339,8 @@ impl Reader {
             let slept = self.patience.is_to_learn().then(waking::Sleep::begin);
             self.patience.park(calls, seen, &self.guard.news, news, until);
             if let Some(woken) = slept.and_then(|slept| slept.end(self.called_at.load(Ordering::Relaxed))) {
-                self.patience.learn(woken, spin);
+                let near = self.called_on.load(Ordering::Relaxed) == waking::processor();
+                self.patience.learn(woken, near, spin);
             }
         }
         self.sleeps.end(&self.sleeping);
@@ -342,10 +349,13 @@ impl Reader {
         }
     }
 
-    /// The writer is to ring the bell for the next message, unless [`Reader::disarm`] comes first: for readers
-    /// that wait for many things. True: there is nothing yet, so one may wait for the bell. The shim's news come by other
-    /// ways.
+    /// The writer is to ring the bell for the next message, unless [`Reader::disarm`] or [`Reader::wake`] comes first: for
+    /// readers that wait for many things. True: there is nothing yet, so one may wait for the bell. The shim's news come by
+    /// other ways.
     pub fn arm(&mut self) -> bool {
+        if std::mem::take(&mut self.rung) {
+            doorbell::heard(&self.bell);
+        }
         self.sleeps.begin(&self.sleeping, doorbell::EVENT);
         if self.is_ready() {
             return false;
@@ -357,7 +367,15 @@ impl Reader {
     /// Takes what has rung, and asks for no more of it. False: the other end of the bell is gone.
     pub fn disarm(&mut self) -> bool {
         self.sleeps.end(&self.sleeping);
+        self.rung = false;
         doorbell::heard(&self.bell)
+    }
+
+    /// Asks for no more rings, and leaves what has rung until the reader is disarmed, or armed again: a call of the kernel that a
+    /// message need not wait for. Nobody may wait for the bell meanwhile.
+    pub fn wake(&mut self) {
+        self.sleeps.end(&self.sleeping);
+        self.rung = true;
     }
 
     /// What becomes readable when the bell rings.

@@ -11,8 +11,8 @@ use rustix::thread::futex;
 /// in vain, at last. Tries are to be fewer than one wait in a hundred.
 const PROBE: u32 = 64;
 const PROBE_MAX: u32 = 256;
-/// After a sixteenth of that, if a sleep has shown that looking would have done. It shows the same where both ends share a
-/// processor, and none can look while the other works: so after tries in vain it is twice as many each time, up to here.
+/// After a sixteenth of that, if a sleep has shown that looking would have done; after tries in vain, later each time, up to here,
+/// and not before that where both ends share a processor, so that none can look while the other works.
 const HINTED: u32 = 16;
 const HINTED_MAX: u32 = PROBE_MAX * HINTED;
 /// Looks at first, one right after the other: half a microsecond, in which a peer that is at work answers. (A pause, as there
@@ -24,6 +24,8 @@ const LOOKS: u32 = 32;
 const FLOOR: u64 = 1000;
 /// Every so many sleeps are measured.
 const LEARN: u32 = 4;
+/// How long an end sleeps at most, so that whoever waits by it can see whether the others are still there.
+pub const ASLEEP_MAX: Duration = Duration::from_secs(1);
 /// How long a sleep lasts at most where the kernel cannot wait for two words (before 5.16).
 const SLICE: Duration = Duration::from_millis(10);
 /// Two ends that sleep for each other lose a sixth of a round trip if they sleep on two words instead of one. So where what was
@@ -40,13 +42,15 @@ pub(super) struct Patience {
     sleeps: u32,
     /// Looking would have done.
     hinted: bool,
+    /// The last sleep was ended from this very processor.
+    near: bool,
     /// What is waited for has been coming much sooner than within [`SOON`].
     soon: bool,
 }
 
 impl Patience {
     pub fn new() -> Self {
-        Self { budget: u64::MAX, waits: 0, probe: PROBE, sleeps: 0, hinted: false, soon: false }
+        Self { budget: u64::MAX, waits: 0, probe: PROBE, sleeps: 0, hinted: false, near: false, soon: false }
     }
 
     /// It came before this end slept, after it was said to: with a longer look it would have been seen.
@@ -62,10 +66,15 @@ impl Patience {
         self.sleeps % LEARN == 1
     }
 
-    /// What such a sleep has shown, where up to `most` would have been looked for.
-    pub fn learn(&mut self, woken: waking::Woken, most: Duration) {
+    /// What such a sleep has shown, where up to `most` would have been looked for; whether who ended it is on this processor.
+    pub fn learn(&mut self, woken: waking::Woken, near: bool, most: Duration) {
         waking::learn(woken.took);
-        self.hinted |= u128::from(woken.after) <= most.as_nanos();
+        self.near = near;
+        if near {
+            (self.budget, self.hinted) = (0, false);
+        } else {
+            self.hinted |= u128::from(woken.after) <= most.as_nanos();
+        }
         self.soon = u128::from(woken.after) < (SOON / 5).as_nanos();
     }
 
@@ -88,7 +97,11 @@ impl Patience {
             return false;
         }
         self.waits += 1;
-        let due = if self.hinted { self.probe / HINTED } else { self.probe.min(PROBE_MAX) };
+        let due = match (self.near, self.hinted) {
+            (true, _) => HINTED_MAX,
+            (false, true) => self.probe / HINTED,
+            (false, false) => self.probe.min(PROBE_MAX),
+        };
         let probes = self.waits >= due;
         if probes {
             (self.waits, self.hinted) = (0, false);
@@ -144,17 +157,18 @@ pub(super) fn wake(how: u32, word: &AtomicU32, bell: &OwnedFd) -> bool {
     true
 }
 
-/// Sleeps while `word` is `seen` and `news` is `known`, until `deadline` at most; returns early at will.
+/// Sleeps while `word` is `seen` and `news` is `known`, until `deadline` or for [`ASLEEP_MAX`] at most; returns early at will.
 pub(super) fn park(word: &AtomicU32, seen: u32, news: &AtomicU32, known: u32, deadline: Option<Instant>) {
     static CANNOT: AtomicBool = AtomicBool::new(false);
+    let most = deadline.map_or(ASLEEP_MAX, |deadline| left(deadline).min(ASLEEP_MAX));
     if !CANNOT.load(Ordering::Relaxed) {
-        match park_on_both(word, seen, news, known, deadline) {
+        match park_on_both(word, seen, news, known, most) {
             Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => CANNOT.store(true, Ordering::Relaxed),
             _ => return,
         }
     }
     if news.load(Ordering::Acquire) == known {
-        doorbell::sleep(word, seen, Some(deadline.map_or(SLICE, |deadline| left(deadline).min(SLICE))));
+        doorbell::sleep(word, seen, Some(most.min(SLICE)));
     }
 }
 
@@ -163,7 +177,7 @@ fn park_on_both(
     seen: u32,
     news: &AtomicU32,
     known: u32,
-    deadline: Option<Instant>,
+    most: Duration,
 ) -> rustix::io::Result<usize> {
     let wait = |word: &AtomicU32, value: u32| {
         let mut wait = futex::Wait::new();
@@ -172,15 +186,13 @@ fn park_on_both(
         wait.flags = futex::WaitFlags::SIZE_U32;
         wait
     };
-    let until = deadline.map(|deadline| {
-        let until = u128::from(os::monotonic_ns()) + left(deadline).as_nanos();
-        rustix::time::Timespec {
-            tv_sec: (until / 1_000_000_000).try_into().unwrap_or(i64::MAX),
-            tv_nsec: (until % 1_000_000_000) as i64,
-        }
-    });
+    let until = u128::from(os::monotonic_ns()) + most.as_nanos();
+    let until = rustix::time::Timespec {
+        tv_sec: (until / 1_000_000_000).try_into().unwrap_or(i64::MAX),
+        tv_nsec: (until % 1_000_000_000) as i64,
+    };
     let waits = [wait(word, seen), wait(news, known)];
-    futex::waitv(&waits, futex::WaitvFlags::empty(), until.as_ref(), rustix::thread::ClockId::Monotonic)
+    futex::waitv(&waits, futex::WaitvFlags::empty(), Some(&until), rustix::thread::ClockId::Monotonic)
 }
 
 #[cfg(test)]
@@ -201,7 +213,7 @@ mod tests {
             assert!(!come);
             looks += usize::from(asked);
             if patience.is_to_learn() {
-                patience.learn(waking::Woken { after, took: 5_000 }, MOST);
+                patience.learn(waking::Woken { after, took: 5_000 }, false, MOST);
             }
         }
         looks
@@ -212,6 +224,24 @@ mod tests {
         let mut patience = Patience::new();
         assert!(looks(&mut patience, 10_000, 1_000) < 100);
         assert!(looks(&mut patience, 25_600, 1_000) <= 101);
+    }
+
+    #[test]
+    fn whoever_is_woken_from_its_own_processor_looks_for_nothing() {
+        let mut patience = Patience::new();
+        patience.learn(waking::Woken { after: 1_000, took: 5_000 }, true, MOST);
+        let looks = (1..=HINTED_MAX).filter(|_| {
+            let mut asked = false;
+            patience.look(MOST, None, || {
+                asked = true;
+                false
+            });
+            asked
+        });
+        assert_eq!(looks.count(), 1, "in case that it is none of its business any more");
+        patience.learn(waking::Woken { after: 1_000, took: 5_000 }, false, MOST);
+        let soon = (0..PROBE_MAX).any(|_| patience.look(MOST, None, || true));
+        assert!(soon, "and soon after the other end has got another one");
     }
 
     #[test]
@@ -235,7 +265,7 @@ mod tests {
     fn who_waits_for_messages_alone_sees_news_soon() {
         let (word, news) = (AtomicU32::new(0), AtomicU32::new(1));
         let mut patience = Patience::new();
-        patience.learn(waking::Woken { after: 1_000, took: 5_000 }, MOST);
+        patience.learn(waking::Woken { after: 1_000, took: 5_000 }, true, MOST);
         let began = Instant::now();
         patience.park(&word, 0, &news, 0, None);
         assert!(began.elapsed() >= SOON, "it had been asleep for messages alone");
@@ -248,7 +278,7 @@ mod tests {
     fn what_comes_late_is_not_waited_for_alone() {
         let mut patience = Patience::new();
         for (after, soon) in [(1_000, true), (1_000_000, false), (999_999, true)] {
-            patience.learn(waking::Woken { after, took: 5_000 }, MOST);
+            patience.learn(waking::Woken { after, took: 5_000 }, true, MOST);
             assert_eq!(patience.soon, soon);
         }
     }

@@ -10,7 +10,7 @@ use crate::ring::{Producer, PushError};
 use crate::waking;
 use crate::wide::{self, Tenant};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -88,6 +88,7 @@ pub struct Writer {
     reader_sleeping: Word,
     wakes: Wakes,
     called_at: &'static AtomicU64,
+    called_on: &'static AtomicU32,
     released: Word,
     bulk_sent: u32,
     wanted: Wanted,
@@ -104,11 +105,12 @@ impl Writer {
     pub fn attach(region: impl AsFd, bell: OwnedFd, guard: Guard, hand: Word) -> Result<Self, AttachError> {
         let region = Region::attach(region)?;
         // SAFETY: ring and words lie in the region, which this struct keeps; the reader has the other half.
-        let (ring, wide, called_at) = unsafe {
-            let [calls, tail, wide_tail] =
-                [layout::CALLS, layout::TAIL, layout::WIDE_TAIL].map(|offset| region.borrowed_word(offset));
+        let (ring, wide, called_at, called_on) = unsafe {
+            let words = [layout::CALLS, layout::TAIL, layout::WIDE_TAIL, layout::CALLED_ON];
+            let [calls, tail, wide_tail, called_on] = words.map(|offset| region.borrowed_word(offset));
             let wide = region.wide().map(|(base, bytes)| Producer::new(base, bytes, calls, wide_tail));
-            (Producer::new(region.ring_base(), region.ring, calls, tail), wide, region.borrowed_time(layout::CALLED_AT))
+            let ring = Producer::new(region.ring_base(), region.ring, calls, tail);
+            (ring, wide, region.borrowed_time(layout::CALLED_AT), called_on)
         };
         let wide = wide.map(|other| {
             Box::new(Wide {
@@ -133,6 +135,7 @@ impl Writer {
             reader_sleeping: region.word(layout::READER_SLEEPING),
             wakes: Wakes::default(),
             called_at,
+            called_on,
             released: region.word(layout::RELEASED),
             bulk_sent: 0,
             wanted: Wanted::Ring(0),
@@ -387,9 +390,10 @@ impl Writer {
     }
 
     fn wake(&mut self) {
-        let (ring, bell, called_at) = (&mut self.ring, &self.bell, self.called_at);
+        let (ring, bell, called_at, called_on) = (&mut self.ring, &self.bell, self.called_at, self.called_on);
         self.wakes.after(&self.reader_sleeping, |how| {
             called_at.store(waking::ticks(), Ordering::Relaxed);
+            called_on.store(waking::processor(), Ordering::Relaxed);
             wake(how, ring.call(), bell)
         });
         self.ring.prepare();
@@ -405,7 +409,7 @@ impl Writer {
     }
 
     /// After [`WriteError::Full`]: waits until there may be room, or the lane has ended: looking for up to `spin`, then
-    /// sleeping, until `deadline` at most.
+    /// sleeping, until `deadline` or for [`super::ASLEEP_MAX`] at most.
     pub fn wait(&mut self, spin: Duration, deadline: Option<Instant>) {
         let mut patience = std::mem::replace(&mut self.patience, Patience::new());
         let come = self.is_ready() || patience.look(spin, deadline, || self.is_ready());

@@ -23,6 +23,17 @@ fn a_sealed_region_is_attached_to_and_cannot_be_resized() {
 }
 
 #[test]
+fn one_that_is_made_for_others_has_its_header() {
+    let header = Header { magic: 0x0102_0304_0506_0708, version: 0x0a0b_0c0d, ring: 4096, bulk: 0x1112_1314_1516_1718 };
+    let file = create_apart("test", header, 8192).unwrap();
+    let (found, mapping) = attach(&file, header.magic, header.version, whole).unwrap();
+    assert_eq!(found, header);
+    // SAFETY: in bounds.
+    assert!((size_of::<Header>()..8192).all(|at| unsafe { mapping.at(at).read() } == 0));
+    assert!(ftruncate(&file, 4096).is_err());
+}
+
+#[test]
 fn another_magic_version_or_size_is_foreign() {
     let (file, _) = create("test", HEADER, 8192).unwrap();
     assert!(matches!(attach(&file, MAGIC + 1, 1, whole), Err(AttachError::Foreign)));

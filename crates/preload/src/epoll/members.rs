@@ -238,6 +238,15 @@ impl Set {
         }
     }
 
+    /// Its sender has called, and does so once for each nap: what it called for may have been found before, so another nap begins
+    /// with the next sleep in any case.
+    fn was_called(&mut self, at: usize) {
+        self.awaken(at);
+        if let Some(member) = self.member(at) {
+            member.rise();
+        }
+    }
+
     fn awaken_all(&mut self) {
         (0..self.members.len()).for_each(|at| self.awaken(at));
     }
@@ -287,12 +296,12 @@ impl Set {
             match read {
                 Ok(read) => {
                     self.boards[index].read = read;
-                    called.into_iter().for_each(|at| self.awaken(at));
+                    called.into_iter().for_each(|at| self.was_called(at));
                 }
                 // It has not kept all of them.
                 Err(read) => {
                     self.boards[index].read = read;
-                    self.awaken_all();
+                    (0..self.members.len()).for_each(|at| self.was_called(at));
                 }
             }
         }

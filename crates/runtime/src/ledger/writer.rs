@@ -48,12 +48,16 @@ pub struct Writer {
 
 impl Writer {
     pub fn new(connection: Connection, config: LedgerConfig, pus: Vec<String>, lost: Arc<AtomicU64>) -> Self {
-        Self { connection, config, pus, lost, batch: Vec::with_capacity(BATCH), pruned: None, complained: None }
+        Self { connection, config, pus, lost, batch: Vec::new(), pruned: None, complained: None }
     }
 
     /// Runs until nobody can send a bill any more. Its thread is to be unparked when somebody waits.
     pub fn run(mut self, mut bills: Receiver<Message>) {
         while let Some(first) = bills.blocking_recv() {
+            if matches!(first, Message::Rest) {
+                self.rest();
+                continue;
+            }
             let waiting = self.take(first).or_else(|| self.gather(&mut bills));
             self.write();
             if let Some(waiting) = waiting {
@@ -90,7 +94,17 @@ impl Writer {
                 None
             }
             Message::Flush(waiting) => Some(waiting),
+            // There is something to do again.
+            Message::Rest => None,
         }
+    }
+
+    /// Gives back what the next bills can do without: pages of the file, and the room in which bills gather.
+    fn rest(&mut self) {
+        self.batch = Vec::new();
+        // It stays where it is if not.
+        let _ = self.connection.execute_batch("PRAGMA shrink_memory");
+        os::resident::spare_heap();
     }
 
     fn write(&mut self) {

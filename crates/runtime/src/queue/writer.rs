@@ -8,11 +8,14 @@ use super::store::{self, Waiting, Which};
 use super::{AcceptError, DeadError, Shared};
 use crate::queue::machine::Arrival;
 use rusqlite::{Connection, ErrorCode};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 /// As much as is written at once.
 const BATCH: usize = 512;
@@ -46,7 +49,7 @@ impl Conclusion {
 }
 
 pub enum Command {
-    /// Boxed: the way to the writer has places for thousands from the beginning.
+    /// Boxed: the others are small.
     Accept(Box<Accepted>),
     /// Something was concluded.
     Look,
@@ -69,24 +72,32 @@ pub struct Writer {
     shared: Arc<Shared>,
     accepted: Vec<Accepted>,
     owed: Vec<Conclusion>,
+    /// Waits for commands on this thread, for as long as it may. (A channel of the standard library has all of its places
+    /// from the beginning, a megabyte.)
+    clock: Runtime,
 }
 
 impl Writer {
-    pub fn new(connection: Connection, shared: Arc<Shared>) -> Self {
-        Self { connection, shared, accepted: Vec::new(), owed: Vec::new() }
+    pub fn new(connection: Connection, shared: Arc<Shared>) -> io::Result<Self> {
+        let clock = Builder::new_current_thread().enable_time().build()?;
+        Ok(Self { connection, shared, accepted: Vec::new(), owed: Vec::new(), clock })
     }
 
     /// Runs until nobody can send a command any more.
-    pub fn run(mut self, commands: &Receiver<Command>) {
+    pub fn run(mut self, mut commands: Receiver<Command>) {
         loop {
-            let patience = if self.owed.is_empty() { Duration::MAX } else { OWED_EVERY };
-            let mut next = match commands.recv_timeout(patience) {
-                Ok(command) => Some(command),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => {
+            let received = match self.owed.is_empty() {
+                true => Ok(commands.blocking_recv()),
+                false => self.clock.block_on(async { timeout(OWED_EVERY, commands.recv()).await }),
+            };
+            let mut next = match received {
+                Ok(Some(command)) => Some(command),
+                // Nobody is left who could send one.
+                Ok(None) => {
                     self.owed.append(&mut self.shared.concluded());
                     return self.write();
                 }
+                Err(_) => None,
             };
             let mut others = Vec::new();
             while let Some(command) = next {

@@ -52,6 +52,7 @@ pub const SCRIPTS: &[RuntimeFile] = &[
     script!("node/runtime", "node", "modules/lichen/index.js"),
     script!("node/runtime", "node", "lichen_forks.cjs"),
     script!("node/runtime", "node", "lichen_function.cjs"),
+    script!("node/runtime", "node", "lichen_garbage.cjs"),
     script!("node/runtime", "node", "lichen_instance.cjs"),
     script!("node/runtime", "node", "lichen_logging.cjs"),
     script!("node/runtime", "node", "lichen_rehearsal.cjs"),
