@@ -10,7 +10,7 @@ mod members;
 use crate::look::Wait;
 use crate::member::heed;
 use crate::slot::{Entry, Slot};
-use crate::{bell, kernel, real, receive, send, slot};
+use crate::{bell, kernel, real, receive, send, slot, turn};
 use libc::{c_int, epoll_event, sigset_t};
 use member::Member;
 use members::{Attended, Set, Sets};
@@ -36,9 +36,32 @@ fn sets() -> Held<'static, Sets> {
     SETS.lock()
 }
 
-/// Before a fork: no other thread is at work on these.
+/// Tells the kernel what it has not heard yet of a set's members.
+fn settle(set: RawFd) {
+    if let Some(of) = sets().get(set) {
+        of.settle(set);
+    }
+}
+
+/// The same for all sets: this process may become another program.
+pub fn settle_all() {
+    if MEMBERS.load(Relaxed) > 0 {
+        sets().settle();
+    }
+}
+
+/// Another process is given a set.
+pub fn given(set: RawFd) {
+    if MEMBERS.load(Relaxed) > 0 {
+        sets().share(Some(set));
+    }
+}
+
+/// Before a fork: no other thread is at work on these. The child has the same sets.
 pub fn hold() {
-    let _until_released = std::mem::ManuallyDrop::new(sets());
+    let mut sets = sets();
+    sets.share(None);
+    let _until_released = std::mem::ManuallyDrop::new(sets);
 }
 
 /// After it, in the parent.
@@ -61,10 +84,30 @@ pub fn created(set: RawFd) {
     }
 }
 
+/// A registration is to be made, changed or removed: whether that is all there is to be done ([`members`]), and the kernel hears of it later.
+pub fn registers_late(set: RawFd, what: c_int, fd: RawFd, event: Option<epoll_event>) -> bool {
+    if MEMBERS.load(Relaxed) == 0 {
+        return false;
+    }
+    let entry = slot::attached(fd);
+    let mut sets = sets();
+    let Some(of) = sets.get(set) else { return false };
+    let Some(said) = entry.as_ref().and_then(|_| of.defers(what, fd, event)) else {
+        of.settle_one(set, fd);
+        return false;
+    };
+    note(&mut sets, (set, what, fd), event, entry.as_ref());
+    sets.of(set).owe(fd, said);
+    true
+}
+
 /// A registration has been made, changed or removed, in the kernel.
 pub fn registered(set: RawFd, what: c_int, fd: RawFd, event: Option<epoll_event>) {
     let known = slot::entry(fd);
-    let mut sets = sets();
+    note(&mut sets(), (set, what, fd), event, known.as_ref());
+}
+
+fn note(sets: &mut Sets, (set, what, fd): (RawFd, c_int, RawFd), event: Option<epoll_event>, known: Option<&Entry>) {
     let Some(entry) = known else {
         // A set within a set: the outer one is waited for in ways that do not look into the inner one.
         if let (libc::EPOLL_CTL_ADD, Some(inner)) = (what, sets.get(fd)) {
@@ -139,8 +182,14 @@ fn attend(set: RawFd, stays: bool) -> Option<Attended> {
     }
     let mut sets = sets();
     let of = sets.get(set)?;
-    let attended = of.attend(stays);
-    (attended.memory > 0 || of.bell.is_some()).then_some(attended)
+    let mut attended = of.attend(set, stays);
+    attended.together |= turn::awaits_kernel();
+    if attended.memory == 0 && of.bell.is_none() {
+        // The kernel alone is asked.
+        of.settle(set);
+        return None;
+    }
+    Some(attended)
 }
 
 /// Whether there is something to say of any.
@@ -171,7 +220,7 @@ fn say(set: RawFd, member: &mut Member) -> epoll_event {
     if member.events & ONCE != 0 {
         change(set, member, ONCE);
     }
-    epoll_event { events: member.events & READ, u64: member.data }
+    epoll_event { events: member.found_events(), u64: member.data }
 }
 
 /// Changes what the kernel is to say of a member.
@@ -235,6 +284,14 @@ fn ask(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const sigs
     unsafe { real::epoll_pwait(set, events.as_mut_ptr(), events.len() as c_int, timeout, mask) }
 }
 
+/// The same, by who has lain down.
+fn sleep(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const sigset_t) -> c_int {
+    let processor = kernel::processor();
+    let asked = ask(set, events, timeout, mask);
+    turn::rises(processor);
+    asked
+}
+
 /// As epoll_pwait; None if no member has memory.
 pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const sigset_t) -> Option<c_int> {
     if events.is_empty() {
@@ -259,6 +316,7 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
         // And get their turn, if not each time. Who does not look asks for them below.
         let asks_below = budget == 0 && timeout != 0;
         if (found == 0 && !asks_below) || (found > 0 && found < most && (young || found_often())) {
+            settle(set);
             let asked = ask(set, &mut events[found..], 0, mask);
             if asked < 0 && found == 0 {
                 return Some(asked);
@@ -280,14 +338,14 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
             continue;
         }
         heed();
-        if sets().get(set).is_some_and(Set::lie) {
+        if sets().get(set).is_some_and(|of| of.lie(set)) {
             continue;
         }
         if let Some(wait) = &mut wait {
             wait.sleep();
         }
         let ms = left.map_or(-1, |left| left.div_ceil(1_000_000).min(i32::MAX as u64) as c_int);
-        let asked = ask(set, events, ms, mask);
+        let asked = sleep(set, events, ms, mask);
         let error = real::errno();
         if let Some(set) = sets().get(set) {
             set.rise();

@@ -38,6 +38,7 @@ mod say;
 mod send;
 mod settle;
 mod slot;
+mod turn;
 
 extern "C" fn start() {
     if env::is_on() {

@@ -2,6 +2,7 @@
 
 use crate::env::settings;
 use crate::kernel;
+use crate::turn::{self, Turn};
 use interconnect::waking;
 use socket::wait::{Look, Patience};
 use std::cell::Cell;
@@ -54,16 +55,16 @@ impl Wait {
     /// How long to look, in nanoseconds. Not at all if `together`: then whoever is waited for needs this processor.
     pub fn budget(together: bool) -> u64 {
         let cap = most();
-        if together || cap == 0 { 0 } else { with(|patience| patience.budget(cap)) }
+        if together || cap == 0 || !turn::may_look() { 0 } else { with(|patience| patience.budget(cap)) }
     }
 
     /// The same where the other end has much to do before it can answer: who sleeps then stops it to be woken, and both take turns.
     pub fn long_budget(together: bool) -> u64 {
-        if together { 0 } else { most() }
+        if together || !turn::may_look() { 0 } else { most() }
     }
 
     /// Looks at so many things until `there` says yes, or the time is over: whether it did. `work` is a number that changes
-    /// while the other end goes on with what it was sent.
+    /// while the other end goes on with what it was sent. Whoever was woken and needs this processor goes first ([`turn`]).
     pub fn look(
         &mut self,
         budget: u64,
@@ -75,6 +76,7 @@ impl Wait {
             return false;
         }
         let mut look = Look::new(self.began, work());
+        let mut given = 0;
         loop {
             for _ in 0..looks(things) {
                 if there() {
@@ -82,7 +84,13 @@ impl Wait {
                 }
                 std::hint::spin_loop();
             }
-            let goes_on = look.goes_on(kernel::now(), work(), budget);
+            match turn::give() {
+                Turn::Ours => {}
+                // By whom what is looked for was brought on its way, perhaps.
+                Turn::Given => given += 1,
+                Turn::Theirs => return there(),
+            }
+            let goes_on = look.goes_on(kernel::now(), work().wrapping_add(given), budget);
             self.began = look.since;
             if !goes_on {
                 return false;

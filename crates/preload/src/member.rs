@@ -12,7 +12,7 @@ mod held;
 pub use held::Held;
 
 use crate::env::settings;
-use crate::{kernel, say};
+use crate::{kernel, say, turn};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use socket::lock::{Held as Locked, Lock};
 use socket::member::{Joining, Key, Meeting, Member};
@@ -131,7 +131,9 @@ pub fn key() -> io::Result<Option<Key>> {
         return Ok(None);
     }
     if let Place::Had(member) = &state.place {
-        return member.key().inspect_err(say::no_place);
+        let key = member.key().inspect_err(say::no_place);
+        member.take_processors().into_iter().for_each(turn::told);
+        return key;
     }
     let asked = match std::mem::replace(&mut state.place, Place::None) {
         Place::Asked(asked) => asked,
@@ -140,6 +142,7 @@ pub fn key() -> io::Result<Option<Key>> {
     match asked.poll().inspect_err(say::no_place)? {
         Ok(member) => {
             let key = member.key();
+            member.take_processors().into_iter().for_each(turn::told);
             member.descriptors().into_iter().filter(|fd| *fd >= 0).for_each(protect);
             state.place = Place::Had(member);
             key

@@ -2,7 +2,7 @@
 
 use crate::look::Wait;
 use crate::slot::{self, Entry};
-use crate::{bell, epoll, kernel, member, real, receive, send};
+use crate::{bell, epoll, kernel, member, real, receive, send, turn};
 use libc::{c_int, fd_set, pollfd, sigset_t, timespec};
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
@@ -121,12 +121,20 @@ pub fn wait(polls: &mut [pollfd], timeout: Option<&timespec>, mask: *const sigse
         watched.iter().for_each(|(_, entry)| entry.doze());
         // Descriptors of the kernel's own would not be seen meanwhile.
         let alone = watched.count == polls.len();
-        if alone && wait.look(Wait::budget(watched.together()), watched.count, || 0, || watched.any()) {
+        if alone
+            && wait.look(
+                Wait::budget(watched.together() || turn::awaits_kernel()),
+                watched.count,
+                || 0,
+                || watched.any(),
+            )
+        {
             continue;
         }
         member::heed();
         // A descriptor more than the program may have open is refused.
         let bell = if polls.len() <= BESIDE { bell::beside() } else { None };
+        let processor = kernel::processor();
         if watched.lie(bell.map_or(0, |(number, _)| number)) {
             watched.rise();
             continue;
@@ -137,6 +145,7 @@ pub fn wait(polls: &mut [pollfd], timeout: Option<&timespec>, mask: *const sigse
             Some((_, ear)) => ask_beside(polls, ear, left.as_ref(), mask),
             None => ask(polls, left.as_ref(), mask),
         };
+        turn::rises(processor);
         wait.wake(watched.sent_at());
         watched.rise();
         if asked < 0 {

@@ -7,7 +7,7 @@ use crate::bell::{self, Woken};
 use crate::kernel::{self, Queue};
 use crate::look::Wait;
 use crate::slot::{Entry, Slot, state};
-use crate::{member, offer, real, send};
+use crate::{member, offer, real, send, turn};
 use socket::migration::{Incoming, Stretch};
 use socket::parts::Part;
 use socket::stream::News;
@@ -346,6 +346,7 @@ impl Call<'_> {
         member::heed();
         // A time-out is the kernel's to keep, where the program has set one.
         let bell = if free { bell::of_thread(|number, _| number) } else { None };
+        let processor = kernel::processor();
         if self.entry.lie(bell.unwrap_or(0)) {
             self.entry.woke();
             return None;
@@ -353,7 +354,9 @@ impl Call<'_> {
         if let Some(wait) = &mut self.wait {
             wait.sleep();
         }
-        let answer = match bell.and_then(|_| bell::wait(self.socket())) {
+        let woken = bell.and_then(|_| bell::wait(self.socket()));
+        turn::rises(processor);
+        let answer = match woken {
             Some(Woken::Bell) => None,
             Some(Woken::Event) => {
                 self.entry.eventful.store(true, Relaxed);

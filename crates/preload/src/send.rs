@@ -1,8 +1,8 @@
 //! Sending on a connection that has memory, or may get some.
 
 use crate::look::{self, Wait};
-use crate::slot::{Entry, Slot, state};
-use crate::{kernel, offer, real};
+use crate::slot::{self, Entry, Slot, state};
+use crate::{kernel, offer, real, turn};
 use socket::layout::LOCAL;
 use socket::lock::Held;
 use socket::parts::Part;
@@ -11,6 +11,15 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Flags of a call that can go through memory.
 const CARRIED: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE | libc::MSG_EOR | libc::MSG_CONFIRM;
+
+/// The connection that a call sends on, if that has memory, or may get some.
+pub fn live(fd: RawFd) -> Option<Entry> {
+    let entry = slot::live(fd);
+    if entry.is_none() && slot::is_known(fd) {
+        turn::sent(true);
+    }
+    entry
+}
 
 /// A call that sends `parts`; `original` makes it as the program did.
 pub fn send(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl Fn() -> isize) -> isize {
@@ -21,6 +30,7 @@ pub fn send(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl
         }
         offer::step(entry, fd, true);
         if let Ok(sent) = entry.counted(&original, &entry.tcp_out, true) {
+            turn::sent(true);
             return sent;
         }
     }
@@ -51,7 +61,7 @@ fn carry(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl Fn
             done += unsafe { if paced { out.put_paced(parts, done) } else { out.put(parts, done) } };
             if done > 0
                 && let Some(bell) = out.owes_bell()
-                && !(bell != 0 && entry.ring(bell))
+                && !entry.wake(bell, out.sleeper())
             {
                 out.ring();
                 if let Err(error) = kernel::bell(fd) {
@@ -61,6 +71,7 @@ fn carry(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl Fn
                     }
                 }
             }
+            turn::sent(false);
             if done == total {
                 return done as isize;
             }

@@ -5,7 +5,7 @@
 //! it has put into memory is lost to whoever gets the descriptor.
 
 use crate::slot::{self, Entry, state};
-use crate::{kernel, receive, send};
+use crate::{epoll, kernel, receive, send};
 use socket::migration::Stretch;
 use std::os::fd::{BorrowedFd, RawFd};
 
@@ -14,6 +14,7 @@ const PATIENCE: u64 = 300_000_000;
 
 /// A descriptor gets into other hands.
 pub fn descriptor(fd: RawFd) {
+    epoll::given(fd);
     settle(std::iter::once(fd));
 }
 

@@ -367,6 +367,7 @@ impl Slot {
         // A nap that was rung for is over, also for those who sleep on: each is rung for once.
         incoming.wake();
         incoming.set_bell(if others { 0 } else { bell });
+        incoming.shares_processor(crate::kernel::processor());
         incoming.nap();
         incoming.has_bytes()
     }
@@ -431,6 +432,11 @@ impl Slot {
     /// Whether something lies in memory: one look, not at all while somebody takes from it.
     pub fn has_bytes(&self) -> bool {
         self.receiving.try_lock().is_some_and(|mut held| held.as_mut().is_some_and(Incoming::has_bytes))
+    }
+
+    /// Whether something can be sent through memory at once.
+    pub fn is_roomy(&self) -> bool {
+        self.meets() && self.sending.try_lock().is_some_and(|mut held| held.as_mut().is_some_and(Outgoing::is_roomy))
     }
 
     /// Where to look for more of it.
@@ -541,6 +547,12 @@ impl Entry {
         let told = TOLD[self.index].load(Acquire);
         // SAFETY: what `attach` put there, and is not taken away while a thread is at work on this slot.
         unsafe { told.as_ref() }.is_some_and(|(given, bell)| *given == number && bells::ring(&**bell))
+    }
+
+    /// As [`Entry::ring`], for who has slept on this processor; 0: a byte over TCP is to wake him.
+    pub fn wake(&self, number: u64, processor: Option<u32>) -> bool {
+        processor.into_iter().for_each(crate::turn::woken);
+        number != 0 && self.ring(number)
     }
 
     /// Gives it memory, if nobody else holds this socket, and nobody is moving bytes.

@@ -2,7 +2,8 @@
 
 use net::broker::{Bounds, Broker};
 use std::io::{BufRead, BufReader, IoSlice, Read, Write};
-use std::os::fd::AsFd;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -30,15 +31,21 @@ fn compiled(folder: &Path, name: &str) -> PathBuf {
 
 /// What it says with the library and a broker of its own, and how many connections met there.
 fn beside_a_broker(program: &Path, settings: &[(&str, &str)]) -> (String, u64) {
+    with_words(program, &[], settings)
+}
+
+fn with_words(program: &Path, words: &[String], settings: &[(&str, &str)]) -> (String, u64) {
     let place = program.with_extension("broker");
     let mut broker = Broker::bind(&place, Bounds::default()).unwrap();
     let (stop, end) = std::io::pipe().unwrap();
     let serving = thread::spawn(move || broker.run(stop.as_fd()).map(|()| broker.met()));
     let mut command = Command::new(program);
-    command.env("LD_PRELOAD", built()).env("LICHEN_SOCKET_BROKER", &place).envs(settings.iter().copied());
+    command.args(words).env("LD_PRELOAD", built()).env("LICHEN_SOCKET_BROKER", &place).envs(settings.iter().copied());
     let said = ran(&mut command);
     drop(end);
-    (said, serving.join().unwrap().unwrap())
+    let met = serving.join().unwrap().unwrap();
+    std::fs::remove_file(&place).unwrap();
+    (said, met)
 }
 
 #[test]
@@ -110,6 +117,59 @@ fn descriptors_have_room_from_the_beginning() {
     let room =
         text.lines().find_map(|line| line.strip_prefix("FDSize:")).and_then(|room| room.trim().parse::<u32>().ok());
     assert!(room >= Some(1024), "{text}");
+}
+
+/// A set's members are removed, put back and changed, of which the kernel hears late, or never: what is said of them is the same.
+#[test]
+fn who_changes_a_set_is_told_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compiled(folder.path(), "late");
+    let without = ran(&mut Command::new(&program));
+    let (with, met) = beside_a_broker(&program, &[("LICHEN_SOCKET_AFTER", "4")]);
+    assert_eq!((with, met), (without, 2));
+}
+
+/// A socket that has a port, which others may have too who listen there.
+fn bound() -> (OwnedFd, u16) {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let port = SocketAddr::try_from(getsockname(&socket).unwrap()).unwrap().port();
+    (socket, port)
+}
+
+/// Who looks for an answer keeps nobody from running on whom that depends: neither one who was woken on its processor to give it, nor one to
+/// whom it has sent something over TCP itself. It looks for milliseconds here, and so would each call take some.
+#[test]
+fn who_looks_lets_others_go_first() {
+    if thread::available_parallelism().map_or(1, usize::from) < 2 {
+        eprintln!("there is one processor: not tried");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let program = compiled(folder.path(), "turns");
+    let calls = |look: &str, all_in_memory: bool| {
+        // Kept for the program: it listens by them itself.
+        let kept = [(); 3].map(|()| bound());
+        let ports = kept.each_ref().map(|(_, port)| port.to_string());
+        let joined = if all_in_memory { ports.join(",") } else { format!("{},{}", ports[0], ports[2]) };
+        let settings =
+            [("LICHEN_SOCKET_LOOK_US", look), ("LICHEN_SOCKET_AFTER", "4"), ("LICHEN_SOCKET_PORTS", &*joined)];
+        let (said, met) = with_words(&program, &ports, &settings);
+        assert_eq!(met, if all_in_memory { 3 } else { 2 });
+        said.trim().parse::<u64>().unwrap()
+    };
+    for all_in_memory in [true, false] {
+        // Others are at work on these processors too.
+        let mut tries = Vec::new();
+        let good = (0..5).any(|_| {
+            let [asleep, looking] = ["0", "5000"].map(|look| calls(look, all_in_memory));
+            tries.push([asleep, looking]);
+            looking < 2 * asleep
+        });
+        assert!(good, "us without looking, and with: {tries:?}, all in memory: {all_in_memory}");
+    }
 }
 
 /// Nobody to bring ends together: a library that does nothing.

@@ -147,7 +147,7 @@ impl<H: Hold> Memory for End<H> {
         }
     }
 
-    fn call(&self, set: usize) -> bool {
+    fn call(&self, set: usize) -> Option<u32> {
         self.hold.store().call(self.number());
         self.hold.region().calls(self.receiver).sleeps(set)
     }

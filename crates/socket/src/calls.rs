@@ -30,15 +30,20 @@ impl Calls {
         self.written.store(written.wrapping_add(1), Ordering::Release);
     }
 
-    /// Whether who waits by this set is to be rung for, asked after something was written down. Always where the set has no number.
-    pub(crate) fn sleeps(&self, set: usize) -> bool {
+    /// Whether who waits by this set is to be rung for, asked after something was written down: the number of the processor that he sleeps
+    /// on, and 1 more. Always where the set has no number: 0.
+    pub(crate) fn sleeps(&self, set: usize) -> Option<u32> {
         fence(Ordering::SeqCst);
-        set == 0 || self.asleep.0[set % SETS].load(Ordering::Relaxed) != 0
+        if set == 0 {
+            return Some(0);
+        }
+        let on = self.asleep.0[set % SETS].load(Ordering::Relaxed);
+        (on != 0).then_some(on)
     }
 
-    /// Says that who waits by this set is to be rung for from now on; to be followed by a look at what is written down.
-    pub fn lie(&self, set: usize) {
-        self.asleep.0[set % SETS].store(1, Ordering::Relaxed);
+    /// Says that who waits by this set, on this processor, is to be rung for from now on; to be followed by a look at what is written down.
+    pub fn lie(&self, set: usize, processor: u32) {
+        self.asleep.0[set % SETS].store(processor.wrapping_add(1).max(1), Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
@@ -92,7 +97,7 @@ mod model {
         if nap & 1 == 1 && nap != *rung {
             *rung = nap;
             shared.calls.call(WAY);
-            if shared.set.sleeps(1) {
+            if shared.set.sleeps(1).is_some() {
                 shared.rung.store(1, Ordering::Relaxed);
             }
         }
@@ -127,7 +132,7 @@ mod model {
                     received = head;
                     continue;
                 }
-                shared.set.lie(1);
+                shared.set.lie(1, 0);
                 if shared.calls.written() != read {
                     shared.set.rise(1);
                     read = shared.calls.read(read, |way| assert_eq!(way, WAY)).unwrap_or_else(|now| now);
@@ -202,10 +207,10 @@ mod tests {
     #[test]
     fn sets_without_a_number_are_always_rung_for() {
         let calls = Calls::new();
-        assert!(calls.sleeps(0) && !calls.sleeps(5));
-        calls.lie(5);
-        assert!(calls.sleeps(5) && !calls.sleeps(6));
+        assert_eq!((calls.sleeps(0), calls.sleeps(5)), (Some(0), None));
+        calls.lie(5, 3);
+        assert_eq!((calls.sleeps(5), calls.sleeps(6)), (Some(4), None));
         calls.rise(5);
-        assert!(!calls.sleeps(5));
+        assert_eq!(calls.sleeps(5), None);
     }
 }

@@ -164,7 +164,7 @@ pub const CALLED: usize = if cfg!(loom) { 2 } else { 512 };
 /// Sets of a process that have a word of their own, those numbered from 1 on.
 pub const SETS: usize = if cfg!(loom) { 2 } else { 64 };
 
-/// Which of a process's sets sleep: 1, or 0.
+/// Which of a process's sets sleep: the number of the processor on which who waits by it does, and 1 more; or 0.
 #[repr(C, align(128))]
 #[derive(Debug)]
 pub struct Asleep(pub [AtomicU32; SETS]);

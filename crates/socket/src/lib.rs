@@ -47,6 +47,8 @@ pub mod notice;
 #[cfg(not(loom))]
 pub mod parts;
 #[cfg(not(loom))]
+pub mod processors;
+#[cfg(not(loom))]
 pub mod records;
 #[cfg(not(loom))]
 pub mod region;

@@ -3,7 +3,7 @@
 //! ```text
 //!   process                                        broker
 //!      │ HELLO, its build ────────────────────────▶ │  who it is, the kernel says
-//!      │ ◀──────────────── ADMITTED, a key, a notice │  or REFUSED, and the broker's build
+//!      │ ◀──────────────── ADMITTED, a key, a notice │  or REFUSED, and the broker's build; before the notice, processors
 //!      │ a memory, and the process's number in it ─▶ │  checked; watched until its processes are gone
 //!      │ ◀────────────────────── ADMITTED or REFUSED │
 //!      │ KNOCK, once for each of its naps ─────────▶ │  (`records`)
@@ -82,6 +82,8 @@ pub struct Member {
     key: Lock<Option<Key>>,
     /// The notice, to be given to the next broker, if there was room to keep it.
     notice: Option<OwnedFd>,
+    /// A broker's words about processors, until they are mapped.
+    processors: Lock<Option<OwnedFd>>,
 }
 
 /// The first message of this build's processes.
@@ -138,7 +140,9 @@ impl Joining {
         let told = Told::attach(&notice)?;
         let quota = Quota::new(told, Some(rustix::io::fcntl_dupfd_cloexec(&self.0, HIGH)?))?;
         let notice = rustix::io::fcntl_dupfd_cloexec(&notice, HIGH).ok();
-        Ok(Ok(Member { socket: self.0, quota, key: Lock::new(Some(key)), notice }))
+        // A broker may have none.
+        let processors = Lock::new(descriptors.pop());
+        Ok(Ok(Member { socket: self.0, quota, key: Lock::new(Some(key)), notice, processors }))
     }
 }
 
@@ -162,17 +166,23 @@ impl Member {
     pub fn key(&self) -> io::Result<Option<Key>> {
         let mut known = self.key.lock();
         if known.is_none() {
-            let mut message = [0; MESSAGE_MAX];
-            let len = match seqpacket::receive(&self.socket, &mut message, &mut Vec::new()) {
+            let (mut message, mut descriptors) = ([0; MESSAGE_MAX], Vec::new());
+            let len = match seqpacket::receive(&self.socket, &mut message, &mut descriptors) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 result => result?,
             };
             if len == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            *self.processors.lock() = descriptors.pop();
             *known = Some(admitted(&message[..len])?);
         }
         Ok(*known)
+    }
+
+    /// The broker's words about processors ([`crate::processors`]), once for each broker that has answered.
+    pub fn take_processors(&self) -> Option<OwnedFd> {
+        self.processors.lock().take()
     }
 
     /// The notice: by it another broker knows the place.

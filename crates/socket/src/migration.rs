@@ -101,6 +101,8 @@ pub struct Outgoing {
     tcp: u64,
     /// The nap for which a bell was rung last.
     rung: u32,
+    /// The processor on which who is to be rung for sleeps, and 1 more; 0: that is not known.
+    sleeper: u32,
     /// Calls in the kernel that are sending, each an unknown number of bytes.
     flying: u32,
     pinned: bool,
@@ -112,7 +114,7 @@ impl Outgoing {
         sender.own_rest().notes[MEETING].store(0, Relaxed);
         sender.own_rest().notes[TURN].store(0, Relaxed);
         sender.own_rest().notes[BELLS].store(tcp, Relaxed);
-        Self { sender, meeting, met: false, turn: 0, tcp, rung: 0, flying: 0, pinned: false }
+        Self { sender, meeting, met: false, turn: 0, tcp, rung: 0, sleeper: 0, flying: 0, pinned: false }
     }
 
     /// Says that this end is there.
@@ -220,6 +222,13 @@ impl Outgoing {
         self.sender.local_room()
     }
 
+    /// Whether so much room is there that a program is better told of it.
+    pub fn is_roomy(&mut self) -> bool {
+        const ENOUGH: usize = LOCAL / 4;
+        let can = self.in_memory() && !self.pinned && !self.is_recalled();
+        can && (self.sender.known_room() >= ENOUGH || self.room() >= ENOUGH)
+    }
+
     /// Something was received from the other end.
     pub fn answered(&mut self) {
         self.sender.answered();
@@ -243,7 +252,14 @@ impl Outgoing {
         }
         self.rung = nap;
         let bell = self.bell();
-        self.sender.call(set_of(bell)).then_some(bell)
+        let sleeper = self.sender.call(set_of(bell))?;
+        self.sleeper = if sleeper == 0 { self.sender.peer_rest().cpu.load(Relaxed) } else { sleeper };
+        Some(bell)
+    }
+
+    /// On which processor who is to be rung for sleeps, as he said.
+    pub fn sleeper(&self) -> Option<u32> {
+        self.sleeper.checked_sub(1)
     }
 
     /// The number of the bell that wakes the receiver; 0: none but a byte over TCP.

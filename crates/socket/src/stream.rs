@@ -69,9 +69,10 @@ pub trait Memory {
     fn get(&self, at: Spot, to: &mut [u8]);
     /// Has the processor fetch what is there, while something else is waited for.
     fn expect(&self, _at: Spot) {}
-    /// Writes down that the receiver was asleep, and is to look: whether who waits by this set sleeps, and is to be rung for.
-    fn call(&self, _set: usize) -> bool {
-        true
+    /// Writes down that the receiver was asleep, and is to look. None: who waits by this set does so himself before he sleeps; else he is
+    /// to be rung for, and has slept on the processor of this number less 1, or on one that is not known: 0.
+    fn call(&self, _set: usize) -> Option<u32> {
+        Some(0)
     }
     /// Where that is written down; none where it is not.
     fn board(&self) -> Option<Board> {

@@ -76,6 +76,8 @@ pub struct Members {
     next: Number,
     /// The last process of another build that was spoken of.
     stranger: i32,
+    /// What all of them say to each other of processors, once there is one.
+    processors: Option<OwnedFd>,
 }
 
 impl Members {
@@ -204,8 +206,13 @@ impl Members {
         let mut key = [0; KEY];
         rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())?;
         let said: [&[u8]; 2] = [&[ADMITTED], &key];
-        let files = [page.as_fd()];
-        seqpacket::send(&member.socket, &said.map(IoSlice::new), if is_new { &files } else { &[] })?;
+        if self.processors.is_none() {
+            // Without them, whoever looks looks on.
+            self.processors = socket::processors::publish().ok();
+        }
+        let page_of_new = is_new.then(|| page.as_fd());
+        let files: Vec<BorrowedFd<'_>> = self.processors.iter().map(AsFd::as_fd).chain(page_of_new).collect();
+        seqpacket::send(&member.socket, &said.map(IoSlice::new), &files)?;
         let page = identity(&page)?;
         member.place = Some(number);
         self.places.insert(number, Place { notice, page, key, held: 1 });

@@ -2,7 +2,7 @@
 //! unseen, what next has the number would be taken for the socket that had it.
 
 use super::{sockets, streams, waiting};
-use crate::{real, rings};
+use crate::{epoll, real, rings};
 use libc::{c_int, c_long, c_uint, c_ulong};
 
 /// What comes where an argument of this kind does.
@@ -82,6 +82,17 @@ pub unsafe extern "C" fn syscall(
         libc::SYS_ioctl => call!(sockets::ioctl, 0 1 2),
         libc::SYS_epoll_create1 => call!(waiting::epoll_create1, 0),
         libc::SYS_epoll_ctl => call!(waiting::epoll_ctl, 0 1 2 3),
+        libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2 => {
+            epoll::given(Argument::of(first));
+            // SAFETY: the words as they came.
+            unsafe { real::syscall(number, first, second, third, fourth, fifth, sixth) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_epoll_wait => {
+            epoll::given(Argument::of(first));
+            // SAFETY: the words as they came.
+            unsafe { real::syscall(number, first, second, third, fourth, fifth, sixth) }
+        }
         libc::SYS_io_uring_setup => {
             rings::begin();
             // SAFETY: the words as they came.

@@ -192,7 +192,7 @@ pub unsafe extern "C" fn recvmmsg(
 pub unsafe extern "C" fn write(fd: c_int, buffer: *const c_void, len: size_t) -> ssize_t {
     // SAFETY: the arguments as they came.
     let original = || unsafe { real::write(fd, buffer, len) };
-    let Some(entry) = slot::live(fd) else { return original() };
+    let Some(entry) = send::live(fd) else { return original() };
     send::send(&entry, fd, &[one(buffer, len)], 0, original)
 }
 
@@ -202,7 +202,7 @@ pub unsafe extern "C" fn write(fd: c_int, buffer: *const c_void, len: size_t) ->
 pub unsafe extern "C" fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
     // SAFETY: the arguments as they came.
     let original = || unsafe { real::writev(fd, parts, count) };
-    let Some(entry) = slot::live(fd) else { return original() };
+    let Some(entry) = send::live(fd) else { return original() };
     // SAFETY: the program's buffers.
     match unsafe { many(parts, usize::try_from(count).unwrap_or(0)) } {
         Some(parts) => send::send(&entry, fd, parts, 0, original),
@@ -216,7 +216,7 @@ pub unsafe extern "C" fn writev(fd: c_int, parts: *const iovec, count: c_int) ->
 pub unsafe extern "C" fn send(fd: c_int, buffer: *const c_void, len: size_t, flags: c_int) -> ssize_t {
     // SAFETY: the arguments as they came.
     let original = || unsafe { real::send(fd, buffer, len, flags) };
-    let Some(entry) = slot::live(fd) else { return original() };
+    let Some(entry) = send::live(fd) else { return original() };
     send::send(&entry, fd, &[one(buffer, len)], flags, original)
 }
 
@@ -233,7 +233,7 @@ pub unsafe extern "C" fn sendto(
 ) -> ssize_t {
     // SAFETY: the arguments as they came.
     let original = || unsafe { real::sendto(fd, buffer, len, flags, to, size) };
-    let Some(entry) = slot::live(fd) else { return original() };
+    let Some(entry) = send::live(fd) else { return original() };
     send::send(&entry, fd, &[one(buffer, len)], flags, original)
 }
 
@@ -250,7 +250,7 @@ pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int
         // SAFETY: the program's message.
         unsafe { give_away(said) };
     }
-    let Some(entry) = slot::live(fd) else { return original() };
+    let Some(entry) = send::live(fd) else { return original() };
     // SAFETY: the program's buffers.
     match unsafe { many(said.msg_iov, said.msg_iovlen) } {
         Some(parts) if !controlled => send::send(&entry, fd, parts, flags, original),
@@ -304,7 +304,7 @@ pub unsafe extern "C" fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_ui
 pub unsafe extern "C" fn sendfile(to: c_int, from: c_int, offset: *mut off64_t, len: size_t) -> ssize_t {
     // SAFETY: the arguments as they came.
     let original = || unsafe { real::sendfile(to, from, offset, len) };
-    let Some(entry) = slot::live(to) else { return original() };
+    let Some(entry) = send::live(to) else { return original() };
     // SAFETY: the program's, if it has given one; not negative, as the kernel has it.
     let at = (!offset.is_null()).then(|| unsafe { *offset });
     let read = match (from, at.map(u64::try_from)) {

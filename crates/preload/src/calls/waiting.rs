@@ -1,6 +1,6 @@
 //! Poll, select, epoll.
 
-use crate::{epoll as sets, kernel, poll as polls, real};
+use crate::{epoll as sets, kernel, poll as polls, real, slot};
 use libc::{c_int, epoll_event, fd_set, nfds_t, pollfd, sigset_t, size_t, timespec, timeval};
 use std::ptr::null;
 
@@ -141,6 +141,11 @@ pub unsafe extern "C" fn epoll_create1(flags: c_int) -> c_int {
 /// As libc's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn epoll_ctl(set: c_int, what: c_int, fd: c_int, event: *mut epoll_event) -> c_int {
+    // SAFETY: the program's, which the kernel would read too.
+    let wanted = || if what == libc::EPOLL_CTL_DEL { None } else { unsafe { event.as_ref() }.copied() };
+    if slot::is_known(fd) && sets::registers_late(set, what, fd, wanted()) {
+        return 0;
+    }
     // SAFETY: the arguments as they came.
     let result = unsafe { real::epoll_ctl(set, what, fd, event) };
     if result == 0 {

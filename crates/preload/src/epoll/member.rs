@@ -1,6 +1,6 @@
 //! A socket in an epoll set: whether there is something to say of it, and whether it was said to sleep.
 
-use super::{EDGE, ONCE, READ};
+use super::{EDGE, ONCE, READ, WRITE};
 use crate::receive;
 use crate::slot::{self, Found, Slot};
 use socket::stream::News;
@@ -19,6 +19,10 @@ pub struct Member {
     quiet: Option<u64>,
     /// The last look has found something of it.
     pub(super) found: bool,
+    /// What the kernel has been told of it, if that is something else than what is wanted.
+    pub(super) said: Option<(u32, u64)>,
+    /// There was room to send when it was last looked at.
+    pub(super) roomy: bool,
     /// It was found to have memory; and by what number its sender calls it.
     pub(super) memory: bool,
     pub(super) way: Option<u32>,
@@ -36,6 +40,8 @@ impl Member {
             news: None,
             quiet: None,
             found: false,
+            said: None,
+            roomy: false,
             memory: false,
             way: None,
             lain: None,
@@ -45,6 +51,17 @@ impl Member {
     /// The socket, if it has memory.
     pub fn slot(&self) -> Option<&'static Slot> {
         slot::seen(self.fd)
+    }
+
+    /// Whether it is said here, and not by the kernel alone, that there is room to send.
+    pub(super) fn tells_of_room(&self) -> bool {
+        self.events & WRITE != 0 && self.events & (EDGE | ONCE) == 0
+    }
+
+    /// What is to be said of one that was found.
+    pub(super) fn found_events(&self) -> u32 {
+        let read = if self.found { READ } else { 0 };
+        self.events & (read | if self.roomy { WRITE } else { 0 })
     }
 
     /// What its sender says, and its nap.

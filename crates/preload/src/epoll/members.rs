@@ -4,10 +4,13 @@
 //! until something comes, of which its sender tells on a board ([`socket::calls`]): so a wait costs what has come since the last one,
 //! and a load for each process that sends to members, whatever the number of the others.
 
+mod late;
+
 use super::READ;
 use super::member::Member;
 use crate::bell::Bell;
-use crate::{send, slot};
+use crate::slot::Slot;
+use crate::{kernel, send, slot};
 use socket::layout::Calls;
 use socket::{bells, migration, stream};
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +64,13 @@ pub struct Set {
     data: BTreeSet<(u64, usize)>,
     /// Places of those that are awake.
     awake: Vec<usize>,
+    /// Of those with memory that are waited for to have room.
+    writers: Vec<usize>,
+    /// Members that the kernel is to hear of ([`late`]), and what it has been told of some that are none any more.
+    late: BTreeSet<RawFd>,
+    removed: BTreeMap<RawFd, late::Said>,
+    /// Others may wait for it by descriptors of their own.
+    shared: bool,
     boards: Vec<Board>,
     /// Members that have memory.
     having: usize,
@@ -98,7 +108,7 @@ pub struct Attended {
     pub memory: usize,
     /// What there is to look at.
     pub looked: usize,
-    /// Whoever sends to one runs on this processor.
+    /// Looking is of no use: whoever sends to one runs on this processor, or what is waited for comes by TCP.
     pub together: bool,
     /// Some others may get memory yet: what they were sent came before what is in memory now, for all that is known.
     pub young: bool,
@@ -139,7 +149,7 @@ impl Set {
         self.since = SELDOM;
         if self.sleepers > 0 {
             let set = migration::set_of(self.number());
-            self.boards.iter().for_each(|board| board.own().lie(set));
+            self.boards.iter().for_each(|board| board.own().lie(set, kernel::processor()));
             if self.lie_down(at) {
                 self.ring();
             }
@@ -155,6 +165,9 @@ impl Set {
         }
         member.memory = true;
         self.having += 1;
+        if member.tells_of_room() {
+            self.writers.push(at);
+        }
         if member.events & READ == 0 {
             return;
         }
@@ -168,7 +181,7 @@ impl Set {
             let mut board = Board { of, read: 0, ways: BTreeMap::new() };
             board.read = board.theirs().written();
             if self.hidden || self.unsure || self.sleepers > 0 {
-                board.own().lie(migration::set_of(self.number()));
+                board.own().lie(migration::set_of(self.number()), kernel::processor());
             }
             self.boards.push(board);
             self.boards.len() - 1
@@ -186,6 +199,7 @@ impl Set {
         if place == Place::Awake {
             self.awake.retain(|other| *other != at);
         }
+        self.writers.retain(|other| *other != at);
         if let Some(way) = member.way {
             self.boards.retain_mut(|board| {
                 if board.ways.get(&way) == Some(&at) {
@@ -242,9 +256,10 @@ impl Set {
         if std::mem::replace(&mut self.hidden, true) {
             return;
         }
+        self.settle(set);
         self.waited = true;
         let number = self.bell(set).map_or(0, Bell::number);
-        self.boards.iter().for_each(|board| board.own().lie(migration::set_of(number)));
+        self.boards.iter().for_each(|board| board.own().lie(migration::set_of(number), kernel::processor()));
         let entries = self.members.iter().flatten().filter_map(|(_, member)| slot::entry(member.fd));
         let there = entries.fold(false, |any, entry| {
             super::unwatch(&entry);
@@ -262,7 +277,7 @@ impl Set {
             self.unsure = !stays;
             let set = migration::set_of(self.number());
             if !stays {
-                self.boards.iter().for_each(|board| board.own().lie(set));
+                self.boards.iter().for_each(|board| board.own().lie(set, kernel::processor()));
             } else if self.sleepers == 0 && !self.hidden && set != 0 {
                 self.boards.iter().for_each(|board| board.own().rise(set));
             }
@@ -293,7 +308,10 @@ impl Set {
     }
 
     /// Somebody begins to wait. If he `stays`, he will come back, and it need not be rung for before.
-    pub fn attend(&mut self, stays: bool) -> Attended {
+    pub fn attend(&mut self, set: RawFd, stays: bool) -> Attended {
+        if !stays {
+            self.settle(set);
+        }
         self.waited = true;
         self.stays(stays);
         let mut attended = Attended { memory: 0, looked: 0, together: false, young: false };
@@ -349,10 +367,10 @@ impl Set {
         self.harvest();
         let (len, first) = (self.awake.len(), self.turn);
         self.due.clear();
-        for at in 0..len {
-            let at = self.awake[at];
+        for at in 0..len + self.writers.len() {
+            let at = if at < len { self.awake[at] } else { self.writers[at - len] };
             if let Some(member) = self.member(at) {
-                member.found = false;
+                (member.found, member.roomy) = (false, false);
             }
         }
         // What was sent before something that was found is found, if not in the first round, in the second.
@@ -372,6 +390,17 @@ impl Set {
             }
         }
         self.turn = self.turn.wrapping_add(1);
+        // Who is not seen to wait finds that in the kernel's set, and is to find it there.
+        let told = if self.is_seen() { self.writers.len() } else { 0 };
+        for at in 0..told {
+            let at = self.writers[at];
+            let full = self.due.len() >= most;
+            let Some(member) = self.member(at) else { continue };
+            member.roomy = member.slot().is_some_and(Slot::is_roomy);
+            if member.roomy && !full && !(member.found && member.events & READ != 0) {
+                self.due.push((u64::MAX, at));
+            }
+        }
         self.due.sort_unstable();
         self.due.len()
     }
@@ -398,7 +427,8 @@ impl Set {
 
     /// Says that members are to be rung for, all of them unless there is something to say of one: then that is so. Else somebody
     /// sleeps, until [`Set::rise`].
-    pub fn lie(&mut self) -> bool {
+    pub fn lie(&mut self, set: RawFd) -> bool {
+        self.settle(set);
         let bell = self.number();
         if self.told != bell {
             self.awaken_all();
@@ -418,7 +448,7 @@ impl Set {
             }
             !rests
         });
-        self.boards.iter().for_each(|board| board.own().lie(migration::set_of(bell)));
+        self.boards.iter().for_each(|board| board.own().lie(migration::set_of(bell), kernel::processor()));
         let called = self.boards.iter().any(|board| board.theirs().written() != board.read);
         if called {
             self.rise();
@@ -495,6 +525,7 @@ impl Sets {
 
     /// A socket's descriptor is no more.
     pub fn leave(&mut self, fd: RawFd) {
+        self.settle_before(fd);
         self.all.values_mut().for_each(|set| set.remove(fd));
     }
 
@@ -502,7 +533,7 @@ impl Sets {
     pub fn forked(&mut self) {
         for set in self.all.values_mut() {
             set.members.iter_mut().flatten().for_each(|(_, member)| member.lain = None);
-            set.sleepers = 0;
+            (set.sleepers, set.shared) = (0, true);
             set.awaken_all();
         }
     }

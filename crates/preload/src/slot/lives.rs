@@ -47,6 +47,7 @@ fn each_held(mut act: impl FnMut(&Slot)) {
 /// This process is about to become another program, which holds nothing. If it does not, it comes back when it next uses one.
 pub fn depart() {
     if is_ours() {
+        epoll::settle_all();
         each_held(|slot| {
             slot.holders.fetch_and(!relatives::own(), AcqRel);
         });

@@ -316,6 +316,12 @@ impl<M: Memory> Sender<M> {
         if self.fault.is_none() && self.has_part() { self.local_free() } else { 0 }
     }
 
+    /// The same, as of the last look.
+    pub fn known_room(&self) -> usize {
+        let can = self.fault.is_none() && self.parts.len < SEGMENTS;
+        if can { self.local_free() } else { 0 }
+    }
+
     /// Whether the receiver has taken everything, by a fresh look.
     pub fn is_received(&mut self) -> Result<bool, Fault> {
         self.look();
@@ -335,8 +341,8 @@ impl<M: Memory> Sender<M> {
         Taken(&raw const self.way().receiver.tail)
     }
 
-    /// The receiver was asleep, and is told: whether who waits by this set sleeps, and is to be rung for.
-    pub fn call(&self, set: usize) -> bool {
+    /// The receiver was asleep, and is told: whether who waits by this set sleeps, and is to be rung for, and where ([`Memory::call`]).
+    pub fn call(&self, set: usize) -> Option<u32> {
         self.memory.call(set)
     }
 
