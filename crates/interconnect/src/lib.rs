@@ -35,5 +35,7 @@ pub mod region;
 pub mod ring;
 mod sync;
 #[cfg(not(loom))]
+pub mod turns;
+#[cfg(not(loom))]
 pub mod waking;
 mod wide;

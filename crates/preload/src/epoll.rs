@@ -334,7 +334,7 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
             }
             return Some(found as c_int);
         }
-        if wait.get_or_insert_with(Wait::begin).look(budget, looked, || 0, || any_due(set)) {
+        if wait.get_or_insert_with(Wait::begin).seek(budget, together, looked, || any_due(set)) {
             continue;
         }
         heed();

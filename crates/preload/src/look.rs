@@ -3,6 +3,7 @@
 use crate::env::settings;
 use crate::kernel;
 use crate::turn::{self, Turn};
+use interconnect::turns::Turns;
 use interconnect::waking;
 use socket::wait::{Look, Patience};
 use std::cell::Cell;
@@ -11,6 +12,7 @@ thread_local! {
     static PATIENCE: Cell<Patience> = const { Cell::new(Patience::new()) };
     /// Of those who send and wait for receivers to keep up.
     static PACE: Cell<Patience> = const { Cell::new(Patience::new()) };
+    static TURNS: Cell<Turns> = const { Cell::new(Turns::new()) };
 }
 
 /// Looks between two readings of the clock, at so many things at once.
@@ -96,6 +98,22 @@ impl Wait {
                 return false;
             }
         }
+    }
+
+    /// Looks, and lets whoever is waited for run before this thread sleeps, if he shares this processor, as `together` says.
+    pub fn seek(&mut self, budget: u64, together: bool, things: usize, mut there: impl FnMut() -> bool) -> bool {
+        self.look(budget, things, || 0, &mut there) || Self::give_turn(together, there)
+    }
+
+    /// Lets whoever is waited for run, if he shares this processor, and this thread's waits are short. Whether `there` says yes then.
+    pub fn give_turn(together: bool, there: impl FnOnce() -> bool) -> bool {
+        if !together || !Self::is_short() {
+            return false;
+        }
+        let mut turns = TURNS.get();
+        let given = turns.give(there);
+        TURNS.set(turns);
+        given.is_some_and(|(came, _)| came)
     }
 
     /// The thread sleeps now.

@@ -121,14 +121,9 @@ pub fn wait(polls: &mut [pollfd], timeout: Option<&timespec>, mask: *const sigse
         watched.iter().for_each(|(_, entry)| entry.doze());
         // Descriptors of the kernel's own would not be seen meanwhile.
         let alone = watched.count == polls.len();
-        if alone
-            && wait.look(
-                Wait::budget(watched.together() || turn::awaits_kernel()),
-                watched.count,
-                || 0,
-                || watched.any(),
-            )
-        {
+        let together = watched.together();
+        let budget = if alone { Wait::budget(together || turn::awaits_kernel()) } else { 0 };
+        if alone && wait.seek(budget, together, watched.count, || watched.any()) {
             continue;
         }
         member::heed();

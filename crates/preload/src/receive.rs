@@ -415,7 +415,7 @@ impl Call<'_> {
         let work = || taken.map_or(0, |taken| unsafe { taken.number() });
         let wait = self.wait.get_or_insert_with(Wait::begin);
         let budget = if long { Wait::long_budget(together) } else { Wait::budget(together) };
-        wait.look(budget, 1, work, there)
+        wait.look(budget, 1, work, there) || Wait::give_turn(together, there)
     }
 }
 

@@ -324,7 +324,10 @@ impl Reader {
     /// `deadline` or for [`super::ASLEEP_MAX`] at most.
     pub fn wait(&mut self, spin: Duration, deadline: Option<Instant>, news: u32) {
         let mut patience = std::mem::replace(&mut self.patience, Patience::new());
-        let come = self.is_ready() || patience.look(spin, deadline, || self.is_ready() || self.news() != news);
+        let ready = || self.is_ready() || self.news() != news;
+        let come = self.is_ready()
+            || patience.look(spin, deadline, ready)
+            || patience.give_turn((self.ring.position(), self.ring.size()), ready);
         self.patience = patience;
         if come {
             return;

@@ -1,5 +1,6 @@
 //! How an end waits for the other: a short while by looking, then in the kernel.
 
+use crate::turns::{self, Turns};
 use crate::{doorbell, waking};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -32,6 +33,11 @@ const SLICE: Duration = Duration::from_millis(10);
 /// waited for has come within a fifth of this, it is waited for alone for so long, and news are seen when it comes or when this is
 /// over. It is longer than a scheduler's tick, so that the processor's clock is not set anew for it.
 const SOON: Duration = Duration::from_millis(5);
+/// An end is given turns before sleeping after so many sleeps in a row, of those that were measured, which it has ended from this very processor
+/// within so many nanoseconds.
+const BRISK: (u32, u64) = (4, 100_000);
+/// Who reads this part of the ring after a late turn has let the other end write meanwhile.
+const MUCH: usize = 8;
 
 /// How long looking is worth it, learnt from how it went: whoever waits for a peer on its own core learns not to.
 pub(super) struct Patience {
@@ -46,11 +52,45 @@ pub(super) struct Patience {
     near: bool,
     /// What is waited for has been coming much sooner than within [`SOON`].
     soon: bool,
+    /// Measured sleeps in a row that were [`BRISK`].
+    brisk: u32,
+    turns: Turns,
+    /// Where this end was in its ring when it got the processor back late, to find something.
+    late_at: Option<u32>,
 }
 
 impl Patience {
     pub fn new() -> Self {
-        Self { budget: u64::MAX, waits: 0, probe: PROBE, sleeps: 0, hinted: false, near: false, soon: false }
+        Self {
+            budget: u64::MAX,
+            waits: 0,
+            probe: PROBE,
+            sleeps: 0,
+            hinted: false,
+            near: false,
+            soon: false,
+            brisk: 0,
+            turns: Turns::new(),
+            late_at: None,
+        }
+    }
+
+    /// Lets the other end run, if that seems to wait for this processor. Whether `ready` came of it. This end has read up to `position`
+    /// of its ring, of so many bytes.
+    pub fn give_turn(&mut self, (position, size): (u32, usize), ready: impl Fn() -> bool) -> bool {
+        if !self.may_give() {
+            return false;
+        }
+        if self.late_at.take().is_some_and(|at| position.wrapping_sub(at) as usize >= size / MUCH) {
+            Turns::forgive();
+        }
+        let Some((came, took)) = self.turns.give(ready) else { return false };
+        self.late_at = (came && took >= turns::LATE).then_some(position);
+        came
+    }
+
+    fn may_give(&self) -> bool {
+        self.brisk >= BRISK.0
     }
 
     /// It came before this end slept, after it was said to: with a longer look it would have been seen.
@@ -70,6 +110,7 @@ impl Patience {
     pub fn learn(&mut self, woken: waking::Woken, near: bool, most: Duration) {
         waking::learn(woken.took);
         self.near = near;
+        self.brisk = if near && woken.after < BRISK.1 { (self.brisk + 1).min(BRISK.0) } else { 0 };
         if near {
             (self.budget, self.hinted) = (0, false);
         } else {
@@ -242,6 +283,20 @@ mod tests {
         patience.learn(waking::Woken { after: 1_000, took: 5_000 }, false, MOST);
         let soon = (0..PROBE_MAX).any(|_| patience.look(MOST, None, || true));
         assert!(soon, "and soon after the other end has got another one");
+    }
+
+    #[test]
+    fn turns_are_given_to_whoever_shares_the_processor_and_answers_soon() {
+        let mut patience = Patience::new();
+        let mut gives = |after: u64, near: bool| {
+            patience.learn(waking::Woken { after, took: 5_000 }, near, MOST);
+            patience.may_give()
+        };
+        for (after, near) in [(1_000, false), (1_000_000, true)] {
+            let given = [(); BRISK.0 as usize].map(|()| gives(1_000, true));
+            assert_eq!(given, [false, false, false, true]);
+            assert!(!gives(after, near));
+        }
     }
 
     #[test]
