@@ -129,6 +129,16 @@ fn who_changes_a_set_is_told_the_same() {
     assert_eq!((with, met), (without, 2));
 }
 
+/// Whoever listens for a program that is started then (socket activation) need not have the library.
+#[test]
+fn listeners_that_come_from_elsewhere_are_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compiled(folder.path(), "handed");
+    let without = ran(&mut Command::new(&program));
+    let (with, met) = beside_a_broker(&program, &[("LICHEN_SOCKET_AFTER", "2"), ("EXPECT_MEMORY", "1")]);
+    assert_eq!((with, met), (without, 2));
+}
+
 /// A socket that has a port, which others may have too who listen there.
 fn bound() -> (OwnedFd, u16) {
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
