@@ -212,6 +212,9 @@ fn scan(set: RawFd, events: &mut [epoll_event]) -> (usize, u64) {
             count += 1;
         }
     }
+    if count > 0 && of.has_sleepers() {
+        of.leave_to_others(count == events.len());
+    }
     (count, sent_at)
 }
 
