@@ -143,5 +143,5 @@ pub fn with_rest(
 
 /// Whether there is such a descriptor.
 pub fn is_open(fd: RawFd) -> bool {
-    rustix::io::fcntl_getfd(borrow(fd)).is_ok()
+    fd >= 0 && rustix::io::fcntl_getfd(borrow(fd)).is_ok()
 }

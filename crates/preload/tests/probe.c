@@ -399,6 +399,9 @@ static void pointers(void) {
     first = err(ioctl(b, FIONREAD, nowhere)), second = err(ioctl(b, FIONREAD, NULL));
     int third = ioctl(b, FIONREAD, &waiting);
     SAY("%s %s %d %d", first, second, third, waiting);
+    first = err(dup2(-1, b)), second = err(dup3(-1, b, O_CLOEXEC));
+    SAY("%s %s %s %s", first, second, err(dup2(b, -1)), err(splice(-1, NULL, b, NULL, 1, 0)));
+    SAY("%s %s %s", err(close(-1)), err(accept(-1, NULL, NULL)), err(epoll_ctl(-1, EPOLL_CTL_ADD, b, NULL)));
     int set = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event e = {EPOLLIN, {.u64 = 3}}, got[4];
     first = err(epoll_ctl(set, EPOLL_CTL_ADD, b, nowhere));
