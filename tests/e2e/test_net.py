@@ -192,3 +192,35 @@ def answers_at(namespace, port):
 
 if __name__ == "__main__":
     unittest.main()
+
+
+@unittest.skipUnless(can_make_namespaces() and all(map(shutil.which, ["nft", "setpriv", "taskset"])), "needs root, ip, nft")
+class KilledBench(unittest.TestCase):
+    def test_a_mesh_leaves_no_process(self):
+        # Proxies run as another user.
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="lichen-net-")))
+        folder.chmod(0o755)
+        envoy = folder / "envoy"
+        envoy.write_text("#!/bin/sh\nexec sleep 100\n")
+        envoy.chmod(0o755)
+        environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "TMPDIR": str(folder)}
+        bench = subprocess.Popen([BINARY, "bench", "--quick", "mesh"], env=environment, stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.DEVNULL)
+        self.addCleanup(self.unmount, folder)
+        self.addCleanup(bench.wait)
+        self.addCleanup(bench.kill)
+
+        def running():
+            self.assertIsNone(bench.poll())
+            processes = descendants(bench.pid)
+            return len([pid for pid in processes if command_line(pid)[:1] == ["sleep"]]) == 2 and processes
+
+        processes = eventually(running, "daemon, servers, callers and two proxies")
+        self.addCleanup(lambda: [os.kill(pid, signal.SIGKILL) for pid in alive(processes)])
+        bench.kill()
+        eventually(lambda: not alive(processes), "all of them have ended")
+
+    def unmount(self, folder):
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            if line.split()[1].startswith(str(folder)):
+                run("umount", "-l", line.split()[1])

@@ -67,6 +67,7 @@ impl World {
         let mut serve = Command::new(&plan.program);
         serve.args(["net", "serve", "--folder"]).arg(folder.path().join("net"));
         serve.stdout(Stdio::null()).stderr(Stdio::null());
+        os::child::end_with_parent(&mut serve);
         let daemon = serve.spawn().map_err(|source| BenchError::Program { program: plan.program.clone(), source })?;
         let broker = Broker::of_all(&plan.program, &folder.path().join("net"))?;
         let (lichen, made, names) = (plan.program.clone(), Cell::new(0), RefCell::default());
@@ -240,7 +241,10 @@ fn start(envoy: &Path, world: &World, (pod, cpu): (&Pod, usize), library: bool) 
     let configuration = world.folder.path().join("envoy.yaml");
     fs::write(&configuration, ENVOY).map_err(io("Envoy's configuration could not be written"))?;
     let mut command = world.program(pod.uplink(), "taskset", library);
-    command.args(["-c", &cpu.to_string(), "setpriv", "--reuid", PROXY, "--regid", PROXY, "--clear-groups"]);
+    os::child::end_with_parent(&mut command);
+    // Another user's program forgets with whom it was to end, unless it is told to keep that.
+    let proxy = ["setpriv", "--reuid", PROXY, "--regid", PROXY, "--clear-groups", "--pdeathsig", "keep"];
+    command.args(["-c", &cpu.to_string()]).args(proxy);
     command.arg(envoy).arg("-c").arg(configuration);
     command.args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "off"]);
     command.stdout(Stdio::null()).stderr(Stdio::null());

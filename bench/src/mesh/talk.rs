@@ -123,6 +123,7 @@ impl Caller {
 
 fn spawn(mut command: Command) -> Result<Child, BenchError> {
     let program = command.get_program().into();
+    os::child::end_with_parent(&mut command);
     let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     child.map_err(|source| BenchError::Program { program, source })
 }

@@ -85,18 +85,19 @@ pub fn created(set: RawFd) {
 }
 
 /// A registration is to be made, changed or removed: whether that is all there is to be done ([`members`]), and the kernel hears of it later.
-pub fn registers_late(set: RawFd, what: c_int, fd: RawFd, event: Option<epoll_event>) -> bool {
+/// The program's event is looked at only where it may wait: else the kernel is the first to, which finds out whether there is one.
+pub fn registers_late(set: RawFd, what: c_int, fd: RawFd, event: impl Fn() -> Option<epoll_event>) -> bool {
     if MEMBERS.load(Relaxed) == 0 {
         return false;
     }
     let entry = slot::attached(fd);
     let mut sets = sets();
     let Some(of) = sets.get(set) else { return false };
-    let Some(said) = entry.as_ref().and_then(|_| of.defers(what, fd, event)) else {
+    let Some(said) = entry.as_ref().and_then(|_| of.defers(what, fd, &event)) else {
         of.settle_one(set, fd);
         return false;
     };
-    note(&mut sets, (set, what, fd), event, entry.as_ref());
+    note(&mut sets, (set, what, fd), event(), entry.as_ref());
     sets.of(set).owe(fd, said);
     true
 }
@@ -210,6 +211,9 @@ fn scan(set: RawFd, events: &mut [epoll_event]) -> (usize, u64) {
             events[count] = say(set, member);
             count += 1;
         }
+    }
+    if count > 0 && of.has_sleepers() {
+        of.leave_to_others(count == events.len());
     }
     (count, sent_at)
 }

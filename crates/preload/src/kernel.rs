@@ -77,6 +77,12 @@ pub fn bell(fd: RawFd) -> Result<(), i32> {
     }
 }
 
+/// Whether this is a socket of TCP.
+pub fn is_tcp(fd: RawFd) -> bool {
+    use rustix::net::{ipproto, sockopt::socket_protocol};
+    socket_protocol(borrow(fd)).is_ok_and(|protocol| protocol == Some(ipproto::TCP))
+}
+
 /// Whether the program has bounded how long calls that receive wait.
 pub fn has_timeout(fd: RawFd) -> bool {
     use rustix::net::sockopt::{Timeout, socket_timeout};
@@ -137,5 +143,5 @@ pub fn with_rest(
 
 /// Whether there is such a descriptor.
 pub fn is_open(fd: RawFd) -> bool {
-    rustix::io::fcntl_getfd(borrow(fd)).is_ok()
+    fd >= 0 && rustix::io::fcntl_getfd(borrow(fd)).is_ok()
 }

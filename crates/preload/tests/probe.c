@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -382,6 +383,39 @@ static void files(void) {
     SAY("%s", err(sendfile(a, 999, NULL, 10)));
 }
 
+/* What the kernel refuses, or never looks at. */
+static void pointers(void) {
+    void *nowhere = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *kept = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    FILE *f = tmpfile();
+    fprintf(f, "0123456789");
+    fflush(f);
+    char c[16] = "";
+    const char *first = err(sendfile(a, fileno(f), nowhere, 5)), *second = err(sendfile(a, fileno(f), kept, 5));
+    ssize_t r = recv(b, c, 16, 0);
+    MUST(write(a, "more", 4) == 4);
+    SAY("%s %s %zd %s", first, second, r, c);
+    int waiting = 7;
+    first = err(ioctl(b, FIONREAD, nowhere)), second = err(ioctl(b, FIONREAD, NULL));
+    int third = ioctl(b, FIONREAD, &waiting);
+    SAY("%s %s %d %d", first, second, third, waiting);
+    first = err(dup2(-1, b)), second = err(dup3(-1, b, O_CLOEXEC));
+    SAY("%s %s %s %s", first, second, err(dup2(b, -1)), err(splice(-1, NULL, b, NULL, 1, 0)));
+    SAY("%s %s %s", err(close(-1)), err(accept(-1, NULL, NULL)), err(epoll_ctl(-1, EPOLL_CTL_ADD, b, NULL)));
+    int set = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event e = {EPOLLIN, {.u64 = 3}}, got[4];
+    first = err(epoll_ctl(set, EPOLL_CTL_ADD, b, nowhere));
+    for (int waited = 0; waited < 2; waited++) {
+        MUST(!epoll_ctl(set, EPOLL_CTL_ADD, b, &e));
+        if (waited) MUST(epoll_wait(set, got, 4, 5000) == 1);
+        const char *third = err(epoll_ctl(set, EPOLL_CTL_MOD, b, nowhere));
+        second = err(epoll_ctl(set, EPOLL_CTL_DEL, b, waited ? nowhere : (void *)1));
+        SAY("%s %s %s %s", first, third, second, err(epoll_ctl(set, EPOLL_CTL_ADD, b, nowhere)));
+    }
+    SAY("%d", epoll_wait(set, got, 4, 0));
+    close(set);
+}
+
 /* What goes over TCP, and what may go through memory, in turns: a way down and one up each time the reader keeps up. */
 #define TURNS 3000
 
@@ -577,6 +611,7 @@ int main(void) {
     CASE("a child is killed", inherited(1));
     CASE("kill", killed());
     CASE("files", files());
+    CASE("bad pointers", pointers());
     CASE("back-pressure", backpressure());
     CASE("storm", storm(0));
     CASE("storm, polled", storm(1));

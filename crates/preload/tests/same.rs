@@ -70,6 +70,16 @@ fn who_is_called_answers() {
     assert!(met > 200, "most of them got memory");
 }
 
+/// Of several threads that wait for one set, one is woken while another is held up by what it was woken for.
+#[test]
+fn one_of_several_is_woken() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compiled(folder.path(), "several");
+    let without = ran(&mut Command::new(&program));
+    let (with, met) = beside_a_broker(&program, &[("LICHEN_SOCKET_LOOK_US", "0"), ("LICHEN_SOCKET_AFTER", "4")]);
+    assert_eq!((with, met), (without, 6));
+}
+
 /// Who sleeps in poll or select is woken by the thread's bell: no byte goes over TCP for that. The library never looks before it sleeps.
 #[test]
 fn who_polls_is_rung_for() {
@@ -126,6 +136,16 @@ fn who_changes_a_set_is_told_the_same() {
     let program = compiled(folder.path(), "late");
     let without = ran(&mut Command::new(&program));
     let (with, met) = beside_a_broker(&program, &[("LICHEN_SOCKET_AFTER", "4")]);
+    assert_eq!((with, met), (without, 2));
+}
+
+/// Whoever listens for a program that is started then (socket activation) need not have the library.
+#[test]
+fn listeners_that_come_from_elsewhere_are_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compiled(folder.path(), "handed");
+    let without = ran(&mut Command::new(&program));
+    let (with, met) = beside_a_broker(&program, &[("LICHEN_SOCKET_AFTER", "2"), ("EXPECT_MEMORY", "1")]);
     assert_eq!((with, met), (without, 2));
 }
 

@@ -98,15 +98,62 @@ mod model {
             *rung = nap;
             shared.calls.call(WAY);
             if shared.set.sleeps(1).is_some() {
-                shared.rung.store(1, Ordering::Relaxed);
+                // By way of the kernel.
+                shared.rung.swap(1, Ordering::Release);
             }
+        }
+    }
+
+    /// Who receives, of a member of a set, as the library before libc has it: the member naps on until something comes, awake as the set
+    /// may be, and then is looked at only if it is called.
+    struct Receiver {
+        nap: u32,
+        /// What its sender had said, and for which nap it is to be rung, when it was said to sleep.
+        lain: Option<(u64, u32)>,
+        awake: bool,
+        read: u32,
+        received: u64,
+    }
+
+    impl Receiver {
+        fn harvest(&mut self, shared: &Shared) {
+            if shared.calls.written() != self.read {
+                self.read = shared.calls.read(self.read, |way| assert_eq!(way, WAY)).unwrap_or_else(|now| now);
+                // Once for each nap: so this one is over, though what it was called for may have been received before.
+                (self.awake, self.lain) = (true, None);
+            }
+        }
+
+        /// Whether something has come, which is received.
+        fn look(&mut self, shared: &Shared) -> bool {
+            self.awake && std::mem::replace(&mut self.received, shared.head.load(Ordering::Acquire)) != self.received
+        }
+
+        /// Lies down: whether it is to sleep.
+        fn lie(&mut self, shared: &Shared) -> bool {
+            self.harvest(shared);
+            let said = shared.head.load(Ordering::Acquire);
+            if self.awake && self.lain != Some((said, self.nap)) {
+                self.nap += 2;
+                shared.nap.store(self.nap, Ordering::Relaxed);
+                fence(Ordering::SeqCst);
+                self.lain = Some((said, self.nap));
+                if self.look(shared) {
+                    return false;
+                }
+            }
+            self.awake &= self.lain != Some((shared.head.load(Ordering::Acquire), self.nap));
+            shared.set.lie(1, 0);
+            shared.calls.written() == self.read
         }
     }
 
     /// For every interleaving: who sleeps while something has come is rung for.
     #[test]
     fn nobody_sleeps_on_what_was_sent() {
-        loom::model(|| {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(4);
+        model.check(|| {
             let shared = Arc::new(Shared {
                 calls: Calls::new(),
                 set: Calls::new(),
@@ -122,30 +169,24 @@ mod model {
                     send(&shared, &mut rung);
                 })
             };
-            let (mut received, mut read, mut sleeps) = (0, 0, false);
-            // One that rests, is called, is looked at, and rests again.
-            for nap in [1, 3, 5] {
-                shared.nap.store(nap, Ordering::Relaxed);
-                fence(Ordering::SeqCst);
-                let head = shared.head.load(Ordering::Acquire);
-                if head != received {
-                    received = head;
+            let mut receiver = Receiver { nap: 1, lain: None, awake: true, read: 0, received: 0 };
+            let mut sleeps = false;
+            // It rests, is called, is looked at, and rests again.
+            for _ in 0..3 {
+                receiver.harvest(&shared);
+                if receiver.look(&shared) {
                     continue;
                 }
-                shared.set.lie(1, 0);
-                if shared.calls.written() != read {
-                    shared.set.rise(1);
-                    read = shared.calls.read(read, |way| assert_eq!(way, WAY)).unwrap_or_else(|now| now);
-                    received = shared.head.load(Ordering::Acquire);
-                    continue;
+                sleeps = receiver.lie(&shared) && shared.rung.swap(0, Ordering::Acquire) == 0;
+                if sleeps {
+                    break;
                 }
-                sleeps = true;
-                break;
+                shared.set.rise(1);
             }
             sender.join().unwrap();
             let head = shared.head.load(Ordering::Acquire);
             assert!(
-                !sleeps || head == received || shared.rung.load(Ordering::Relaxed) == 1,
+                !sleeps || head == receiver.received || shared.rung.swap(0, Ordering::Relaxed) == 1,
                 "asleep, and nobody rings"
             );
         });

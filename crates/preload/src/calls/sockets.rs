@@ -61,7 +61,7 @@ pub unsafe extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
 pub unsafe extern "C" fn accept(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int {
     // SAFETY: the arguments as they came.
     let new = unsafe { real::accept(fd, address, len) };
-    begun(new, slot::is_known(fd), false);
+    begun(new, is_stream(fd, new), false);
     new
 }
 
@@ -71,8 +71,14 @@ pub unsafe extern "C" fn accept(fd: c_int, address: *mut sockaddr, len: *mut soc
 pub unsafe extern "C" fn accept4(fd: c_int, address: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int {
     // SAFETY: the arguments as they came.
     let new = unsafe { real::accept4(fd, address, len, flags) };
-    begun(new, slot::is_known(fd), flags & libc::SOCK_NONBLOCK != 0);
+    begun(new, is_stream(fd, new), flags & libc::SOCK_NONBLOCK != 0);
     new
+}
+
+/// Whether what was accepted is a stream whose bytes can be counted: all of them are yet to come. Of a listener that was made elsewhere, and
+/// came by exec or in a message, nothing is known.
+fn is_stream(listener: c_int, new: c_int) -> bool {
+    slot::is_known(listener) || new >= 0 && crate::env::is_on() && kernel::is_tcp(new)
 }
 
 /// # Safety
@@ -309,12 +315,16 @@ pub unsafe extern "C" fn fcntl64(fd: c_int, command: c_int, argument: c_ulong) -
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int {
     if request == libc::FIONREAD
-        && argument != 0
         && let Some(entry) = slot::entry(fd).filter(|entry| entry.state() == state::ATTACHED)
     {
+        let place = argument as *mut c_int;
+        // SAFETY: the arguments as they came. The kernel sees whether there is a place for it, where that is not to be seen from here.
+        if !super::is_on_stack(place) && unsafe { real::ioctl(fd, request, argument) } < 0 {
+            return -1;
+        }
         let waiting = entry.waiting(fd);
-        // SAFETY: the place for an int that the caller has given.
-        unsafe { *(argument as *mut c_int) = c_int::try_from(waiting).unwrap_or(c_int::MAX) };
+        // SAFETY: it is there, as was just found out.
+        unsafe { *place = c_int::try_from(waiting).unwrap_or(c_int::MAX) };
         return 0;
     }
     // SAFETY: the arguments as they came.

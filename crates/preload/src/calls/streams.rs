@@ -305,7 +305,11 @@ pub unsafe extern "C" fn sendfile(to: c_int, from: c_int, offset: *mut off64_t, 
     // SAFETY: the arguments as they came.
     let original = || unsafe { real::sendfile(to, from, offset, len) };
     let Some(entry) = send::live(to) else { return original() };
-    // SAFETY: the program's, if it has given one; not negative, as the kernel has it.
+    // SAFETY: the arguments as they came, but for no bytes: the kernel looks whether there is an offset, and this a file.
+    if !offset.is_null() && unsafe { real::sendfile(to, from, offset, 0) } < 0 {
+        return send::by_kernel(&entry, original);
+    }
+    // SAFETY: the program's, if it has given one, which the kernel has just read; not negative, as the kernel has it.
     let at = (!offset.is_null()).then(|| unsafe { *offset });
     let read = match (from, at.map(u64::try_from)) {
         (..0, _) | (_, Some(Err(_))) => None,

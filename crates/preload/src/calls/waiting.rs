@@ -141,16 +141,17 @@ pub unsafe extern "C" fn epoll_create1(flags: c_int) -> c_int {
 /// As libc's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn epoll_ctl(set: c_int, what: c_int, fd: c_int, event: *mut epoll_event) -> c_int {
-    // SAFETY: the program's, which the kernel would read too.
+    // SAFETY: the program's, which the kernel reads too, but of one that is removed.
     let wanted = || if what == libc::EPOLL_CTL_DEL { None } else { unsafe { event.as_ref() }.copied() };
-    if slot::is_known(fd) && sets::registers_late(set, what, fd, wanted()) {
+    // One that the kernel does not see at once has to be there for certain. Event loops have it on their stack.
+    let at_hand = || if super::is_on_stack(event) { wanted() } else { None };
+    if slot::is_known(fd) && sets::registers_late(set, what, fd, at_hand) {
         return 0;
     }
     // SAFETY: the arguments as they came.
     let result = unsafe { real::epoll_ctl(set, what, fd, event) };
     if result == 0 {
-        // SAFETY: the kernel has just read it, unless it is none.
-        sets::registered(set, what, fd, unsafe { event.as_ref() }.copied());
+        sets::registered(set, what, fd, wanted());
     }
     result
 }

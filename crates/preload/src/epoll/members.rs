@@ -6,8 +6,8 @@
 
 mod late;
 
-use super::READ;
 use super::member::Member;
+use super::{ONCE, READ};
 use crate::bell::Bell;
 use crate::slot::Slot;
 use crate::{kernel, send, slot};
@@ -409,6 +409,25 @@ impl Set {
     pub fn found(&mut self, at: usize) -> Option<&mut Member> {
         let (_, at) = *self.due.get(at)?;
         self.member(at)
+    }
+
+    /// Whether others wait for it, and sleep.
+    pub fn has_sleepers(&self) -> bool {
+        self.sleepers > 0
+    }
+
+    /// Whoever has found what the last look has may be at work on it for long: for what comes then, also to the same members, those who sleep are
+    /// rung for; and now, if there may be `more` than he has room for. A member of which something is said once is put back first.
+    pub fn leave_to_others(&mut self, more: bool) {
+        for at in 0..self.due.len() {
+            let (_, at) = self.due[at];
+            if self.member(at).is_some_and(|member| member.events & ONCE == 0) {
+                self.lie_down(at);
+            }
+        }
+        if more {
+            self.ring();
+        }
     }
 
     pub fn any_due(&mut self) -> bool {

@@ -28,21 +28,19 @@ impl Set {
     }
 
     /// Whether the kernel need not hear of this at once, and what it has been told of the member. The kernel's answer would be yes.
-    pub fn defers(&mut self, what: c_int, fd: RawFd, event: Option<epoll_event>) -> Option<Said> {
+    pub fn defers(&mut self, what: c_int, fd: RawFd, event: impl Fn() -> Option<epoll_event>) -> Option<Said> {
         if !self.waited || !self.is_seen() || self.sleepers > 0 {
             return None;
         }
-        if let (EPOLL_CTL_ADD, Some(event)) = (what, event) {
-            return if is_plain(event.events) { self.removed.remove(&fd) } else { None };
+        let wants_plain = || event().is_some_and(|event| is_plain(event.events));
+        if what == EPOLL_CTL_ADD {
+            self.removed.get(&fd).filter(|_| wants_plain())?;
+            return self.removed.remove(&fd);
         }
         let (_, member) = self.members[*self.descriptors_of.get(&fd)?].as_ref()?;
-        let wanted = match (what, event) {
-            (EPOLL_CTL_DEL, _) => true,
-            (EPOLL_CTL_MOD, Some(event)) => is_plain(event.events),
-            _ => false,
-        };
-        let can = wanted && member.memory && is_plain(member.events);
-        can.then(|| member.said.unwrap_or((member.events, member.data)))
+        let can = member.memory && is_plain(member.events);
+        let defers = can && (what == EPOLL_CTL_DEL || what == EPOLL_CTL_MOD && wants_plain());
+        defers.then(|| member.said.unwrap_or((member.events, member.data)))
     }
 
     /// The kernel has been told this of one, of which something else is wanted by now, or nothing.
