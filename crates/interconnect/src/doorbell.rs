@@ -7,6 +7,7 @@
 //! | [`AWAKE`] | will look at the ring by itself | does nothing |
 //! | [`FUTEX`] | sleeps on a word, as a futex | changes that word, wakes the futex |
 //! | [`EVENT`] | waits for its eventfd, perhaps among other things | rings the eventfd |
+//! | [`TURN`] | has offered its processor | says when it published |
 //!
 //! Consumer: look what the futex holds, write the sleeping word, fence, look at the ring once more, sleep. Producer:
 //! publish, fence, read the sleeping word. At least one of the two sees what the other wrote (Dekker), so no message sleeps
@@ -27,6 +28,8 @@ pub const AWAKE: u32 = 0;
 pub const FUTEX: u32 = 1;
 /// The consumer waits for its eventfd.
 pub const EVENT: u32 = 2;
+/// The consumer has offered its processor, and looks by itself when it gets it back.
+pub const TURN: u32 = 3;
 
 /// How the consumer is to be woken, asked after something was published.
 pub fn sleeper(word: &AtomicU32) -> u32 {

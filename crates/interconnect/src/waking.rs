@@ -79,6 +79,11 @@ impl Sleep {
         Self { ticks: ticks(), ns: os::monotonic_ns() }
     }
 
+    /// How long ago it began, in nanoseconds.
+    pub fn lasted(self) -> u64 {
+        os::monotonic_ns().saturating_sub(self.ns)
+    }
+
     /// It has ended, and who ended it says to have done so at `called_at`, in [`ticks`]. None if that cannot be.
     pub fn end(self, called_at: u64) -> Option<Woken> {
         self.ended_at(ticks(), os::monotonic_ns(), called_at)

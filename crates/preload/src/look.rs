@@ -102,18 +102,17 @@ impl Wait {
 
     /// Looks, and lets whoever is waited for run before this thread sleeps, if he shares this processor, as `together` says.
     pub fn seek(&mut self, budget: u64, together: bool, things: usize, mut there: impl FnMut() -> bool) -> bool {
-        self.look(budget, things, || 0, &mut there) || Self::give_turn(together, there)
+        self.look(budget, things, || 0, &mut there) || Self::give_turn(together, || there().then_some(0))
     }
 
-    /// Lets whoever is waited for run, if he shares this processor, and this thread's waits are short. Whether `there` says yes then.
-    pub fn give_turn(together: bool, there: impl FnOnce() -> bool) -> bool {
-        if !together || !Self::is_short() {
-            return false;
-        }
+    /// Lets whoever is waited for run, if he shares this processor, and this thread's waits are short: whether something has come then. When it was
+    /// sent `come` says, in the processor's ticks; 0: that is not known.
+    pub fn give_turn(together: bool, come: impl FnOnce() -> Option<u64>) -> bool {
         let mut turns = TURNS.get();
-        let given = turns.give(there);
+        let due = together && Self::is_short() && turns.is_due();
+        let came = due && turns.give(come).came;
         TURNS.set(turns);
-        given.is_some_and(|(came, _)| came)
+        came
     }
 
     /// The thread sleeps now.

@@ -415,7 +415,9 @@ impl Call<'_> {
         let work = || taken.map_or(0, |taken| unsafe { taken.number() });
         let wait = self.wait.get_or_insert_with(Wait::begin);
         let budget = if long { Wait::long_budget(together) } else { Wait::budget(together) };
-        wait.look(budget, 1, work, there) || Wait::give_turn(together, there)
+        // SAFETY: as above.
+        let come = || there().then(|| unsafe { news.sent_at() });
+        wait.look(budget, 1, work, there) || Wait::give_turn(together, come)
     }
 }
 

@@ -324,10 +324,9 @@ impl Reader {
     /// `deadline` or for [`super::ASLEEP_MAX`] at most.
     pub fn wait(&mut self, spin: Duration, deadline: Option<Instant>, news: u32) {
         let mut patience = std::mem::replace(&mut self.patience, Patience::new());
-        let ready = || self.is_ready() || self.news() != news;
         let come = self.is_ready()
-            || patience.look(spin, deadline, ready)
-            || patience.give_turn((self.ring.position(), self.ring.size()), ready);
+            || patience.look(spin, deadline, || self.is_ready() || self.news() != news)
+            || self.give_turn(&mut patience, news);
         self.patience = patience;
         if come {
             return;
@@ -350,6 +349,19 @@ impl Reader {
         if rest.is_some_and(|rest| Instant::now() >= rest) && !self.is_ready() {
             self.ask_back();
         }
+    }
+
+    /// Offers the processor to the writer, if that seems to wait for it: whether something has come of it.
+    fn give_turn(&mut self, patience: &mut Patience, news: u32) -> bool {
+        let position = self.ring.position();
+        if !patience.is_turn_due(position, self.ring.size()) {
+            return false;
+        }
+        self.sleeps.begin(&self.sleeping, doorbell::TURN);
+        let come = || (self.is_ready() || self.news() != news).then(|| self.called_at.load(Ordering::Relaxed));
+        let came = self.is_ready() || patience.give_turn(position, come);
+        self.sleeps.end(&self.sleeping);
+        came
     }
 
     /// The writer is to ring the bell for the next message, unless [`Reader::disarm`] or [`Reader::wake`] comes first: for

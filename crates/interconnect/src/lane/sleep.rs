@@ -1,6 +1,6 @@
 //! How an end waits for the other: a short while by looking, then in the kernel.
 
-use crate::turns::{self, Turns};
+use crate::turns::Turns;
 use crate::{doorbell, waking};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -75,18 +75,20 @@ impl Patience {
         }
     }
 
-    /// Lets the other end run, if that seems to wait for this processor. Whether `ready` came of it. This end has read up to `position`
-    /// of its ring, of so many bytes.
-    pub fn give_turn(&mut self, (position, size): (u32, usize), ready: impl Fn() -> bool) -> bool {
-        if !self.may_give() {
-            return false;
-        }
+    /// Asked before a sleep: whether to let the other end run first, as it seems to wait for this processor. This end has read up to `position` of
+    /// its ring, of so many bytes.
+    pub fn is_turn_due(&mut self, position: u32, size: usize) -> bool {
         if self.late_at.take().is_some_and(|at| position.wrapping_sub(at) as usize >= size / MUCH) {
             Turns::forgive();
         }
-        let Some((came, took)) = self.turns.give(ready) else { return false };
-        self.late_at = (came && took >= turns::LATE).then_some(position);
-        came
+        self.may_give() && self.turns.is_due()
+    }
+
+    /// Lets it run: whether something has come of it. What has come, and when, is asked as in [`Turns::give`].
+    pub fn give_turn(&mut self, position: u32, come: impl FnOnce() -> Option<u64>) -> bool {
+        let given = self.turns.give(come);
+        self.late_at = given.late.then_some(position);
+        given.came
     }
 
     fn may_give(&self) -> bool {
@@ -191,10 +193,11 @@ fn left(deadline: Instant) -> Duration {
 
 /// Wakes an end that sleeps in this way: on `word`, or until its bell rings. Whether that has reached it.
 pub(super) fn wake(how: u32, word: &AtomicU32, bell: &OwnedFd) -> bool {
-    if how == doorbell::FUTEX {
-        return doorbell::wake(word);
+    match how {
+        doorbell::FUTEX => return doorbell::wake(word),
+        doorbell::TURN => {}
+        _ => doorbell::knock(bell),
     }
-    doorbell::knock(bell);
     true
 }
 
