@@ -216,9 +216,11 @@ class Broker(unittest.TestCase):
         self.in_memory(port, again)
 
         # It is told of what there was.
+        addresses = {end["address"] for end in connection["ends"]}
+
         def is_told():
             self.turn(caller)
-            known = [c for c in self.to(port) if connection["ends"][0]["address"] in [end["address"] for end in c["ends"]]]
+            known = [c for c in self.to(port) if {end["address"] for end in c["ends"]} == addresses]
             return known and pids == {end["process"] for end in known[0]["ends"]}
 
         eventually(is_told, "the connection is known again")
