@@ -1,9 +1,11 @@
-//! What a run leaves in this process, taken away: freed memory, and the thread's stack below where it is now.
+//! What a run leaves in this process, taken away: freed memory, the thread's stack below where it is now, its vector registers,
+//! and its stack for signals, where the kernel puts the registers of whoever is interrupted.
 //!
 //! Linear memories and pages of the arena are reset by those that have them. Everything else that a guest's bytes pass
-//! through lies on the heap or the stack. An engine process has [`Wiping`] as its allocator, and switches it on.
+//! through lies on the heap or a stack, or in registers: the C library copies through those that no call needs to
+//! keep, and leaves them so. An engine process has [`Wiping`] as its allocator, and switches it on.
 //!
-//! Not here: registers and the kernel's buffers.
+//! Not here: the kernel's buffers, and vector registers of other processors than x86-64.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
@@ -108,6 +110,61 @@ pub fn stack() {
     }
 }
 
+/// Takes away what signals left on this thread's stack for them.
+pub fn signal_stack() {
+    // SAFETY: an all-zero stack is storage, which the kernel fills in.
+    let mut stack: libc::stack_t = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing is set, and the kernel writes to `stack`.
+    let known = unsafe { libc::sigaltstack(std::ptr::null(), &mut stack) } == 0;
+    if known && stack.ss_flags & libc::SS_DISABLE == 0 {
+        // SAFETY: no signal is being handled by this thread, which runs this: nothing there is used. It is mapped in whole pages by
+        // whoever has set it (the engine's library, or Rust's), and is empty when the next signal comes, as it was at first.
+        unsafe { libc::madvise(stack.ss_sp, stack.ss_size, libc::MADV_DONTNEED) };
+    }
+}
+
+/// Clears the registers that copying goes through.
+#[cfg(target_arch = "x86_64")]
+pub fn registers() {
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the processor has these instructions, and what they change is said.
+        unsafe { high_registers() };
+    }
+    if is_x86_feature_detected!("avx") {
+        // SAFETY: as above.
+        unsafe { low_registers() };
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn high_registers() {
+    macro_rules! clear {
+        ($($register:tt)*) => {
+            // SAFETY: registers alone, all of which are said to change.
+            unsafe {
+                std::arch::asm!(
+                    $(concat!("vpxord ", $register, ", ", $register, ", ", $register),)*
+                    $(out($register) _,)*
+                    options(nomem, nostack, preserves_flags)
+                );
+            }
+        };
+    }
+    clear!("zmm16" "zmm17" "zmm18" "zmm19" "zmm20" "zmm21" "zmm22" "zmm23");
+    clear!("zmm24" "zmm25" "zmm26" "zmm27" "zmm28" "zmm29" "zmm30" "zmm31");
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+unsafe fn low_registers() {
+    std::arch::x86_64::_mm256_zeroall();
+}
+
+/// Clears the registers that copying goes through: not here.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn registers() {}
+
 /// Overwrites the stack just below its caller, down to the start of a page: which.
 #[cfg(target_arch = "x86_64")]
 #[inline(never)]
@@ -145,4 +202,31 @@ fn overwrite() -> usize {
     unsafe { room.as_mut_ptr().cast::<u8>().write_bytes(0, KEPT) };
     std::hint::black_box(&mut room);
     room.as_ptr() as usize / PAGE * PAGE
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registers_are_cleared() {
+        let planted = 0x5ec2_e7a0_1234_5678_u64;
+        let mut found = [[planted; 8]; 3];
+        if !is_x86_feature_detected!("avx512f") {
+            return println!("skip: this processor has no AVX-512");
+        }
+        // SAFETY: the processor has these instructions; what they change is said, and nothing in between uses those registers.
+        unsafe {
+            std::arch::asm!(
+                "vpbroadcastq zmm7, {0}", "vpbroadcastq zmm16, {0}", "vpbroadcastq zmm31, {0}",
+                in(reg) planted, out("zmm7") _, out("zmm16") _, out("zmm31") _, options(nomem, nostack)
+            );
+            registers();
+            std::arch::asm!(
+                "vmovdqu64 [{0}], zmm7", "vmovdqu64 [{0} + 64], zmm16", "vmovdqu64 [{0} + 128], zmm31",
+                in(reg) found.as_mut_ptr(), options(nostack)
+            );
+        }
+        assert_eq!(found, [[0; 8]; 3]);
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! It is the `unreachable` of a module of our own. Where exactly it lies is found by running into it once.
 
-use super::watch::on_fault;
+use super::watch::on_trap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use wasmtime::unix::StoreExt;
@@ -42,8 +42,6 @@ impl Landing {
 
 /// Makes faults that are the watch's go its way, and leaves all others to the engine.
 pub fn watch_faults<T>(store: &mut Store<T>) {
-    // SAFETY: `on_fault` touches only atomics, and makes system calls.
-    unsafe {
-        store.set_signal_handler(|signal, _, context: *const c_void| signal == libc::SIGSEGV && on_fault(context))
-    };
+    // SAFETY: `on_trap` touches only atomics, and makes system calls.
+    unsafe { store.set_signal_handler(|signal, _, context: *const c_void| on_trap(signal, context)) };
 }

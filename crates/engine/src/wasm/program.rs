@@ -5,7 +5,7 @@ use super::component::{self, ProgramPre};
 use super::context::Context;
 use super::label::{Form, Label, short};
 use super::landing::{Landing, watch_faults};
-use super::watch::{Text, Watched, told};
+use super::watch::{Text, Watched, has_signalled, told};
 use super::{Wasm, label};
 use crate::files::layout;
 use crate::{Arena, Finished, LoadError, Program, Run, RunError, TrapKind, Why, wipe};
@@ -137,7 +137,11 @@ impl Program for Loaded {
 
     fn clear(&mut self) {
         if self.left.take().is_some() {
+            wipe::registers();
             wipe::stack();
+            if has_signalled() {
+                wipe::signal_stack();
+            }
         }
     }
 }

@@ -57,6 +57,8 @@ impl Text {
 
 /// What the signal handler looks at. One per thread.
 struct Watch {
+    /// A signal has come since that was asked last.
+    came: AtomicBool,
     running: AtomicBool,
     deadline: AtomicU64,
     /// When the timer will fire.
@@ -73,6 +75,7 @@ struct Watch {
 thread_local! {
     static WATCH: Watch = const {
         Watch {
+            came: AtomicBool::new(false),
             running: AtomicBool::new(false),
             deadline: AtomicU64::new(NEVER),
             armed: AtomicU64::new(NEVER),
@@ -104,6 +107,11 @@ pub fn told() -> Option<Why> {
         1 => Some(Why::Cancelled),
         _ => Some(Why::Deadline),
     })
+}
+
+/// Whether a signal has come to this thread since this was asked: it has left registers on the stack for signals.
+pub fn has_signalled() -> bool {
+    WATCH.with(|watch| watch.came.swap(false, Relaxed))
 }
 
 /// A run that is watched. Not to be nested on one thread.
@@ -285,19 +293,25 @@ pub fn at(context: *const c_void) -> usize {
     *counter(unsafe { &mut *context.cast_mut().cast::<libc::ucontext_t>() }) as usize
 }
 
-/// For the engine's handler of faults: whether it was one of ours, and the guest may go on.
-pub fn on_fault(context: *const c_void) -> bool {
+/// For the engine's handler of traps, which are signals: whether it was a fault of ours, and the guest may go on.
+pub fn on_trap(number: c_int, context: *const c_void) -> bool {
     // SAFETY: the kernel's, on this thread's signal stack, and nobody else's while the handler runs.
     let context = unsafe { &mut *context.cast_mut().cast::<libc::ucontext_t>() };
-    WATCH.with(|watch| watch.fault(context))
+    WATCH.with(|watch| {
+        watch.came.store(true, Relaxed);
+        number == libc::SIGSEGV && watch.fault(context)
+    })
 }
 
 extern "C" fn on_signal(number: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: errno is this thread's own; what was interrupted must not see a change.
     let errno = unsafe { *libc::__errno_location() };
-    // SAFETY: as in `on_fault`.
+    // SAFETY: as in `on_trap`.
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
-    WATCH.with(|watch| if number == libc::SIGTRAP { watch.stepped(context) } else { watch.fire(context) });
+    WATCH.with(|watch| {
+        watch.came.store(true, Relaxed);
+        if number == libc::SIGTRAP { watch.stepped(context) } else { watch.fire(context) }
+    });
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = errno };
 }
