@@ -30,8 +30,9 @@ const SHORT: [usize; 3] = [64, 1024, 4096];
 const LONG: [usize; 4] = [64, 4096, 64 << 10, 1 << 20];
 /// A ring for streams: more than a processor's own cache.
 const LARGE: u64 = 4 << 20;
-/// Messages of one arm before it is the next one's turn.
+/// Messages of one arm before it is the next one's turn, and of each arm at least.
 const BLOCK: usize = 500;
+const LEAST: usize = 4000;
 /// Bytes that a sample of a rate is measured over, and messages at most; and over a link, which is many times slower.
 const VOLUME: usize = 64 << 20;
 const LINK_VOLUME: usize = 8 << 20;
@@ -66,11 +67,16 @@ struct Way {
 }
 
 impl Way {
-    fn new(plan: &Plan<'_>, medium: Medium, seats: Seats) -> Result<Self, BenchError> {
+    fn new(plan: &Plan<'_>, pus: &Pus, medium: Medium, seats: Seats) -> Result<Self, BenchError> {
         let folder = tempfile::tempdir().map_err(io("a folder for the measurement could not be made"))?;
         let waiting = Waiting::new(medium, folder.path()).map_err(io("a way between processes could not be made"))?;
         let address = waiting.address().map_err(io("a way between processes has no address"))?;
-        let peer = Peer::start(&plan.program, medium, &address, usize::from(seats == Seats::TwoCores))?;
+        let cpu = usize::from(seats == Seats::TwoCores);
+        // Between processes that share no group of the scheduler, as the ends of FIFOs do not, each switch costs more.
+        let peer = match medium {
+            Medium::Futex => Peer::spawn(&plan.program, pus, medium, &address, cpu)?,
+            _ => Peer::start(&plan.program, medium, &address, cpu)?,
+        };
         let name = format!("{}, {}", medium.name(), seats.name());
         let wire = waiting.meet().map_err(io("the peer of a way did not come"))?;
         Ok(Self { name, wire, carries: medium.carries(), volume: VOLUME, _peer: Some((peer, folder)) })
@@ -153,7 +159,7 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
         }
         let floors = if seats == Seats::TwoCores { &Medium::FLOORS[..] } else { &[] };
         for &medium in Medium::ALL.iter().chain(floors) {
-            ways.push(Way::new(plan, medium, seats)?);
+            ways.push(Way::new(plan, &pus, medium, seats)?);
         }
     }
     let machine = &machine.with_unit();
@@ -174,7 +180,8 @@ fn latencies(plan: &Plan<'_>, machine: &Machine, ways: &mut [Way]) -> Result<Fig
         let mut ways: Vec<&mut Way> = ways.iter_mut().filter(|way| way.carries || length == SHORT[0]).collect();
         let mut samples = vec![Vec::new(); ways.len()];
         ways.iter_mut().try_for_each(|way| way.round_trips(length, BLOCK).map(drop))?;
-        for _ in 0..plan.samples(10_000).div_ceil(BLOCK) {
+        // What is compared has to have had its turn at each of the processor's speeds, which change by the second.
+        for _ in 0..plan.samples(10_000).max(LEAST).div_ceil(BLOCK) {
             for (way, samples) in ways.iter_mut().zip(&mut samples) {
                 samples.extend(way.round_trips(length, BLOCK)?);
             }
@@ -185,7 +192,8 @@ fn latencies(plan: &Plan<'_>, machine: &Machine, ways: &mut [Way]) -> Result<Fig
     let notes = [
         "Round trips: a message there, and the same back, between two processes. Two words and a plain ring are \
                   what the machine can do: their ends look at memory, and cannot sleep, be cut or be hostile. A futex is \
-                  what it can do where both ends sleep, as all do on one core.",
+                  what it can do where both ends sleep, as all do on one core; its peer is started by the shim, as those of \
+                  FIFOs are, so that both ends are in the same two groups of the scheduler.",
     ];
     Ok(Figure::new("nipc-latency", "Molecule (ASPLOS '22), Figure 9b", machine, arms).with_notes(notes))
 }

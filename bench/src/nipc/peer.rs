@@ -1,13 +1,16 @@
 //! The process at the other end: it echoes, or swallows, as each message's first byte says.
 
 use super::many::{self, MANY};
-use super::shims::{Fifos, XPU};
+use super::shims::{Fifos, Pus, XPU};
 use super::wire::{Medium, Wire, join};
 use crate::error::{BenchError, io};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::io;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use xpucall::Process;
+use xpucall::id::PuId;
+use xpucall::wire::{Program, Transport};
 
 /// Send it back.
 pub const ECHO: u8 = b'e';
@@ -16,8 +19,13 @@ pub const SWALLOW: u8 = b's';
 /// Answer with one byte: all before it has been read.
 pub const COUNT: u8 = b'c';
 
-/// A peer, which ends when this is dropped.
-pub struct Peer(Child);
+/// A peer of something that Linux has.
+pub enum Peer {
+    /// Ends when this is dropped.
+    Child(Child),
+    /// Started by the host's shim, as the peers of FIFOs are; ends with its node.
+    Spawned { _starter: Process },
+}
 
 impl Peer {
     /// Starts one that joins a way of `medium` at `address`, on this processor.
@@ -25,15 +33,29 @@ impl Peer {
         let mut command = Command::new(program);
         command.args(["bench-peer", medium.word(), address, &cpu.to_string()]).stdin(Stdio::null());
         let child = command.spawn().map_err(|source| BenchError::Program { program: program.to_owned(), source })?;
-        Ok(Self(child))
+        Ok(Self::Child(child))
+    }
+
+    /// The same, started by the host's shim.
+    pub fn spawn(program: &Path, pus: &Pus, medium: Medium, address: &str, cpu: usize) -> Result<Self, BenchError> {
+        let starter = pus.attach(Transport::Adaptive)?;
+        let program = Program {
+            path: program.display().to_string(),
+            arguments: ["lichen", "bench-peer", medium.word(), address, &cpu.to_string()].map(str::to_owned).into(),
+            environment: Vec::new(),
+            capabilities: Vec::new(),
+        };
+        starter.spawn(PuId(0), program).map_err(|error| BenchError::Broken(error.to_string()))?;
+        Ok(Self::Spawned { _starter: starter })
     }
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
+        let Self::Child(child) = self else { return };
         // One that has ended by itself is fine.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
