@@ -178,7 +178,9 @@ class Fifos(unittest.TestCase):
             reader.do("grant", to=again, rights="w")
             writer.do("connect", id=fifo)
             reader.do("die")
-            self.assertEqual(writer.do("write", text="to nobody")["why"], "died")
+            # Its node may answer for the dead before the shim has cut the lane; until then a message waits for nobody.
+            answers = (writer.do("write", text="to nobody") for _ in range(100))
+            self.assertEqual(next(answer for answer in answers if answer)["why"], "died")
 
     def test_what_is_refused(self):
         for reader, writer in self.pairs():
