@@ -234,15 +234,16 @@ fn change(set: RawFd, member: &Member, events: u32) {
     unsafe { real::epoll_ctl(set, libc::EPOLL_CTL_MOD, member.fd, &mut event) };
 }
 
-/// Corrects what the kernel says behind the first `found` events: how many there are then.
-fn correct(set: RawFd, events: &mut [epoll_event], found: usize, said: usize) -> usize {
+/// Corrects what the kernel says behind the first `found` events: how many there are then. Who has found none `looks_again`, or not.
+fn correct(set: RawFd, events: &mut [epoll_event], (found, said): (usize, usize), looks_again: bool) -> usize {
     let mut sets = sets();
     let Some(of) = sets.get(set) else { return found + said };
-    let mut left = found;
+    let (mut left, mut heard) = (found, false);
     for at in found..found + said {
         let mut event = events[at];
         if let (true, Some(bell)) = (bell::is_mark(&event), &of.bell) {
             bell.hear();
+            heard = true;
             continue;
         }
         let data = event.u64;
@@ -260,6 +261,9 @@ fn correct(set: RawFd, events: &mut [epoll_event], found: usize, said: usize) ->
             events[left] = event;
             left += 1;
         }
+    }
+    if heard && (left > 0 || !looks_again) {
+        of.pass_on();
     }
     left
 }
@@ -325,7 +329,7 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
             if asked < 0 && found == 0 {
                 return Some(asked);
             }
-            let all = correct(set, events, found, asked.max(0) as usize);
+            let all = correct(set, events, (found, asked.max(0) as usize), timeout != 0);
             if young {
                 events[..all].rotate_left(found);
             }
@@ -358,7 +362,7 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
             real::set_errno(error);
             return Some(asked);
         }
-        let found = correct(set, events, 0, asked as usize);
+        let found = correct(set, events, (0, asked as usize), true);
         if found > 0 {
             if let Some(wait) = wait {
                 wait.end();
@@ -375,7 +379,7 @@ pub fn heard(set: RawFd, events: &mut [epoll_event], said: c_int) -> Option<c_in
     if !events[..count].iter().any(bell::is_mark) {
         return Some(said);
     }
-    let left = correct(set, events, 0, count);
+    let left = correct(set, events, (0, count), true);
     (left > 0).then_some(left as c_int)
 }
 

@@ -5,6 +5,7 @@ use crate::slot::{self, Entry, Slot, state};
 use crate::{kernel, offer, real, turn};
 use socket::layout::LOCAL;
 use socket::lock::Held;
+use socket::migration::Outgoing;
 use socket::parts::Part;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::Ordering::Relaxed;
@@ -60,16 +61,11 @@ fn carry(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl Fn
             // SAFETY: the program's buffers.
             done += unsafe { if paced { out.put_paced(parts, done) } else { out.put(parts, done) } };
             if done > 0
-                && let Some(bell) = out.owes_bell()
-                && !entry.wake(bell, out.sleeper())
+                && let Err(error) = wake(entry, fd, out)
+                && done == total
+                && error != libc::EAGAIN
             {
-                out.ring();
-                if let Err(error) = kernel::bell(fd) {
-                    out.unring();
-                    if done == total && error != libc::EAGAIN {
-                        return failed(error, flags);
-                    }
-                }
+                return failed(error, flags);
             }
             turn::sent(false);
             if done == total {
@@ -99,6 +95,17 @@ fn carry(entry: &Entry, fd: RawFd, parts: &[Part], flags: i32, original: impl Fn
         real::set_errno(error);
         return if sent < 0 && done > 0 { done as isize } else { done as isize + sent };
     }
+}
+
+/// Wakes whoever sleeps until something comes: by his bell, or a byte over TCP. An error's number if that could not be sent.
+fn wake(entry: &Entry, fd: RawFd, out: &mut Outgoing) -> Result<(), i32> {
+    let Some(bell) = out.owes_bell() else { return Ok(()) };
+    if entry.wake(bell, out.sleeper()) {
+        out.rang();
+        return Ok(());
+    }
+    out.ring();
+    kernel::bell(fd).inspect_err(|_| out.unring())
 }
 
 /// Bytes of a file that are read at once.
@@ -147,7 +154,7 @@ pub fn file(entry: &Entry, fd: RawFd, from: BorrowedFd<'_>, at: Option<u64>, len
 }
 
 /// Waits a little for a receiver that is at work to make room: whether it has.
-fn wait_for_room(entry: &Entry, mut sending: Held<'_, Option<socket::migration::Outgoing>>) -> bool {
+fn wait_for_room(entry: &Entry, mut sending: Held<'_, Option<Outgoing>>) -> bool {
     let Some(out) = sending.as_mut() else { return false };
     let together = out.shares_processor(kernel::processor());
     drop(sending);
@@ -166,7 +173,7 @@ fn wait_for_room(entry: &Entry, mut sending: Held<'_, Option<socket::migration::
 
 /// Waits a little for a receiver that is at work to catch up, where much is on its way: whether it has. Else the rest goes ahead of it.
 /// Less so for a program that does not let calls wait, and may have others to send to.
-fn pace(entry: &Entry, mut sending: Held<'_, Option<socket::migration::Outgoing>>, waits: bool) -> bool {
+fn pace(entry: &Entry, mut sending: Held<'_, Option<Outgoing>>, waits: bool) -> bool {
     let Some(out) = sending.as_mut() else { return false };
     let together = out.shares_processor(kernel::processor());
     drop(sending);

@@ -62,7 +62,7 @@ pub enum Turn {
     Ours,
     /// Somebody has run.
     Given,
-    /// Somebody has run for long.
+    /// Somebody has run for long, or was woken and is not here: this look is over.
     Theirs,
 }
 
@@ -83,7 +83,12 @@ pub fn give() -> Turn {
     } else if next > SLEEPS[0] {
         SLEEPS_NEXT.set(next - 1);
     }
-    if words.is_awaited(processor) { Turn::Ours } else { Turn::Given }
+    match words.is_awaited(processor) {
+        // Where this processor is idle, the kernel may bring him.
+        true if words.has_strayed(processor) => Turn::Theirs,
+        true => Turn::Ours,
+        false => Turn::Given,
+    }
 }
 
 /// Whether this thread is to look where it waits now.

@@ -1,5 +1,6 @@
 //! The memory beneath a stream's end, as it is: bytes of a mapping that another process changes at any time.
 
+use crate::calls::Sleep;
 use crate::freeze;
 use crate::layout::{self, LOCAL, RECORD, RECORDS, Way};
 use crate::records::Store;
@@ -147,9 +148,14 @@ impl<H: Hold> Memory for End<H> {
         }
     }
 
-    fn call(&self, set: usize) -> Option<u32> {
+    fn call(&self, set: usize) -> Option<Sleep> {
         self.hold.store().call(self.number());
-        self.hold.region().calls(self.receiver).sleeps(set)
+        let sleep = self.hold.region().calls(self.receiver).sleeps(set);
+        sleep.filter(|sleep| !self.hold.store().has_rung(self.receiver, set, *sleep))
+    }
+
+    fn rang(&self, set: usize, sleep: Sleep) {
+        self.hold.store().rang(self.receiver, set, sleep);
     }
 
     fn board(&self) -> Option<Board> {

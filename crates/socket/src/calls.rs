@@ -10,15 +10,49 @@
 //! page of its own, the ways on which it has woken somebody; whoever receives some of them reads on from where he was, and looks at the
 //! connections that are his. Who has fallen far behind looks at all. In the same page a process says which of its sets sleep.
 
+//!
+//! A set is rung for once for each of its sleeps, however many ways are written down before it gets up: each sleep has a number of its own, and a
+//! process notes for which it has rung ([`crate::records::Store::rang`]). Whoever finds the same number again has written down what the sleeper looks at
+//! when he gets up, or before he sleeps again.
+
 use crate::layout::{CALLED, Calls, SETS};
 use crate::sync::{Ordering, fence};
+
+/// Bits of a set's word that say on which processor it sleeps.
+const PROCESSOR: u32 = 16;
+
+/// A sleep of who waits by a set: on which processor, in the lower bits, by its number and 1 more, and which one it is. One without a number is
+/// to be rung for each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sleep(u64);
+
+impl Sleep {
+    /// Of somebody of whom nothing is known.
+    pub(crate) const UNKNOWN: Self = Self(0);
+
+    fn new(processor: u32, which: u64) -> Self {
+        let processor = u64::from(processor).min((1 << PROCESSOR) - 2) + 1;
+        Self(which << PROCESSOR | processor)
+    }
+
+    /// The processor on which he sleeps, if it is known.
+    pub fn processor(self) -> Option<u32> {
+        (self.0 as u32 & ((1 << PROCESSOR) - 1)).checked_sub(1)
+    }
+
+    /// Which of the set's sleeps it is; 0: that is not said.
+    pub(crate) fn which(self) -> u64 {
+        self.0 >> PROCESSOR
+    }
+}
 
 impl Calls {
     #[cfg(test)]
     fn new() -> Self {
-        let none = |_| crate::sync::AtomicU32::new(0);
-        let (ways, asleep) = (std::array::from_fn(none), crate::layout::Asleep(std::array::from_fn(none)));
-        Self { written: none(0), ways, asleep }
+        use crate::sync::{AtomicU32, AtomicU64};
+        let ways = std::array::from_fn(|_| AtomicU32::new(0));
+        let asleep = crate::layout::Asleep(std::array::from_fn(|_| AtomicU64::new(0)));
+        Self { written: AtomicU32::new(0), ways, asleep }
     }
 
     /// Writes a way down. By one thread of the process at a time.
@@ -30,20 +64,20 @@ impl Calls {
         self.written.store(written.wrapping_add(1), Ordering::Release);
     }
 
-    /// Whether who waits by this set is to be rung for, asked after something was written down: the number of the processor that he sleeps
-    /// on, and 1 more. Always where the set has no number: 0.
-    pub(crate) fn sleeps(&self, set: usize) -> Option<u32> {
+    /// How who waits by this set sleeps, if he does, asked after something was written down. Always where the set has no number.
+    pub(crate) fn sleeps(&self, set: usize) -> Option<Sleep> {
         fence(Ordering::SeqCst);
         if set == 0 {
-            return Some(0);
+            return Some(Sleep::UNKNOWN);
         }
-        let on = self.asleep.0[set % SETS].load(Ordering::Relaxed);
-        (on != 0).then_some(on)
+        let word = self.asleep.0[set % SETS].load(Ordering::Relaxed);
+        (word != 0).then_some(Sleep(word))
     }
 
-    /// Says that who waits by this set, on this processor, is to be rung for from now on; to be followed by a look at what is written down.
-    pub fn lie(&self, set: usize, processor: u32) {
-        self.asleep.0[set % SETS].store(processor.wrapping_add(1).max(1), Ordering::Relaxed);
+    /// Says that who waits by this set, on this processor, is to be rung for from now on, once, where `which` is a number that no other sleep
+    /// has; to be followed by a look at what is written down.
+    pub fn lie(&self, set: usize, processor: u32, which: u64) {
+        self.asleep.0[set % SETS].store(Sleep::new(processor, which).0, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
@@ -143,7 +177,7 @@ mod model {
                 }
             }
             self.awake &= self.lain != Some((shared.head.load(Ordering::Acquire), self.nap));
-            shared.set.lie(1, 0);
+            shared.set.lie(1, 0, self.nap.into());
             shared.calls.written() == self.read
         }
     }
@@ -190,6 +224,48 @@ mod model {
                 "asleep, and nobody rings"
             );
         });
+    }
+
+    /// For every interleaving: a sender of several connections that rings once for each sleep of a set leaves nothing behind.
+    #[test]
+    fn who_is_rung_for_once_finds_all_that_was_written_down() {
+        let spared = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let seen_spared = spared.clone();
+        loom::model(move || {
+            let [calls, set] = [Arc::new(Calls::new()), Arc::new(Calls::new())];
+            let bell = Arc::new(AtomicU32::new(0));
+            let sender = {
+                let (calls, set, bell, spared) = (calls.clone(), set.clone(), bell.clone(), spared.clone());
+                loom::thread::spawn(move || {
+                    let mut rung = 0;
+                    for way in [WAY, WAY + 1] {
+                        calls.call(way);
+                        match set.sleeps(1) {
+                            Some(sleep) if sleep.which() != rung => {
+                                bell.swap(1, Ordering::Release);
+                                rung = sleep.which();
+                            }
+                            Some(_) => _ = spared.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
+                            None => {}
+                        }
+                    }
+                })
+            };
+            let (mut read, mut sleeps) = (0, false);
+            for which in 1..4 {
+                read = calls.read(read, drop).unwrap_or_else(|now| now);
+                set.lie(1, 0, which);
+                sleeps = calls.written() == read && bell.swap(0, Ordering::Acquire) == 0;
+                if sleeps {
+                    break;
+                }
+                set.rise(1);
+            }
+            sender.join().unwrap();
+            let rung = bell.load(Ordering::Relaxed) == 1;
+            assert!(!sleeps || rung || calls.written() == read, "asleep, and nobody rings");
+        });
+        assert!(seen_spared.load(std::sync::atomic::Ordering::Relaxed) > 0, "a ring was spared");
     }
 
     /// For every interleaving: what is read is what was written, or it is known that something was not kept. (The reader is the thread
@@ -248,9 +324,11 @@ mod tests {
     #[test]
     fn sets_without_a_number_are_always_rung_for() {
         let calls = Calls::new();
-        assert_eq!((calls.sleeps(0), calls.sleeps(5)), (Some(0), None));
-        calls.lie(5, 3);
-        assert_eq!((calls.sleeps(5), calls.sleeps(6)), (Some(4), None));
+        assert_eq!((calls.sleeps(0), calls.sleeps(5)), (Some(Sleep::UNKNOWN), None));
+        assert_eq!((Sleep::UNKNOWN.processor(), Sleep::UNKNOWN.which()), (None, 0));
+        calls.lie(5, 3, 9);
+        let sleep = calls.sleeps(5).unwrap();
+        assert_eq!((sleep.processor(), sleep.which(), calls.sleeps(6)), (Some(3), 9, None));
         calls.rise(5);
         assert_eq!(calls.sleeps(5), None);
     }

@@ -1,4 +1,4 @@
-//! Where everything lies in the memory of a pair, or of a pod, version 4.
+//! Where everything lies in the memory of a pair, or of a pod, version 5.
 //!
 //! ```text
 //! 0        4096     8192      + 16 × 4096             + CONNECTIONS × 4096         + CONNECTIONS × 2 × LOCAL
@@ -21,7 +21,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 /// "lichpair", read as a little-endian number.
 pub const MAGIC: u64 = 0x7269_6170_6863_696c;
 /// Changes with every change of this layout.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 const PAGE: usize = 4096;
 /// The most processes that share one memory.
@@ -164,10 +164,10 @@ pub const CALLED: usize = if cfg!(loom) { 2 } else { 512 };
 /// Sets of a process that have a word of their own, those numbered from 1 on.
 pub const SETS: usize = if cfg!(loom) { 2 } else { 64 };
 
-/// Which of a process's sets sleep: the number of the processor on which who waits by it does, and 1 more; or 0.
+/// Which of a process's sets sleep, and which of their sleeps it is ([`crate::calls::Sleep`]); or 0.
 #[repr(C, align(128))]
 #[derive(Debug)]
-pub struct Asleep(pub [AtomicU32; SETS]);
+pub struct Asleep(pub [AtomicU64; SETS]);
 
 /// What a process says to those who sleep, and of its own sleep.
 #[repr(C, align(128))]

@@ -31,6 +31,7 @@
 //!
 //! Not done here: sending and receiving over TCP, and waiting.
 
+use crate::calls::Sleep;
 use crate::layout::{LOCAL, MOST, Rest, SETS};
 use crate::parts::{self, Part};
 use crate::region::{KeptReceiver, KeptSender};
@@ -101,8 +102,8 @@ pub struct Outgoing {
     tcp: u64,
     /// The nap for which a bell was rung last.
     rung: u32,
-    /// The processor on which who is to be rung for sleeps, and 1 more; 0: that is not known.
-    sleeper: u32,
+    /// By which set, and how, who is to be rung for sleeps.
+    sleep: (usize, Sleep),
     /// Calls in the kernel that are sending, each an unknown number of bytes.
     flying: u32,
     pinned: bool,
@@ -114,7 +115,17 @@ impl Outgoing {
         sender.own_rest().notes[MEETING].store(0, Relaxed);
         sender.own_rest().notes[TURN].store(0, Relaxed);
         sender.own_rest().notes[BELLS].store(tcp, Relaxed);
-        Self { sender, meeting, met: false, turn: 0, tcp, rung: 0, sleeper: 0, flying: 0, pinned: false }
+        Self {
+            sender,
+            meeting,
+            met: false,
+            turn: 0,
+            tcp,
+            rung: 0,
+            sleep: (0, Sleep::UNKNOWN),
+            flying: 0,
+            pinned: false,
+        }
     }
 
     /// Says that this end is there.
@@ -252,14 +263,21 @@ impl Outgoing {
         }
         self.rung = nap;
         let bell = self.bell();
-        let sleeper = self.sender.call(set_of(bell))?;
-        self.sleeper = if sleeper == 0 { self.sender.peer_rest().cpu.load(Relaxed) } else { sleeper };
+        let set = set_of(bell);
+        self.sleep = (set, self.sender.call(set)?);
         Some(bell)
     }
 
     /// On which processor who is to be rung for sleeps, as he said.
     pub fn sleeper(&self) -> Option<u32> {
-        self.sleeper.checked_sub(1)
+        let by_end = || self.sender.peer_rest().cpu.load(Relaxed).checked_sub(1);
+        self.sleep.1.processor().or_else(by_end)
+    }
+
+    /// The bell of that number was heard: nobody need ring it again for this sleep.
+    pub fn rang(&self) {
+        let (set, sleep) = self.sleep;
+        self.sender.rang(set, sleep);
     }
 
     /// The number of the bell that wakes the receiver; 0: none but a byte over TCP.

@@ -74,6 +74,17 @@ impl Processors {
     }
 }
 
+/// Who was woken so long ago, in ticks (10 to 25 µs), and is not there, waits for another processor.
+const STRAYS: u64 = 50_000;
+
+impl Processors {
+    /// As [`Processors::is_awaited`]; and he would be there by now, had the kernel not put him elsewhere.
+    pub fn has_strayed(&self, processor: u32) -> bool {
+        let at = self.word(processor).map_or(0, |word| word.load(Relaxed));
+        at != 0 && (STRAYS..BELIEVED).contains(&ticks().wrapping_sub(at))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +112,20 @@ mod tests {
             words.word(0).unwrap().store(said, Relaxed);
             assert!(!words.is_awaited(0), "{said}");
         }
+    }
+
+    #[test]
+    fn who_does_not_come_in_time_has_strayed() {
+        let words = Processors::attach(publish().unwrap()).unwrap();
+        let mut strayed_since = |ago: u64| {
+            words.word(0).unwrap().store(ticks().wrapping_sub(ago), Relaxed);
+            words.has_strayed(0)
+        };
+        // The test may be held up for longer than that is believed.
+        assert_eq!((0..1000).any(|_| strayed_since(STRAYS)), ticks() != 0);
+        assert!(![BELIEVED, u64::MAX / 2, u64::MAX - BELIEVED].into_iter().any(&mut strayed_since));
+        words.arrive(0);
+        assert!(!words.has_strayed(0));
     }
 
     #[test]

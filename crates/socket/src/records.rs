@@ -10,8 +10,9 @@
 //! A record comes back when its stream looks where its receiver is. Where one does not, because nothing more is sent, the
 //! store looks itself before it says that it has none.
 
+use crate::calls::Sleep;
 use crate::family::Family;
-use crate::layout::{CONNECTIONS, Claim, FREE, GONE, RECORDS};
+use crate::layout::{CONNECTIONS, Claim, FREE, GONE, RECORDS, SETS, STORES_MAX};
 use crate::lock::{Held, Lock};
 use crate::notice::Told;
 use crate::region::Region;
@@ -154,21 +155,28 @@ impl State {
     }
 }
 
+/// What a process and its forked children keep together.
+struct Books {
+    state: Lock<State>,
+    /// For which sleep of each set of each process it was rung last.
+    rung: [[AtomicU64; SETS]; STORES_MAX],
+}
+
 /// A process's own records in one memory, and its forked children's.
 pub struct Store {
     region: Arc<Region>,
     number: usize,
     quota: Arc<Quota>,
-    state: Family<Lock<State>>,
+    books: Family<Books>,
     /// How often a stream had to do without.
     refused: AtomicU32,
 }
 
 impl Store {
     pub(crate) fn new(region: Arc<Region>, number: usize, quota: Arc<Quota>) -> io::Result<Self> {
-        // SAFETY: numbers, and a lock, of which zeroes are one that is free.
-        let state = unsafe { Family::zeroed()? };
-        let store = Self { region, number, quota, state, refused: AtomicU32::new(0) };
+        // SAFETY: numbers, atomics, and a lock, of which zeroes are one that is free.
+        let books = unsafe { Family::zeroed()? };
+        let store = Self { region, number, quota, books, refused: AtomicU32::new(0) };
         store.resume();
         Ok(store)
     }
@@ -237,6 +245,20 @@ impl Store {
         self.region.calls(self.number).call(way);
     }
 
+    fn rung(&self, receiver: usize, set: usize) -> &AtomicU64 {
+        &self.books.rung[receiver % STORES_MAX][set % SETS]
+    }
+
+    /// Whether this process has rung for this sleep of another's set.
+    pub(crate) fn has_rung(&self, receiver: usize, set: usize, sleep: Sleep) -> bool {
+        sleep.which() != 0 && self.rung(receiver, set).load(Ordering::Acquire) == sleep.which()
+    }
+
+    /// It has.
+    pub(crate) fn rang(&self, receiver: usize, set: usize, sleep: Sleep) {
+        self.rung(receiver, set).store(sleep.which(), Ordering::Release);
+    }
+
     pub(crate) fn close(&self, record: u32, way: u32, start: u64, end: u64) {
         let slot = &mut self.state().slots[record as usize];
         if (slot.way, slot.start) == (way + 1, start) {
@@ -255,7 +277,7 @@ impl Store {
     }
 
     fn state(&self) -> Held<'_, State> {
-        self.state.lock()
+        self.books.state.lock()
     }
 
     fn claim(&self, record: u32) -> &Claim {

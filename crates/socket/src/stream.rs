@@ -22,6 +22,7 @@ mod sender;
 pub use receiver::{News, Receiver};
 pub use sender::{Sender, Taken};
 
+use crate::calls::Sleep;
 use crate::layout::{Calls, LOCAL_AT, MARK, Way};
 use thiserror::Error;
 
@@ -69,11 +70,13 @@ pub trait Memory {
     fn get(&self, at: Spot, to: &mut [u8]);
     /// Has the processor fetch what is there, while something else is waited for.
     fn expect(&self, _at: Spot) {}
-    /// Writes down that the receiver was asleep, and is to look. None: who waits by this set does so himself before he sleeps; else he is
-    /// to be rung for, and has slept on the processor of this number less 1, or on one that is not known: 0.
-    fn call(&self, _set: usize) -> Option<u32> {
-        Some(0)
+    /// Writes down that the receiver was asleep, and is to look. None: who waits by this set does so himself before he sleeps, or was rung for
+    /// already; else he is to be rung for, and sleeps so.
+    fn call(&self, _set: usize) -> Option<Sleep> {
+        Some(Sleep::UNKNOWN)
     }
+    /// Who sleeps so by this set was rung for.
+    fn rang(&self, _set: usize, _sleep: Sleep) {}
     /// Where that is written down; none where it is not.
     fn board(&self) -> Option<Board> {
         None

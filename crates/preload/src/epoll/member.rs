@@ -66,15 +66,23 @@ impl Member {
 
     /// What its sender says, and its nap.
     fn said(&mut self, slot: &Slot) -> Option<(u64, u32)> {
-        self.news = self.news.or_else(|| slot.news());
+        if self.news.is_none() {
+            self.news = slot.news();
+        }
         // SAFETY: whoever has this member has all sets, which a descriptor leaves before it is closed; until then its memory is there.
-        self.news.map(|news| unsafe { (news.number(), news.nap()) })
+        self.news.as_ref().map(|news| unsafe { (news.number(), news.nap()) })
+    }
+
+    /// Whether its sender has said nothing since nothing was there: that is so of most, and most often asked.
+    fn is_quiet(&self) -> bool {
+        // SAFETY: as in `said`.
+        self.news.as_ref().is_some_and(|news| self.quiet == Some(unsafe { news.number() }))
     }
 
     /// When something was last sent to it, to be compared with other members'.
     pub fn sent_at(&self) -> u64 {
         // SAFETY: as in `said`.
-        self.news.map_or(0, |news| unsafe { news.sent_at() })
+        self.news.as_ref().map_or(0, |news| unsafe { news.sent_at() })
     }
 
     /// Whether there is something to say of it.
@@ -84,11 +92,11 @@ impl Member {
 
     /// The same; None while another thread is at work on it.
     fn due(&mut self) -> Option<bool> {
-        let Some(slot) = self.slot().filter(|_| self.events & READ != 0) else { return Some(false) };
-        let Some((number, _)) = self.said(slot) else { return Some(false) };
-        if self.quiet == Some(number) {
+        if self.is_quiet() {
             return Some(false);
         }
+        let Some(slot) = self.slot().filter(|_| self.events & READ != 0) else { return Some(false) };
+        let Some((number, _)) = self.said(slot) else { return Some(false) };
         Some(match (slot.found(), self.told) {
             (Found::Nothing(number), _) => {
                 self.quiet = Some(number);

@@ -96,6 +96,8 @@ pub struct Set {
     unsure: bool,
     /// Threads that wait for it in the kernel.
     sleepers: u32,
+    /// By which number its last sleep is known to who rings.
+    slept: u64,
     /// By what others wake who waits for it, and the number that they were last told.
     pub bell: Option<Bell>,
     told: u64,
@@ -148,8 +150,7 @@ impl Set {
         // Looked at with the others before the next wait.
         self.since = SELDOM;
         if self.sleepers > 0 {
-            let set = migration::set_of(self.number());
-            self.boards.iter().for_each(|board| board.own().lie(set, kernel::processor()));
+            self.say_asleep();
             if self.lie_down(at) {
                 self.ring();
             }
@@ -180,10 +181,10 @@ impl Set {
         let board = known.unwrap_or_else(|| {
             let mut board = Board { of, read: 0, ways: BTreeMap::new() };
             board.read = board.theirs().written();
-            if self.hidden || self.unsure || self.sleepers > 0 {
-                board.own().lie(migration::set_of(self.number()), kernel::processor());
-            }
             self.boards.push(board);
+            if self.hidden || self.unsure || self.sleepers > 0 {
+                self.say_asleep();
+            }
             self.boards.len() - 1
         });
         self.boards[board].ways.insert(of.way, at);
@@ -258,8 +259,8 @@ impl Set {
         }
         self.settle(set);
         self.waited = true;
-        let number = self.bell(set).map_or(0, Bell::number);
-        self.boards.iter().for_each(|board| board.own().lie(migration::set_of(number), kernel::processor()));
+        self.bell(set);
+        self.say_asleep();
         let entries = self.members.iter().flatten().filter_map(|(_, member)| slot::entry(member.fd));
         let there = entries.fold(false, |any, entry| {
             super::unwatch(&entry);
@@ -275,11 +276,42 @@ impl Set {
     fn stays(&mut self, stays: bool) {
         if self.unsure == stays {
             self.unsure = !stays;
-            let set = migration::set_of(self.number());
-            if !stays {
-                self.boards.iter().for_each(|board| board.own().lie(set, kernel::processor()));
-            } else if self.sleepers == 0 && !self.hidden && set != 0 {
-                self.boards.iter().for_each(|board| board.own().rise(set));
+            if stays {
+                self.say_awake();
+            } else {
+                self.say_asleep();
+            }
+        }
+    }
+
+    /// Says that who waits is to be rung for: once from now on, or each time where he is not seen to get up.
+    fn say_asleep(&mut self) {
+        // No other process has had the same number, nor this one.
+        self.slept = kernel::now().max(self.slept + 1);
+        let which = if self.hidden || self.unsure { 0 } else { self.slept };
+        let (set, processor) = (migration::set_of(self.number()), kernel::processor());
+        self.boards.iter().for_each(|board| board.own().lie(set, processor, which));
+    }
+
+    /// Says that nobody need ring, if nobody sleeps, nor may do so unseen.
+    fn say_awake(&self) {
+        let set = migration::set_of(self.number());
+        if self.sleepers == 0 && !self.hidden && !self.unsure && set != 0 {
+            self.boards.iter().for_each(|board| board.own().rise(set));
+        }
+    }
+
+    /// Whether something was written down that nobody has looked at yet.
+    fn is_called(&self) -> bool {
+        self.boards.iter().any(|board| board.theirs().written() != board.read)
+    }
+
+    /// A bell was heard by who is not to look at what it has rung for before the program has seen to something else: others who sleep are to do that.
+    pub fn pass_on(&mut self) {
+        if self.sleepers > 0 {
+            self.say_asleep();
+            if self.is_called() {
+                self.ring();
             }
         }
     }
@@ -467,8 +499,8 @@ impl Set {
             }
             !rests
         });
-        self.boards.iter().for_each(|board| board.own().lie(migration::set_of(bell), kernel::processor()));
-        let called = self.boards.iter().any(|board| board.theirs().written() != board.read);
+        self.say_asleep();
+        let called = self.is_called();
         if called {
             self.rise();
         }
@@ -478,9 +510,11 @@ impl Set {
     /// Who has slept does no more.
     pub fn rise(&mut self) {
         self.sleepers = self.sleepers.saturating_sub(1);
-        let bell = self.number();
-        if self.sleepers == 0 && !self.hidden && !self.unsure && bell != 0 {
-            self.boards.iter().for_each(|board| board.own().rise(migration::set_of(bell)));
+        if self.sleepers == 0 {
+            self.say_awake();
+        } else {
+            // What has woken this one does not wake the others.
+            self.say_asleep();
         }
     }
 

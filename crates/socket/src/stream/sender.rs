@@ -4,6 +4,7 @@
 //! what was sent. Whether and how to wait where there is no room is decided above.
 
 use super::{Fault, Memory, PIECE, Place, Spot, received};
+use crate::calls::Sleep;
 use crate::layout::{ECHO, GONE, LOCAL, MOST, RECORD, Rest, SEGMENTS, Way};
 use crate::sync::{AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
@@ -341,9 +342,14 @@ impl<M: Memory> Sender<M> {
         Taken(&raw const self.way().receiver.tail)
     }
 
-    /// The receiver was asleep, and is told: whether who waits by this set sleeps, and is to be rung for, and where ([`Memory::call`]).
-    pub fn call(&self, set: usize) -> Option<u32> {
+    /// The receiver was asleep, and is told: whether who waits by this set sleeps, and is to be rung for, and how ([`Memory::call`]).
+    pub fn call(&self, set: usize) -> Option<Sleep> {
         self.memory.call(set)
+    }
+
+    /// He was.
+    pub fn rang(&self, set: usize, sleep: Sleep) {
+        self.memory.rang(set, sleep);
     }
 
     /// What this end says while it does not work.
