@@ -9,7 +9,6 @@
 //! So a wait costs what has come since the last one, whatever the number of those for whom nothing has. Each process writes down, in a
 //! page of its own, the ways on which it has woken somebody; whoever receives some of them reads on from where he was, and looks at the
 //! connections that are his. Who has fallen far behind looks at all. In the same page a process says which of its sets sleep.
-
 //!
 //! A set is rung for once for each of its sleeps, however many ways are written down before it gets up: each sleep has a number of its own, and a
 //! process notes for which it has rung ([`crate::records::Store::rang`]). Whoever finds the same number again has written down what the sleeper looks at
