@@ -208,6 +208,55 @@ fn prepare(stream: &TcpStream, stall: Duration) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::loops::Loops;
+    use rustix::thread::{CpuSet, sched_getaffinity};
+    use std::io::Read;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn echo(mut stream: Attentive) {
+        let mut byte = [0];
+        while stream.read_exact(&mut byte).await.is_ok() {
+            stream.write_all(&byte).await.unwrap();
+        }
+    }
+
+    #[test]
+    fn a_connection_goes_from_loop_to_loop_and_loses_nothing() {
+        let loops = Loops::start().unwrap();
+        let allowed = sched_getaffinity(None).unwrap();
+        let processors: Vec<_> = (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor)).collect();
+        let computes = Arc::new(AtomicU32::new(u32::MAX));
+        let its = computes.clone();
+        let place = Arc::new(Place::new(loops.all(), Arc::new(move |processor| processor != its.load(Relaxed)), None));
+        let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let stream = {
+            let _there = loops.first().handle.enter();
+            TcpStream::from_std(stream).unwrap()
+        };
+        carry(Box::pin(echo(Attentive { stream: Some(stream), at: FIRST, place: place.clone() })), place.clone());
+        let mut turn = |byte: u8| {
+            client.write_all(&[byte]).unwrap();
+            let mut back = [0];
+            client.read_exact(&mut back).unwrap();
+            assert_eq!(back, [byte]);
+        };
+        for _ in 0..20 {
+            let before = place.at();
+            computes.store(processors[before] as u32, Relaxed);
+            turn(1);
+            // It may have been answered before it left.
+            while place.at() == before && processors.len() > 1 {
+                turn(2);
+            }
+        }
+        drop(client);
+        drop(loops);
+        assert_eq!(Arc::strong_count(&place), 1, "nothing is left of it");
+    }
 
     #[test]
     fn the_answer_to_a_connection_too_many_is_well_formed() {
