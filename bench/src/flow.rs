@@ -16,6 +16,7 @@ use course::{Course, engine_alone, loop_over_http};
 use std::time::Duration;
 
 const PAPER: &str = "Dandelion (SOSP '25), section 7";
+pub const FIGURES: [&str; 5] = ["flow-map", "flow-chain", "flow-fan", "flow-large", "flow-mixed"];
 /// Items of a wide map, stages of a chain, items of a very wide one.
 const WIDE: usize = 1_000;
 const STAGES: usize = 8;
@@ -29,11 +30,23 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     let node = texts::node(plan, "")?;
     // Started as early: a node that makes its templates would be measured with the first of its rows.
     let copying = texts::node(plan, "hold_kib = 0")?;
-    let mut figures = vec![map(plan, machine, &node)?, chain(plan, machine, &node)?];
-    figures.push(fan(plan, machine, &node)?);
-    figures.push(large(plan, machine, [&node, &copying])?);
+    let mut figures = Vec::new();
+    if plan.wants(&["flow-map"]) {
+        figures.push(map(plan, machine, &node)?);
+    }
+    if plan.wants(&["flow-chain"]) {
+        figures.push(chain(plan, machine, &node)?);
+    }
+    if plan.wants(&["flow-fan"]) {
+        figures.push(fan(plan, machine, &node)?);
+    }
+    if plan.wants(&["flow-large"]) {
+        figures.push(large(plan, machine, [&node, &copying])?);
+    }
     drop(copying);
-    figures.push(mixed(plan, machine, &node)?);
+    if plan.wants(&["flow-mixed"]) {
+        figures.push(mixed(plan, machine, &node)?);
+    }
     Ok(figures)
 }
 

@@ -146,7 +146,7 @@ pub const BENCHES: &[Bench] = &[
     Bench {
         name: "pure",
         what: "functions that only compute: 1×1 and 128×128, hot and cold, by load (Dandelion, SoCC '23, Figures 4, 5)",
-        parts: &[],
+        parts: &pure::FIGURES,
         run: pure::run,
     },
     Bench {
@@ -170,7 +170,7 @@ pub const BENCHES: &[Bench] = &[
     Bench {
         name: "flow",
         what: "flows: a wide map, a chain, ten thousand shards, large items, beside a client's own loop (Dandelion, SOSP '25)",
-        parts: &[],
+        parts: &flow::FIGURES,
         run: flow::run,
     },
     Bench {

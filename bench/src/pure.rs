@@ -22,6 +22,16 @@ use server::Server;
 use std::time::Duration;
 
 const PAPER: &str = "Dandelion (SoCC '23), Figures 4 and 5";
+pub const FIGURES: [&str; 8] = [
+    "pure-1x1",
+    "pure-128x128",
+    "pure-load-1x1",
+    "pure-load-128x128",
+    "pure-mixed",
+    "pure-idle",
+    "pure-hot",
+    "pure-cold",
+];
 const CLIENTS: usize = 16;
 /// Requests of one arm before it is the next one's turn.
 const BLOCK: usize = 200;
@@ -90,9 +100,9 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     let mut pure = Pure::start(plan, programs.clone(), std::env::var("PATH").unwrap_or_default())?;
     pure.add_kvm(&mut notes)?;
     let bare = Hello::computing(product::multiply).map_err(io("a server of hyper could not be started"))?;
-    let peer = wasmtime_serve(&mut notes)?;
+    let peer = if plan.wants(&FIGURES[..2]) { wasmtime_serve(&mut notes)? } else { None };
     let mut figures = Vec::new();
-    for n in [1, 128] {
+    for n in [1, 128].into_iter().filter(|n| plan.wants(&[&format!("pure-{n}x{n}")])) {
         let peers =
             [("hyper, calls it", Some(bare.address)), ("wasmtime serve", peer.as_ref().map(|peer| peer.address))];
         let peers = peers.into_iter().filter_map(|(name, to)| Some(Server::new(name, programs::request(to?, "/", n))));
@@ -100,10 +110,18 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     }
     drop(peer);
     figures.extend(load::measure(plan, machine, &pure, bare.address)?);
-    figures.extend(load::mixed(plan, machine, &pure)?);
+    if plan.wants(&["pure-mixed"]) {
+        figures.extend(load::mixed(plan, machine, &pure)?);
+    }
     drop(pure);
-    figures.push(load::idle(plan, machine, programs)?);
-    figures.extend(cold::measure(plan, machine)?);
+    if plan.wants(&["pure-idle"]) {
+        figures.push(load::idle(plan, machine, programs)?);
+    }
+    if plan.wants(&FIGURES[6..]) {
+        // Of the same functions, one after the other.
+        let both = cold::measure(plan, machine)?;
+        figures.extend(both.into_iter().filter(|figure| plan.wants(&[figure.figure.as_str()])));
+    }
     Ok(figures)
 }
 

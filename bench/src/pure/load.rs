@@ -25,7 +25,7 @@ const SETTLED: Duration = Duration::from_secs(150);
 /// Latency by load, for each engine and size, and of a bare server: what the machine and the load itself are to blame for.
 pub fn measure(plan: &Plan<'_>, machine: &Machine, pure: &Pure, bare: SocketAddr) -> Result<Vec<Figure>, BenchError> {
     let mut figures = Vec::new();
-    for n in [1, 128] {
+    for n in [1, 128].into_iter().filter(|n| plan.wants(&[&format!("pure-load-{n}x{n}")])) {
         let (mut arms, mut peaks) = (Vec::new(), Vec::new());
         let engines =
             pure.programs.iter().map(|program| (format!("lichen {}", program.engine), pure.request(program, n)));

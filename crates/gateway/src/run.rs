@@ -162,7 +162,7 @@ impl Stop {
     }
 }
 
-async fn sweep(gateway: Arc<Gateway>, loops: Vec<EventLoop>) {
+async fn sweep(gateway: Arc<Gateway>, loops: Arc<[EventLoop]>) {
     tokio::time::sleep(START).await;
     os::resident::let_go();
     let mut ticks = tokio::time::interval(SWEEP_EVERY);

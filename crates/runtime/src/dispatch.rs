@@ -76,6 +76,7 @@ mod watched;
 
 pub use call::{Call, InvokeError, Outcome, PlatformError, Report, Spans, StartKind, ThrottleReason};
 pub use config::{DispatchConfig, Latency};
+pub use engines::Computing;
 pub use holding::{Hold, Holding};
 pub use orders::Ways;
 pub use pure::{Computed, Payload};
@@ -302,6 +303,11 @@ impl Dispatcher {
         let ended = self.state().clear_pools();
         drop(ended);
         self.farewells.over().await;
+    }
+
+    /// Which processors do nothing but compute, as the load has it.
+    pub fn computing(&self) -> Arc<Computing> {
+        self.state().engines.computing.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

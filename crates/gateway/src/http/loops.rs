@@ -6,6 +6,9 @@
 //! A loop stays on its processor, where an engine stays too: each comes to life there when the other goes to sleep, and no idle
 //! processor has to be woken. Left to itself the kernel moves whatever wakes to one of those.
 //!
+//! A connection stays in its loop, unless that one's processor is to compute and others are not, or others have fewer: then it
+//! leaves when nothing is under way ([`Place`]).
+//!
 //! Everything that has no client waiting at a connection (queues, event sources, the worker's news) is none of theirs.
 
 use super::tick::Tick;
@@ -13,7 +16,7 @@ use runtime::dispatch::awake::Lookout;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -40,11 +43,16 @@ pub struct EventLoop {
     tick: Arc<Tick>,
 }
 
-/// A connection's place in its loop.
+/// Says whether a processor has time for connections.
+pub type Spares = Arc<dyn Fn(u32) -> bool + Send + Sync>;
+
+/// A connection's place: the loop that it is in, and may leave.
 pub struct Place {
-    connections: Arc<AtomicUsize>,
-    /// The loop's.
-    pub tick: Arc<Tick>,
+    loops: Arc<[EventLoop]>,
+    spares: Spares,
+    at: AtomicUsize,
+    /// Whether a request is under way, or an answer that comes in parts.
+    busy: AtomicBool,
 }
 
 impl Loops {
@@ -68,15 +76,19 @@ impl Loops {
         &self.loops[0]
     }
 
-    pub fn all(&self) -> Vec<EventLoop> {
-        self.loops.clone()
+    pub fn all(&self) -> Arc<[EventLoop]> {
+        self.loops.as_slice().into()
     }
 }
 
-/// The one with the fewest connections; of those that are alike the one on this processor, from which a client on this
-/// machine has just spoken: two on one processor need to wake no other one. Else the first.
-pub fn emptiest(loops: &[EventLoop], near: Option<u32>) -> usize {
-    let distance = |at: &usize| (loops[*at].connections.load(Relaxed), near != Some(loops[*at].processor));
+/// Of those on processors that have time for it the one with the fewest connections; of those that are alike the one on this
+/// processor, from which a client on this machine has just spoken: two on one processor need to wake no other one. Else the
+/// first.
+fn emptiest(loops: &[EventLoop], spares: &Spares, near: Option<u32>) -> usize {
+    let distance = |at: &usize| {
+        let EventLoop { processor, connections, .. } = &loops[*at];
+        (!spares(*processor), connections.load(Relaxed), near != Some(*processor))
+    };
     (0..loops.len()).min_by_key(distance).unwrap_or(0)
 }
 
@@ -84,16 +96,57 @@ impl EventLoop {
     fn new(handle: Handle, processor: u32) -> Self {
         Self { handle, processor, connections: Arc::default(), tick: Arc::default() }
     }
+}
 
-    pub fn place(&self) -> Place {
-        self.connections.fetch_add(1, Relaxed);
-        Place { connections: self.connections.clone(), tick: self.tick.clone() }
+impl Place {
+    /// For a new connection, whose client has spoken from there.
+    pub fn new(loops: Arc<[EventLoop]>, spares: Spares, near: Option<u32>) -> Self {
+        let at = emptiest(&loops, &spares, near);
+        loops[at].connections.fetch_add(1, Relaxed);
+        Self { loops, spares, at: AtomicUsize::new(at), busy: AtomicBool::new(false) }
+    }
+
+    /// The number of its loop.
+    pub fn at(&self) -> usize {
+        self.at.load(Relaxed)
+    }
+
+    pub fn event_loop(&self) -> &EventLoop {
+        &self.loops[self.at()]
+    }
+
+    /// Its loop serves requests.
+    pub fn keep_ticking(&self) {
+        self.event_loop().tick.keep();
+    }
+
+    pub fn set_busy(&self, busy: bool) {
+        self.busy.store(busy, Relaxed);
+    }
+
+    /// Goes to another loop if nothing is under way and this one's processor has no time for it, or the other has fewer
+    /// connections even with this one. Whether it did.
+    pub fn leave(&self) -> bool {
+        if self.busy.load(Relaxed) {
+            return false;
+        }
+        let (from, to) = (self.at(), emptiest(&self.loops, &self.spares, None));
+        let connections = |at: usize| self.loops[at].connections.load(Relaxed);
+        let spares = |at: usize| (self.spares)(self.loops[at].processor);
+        let better = spares(to) != spares(from) || connections(to) + 1 < connections(from);
+        if to == from || !better {
+            return false;
+        }
+        self.loops[to].connections.fetch_add(1, Relaxed);
+        self.loops[from].connections.fetch_sub(1, Relaxed);
+        self.at.store(to, Relaxed);
+        true
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.connections.fetch_sub(1, Relaxed);
+        self.event_loop().connections.fetch_sub(1, Relaxed);
     }
 }
 
@@ -165,17 +218,53 @@ mod tests {
         assert_eq!(gone.recv(), Err(mpsc::RecvError));
     }
 
+    fn two() -> (tokio::runtime::Runtime, Arc<[EventLoop]>) {
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let on = |processor| EventLoop::new(runtime.handle().clone(), processor);
+        let loops = [on(3), on(4)].into();
+        (runtime, loops)
+    }
+
     #[test]
     fn connections_go_where_there_are_fewest() {
-        let handle = Builder::new_current_thread().build().unwrap();
-        let on = |processor| EventLoop::new(handle.handle().clone(), processor);
-        let loops = [on(3), on(4)];
-        assert_eq!([None, Some(3), Some(4), Some(9)].map(|near| emptiest(&loops, near)), [0, 0, 1, 0]);
-        let place = loops[0].place();
-        assert_eq!(emptiest(&loops, Some(3)), 1);
-        let other = [loops[1].place(), loops[1].place()];
-        assert_eq!(emptiest(&loops, Some(4)), 0);
-        drop((place, other));
-        assert_eq!(emptiest(&loops, None), 0);
+        let (_runtime, loops) = two();
+        let all: Spares = Arc::new(|_| true);
+        assert_eq!([None, Some(3), Some(4), Some(9)].map(|near| emptiest(&loops, &all, near)), [0, 0, 1, 0]);
+        let place = |near| Place::new(loops.clone(), all.clone(), near);
+        let one = place(Some(3));
+        assert_eq!((one.at(), emptiest(&loops, &all, Some(3))), (0, 1));
+        let others = [place(Some(3)), place(Some(4)), place(Some(4))];
+        assert_eq!(others.each_ref().map(Place::at), [1, 1, 0]);
+        drop((one, others));
+        assert_eq!(emptiest(&loops, &all, None), 0);
+    }
+
+    #[test]
+    fn they_leave_a_loop_whose_processor_computes_and_come_back() {
+        let (_runtime, loops) = two();
+        let computing = Arc::new(AtomicBool::new(false));
+        let its = computing.clone();
+        let spares: Spares = Arc::new(move |processor| processor != 4 || !its.load(Relaxed));
+        let places: Vec<_> = (0..6).map(|_| Place::new(loops.clone(), spares.clone(), None)).collect();
+        let leave = || places.iter().filter(|place| place.leave()).count();
+        let at = || places.iter().filter(|place| place.at() == 0).count();
+        assert_eq!((at(), leave()), (3, 0));
+        computing.store(true, Relaxed);
+        places.iter().for_each(|place| place.set_busy(true));
+        assert_eq!(leave(), 0, "not with a request");
+        places.iter().for_each(|place| place.set_busy(false));
+        assert_eq!((leave(), at(), leave()), (3, 6, 0));
+        computing.store(false, Relaxed);
+        assert_eq!((leave(), at(), leave()), (3, 3, 0), "as many in each");
+        drop(places);
+        assert!(loops.iter().all(|one| one.connections.load(Relaxed) == 0));
+    }
+
+    #[test]
+    fn where_all_processors_compute_they_stay() {
+        let (_runtime, loops) = two();
+        let none: Spares = Arc::new(|_| false);
+        let places = [0; 2].map(|_| Place::new(loops.clone(), none.clone(), None));
+        assert_eq!(places.each_ref().map(|place| (place.at(), place.leave())), [(0, false), (1, false)]);
     }
 }

@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use tokio::runtime::{Handle, Id};
 
+/// The PU whose processors the event loops are on.
+const HOST: u8 = 0;
 /// What it takes to wake an engine on another processor, and to be woken from there, in nanoseconds.
 const AWAY: u64 = 20_000;
 /// What comes after a run in a process, and is in the way of an answer from the same processor.
@@ -57,10 +59,40 @@ pub struct EngineState {
     pub busy: u64,
 }
 
+/// Which of this machine's processors do nothing but compute, so that connections are served by the others: none, unless
+/// at least as many are left.
+#[derive(Debug)]
+pub struct Computing {
+    /// The first of them.
+    from: AtomicU32,
+}
+
+impl Default for Computing {
+    fn default() -> Self {
+        Self { from: AtomicU32::new(u32::MAX) }
+    }
+}
+
+impl Computing {
+    /// Whether this processor is left to requests and answers, or to everything.
+    pub fn spares(&self, processor: u32) -> bool {
+        processor < self.from.load(Relaxed)
+    }
+
+    /// So many compute of these, those with the highest numbers, which come first.
+    fn choose(&self, computing: u32, processors: &[u32]) {
+        let computing = computing as usize;
+        let last = computing.checked_sub(1).filter(|_| 2 * computing <= processors.len());
+        self.from.store(last.map_or(u32::MAX, |last| processors[last]), Relaxed);
+    }
+}
+
 /// All engines that instances have told of.
 #[derive(Debug, Default)]
 pub(super) struct Engines {
     all: Vec<Arc<Engine>>,
+    /// Of the host's own.
+    pub computing: Arc<Computing>,
     /// How many processors of each PU compute.
     crews: HashMap<u8, Crew>,
 }
@@ -133,6 +165,9 @@ impl Engines {
         let mut processors: Vec<u32> = here().map(|engine| engine.processor).collect();
         processors.sort_unstable_by(|one, other| other.cmp(one));
         processors.dedup();
+        if pu == HOST {
+            self.computing.choose(computing, &processors);
+        }
         for engine in here() {
             let rank = processors.iter().position(|processor| *processor == engine.processor);
             engine.rests.store(rank.is_some_and(|rank| rank >= computing as usize), Relaxed);
@@ -256,8 +291,15 @@ mod tests {
         let resting = |others: &[Arc<Engine>]| others.iter().map(|one| one.rests()).collect::<Vec<_>>();
         assert!(first.rests());
         assert_eq!(resting(&others), [false, true, true, false, false]);
+        assert_eq!([3, 4, 5, 6].map(|processor| engines.computing.spares(processor)), [true, true, false, false]);
         engines.note(1, (1, None), 0, Run::default());
         assert_eq!((others[4].rests(), engines.states()[0].rests), (false, true));
+        assert!(!engines.computing.spares(5), "another PU's are not the loops'");
+        engines.choose(0, 2);
+        assert!(
+            [3, 4, 5].into_iter().all(|processor| engines.computing.spares(processor)),
+            "fewer than compute are left"
+        );
     }
 
     #[test]

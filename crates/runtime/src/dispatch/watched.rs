@@ -55,11 +55,10 @@ impl<T: AsRawFd> Watched<T> {
     /// Has the loop wait for it in which this is called. What it was ready for before counts as new.
     pub fn move_here(&mut self) -> io::Result<()> {
         let here = Handle::current().id();
+        if self.home() == Some(here) {
+            return Ok(());
+        }
         let descriptor = match std::mem::replace(&mut self.0, State::Moving) {
-            State::By(watched, id) if id == here => {
-                self.0 = State::By(watched, id);
-                return Ok(());
-            }
             State::By(watched, _) => watched.into_inner(),
             State::Loose(descriptor) => descriptor,
             State::Moving => unreachable!("it stays within this function"),
