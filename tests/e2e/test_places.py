@@ -166,8 +166,9 @@ class Places(unittest.TestCase):
             connection.request("POST", "/2015-03-31/functions/own/invocations", b"{}")
             own.append(json.loads(connection.getresponse().read()))
         connection.close()
-        # V8's nursery has 4 MiB, which as many invocations fill.
-        self.assertLess(own[-1] - own[20], 3000, own[::100])
+        # V8's nursery has 4 MiB, which as many invocations fill: 3,900 to 4,600 where it is left to V8, 1,600 to 3,400 as it is
+        # collected, according to what else the machine does.
+        self.assertLess(own[-1] - own[20], 3700, own[::100])
 
     def test_children_are_where_their_template_was(self):
         for runtime, source in PLACED.items():
