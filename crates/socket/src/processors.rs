@@ -25,6 +25,8 @@ const LINE: usize = 64;
 const BYTES: usize = PROCESSORS * LINE;
 /// How long it is believed that somebody is on his way, in ticks: 2 to 5 ms.
 const BELIEVED: u64 = 10_000_000;
+/// Who was woken so long ago, in ticks (10 to 25 µs), and is not there, waits for another processor.
+const STRAYS: u64 = 50_000;
 
 /// The words, mapped.
 #[derive(Debug)]
@@ -72,12 +74,7 @@ impl Processors {
         // One of the future is of a liar, or of a processor whose count is a little ahead.
         at != 0 && ticks().abs_diff(at) < BELIEVED
     }
-}
 
-/// Who was woken so long ago, in ticks (10 to 25 µs), and is not there, waits for another processor.
-const STRAYS: u64 = 50_000;
-
-impl Processors {
     /// As [`Processors::is_awaited`]; and he would be there by now, had the kernel not put him elsewhere.
     pub fn has_strayed(&self, processor: u32) -> bool {
         let at = self.word(processor).map_or(0, |word| word.load(Relaxed));

@@ -7,6 +7,7 @@ use crate::support::{WASI, given, load};
 use engine::{Blob, Wiping};
 use sets::{Item, Set};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 #[global_allocator]
 static ALLOCATOR: Wiping = Wiping::new();
@@ -115,11 +116,13 @@ fn guest(end: &str) -> Vec<u8> {
 #[test]
 fn nothing_is_left_in_memory() {
     ALLOCATOR.switch_on();
-    // A trap is a signal, whose stack gets the registers.
-    let mut programs = [("", true), ("unreachable", false)].map(|(end, ends_well)| (load(&guest(end)), ends_well));
-    for number in 1..5 {
-        let (program, ends_well) = &mut programs[usize::from(number % 2 == 0)];
+    // A trap is a signal, and so is a deadline; their stack gets the registers.
+    let ends = [("", true), ("unreachable", false), ("(loop (br 0))", false)];
+    let mut programs = ends.map(|(end, ends_well)| (load(&guest(end)), ends_well));
+    for number in 1..7 {
+        let (program, ends_well) = &mut programs[usize::from(number) % ends.len()];
         let mut given = given();
+        given.time = Duration::from_secs(2);
         given.stdin = Some(Blob::from(make(number)));
         given.arguments.push(String::from_utf8_lossy(&make(number)).into_owned());
         given.inputs = vec![Set::new("a", vec![Item::new("x", 0, Blob::from(make(number)))])];
