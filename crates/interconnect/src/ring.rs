@@ -185,21 +185,23 @@ impl<'a> Producer<'a> {
     }
 
     /// Writes a frame but for its mark. The line that it begins with comes last, at once: a reader that looks for the mark
-    /// takes the line away between one write to it and the next.
-    fn write<'p>(&self, frame: Frame, parts: impl Iterator<Item = &'p [u8]>) {
-        let mut line = [0; LINE - FRAME];
-        let (mut filled, mut position) = (0, self.head.wrapping_add(LINE as u32));
-        let mut left = frame.len as usize;
+    /// takes the line away between one write to it and the next. The line after it comes right before, so that the processor asks
+    /// the reader's for both together; nothing is put together elsewhere first, as who reads what it has just written in
+    /// other pieces waits until they have left it.
+    fn write<'p>(&self, frame: Frame, mut parts: impl Iterator<Item = &'p [u8]>) {
+        let payload = self.head.wrapping_add(FRAME as u32);
+        let first = parts.next().unwrap_or_default();
+        let mut at = first.len();
         for part in parts {
-            left = left.checked_sub(part.len()).expect("the parts are as long as the frame says");
-            let (here, further) = part.split_at(part.len().min(line.len() - filled));
-            line[filled..filled + here.len()].copy_from_slice(here);
-            filled += here.len();
-            self.bytes.write(position, further);
-            position = position.wrapping_add(further.len() as u32);
+            assert!(at + part.len() <= frame.len as usize, "the parts are as long as the frame says");
+            self.bytes.write(payload.wrapping_add(at as u32), part);
+            at += part.len();
         }
-        assert_eq!(left, 0, "the parts are as long as the frame says");
-        self.bytes.begin(self.head, [frame.head, frame.bulk, frame.kind], &line);
+        assert_eq!(at, frame.len as usize, "the parts are as long as the frame says");
+        let (here, further) = first.split_at(first.len().min(LINE - FRAME));
+        self.bytes.write(payload.wrapping_add(here.len() as u32), further);
+        self.bytes.begin(self.head, [frame.head, frame.bulk, frame.kind]);
+        self.bytes.write(payload, here);
     }
 
     /// Gets ready for a next frame like the last one, when there is nothing better to do. The line that it begins with is

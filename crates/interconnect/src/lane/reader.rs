@@ -30,7 +30,8 @@ pub enum ReadError {
     Broken,
 }
 
-/// What a lane with a wide ring has besides.
+/// What a lane with a wide ring has besides: in cache lines of its own, as the other end may be another thread's.
+#[repr(align(128))]
 struct Wide {
     /// The ring in which the next frame is not.
     other: Consumer<'static>,

@@ -16,8 +16,13 @@ pub struct Word {
 #[derive(Clone, Debug)]
 enum Keep {
     Mapping { _mapping: Arc<Mapping> },
-    Own { _word: Arc<AtomicU32> },
+    Own { _word: Arc<Own> },
 }
+
+/// Alone in what processors fetch at once: its neighbours may be another thread's.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Own(AtomicU32);
 
 // SAFETY: an atomic is for use by several threads, and what keeps it alive is shared by reference count.
 unsafe impl Send for Word {}
@@ -35,8 +40,8 @@ impl Word {
 
     /// A word of this process alone, for ends that have no shim.
     pub fn own() -> Self {
-        let word = Arc::new(AtomicU32::new(0));
-        Self { at: NonNull::from(&*word), _keep: Keep::Own { _word: word } }
+        let word = Arc::new(Own(AtomicU32::new(0)));
+        Self { at: NonNull::from(&word.0), _keep: Keep::Own { _word: word } }
     }
 }
 

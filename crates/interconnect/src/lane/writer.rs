@@ -36,7 +36,8 @@ impl From<PushError> for WriteError {
     }
 }
 
-/// What a lane with a wide ring has besides.
+/// What a lane with a wide ring has besides: in cache lines of its own, as the other end may be another thread's.
+#[repr(align(128))]
 struct Wide {
     /// The ring that messages do not go through now.
     other: Producer<'static>,

@@ -7,7 +7,7 @@ pub(super) use modelled::Bytes;
 
 #[cfg(not(loom))]
 mod mapped {
-    use crate::layout::{FRAME, LINE};
+    use crate::layout::LINE;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     /// Bytes shared with the other side, which may change any of them at any time.
@@ -41,16 +41,12 @@ mod mapped {
             self.size
         }
 
-        /// Writes the line at which a frame begins, but for its mark: what else its header says, and the payload's beginning.
-        pub fn begin(self, position: u32, header: [u32; 3], payload: &[u8; LINE - FRAME]) {
-            let line = std::ptr::from_ref(self.mark(position)).cast_mut();
-            // SAFETY: the line lies within the ring, whose writer this is. Its words are written as atomics, as its mark is
-            // one and may be looked at.
-            unsafe {
-                for (i, value) in header.into_iter().enumerate() {
-                    (*line.add(1 + i)).store(value, Ordering::Relaxed);
-                }
-                std::ptr::copy_nonoverlapping(payload.as_ptr(), line.cast::<u8>().add(FRAME), payload.len());
+        /// Writes what the header of the frame at `position` says besides its mark.
+        pub fn begin(self, position: u32, header: [u32; 3]) {
+            let line = std::ptr::from_ref(self.mark(position));
+            for (i, value) in header.into_iter().enumerate() {
+                // SAFETY: the line lies within the ring. Its words are written as atomics, as the other side may read them.
+                unsafe { (*line.add(1 + i)).store(value, Ordering::Relaxed) };
             }
         }
 
@@ -161,8 +157,8 @@ mod modelled {
             }
         }
 
-        pub fn begin(&self, position: u32, header: [u32; 3], payload: &[u8; LINE - FRAME]) {
-            let words = header.iter().flat_map(|word| word.to_ne_bytes()).chain(*payload);
+        pub fn begin(&self, position: u32, header: [u32; 3]) {
+            let words = header.iter().flat_map(|word| word.to_ne_bytes());
             for (offset, byte) in (FRAME - 12..).zip(words) {
                 // SAFETY: loom lends the cell to this closure alone.
                 self.cell(position, offset).with_mut(|cell| unsafe { *cell = byte });
