@@ -46,6 +46,9 @@ pub const fn padded(len: usize) -> usize {
     (FRAME + len).next_multiple_of(LINE)
 }
 
+/// Lines of a frame that are fetched before it is there; of longer ones that costs their writer more than it brings.
+const SHORT: u32 = 8;
+
 /// The longest payload of a ring of `size` bytes: a line after its frame has the mark that is clear.
 const fn longest(size: u32) -> usize {
     size as usize - LINE - FRAME
@@ -74,8 +77,8 @@ pub struct Consumer<'a> {
     /// Bytes that are still to be read, once no more are to come.
     left: Option<u32>,
     published: u32,
-    /// Whether the last frame had two lines.
-    pairs: bool,
+    /// Lines of the last frame, if it was short.
+    lines: u32,
     calls: &'a AtomicU32,
     shared_tail: &'a AtomicU32,
 }
@@ -243,14 +246,14 @@ impl<'a> Consumer<'a> {
     }
 
     fn over(bytes: Bytes, calls: &'a AtomicU32, shared_tail: &'a AtomicU32) -> Self {
-        Self { bytes, tail: 0, left: None, published: 0, pairs: false, calls, shared_tail }
+        Self { bytes, tail: 0, left: None, published: 0, lines: 0, calls, shared_tail }
     }
 
-    /// Whether there is nothing to read. For those who look again and again: where the last frame had two lines, the second
-    /// is fetched with the first. (With longer ones that costs their writer more than it brings.)
+    /// Whether there is nothing to read. For those who look again and again: where the last frame was short, all the lines
+    /// that another one like it would have are fetched with the first.
     pub fn is_empty(&self) -> bool {
-        if self.pairs {
-            self.bytes.fetch(self.tail.wrapping_add(LINE as u32));
+        for line in 1..self.lines {
+            self.bytes.fetch(self.tail.wrapping_add(line * LINE as u32));
         }
         self.bytes.mark(self.tail).load(Ordering::Acquire) == 0
     }
@@ -319,7 +322,7 @@ impl<'a> Consumer<'a> {
         let whole = padded(len as usize) as u32;
         self.bytes.append(self.tail.wrapping_add(FRAME as u32), len as usize, to);
         self.tail = self.tail.wrapping_add(whole);
-        self.pairs = whole == 2 * LINE as u32;
+        self.lines = if whole <= SHORT * LINE as u32 { whole / LINE as u32 } else { 0 };
         self.left = self.left.map(|left| left.saturating_sub(whole));
     }
 
