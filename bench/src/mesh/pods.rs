@@ -4,8 +4,10 @@ use super::talk::{Caller, Server};
 use crate::Plan;
 use crate::error::{BenchError, io};
 use crate::sockets::{Broker, OURS};
+use os::ns::{self, Kinds};
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File, Permissions};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -86,11 +88,7 @@ impl World {
     /// A network namespace, with its loopback device up.
     fn place(&self) -> Result<Place, BenchError> {
         let number = self.made.replace(self.made.get() + 1);
-        let path = self.folder.path().join(format!("place{number}"));
-        File::create(&path).map_err(io("a place for a network namespace could not be made"))?;
-        let option = format!("--net={}", path.display());
-        done(Command::new("unshare").args([&option, "ip", "link", "set", "lo", "up"]))?;
-        Ok(Place(path))
+        Place::new(number).map_err(io("a network namespace could not be made: it takes root"))
     }
 
     /// Has `lichen net` do something.
@@ -121,7 +119,7 @@ impl World {
     fn join(&self, pod: &Pod, address: &str) -> Result<(), BenchError> {
         let Some(proxy) = &pod.proxy else { return Ok(()) };
         let name = pod.name();
-        let halves = [format!("--half=cpu={}", pod.app.0.display()), format!("--half=dpu={}", proxy.0.display())];
+        let halves = [format!("--half=cpu={}", pod.app.path.display()), format!("--half=dpu={}", proxy.path.display())];
         self.names.borrow_mut().push(name.clone());
         self.net(&["join", &name, &halves[0], &halves[1], "--uplink", "dpu", "--address", address])
     }
@@ -149,21 +147,31 @@ impl Drop for World {
     }
 }
 
-/// A network namespace with a path.
-struct Place(PathBuf);
+/// A network namespace with a path, which lasts as long as this process: it leaves no mount behind, however that ends.
+struct Place {
+    number: usize,
+    path: PathBuf,
+    _namespace: File,
+}
 
 impl Place {
+    fn new(number: usize) -> std::io::Result<Self> {
+        let make = || {
+            ns::unshare(Kinds::NET)?;
+            os::netlink::loopback_up()?;
+            File::open("/proc/thread-self/ns/net")
+        };
+        let made = std::thread::spawn(make).join();
+        let namespace = made.map_err(|_| std::io::Error::other("the thread that makes it has panicked"))??;
+        let path = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()).into();
+        Ok(Self { number, path, _namespace: namespace })
+    }
+
     /// A program there.
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.0.display())).arg(program);
+        command.arg(format!("--net={}", self.path.display())).arg(program);
         command
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = done(Command::new("umount").arg("-l").arg(&self.0));
     }
 }
 
@@ -179,7 +187,7 @@ impl Pod {
     }
 
     fn name(&self) -> String {
-        self.app.0.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        format!("place{}", self.app.number)
     }
 }
 
@@ -199,7 +207,7 @@ impl<'a> Mesh<'a> {
         let pods = [layout.client, layout.server].map(|cpus| world.pod(cpus[0] != cpus[1]));
         let [client, server] = pods;
         let (client, server) = (client?, server?);
-        let peer = server.uplink().0.display().to_string();
+        let peer = server.uplink().path.display().to_string();
         let cable = ["link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", &peer];
         done(client.uplink().command("ip").args(cable))?;
         for (pod, address) in [(&client, CLIENT), (&server, SERVER)] {
