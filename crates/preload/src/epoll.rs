@@ -23,8 +23,10 @@ const READ: u32 = (libc::EPOLLIN | libc::EPOLLRDNORM) as u32;
 const WRITE: u32 = (libc::EPOLLOUT | libc::EPOLLWRNORM) as u32;
 const EDGE: u32 = libc::EPOLLET as u32;
 const ONCE: u32 = libc::EPOLLONESHOT as u32;
-/// Events that one call gives at most.
+/// Events that one call gives at most, and of those, how many of what lies in memory: who is given more is still at work on the first when
+/// the last have left his cache, and asks for what is there by then when he has gone through these.
 const MOST: usize = 512;
+const IN_MEMORY: usize = 64;
 
 /// Sets, and members of sets, that there have been: while none, nobody need look.
 static KNOWN: AtomicU32 = AtomicU32::new(0);
@@ -300,6 +302,46 @@ fn sleep(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const si
     asked
 }
 
+/// Asks the kernel what it has to say beside what was `found` in memory, before that if some members are `young`: how many events there are
+/// then. Less than none: it could not be asked, and nothing was found.
+fn ask_beside(
+    set: RawFd,
+    events: &mut [epoll_event],
+    found: usize,
+    (stays, young): (bool, bool),
+    mask: *const sigset_t,
+) -> c_int {
+    settle(set);
+    let asked = ask(set, &mut events[found..], 0, mask);
+    if asked < 0 && found == 0 {
+        return asked;
+    }
+    let all = correct(set, events, (found, asked.max(0) as usize), stays);
+    if young {
+        events[..all].rotate_left(found);
+    }
+    all as c_int
+}
+
+/// Of so many events, how many may be of what lies in memory: what the kernel has to say is not to be kept out by it.
+fn share(room: usize) -> usize {
+    (room - room.div_ceil(4)).clamp(1, IN_MEMORY)
+}
+
+/// What the kernel has to say to one who has room for one event, now and then, before what lies in memory is looked at.
+fn kernel_first(set: RawFd, events: &mut [epoll_event], mask: *const sigset_t) -> Option<c_int> {
+    if events.len() > 1 || !found_often() {
+        return None;
+    }
+    settle(set);
+    let asked = ask(set, events, 0, mask);
+    if asked < 0 {
+        return Some(asked);
+    }
+    let left = correct(set, events, (0, asked as usize), true);
+    (left > 0).then_some(left as c_int)
+}
+
 /// As epoll_pwait; None if no member has memory.
 pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const sigset_t) -> Option<c_int> {
     if events.is_empty() {
@@ -308,11 +350,16 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
     let Attended { memory, looked, together, young } = attend(set, timeout != 0)?;
     let most = events.len().min(MOST);
     let events = &mut events[..most];
+    if memory > 0
+        && let Some(first) = kernel_first(set, events, mask)
+    {
+        return Some(first);
+    }
     let deadline = u64::try_from(timeout).ok().filter(|ms| *ms > 0).map(|ms| kernel::now() + ms * 1_000_000);
     let (mut wait, mut glances): (Option<Wait>, _) =
         (None, memory > 0 && !together && timeout != 0 && Wait::is_short());
     loop {
-        let (mut found, sent_at) = scan(set, events);
+        let (mut found, sent_at) = scan(set, &mut events[..share(most)]);
         if let (1.., Some(wait)) = (found, &mut wait) {
             wait.wake(sent_at);
         }
@@ -324,16 +371,10 @@ pub fn wait(set: RawFd, events: &mut [epoll_event], timeout: c_int, mask: *const
         // And get their turn, if not each time. Who does not look asks for them below.
         let asks_below = budget == 0 && timeout != 0;
         if (found == 0 && !asks_below) || (found > 0 && found < most && (young || found_often())) {
-            settle(set);
-            let asked = ask(set, &mut events[found..], 0, mask);
-            if asked < 0 && found == 0 {
-                return Some(asked);
+            match ask_beside(set, events, found, (timeout != 0, young), mask) {
+                ..0 => return Some(-1),
+                all => found = all as usize,
             }
-            let all = correct(set, events, (found, asked.max(0) as usize), timeout != 0);
-            if young {
-                events[..all].rotate_left(found);
-            }
-            found = all;
         }
         let left = deadline.map(|deadline| deadline.saturating_sub(kernel::now()));
         if found > 0 || timeout == 0 || left == Some(0) {

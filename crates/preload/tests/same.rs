@@ -70,6 +70,17 @@ fn who_is_called_answers() {
     assert!(met > 200, "most of them got memory");
 }
 
+/// What the kernel has to say is heard beside connections that always have something, and who asks without waiting is rung for when he waits.
+#[test]
+fn others_are_heard_beside_busy_connections() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compiled(folder.path(), "beside");
+    let without = ran(&mut Command::new(&program));
+    let (with, met) = beside_a_broker(&program, &[("LICHEN_SOCKET_AFTER", "4")]);
+    assert_eq!(with, without);
+    assert!(without.matches("pipe heard, 100 connections").count() == 3 && met > 300, "{without}, {met} with memory");
+}
+
 /// Of several threads that wait for one set, one is woken while another is held up by what it was woken for.
 #[test]
 fn one_of_several_is_woken() {

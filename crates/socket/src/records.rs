@@ -28,8 +28,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 pub const LIMIT: u32 = 2048;
 /// How often a store in which none is free is asked, at least, before it looks again whether some have come back.
 const PATIENCE: usize = 32;
-/// Records that go round, at least, where a process has but few: a MiB.
+/// Records that go round, at least, where a process has but few: a MiB. And where much is sent, of which so few at a time are new, as each
+/// costs its memory when it is first used: more than a processor's own cache holds, from which its lines would have to be fetched.
 const ROUND: usize = 32;
+const WIDE: usize = 128;
+const SELDOM: usize = 8;
 
 /// What a process may take, over all of its pairs. Children that it forks take of the same.
 pub struct Quota {
@@ -135,13 +138,20 @@ struct State {
     slots: [Slot; RECORDS],
     /// How often not to look.
     patience: usize,
+    /// How often one was taken.
+    takes: usize,
 }
 
 impl State {
-    /// Takes one that has come back, [`ROUND`] others since; if fewer have, the one that came back first.
+    /// Whether one that was never used is better taken than one that has come back.
+    fn widens(&self) -> bool {
+        self.used < ROUND || self.used < WIDE && self.takes.is_multiple_of(SELDOM)
+    }
+
+    /// Takes one that has come back, [`WIDE`] others since; if fewer have, the one that came back first.
     fn reuse(&mut self) -> u32 {
         let at = |index: usize| (self.first + index) % RECORDS;
-        let taken = self.free.saturating_sub(ROUND);
+        let taken = self.free.saturating_sub(WIDE);
         let record = self.frees[at(taken)];
         if taken == 0 {
             self.first = at(1);
@@ -285,7 +295,8 @@ impl Store {
     }
 
     fn any(&self, state: &mut State) -> Option<u32> {
-        let few = state.used < ROUND && self.quota.has_plenty();
+        state.takes = state.takes.wrapping_add(1);
+        let few = state.widens() && self.quota.has_plenty();
         if state.free == 0 && !few {
             self.collect(state);
         }

@@ -17,8 +17,9 @@ pub struct Member {
     news: Option<News>,
     /// What its sender had said when nothing was there.
     quiet: Option<u64>,
-    /// The last look has found something of it.
+    /// The last look has found something of it; and in which of its set's waits one did last, or it was called.
     pub(super) found: bool,
+    pub(super) seen_at: u32,
     /// What the kernel has been told of it, if that is something else than what is wanted.
     pub(super) said: Option<(u32, u64)>,
     /// There was room to send when it was last looked at.
@@ -40,6 +41,7 @@ impl Member {
             news: None,
             quiet: None,
             found: false,
+            seen_at: 0,
             said: None,
             roomy: false,
             memory: false,

@@ -4,15 +4,16 @@
 //! until something comes, of which its sender tells on a board ([`socket::calls`]): so a wait costs what has come since the last one,
 //! and a load for each process that sends to members, whatever the number of the others.
 
+mod board;
 mod late;
+mod looks;
 
 use super::member::Member;
 use super::{ONCE, READ};
 use crate::bell::Bell;
-use crate::slot::Slot;
 use crate::{kernel, send, slot};
-use socket::layout::Calls;
-use socket::{bells, migration, stream};
+use board::Board;
+use socket::{bells, migration};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,6 +24,9 @@ const ASKED: usize = 4;
 /// Members of a set that is looked through twice: more of them cost more than it is worth.
 const ORDERED: usize = 64;
 
+/// Waits that do not stay, one after the other, after which whoever waits may do so in ways that are not seen.
+const DOUBTS: u32 = 1024;
+
 /// How a member is looked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -32,27 +36,6 @@ enum Place {
     Awake,
     /// When its sender says so.
     Called,
-}
-
-/// What the processes say that send to members.
-struct Board {
-    of: stream::Board,
-    /// What was read of it.
-    read: u32,
-    /// The places of members by the ways that they receive on.
-    ways: BTreeMap<u32, usize>,
-}
-
-impl Board {
-    fn theirs(&self) -> &Calls {
-        // SAFETY: its members are in sets, whose memory is there; see [`Member::said`].
-        unsafe { &*self.of.theirs }
-    }
-
-    fn own(&self) -> &Calls {
-        // SAFETY: as above.
-        unsafe { &*self.of.own }
-    }
 }
 
 #[derive(Default)]
@@ -83,17 +66,22 @@ pub struct Set {
     together: bool,
     /// Descriptors of it.
     descriptors: u32,
-    /// Where the next look begins, and the next to be asked.
+    /// Where the next look begins, and the next to be asked, and to be seen to rest; and how many waits there were.
     turn: usize,
+    first: usize,
     asked: usize,
+    resting: usize,
+    waits: u32,
     /// What the last look has found: when it was sent, and to which member.
     due: Vec<(u64, usize)>,
     /// Somebody was seen to wait for it: then he does not find its bell among his events.
     waited: bool,
     /// It is among what another call waits for, which does not look into it: it is always rung for.
     hidden: bool,
-    /// Who waits for it does not stay: he may sleep in ways that are not seen.
+    /// Who waits for it has not stayed for long, or never: he may sleep in ways that are not seen.
     unsure: bool,
+    stayed: bool,
+    doubts: u32,
     /// Threads that wait for it in the kernel.
     sleepers: u32,
     /// By which number its last sleep is known to who rings.
@@ -164,7 +152,7 @@ impl Set {
         if member.memory {
             return;
         }
-        member.memory = true;
+        (member.memory, member.seen_at) = (true, self.waits);
         self.having += 1;
         if member.tells_of_room() {
             self.writers.push(at);
@@ -179,15 +167,13 @@ impl Set {
         member.way = Some(of.way);
         let known = self.boards.iter().position(|board| std::ptr::eq(board.of.theirs, of.theirs));
         let board = known.unwrap_or_else(|| {
-            let mut board = Board { of, read: 0, ways: BTreeMap::new() };
-            board.read = board.theirs().written();
-            self.boards.push(board);
+            self.boards.push(Board::new(of));
             if self.hidden || self.unsure || self.sleepers > 0 {
                 self.say_asleep();
             }
             self.boards.len() - 1
         });
-        self.boards[board].ways.insert(of.way, at);
+        self.boards[board].put(of.way, at);
     }
 
     pub fn remove(&mut self, fd: RawFd) {
@@ -203,10 +189,8 @@ impl Set {
         self.writers.retain(|other| *other != at);
         if let Some(way) = member.way {
             self.boards.retain_mut(|board| {
-                if board.ways.get(&way) == Some(&at) {
-                    board.ways.remove(&way);
-                }
-                !board.ways.is_empty()
+                board.remove(way, at);
+                !board.is_empty()
             });
         }
     }
@@ -233,8 +217,9 @@ impl Set {
     }
 
     fn awaken(&mut self, at: usize) {
-        if let Some(Some((place @ Place::Called, _))) = self.members.get_mut(at) {
+        if let Some(Some((place @ Place::Called, member))) = self.members.get_mut(at) {
             *place = Place::Awake;
+            member.seen_at = self.waits;
             self.awake.push(at);
         }
     }
@@ -272,15 +257,18 @@ impl Set {
     }
 
     /// Whoever waits `stays` until something comes; then he comes back here before he sleeps, and need not be rung for. Else he may
-    /// sleep in ways that are not seen.
+    /// sleep in ways that are not seen, unless he has been seen to stay: those who have other things to do as well ask now and then.
     fn stays(&mut self, stays: bool) {
-        if self.unsure == stays {
-            self.unsure = !stays;
-            if stays {
-                self.say_awake();
-            } else {
-                self.say_asleep();
-            }
+        self.doubts = if stays { 0 } else { self.doubts.saturating_add(1) };
+        self.stayed |= stays;
+        let unsure = !stays && (self.shared || !self.stayed || self.doubts > DOUBTS);
+        if std::mem::replace(&mut self.unsure, unsure) == unsure {
+            return;
+        }
+        if unsure {
+            self.say_asleep();
+        } else {
+            self.say_awake();
         }
     }
 
@@ -324,7 +312,7 @@ impl Set {
                 continue;
             }
             let mut called = Vec::new();
-            let read = board.theirs().read(board.read, |way| called.extend(board.ways.get(&way)));
+            let read = board.theirs().read(board.read, |way| called.extend(board.place(way)));
             match read {
                 Ok(read) => {
                     self.boards[index].read = read;
@@ -341,11 +329,11 @@ impl Set {
 
     /// Somebody begins to wait. If he `stays`, he will come back, and it need not be rung for before.
     pub fn attend(&mut self, set: RawFd, stays: bool) -> Attended {
-        if !stays {
-            self.settle(set);
-        }
         self.waited = true;
         self.stays(stays);
+        if self.unsure {
+            self.settle(set);
+        }
         let mut attended = Attended { memory: 0, looked: 0, together: false, young: false };
         if !slot::any_attached() {
             return attended;
@@ -359,18 +347,18 @@ impl Set {
             self.young = members.into_iter().any(|(_, member)| !member.memory && slot::is_young(member.fd));
         }
         self.harvest();
-        for turn in 0..self.awake.len() {
-            let at = self.awake[turn];
-            let asked = (turn + self.awake.len() - self.asked % self.awake.len()) % self.awake.len() < ASKED;
+        self.rest();
+        let len = self.awake.len();
+        for turn in 0..len.min(ORDERED) {
+            let at = self.awake[self.asked.wrapping_add(turn) % len];
             let Some(member) = self.member(at) else { continue };
             let Some(slot) = member.slot() else { continue };
             slot.meets();
-            if asked {
+            if turn < ASKED {
                 send::serve_recall(slot, member.fd);
                 slot.shares_processor();
             }
-            let together = slot.together.load(Relaxed);
-            attended.together |= together;
+            attended.together |= slot.together.load(Relaxed);
         }
         if self.awake.is_empty() {
             attended.together = self.together;
@@ -392,55 +380,6 @@ impl Set {
         if !member.rests() {
             self.awaken(at);
         }
-    }
-
-    /// Finds the members of which there is something to say, `most` at most, in the order in which it was sent: how many. They take turns.
-    pub fn look(&mut self, most: usize) -> usize {
-        self.harvest();
-        let (len, first) = (self.awake.len(), self.turn);
-        self.due.clear();
-        for at in 0..len + self.writers.len() {
-            let at = if at < len { self.awake[at] } else { self.writers[at - len] };
-            if let Some(member) = self.member(at) {
-                (member.found, member.roomy) = (false, false);
-            }
-        }
-        // What was sent before something that was found is found, if not in the first round, in the second.
-        for _ in 0..if len <= ORDERED { 2 } else { 1 } {
-            for at in (0..len).map(|step| (first.wrapping_add(step)) % len) {
-                let at = self.awake[at];
-                let full = self.due.len() >= most;
-                let Some(member) = self.member(at) else { continue };
-                if !full && !member.found && member.is_due() {
-                    member.found = true;
-                    let sent_at = member.sent_at();
-                    self.due.push((sent_at, at));
-                }
-            }
-            if self.due.is_empty() {
-                break;
-            }
-        }
-        self.turn = self.turn.wrapping_add(1);
-        // Who is not seen to wait finds that in the kernel's set, and is to find it there.
-        let told = if self.is_seen() { self.writers.len() } else { 0 };
-        for at in 0..told {
-            let at = self.writers[at];
-            let full = self.due.len() >= most;
-            let Some(member) = self.member(at) else { continue };
-            member.roomy = member.slot().is_some_and(Slot::is_roomy);
-            if member.roomy && !full && !(member.found && member.events & READ != 0) {
-                self.due.push((u64::MAX, at));
-            }
-        }
-        self.due.sort_unstable();
-        self.due.len()
-    }
-
-    /// What the last look has found, by its place.
-    pub fn found(&mut self, at: usize) -> Option<&mut Member> {
-        let (_, at) = *self.due.get(at)?;
-        self.member(at)
     }
 
     /// Whether others wait for it, and sleep.
@@ -490,15 +429,9 @@ impl Set {
         }
         self.told = bell;
         self.sleepers += 1;
-        let members = &mut self.members;
-        self.awake.retain(|at| {
-            let Some((place, member)) = &mut members[*at] else { return false };
-            let rests = member.rests();
-            if rests {
-                *place = Place::Called;
-            }
-            !rests
-        });
+        let mut awake = std::mem::take(&mut self.awake);
+        awake.retain(|at| !self.take_to_rest(*at));
+        self.awake = awake;
         self.say_asleep();
         let called = self.is_called();
         if called {
