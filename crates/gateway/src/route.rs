@@ -10,14 +10,17 @@ use crate::lambda::Fault;
 use crate::{health, lambda, metrics, target, url, v1};
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
+use hyper::header::{AsHeaderName, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::Arc;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
 /// What becomes of a request.
 pub type Answer = Result<Response, Fault>;
@@ -90,8 +93,11 @@ const TABLES: [&[Route]; 27] = [
     metrics::ROUTES,
 ];
 
-/// A request under way.
-pub struct Exchange {
+/// A request under way. It passes through many hands, and lies where it is.
+pub struct Exchange(Box<Asked>);
+
+/// What a request is, and what is known of it.
+pub struct Asked {
     pub gateway: Arc<Gateway>,
     pub id: String,
     /// When it arrived: nanoseconds of `CLOCK_MONOTONIC`.
@@ -107,8 +113,22 @@ pub struct Exchange {
 /// A part of the path; empty where there is none.
 type Span = (usize, usize);
 
+impl Deref for Exchange {
+    type Target = Asked;
+
+    fn deref(&self) -> &Asked {
+        &self.0
+    }
+}
+
+impl DerefMut for Exchange {
+    fn deref_mut(&mut self) -> &mut Asked {
+        &mut self.0
+    }
+}
+
 impl Exchange {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: impl AsHeaderName) -> Option<&str> {
         header(&self.head.headers, name)
     }
 
@@ -145,15 +165,15 @@ pub async fn answer(
     let reluctant = head.headers.contains_key(hyper::header::EXPECT);
     let left = Left::default();
     let body = Some(Unread::new(body, left.clone()));
-    let exchange = Exchange { gateway: gateway.clone(), id, accepted, peer, head, body, captures: [(0, 0); 3] };
-    let (name, result) = act(&gateway, exchange).await;
+    let asked = Asked { gateway: gateway.clone(), id, accepted, peer, head, body, captures: [(0, 0); 3] };
+    let (name, result) = act(&gateway, Exchange(Box::new(asked))).await;
     let mut response = result.unwrap_or_else(|fault| fault.answer());
     // hyper would close the connection, and say so to nobody.
-    if !left.is_empty() && (reluctant || !gateway.bodies.discard(&left).await) {
+    if !left.is_empty() && (reluctant || !Box::pin(gateway.bodies.discard(&left)).await) {
         response.headers_mut().insert(hyper::header::CONNECTION, HeaderValue::from_static("close"));
     }
     if let Ok(id) = header_id {
-        response.headers_mut().insert("x-amzn-requestid", id);
+        response.headers_mut().insert(REQUEST_ID, id);
     }
     let status = response.status().as_u16();
     gateway.tally.count(status);
@@ -184,7 +204,7 @@ async fn act(gateway: &Gateway, mut exchange: Exchange) -> (&'static str, Answer
                 let path = exchange.head.uri.path();
                 let by_target = path == "/";
                 let action = if by_target { target::action(&exchange) } else { auth::action(route.name, path) };
-                if let Err(refusal) = auth::admit(&mut exchange, route, &action).await {
+                if let Err(refusal) = Box::pin(auth::admit(&mut exchange, route, &action)).await {
                     return (route.name, if by_target { Ok(target::refuse(&refusal)) } else { Err(refusal) });
                 }
             }
@@ -232,29 +252,34 @@ fn find(method: &Method, path: &str) -> Found {
 /// Compares segment by segment; a slash at a path's end means nothing, but for what is left to `**`.
 fn match_pattern(pattern: &str, path: &str) -> Option<[Span; 3]> {
     let (mut captures, mut star) = ([(0, 0); 3], 0);
-    if pattern == "/" {
-        return (path == "/").then_some(captures);
-    }
-    // Where in the path the segment at hand begins: behind a slash.
-    let mut at = 1;
-    for part in pattern[1..].split('/') {
-        if part == "**" {
-            captures[star] = (at.min(path.len()), path.len());
-            return Some(captures);
-        }
-        let rest = path.get(at..)?;
-        let end = rest.find('/').map_or(path.len(), |slash| at + slash);
-        match part {
-            "*" if end > at => {
-                captures[star] = (at, end);
-                star += 1;
+    // Byte by byte: most patterns differ from most paths soon.
+    let (pattern, path) = (pattern.as_bytes(), path.as_bytes());
+    let (mut at, mut from) = (0, 0);
+    while let Some(wanted) = pattern.get(from) {
+        match (wanted, pattern.get(from + 1)) {
+            (b'*', Some(b'*')) => {
+                captures[star] = (at.min(path.len()), path.len());
+                return Some(captures);
             }
-            _ if *part == path[at..end] && !part.is_empty() => {}
-            _ => return None,
+            // All that is left stands for nothing.
+            (b'/', Some(b'*')) if at == path.len() && pattern.get(from + 2) == Some(&b'*') => {}
+            (b'*', _) => {
+                let rest = path.get(at..)?;
+                let len = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+                if len == 0 {
+                    return None;
+                }
+                captures[star] = (at, at + len);
+                star += 1;
+                at += len;
+            }
+            _ if path.get(at) != Some(wanted) => return None,
+            _ => at += 1,
         }
-        at = end + 1;
+        from += 1;
     }
-    (at >= path.len()).then_some(captures)
+    let is_over = at == path.len() || (at + 1 == path.len() && path[at] == b'/' && pattern.len() > 1);
+    is_over.then_some(captures)
 }
 
 #[cfg(test)]
@@ -274,6 +299,8 @@ mod tests {
         assert_eq!(captured("/f/*/**", "/f/name/x/y"), Some(["name", "x/y", ""]));
         assert_eq!(captured("/f/*/**", "/f/name/"), Some(["name", "", ""]));
         assert_eq!(captured("/f/*/**", "/f/name"), Some(["name", "", ""]));
+        assert_eq!((captured("/**", "/x/y"), captured("/**", "/")), (Some(["x/y", "", ""]), Some(["", "", ""])));
+        assert_eq!((captured("/", "//"), captured("/a/*", "/a/x//"), captured("/a/b", "/a")), (None, None, None));
         for path in ["/a", "/a/", "/a//b", "/a/1/b/c", "/a/1", "", "*", "/"] {
             assert_eq!(captured("/a/*/b", path), None, "{path}");
         }

@@ -11,7 +11,7 @@ const HEADER: HeaderName = HeaderName::from_static("x-lichen-spans");
 
 /// Whether the caller wants to know.
 pub fn wanted(exchange: &Exchange) -> bool {
-    exchange.header(HEADER.as_str()) == Some("1")
+    exchange.header(HEADER) == Some("1")
 }
 
 pub fn tell(response: &mut Response, report: &Report) {

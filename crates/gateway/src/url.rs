@@ -23,7 +23,7 @@ use crate::spans;
 use api::lambda::LATEST;
 use bytes::Bytes;
 use cors::Cors;
-use hyper::header::{HeaderValue, ORIGIN};
+use hyper::header::{HOST, HeaderValue, ORIGIN};
 use hyper::{HeaderMap, StatusCode};
 use runtime::dispatch::{Call, Outcome, Streamed};
 use runtime::registry::{Entry, Facet, Qualified, Record};
@@ -62,7 +62,7 @@ enum Mode {
 
 /// Whether a request's host is a function URL's.
 pub fn is_host(headers: &HeaderMap) -> bool {
-    header(headers, "host").is_some_and(|host| id_of(host).is_some())
+    header(headers, HOST).is_some_and(|host| id_of(host).is_some())
 }
 
 /// `ID.lambda-url.REGION.NODE`.
@@ -99,7 +99,7 @@ async fn by_path(exchange: Exchange) -> Answer {
 }
 
 async fn by_host(exchange: Exchange) -> Answer {
-    let id = exchange.header("host").and_then(id_of).unwrap_or_default().to_ascii_lowercase();
+    let id = exchange.header(HOST).and_then(id_of).unwrap_or_default().to_ascii_lowercase();
     let path = exchange.raw_capture(0).to_owned();
     by_id(exchange, &id, path).await
 }
@@ -176,7 +176,7 @@ async fn call(mut exchange: Exchange, meant: Meant) -> Answer {
         payload: payload.into(),
         invoked_arn: meant.arn,
         trace_id,
-        request_id: exchange.id,
+        request_id: std::mem::take(&mut exchange.id),
         accepted: exchange.accepted,
         ..Call::default()
     };

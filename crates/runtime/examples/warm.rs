@@ -88,7 +88,7 @@ fn function() -> Arc<Function> {
         version: "$LATEST".into(),
     };
     Arc::new(Function {
-        key,
+        key: key.into(),
         arn: "arn:aws:lambda:us-east-1:000000000000:function:hello".into(),
         revision: "1".into(),
         kind: Kind::Python,

@@ -3,12 +3,13 @@
 use crate::dispatch::StartKind;
 use crate::function::FunctionKey;
 use api::pu::Price;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One invocation's bill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bill {
-    pub function: FunctionKey,
+    pub function: Arc<FunctionKey>,
     pub request_id: String,
     pub start: StartKind,
     /// When it ended: milliseconds since 1970.

@@ -422,7 +422,8 @@ impl Dispatcher {
             return self.upkeep_soon();
         }
         let typical = post.learn(&mut instance);
-        let mut handed = post.pool.put(instance, now);
+        let spot = instance.spot();
+        let mut handed = post.pool.put(instance, now, spot);
         if let Some((_, instance)) = &mut handed {
             instance.claim(typical);
         }

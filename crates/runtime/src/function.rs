@@ -4,6 +4,7 @@ use api::pu::Profile;
 use sandbox::spec::{Kind, NativeEngine, Network};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// How far an instance goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -62,7 +63,7 @@ pub struct Pure {
 /// All that dispatch needs to run a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
-    pub key: FunctionKey,
+    pub key: Arc<FunctionKey>,
     /// `arn:aws:lambda:REGION:ACCOUNT:function:NAME`.
     pub arn: String,
     /// Changes with every change of code or configuration.

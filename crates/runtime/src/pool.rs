@@ -13,23 +13,33 @@
 use crate::dispatch::StartKind;
 use std::collections::VecDeque;
 
-/// `I` is an instance, `W` a waiting request.
+/// So many kinds of instances are told apart where one is chosen of many.
+const KINDS: usize = 8;
+
+/// `I` is an instance, `W` a waiting request; instances of the same `K` are alike to whoever chooses.
 #[derive(Debug)]
-pub struct Pool<I, W> {
+pub struct Pool<I, W, K = ()> {
     /// By the time since when they are idle, ascending.
-    idle: VecDeque<(I, u64)>,
+    idle: VecDeque<Idle<I, K>>,
     stems: VecDeque<I>,
     queue: VecDeque<W>,
     busy: u32,
 }
 
-impl<I, W> Default for Pool<I, W> {
+#[derive(Debug)]
+struct Idle<I, K> {
+    instance: I,
+    since: u64,
+    kind: K,
+}
+
+impl<I, W, K> Default for Pool<I, W, K> {
     fn default() -> Self {
         Self { idle: VecDeque::new(), stems: VecDeque::new(), queue: VecDeque::new(), busy: 0 }
     }
 }
 
-impl<I, W> Pool<I, W> {
+impl<I, W, K: Copy + PartialEq> Pool<I, W, K> {
     pub fn idle(&self) -> usize {
         self.idle.len()
     }
@@ -48,7 +58,7 @@ impl<I, W> Pool<I, W> {
 
     /// Since when instances are idle, the oldest first.
     pub fn idle_since(&self) -> impl Iterator<Item = u64> {
-        self.idle.iter().map(|(_, since)| *since)
+        self.idle.iter().map(|idle| idle.since)
     }
 
     /// Since when the instance is idle that has been so for longest.
@@ -58,7 +68,7 @@ impl<I, W> Pool<I, W> {
 
     /// An instance for a request: it counts as busy until it is put back or gone.
     pub fn take(&mut self) -> Option<(I, StartKind)> {
-        let warm = self.idle.pop_back().map(|(instance, _)| (instance, StartKind::Warm));
+        let warm = self.idle.pop_back().map(|idle| (idle.instance, StartKind::Warm));
         let taken = warm.or_else(|| Some((self.stems.pop_front()?, StartKind::Stem)))?;
         self.busy += 1;
         Some(taken)
@@ -66,20 +76,36 @@ impl<I, W> Pool<I, W> {
 
     /// The same among those of which `is` holds: idle ones.
     pub fn take_idle(&mut self, is: impl Fn(&I) -> bool) -> Option<(I, StartKind)> {
-        let at = self.idle.iter().rposition(|(instance, _)| is(instance))?;
-        let (instance, _) = self.idle.remove(at)?;
-        self.busy += 1;
-        Some((instance, StartKind::Warm))
+        let at = self.idle.iter().rposition(|idle| is(&idle.instance))?;
+        self.take_at(at)
     }
 
     /// The idle one for which this is least, if there is one for which it is something; of those that are alike, the last in.
+    /// Of each kind it is asked for one: there are many, and few kinds.
     pub fn take_nearest(&mut self, distance: impl Fn(&I) -> Option<u64>) -> Option<(I, StartKind)> {
-        let idle = self.idle.iter().enumerate().rev();
-        let distances = idle.filter_map(|(at, (instance, _))| Some((distance(instance)?, at)));
-        let (_, at) = distances.min_by_key(|(distance, _)| *distance)?;
-        let (instance, _) = self.idle.remove(at)?;
+        let (mut seen, mut kinds) = ([None; KINDS], 0);
+        let mut nearest: Option<(u64, usize)> = None;
+        for (at, idle) in self.idle.iter().enumerate().rev() {
+            if seen[..kinds].contains(&Some(idle.kind)) {
+                continue;
+            }
+            if kinds < KINDS {
+                seen[kinds] = Some(idle.kind);
+                kinds += 1;
+            }
+            if let Some(distance) = distance(&idle.instance)
+                && nearest.is_none_or(|(least, _)| distance < least)
+            {
+                nearest = Some((distance, at));
+            }
+        }
+        self.take_at(nearest?.1)
+    }
+
+    fn take_at(&mut self, at: usize) -> Option<(I, StartKind)> {
+        let idle = self.idle.remove(at)?;
         self.busy += 1;
-        Some((instance, StartKind::Warm))
+        Some((idle.instance, StartKind::Warm))
     }
 
     /// The same among those of which `is` holds: stems.
@@ -91,7 +117,7 @@ impl<I, W> Pool<I, W> {
 
     /// Instances that have served and wait, the one that has waited for longest first.
     pub fn idle_ones(&self) -> impl Iterator<Item = &I> {
-        self.idle.iter().map(|(instance, _)| instance)
+        self.idle.iter().map(|idle| &idle.instance)
     }
 
     /// Instances that have served nobody and wait.
@@ -120,12 +146,12 @@ impl<I, W> Pool<I, W> {
     }
 
     /// A busy instance is free at `now`: it is idle from now on, or stays busy for the request that is returned with it.
-    pub fn put(&mut self, instance: I, now: u64) -> Option<(W, I)> {
+    pub fn put(&mut self, instance: I, since: u64, kind: K) -> Option<(W, I)> {
         if let Some(request) = self.queue.pop_front() {
             return Some((request, instance));
         }
         self.busy -= 1;
-        self.idle.push_back((instance, now));
+        self.idle.push_back(Idle { instance, since, kind });
         None
     }
 
@@ -141,7 +167,7 @@ impl<I, W> Pool<I, W> {
 
     /// Takes out what has been idle for longest.
     pub fn retire_idle(&mut self) -> Option<I> {
-        self.idle.pop_front().map(|(instance, _)| instance)
+        self.idle.pop_front().map(|idle| idle.instance)
     }
 
     /// Takes out the oldest stem.
@@ -151,8 +177,8 @@ impl<I, W> Pool<I, W> {
 
     /// Takes out the first waiting instance, idle or stem, of which `is` holds.
     pub fn remove(&mut self, is: impl Fn(&I) -> bool) -> Option<I> {
-        if let Some(at) = self.idle.iter().position(|(instance, _)| is(instance)) {
-            return self.idle.remove(at).map(|(instance, _)| instance);
+        if let Some(at) = self.idle.iter().position(|idle| is(&idle.instance)) {
+            return self.idle.remove(at).map(|idle| idle.instance);
         }
         let at = self.stems.iter().position(is)?;
         self.stems.remove(at)
@@ -162,10 +188,10 @@ impl<I, W> Pool<I, W> {
     pub fn clear_where(&mut self, is: impl Fn(&I) -> bool) -> Vec<I> {
         let mut cleared = Vec::new();
         let (idle, stems) = (std::mem::take(&mut self.idle), std::mem::take(&mut self.stems));
-        for (instance, since) in idle {
-            match is(&instance) {
-                true => cleared.push(instance),
-                false => self.idle.push_back((instance, since)),
+        for idle in idle {
+            match is(&idle.instance) {
+                true => cleared.push(idle.instance),
+                false => self.idle.push_back(idle),
             }
         }
         for instance in stems {
@@ -179,7 +205,7 @@ impl<I, W> Pool<I, W> {
 
     /// Takes out all waiting instances, idle ones and stems.
     pub fn clear(&mut self) -> impl Iterator<Item = I> {
-        self.idle.drain(..).map(|(instance, _)| instance).chain(self.stems.drain(..))
+        self.idle.drain(..).map(|idle| idle.instance).chain(self.stems.drain(..))
     }
 }
 
@@ -187,7 +213,7 @@ impl<I, W> Pool<I, W> {
 mod tests {
     use super::*;
 
-    type TestPool = Pool<u32, &'static str>;
+    type TestPool = Pool<u32, &'static str, u32>;
 
     #[test]
     fn the_last_in_is_the_first_out_and_stems_come_after() {
@@ -195,7 +221,7 @@ mod tests {
         assert!(pool.put_stem(9).is_none());
         for instance in [1, 2] {
             pool.adopt();
-            assert!(pool.put(instance, instance.into()).is_none());
+            assert!(pool.put(instance, instance.into(), 0).is_none());
         }
         assert_eq!(pool.oldest_idle(), Some(1));
         assert_eq!(pool.take(), Some((2, StartKind::Warm)));
@@ -210,11 +236,11 @@ mod tests {
         pool.enqueue("a");
         pool.enqueue("b");
         pool.adopt();
-        assert_eq!(pool.put(1, 0), Some(("a", 1)));
+        assert_eq!(pool.put(1, 0, 0), Some(("a", 1)));
         assert_eq!(pool.put_stem(2), Some(("b", 2)));
         assert_eq!((pool.busy(), pool.idle(), pool.stems()), (2, 0, 0));
         pool.gone();
-        assert!(pool.put(1, 0).is_none());
+        assert!(pool.put(1, 0, 0).is_none());
         assert_eq!((pool.busy(), pool.idle()), (0, 1));
     }
 
@@ -223,7 +249,7 @@ mod tests {
         let mut pool = TestPool::default();
         for instance in 1..=4 {
             pool.adopt();
-            pool.put(instance, instance.into());
+            pool.put(instance, instance.into(), instance % 4);
         }
         (5..=6).for_each(|stem| assert!(pool.put_stem(stem).is_none()));
         assert_eq!(pool.take_idle(|i| i % 2 == 1), Some((3, StartKind::Warm)), "the last in that suits");
@@ -234,9 +260,35 @@ mod tests {
             (pool.busy(), pool.take_nearest(|_| Some(0)).is_some(), pool.take_nearest(|_| Some(0))),
             (4, true, None)
         );
-        pool.put(2, 2);
+        pool.put(2, 2, 0);
         assert_eq!(pool.clear_where(|i| *i != 2), [5]);
         assert_eq!((pool.oldest_idle(), pool.idle(), pool.stems()), (Some(2), 1, 0));
+    }
+
+    #[test]
+    fn of_each_kind_one_is_asked_however_many_there_are() {
+        let mut pool = TestPool::default();
+        for instance in 0..100 {
+            pool.adopt();
+            pool.put(instance, instance.into(), instance % 3);
+        }
+        let asked = std::cell::Cell::new(0);
+        let distance = |instance: &u32| {
+            asked.set(asked.get() + 1);
+            (instance % 3 != 2).then_some(u64::from(instance % 3))
+        };
+        assert_eq!(pool.take_nearest(distance), Some((99, StartKind::Warm)));
+        assert_eq!((pool.take_nearest(distance), asked.get()), (Some((96, StartKind::Warm)), 6));
+        let mut pool = TestPool::default();
+        for instance in 0..3 * KINDS as u32 {
+            pool.adopt();
+            pool.put(instance, 0, instance);
+        }
+        assert_eq!(
+            pool.take_nearest(|i| Some(u64::from(*i))),
+            Some((0, StartKind::Warm)),
+            "more kinds than are told apart"
+        );
     }
 
     #[test]
@@ -244,7 +296,7 @@ mod tests {
         let mut pool = TestPool::default();
         for instance in 1..=3 {
             pool.adopt();
-            pool.put(instance, 0);
+            pool.put(instance, 0, 0);
         }
         pool.put_stem(4);
         assert_eq!(pool.remove(|i| *i == 2), Some(2));

@@ -297,7 +297,7 @@ impl Registry {
         self.index.write().unwrap_or_else(PoisonError::into_inner).remove(id);
         for entry in old.entries() {
             writer.retire(entry);
-            (writer.observer)(Change::Withdrawn(entry.function.key.clone()));
+            (writer.observer)(Change::Withdrawn((*entry.function.key).clone()));
         }
         Ok(Some(old.latest.clone()))
     }
@@ -341,7 +341,7 @@ impl Registry {
             }
             writer.retire(entry);
             match new {
-                None => (writer.observer)(Change::Withdrawn(entry.function.key.clone())),
+                None => (writer.observer)(Change::Withdrawn((*entry.function.key).clone())),
                 // A version that loses its warm instances.
                 Some(new) if is_told(entry) && !is_told(new) => {
                     (writer.observer)(Change::Deployed(new.function.clone()));

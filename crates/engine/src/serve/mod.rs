@@ -38,6 +38,8 @@ use std::time::Duration;
 const BELL: u64 = u64::MAX;
 /// A channel's bell is emptied when it was heard so often.
 const RINGS_MAX: u32 = 256;
+/// A channel that spoke within so many rounds is looked at as soon as any of them rings.
+const LATELY: u64 = 16;
 /// A channel that was silent for so many rounds, in which others spoke, is asked to ring.
 const SILENCE: u64 = 512;
 /// Nanoseconds after which a thread that always has work hears who has rung meanwhile.
@@ -273,13 +275,18 @@ impl<T: Fn(Told)> Serving<T> {
             lanes.for_each(|lane| lane.channel.receiver.stay_awake());
             return false;
         }
-        self.busy.clear();
         true
     }
 
-    /// Sleeps until somebody rings.
+    /// Sleeps until somebody rings. Channels that had something to say lately are looked at from then on, whoever rings: requests
+    /// come in batches, and one ring is enough for all of them.
     fn wait(&mut self) {
+        let (lanes, round) = (&self.lanes, self.round);
+        let lately = |place: &usize| lanes.get(*place)?.as_ref().map(|lane| round - lane.round.min(round) <= LATELY);
+        self.busy.retain(|place| lately(place) == Some(true));
         self.hear(self.shelf.is_leaving().then_some(&SOON));
+        let lanes = self.busy.iter().filter_map(|place| self.lanes.get(*place)?.as_ref());
+        lanes.for_each(|lane| lane.channel.receiver.stay_awake());
     }
 
     /// Takes in the channels that ring, for which it waits so long.

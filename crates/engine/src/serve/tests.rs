@@ -227,6 +227,54 @@ fn who_rings_is_heard_while_others_always_have_something() {
 }
 
 #[test]
+fn one_ring_is_enough_for_all_who_spoke_lately() {
+    let desk = Arc::new(Desk::new().unwrap());
+    let (tell, _told) = mpsc::sync_channel(1024);
+    let (shelf, _) = Shelf::new(Arena::new(16 << 20).unwrap(), 8 << 20).unwrap();
+    let tell = move |what| drop(tell.send(what));
+    let mut serving = Serving::new(vec![Box::new(Echo)], desk.clone(), shelf, Duration::ZERO, tell).unwrap();
+    let artefact = Artefact { kind: Kind::Wasm, file: File::open("/dev/null").unwrap() };
+    desk.give(Order::Load { program: 1, artefact }).unwrap();
+    let [mut one, mut other] = [1, 2].map(|instance| attach(&desk, instance, 1));
+    for guest in [&mut one, &mut other] {
+        guest.ask("x", b"");
+    }
+    assert!(serving.turn());
+    for guest in [&mut one, &mut other] {
+        assert_eq!(guest.hear().0, invocation::READY);
+        guest.answer();
+    }
+    // How often the other one rings that speaks after the first has woken the engine.
+    let mut rings = |rounds: u64| {
+        for _ in 0..rounds {
+            one.ask("x", b"");
+            assert!(serving.turn());
+            one.answer();
+        }
+        let bell = |serving: &Serving<_>, place: usize| {
+            let lane = serving.lanes[place].as_ref().unwrap();
+            interconnect::doorbell::hush(lane.channel.receiver.bell())
+        };
+        assert!(serving.settle());
+        (0..2).for_each(|place| _ = bell(&serving, place));
+        one.ask("x", b"");
+        serving.wait();
+        other.ask("x", b"");
+        let rings = bell(&serving, 1);
+        while !other.channel.receiver.has_message() {
+            serving.hear(Some(&NOW));
+            // What was rung for is not looked for by bells that were emptied here.
+            serving.busy = vec![0, 1];
+            assert!(serving.turn());
+        }
+        one.answer();
+        other.answer();
+        rings
+    };
+    assert_eq!([rings(0), rings(LATELY / 2), rings(2 * LATELY)], [0, 0, 1]);
+}
+
+#[test]
 fn who_is_detached_is_stopped_and_nobody_else() {
     let bench = Bench::new();
     let mut guests = [bench.attach(1, 1), bench.attach(2, 1), bench.attach(3, 1)];

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{AsHeaderName, CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
 use std::io;
@@ -87,7 +87,7 @@ pub fn empty(status: StatusCode) -> Response {
     response
 }
 
-/// A header's value, if it is there and is text.
-pub fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+/// A header's value, if it is there and is text. A name that is known when this is compiled need not be read letter by letter.
+pub fn header(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }

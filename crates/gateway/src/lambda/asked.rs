@@ -19,7 +19,11 @@ use std::sync::Arc;
 
 /// Events from this length on are parsed where nobody else waits.
 const LONG: usize = 256 * 1024;
+const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-amz-invocation-type");
+const LOG_TYPE: HeaderName = HeaderName::from_static("x-amz-log-type");
+const CONTEXT: HeaderName = HeaderName::from_static("x-amz-client-context");
 const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
+const TENANT_ID: HeaderName = HeaderName::from_static("x-amz-tenant-id");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 const TENANT_MISSING: &str = "The invoked function is enabled with tenancy configuration. Add a valid tenant ID in your \
     request and try again.";
@@ -117,7 +121,7 @@ impl Told {
 }
 
 fn kind(exchange: &Exchange, kinds: Kinds) -> Result<Kind, Fault> {
-    let Some(asked) = exchange.header("x-amz-invocation-type") else { return Ok(Kind::RequestResponse) };
+    let Some(asked) = exchange.header(INVOCATION_TYPE) else { return Ok(Kind::RequestResponse) };
     let found = kinds.iter().find(|(word, _)| *word == asked);
     found.map(|(_, kind)| *kind).ok_or_else(|| {
         let words: Vec<&str> = kinds.iter().map(|(word, _)| *word).collect();
@@ -127,7 +131,7 @@ fn kind(exchange: &Exchange, kinds: Kinds) -> Result<Kind, Fault> {
 }
 
 fn log_tail(exchange: &Exchange) -> Result<bool, Fault> {
-    match exchange.header("x-amz-log-type") {
+    match exchange.header(LOG_TYPE) {
         None | Some("None") => Ok(false),
         Some("Tail") => Ok(true),
         Some(other) => Err(constraint::violation("logType", other, "Member must satisfy enum value set: [None, Tail]")),
@@ -135,7 +139,7 @@ fn log_tail(exchange: &Exchange) -> Result<bool, Fault> {
 }
 
 fn client_context(exchange: &Exchange) -> Result<String, Fault> {
-    let Some(text) = exchange.header("x-amz-client-context").filter(|text| !text.is_empty()) else {
+    let Some(text) = exchange.header(CONTEXT).filter(|text| !text.is_empty()) else {
         return Ok(String::new());
     };
     let context = BASE64.decode(text).ok().and_then(|json| String::from_utf8(json).ok());
@@ -170,7 +174,7 @@ pub fn restored(entry: &Entry, outcome: Outcome) -> Result<Outcome, Fault> {
 
 /// The tenant for whom a function is invoked: one of several has to be told, another knows none.
 pub fn tenant_id(exchange: &Exchange, entry: &Entry) -> Result<String, Fault> {
-    let tenant = exchange.header("x-amz-tenant-id").unwrap_or_default();
+    let tenant = exchange.header(TENANT_ID).unwrap_or_default();
     let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/=+-@ ".contains(&byte);
     if tenant.len() > TENANT_MAX || !tenant.bytes().all(is_valid) {
         let rule = "Member must satisfy regular expression pattern: [a-zA-Z0-9\\._:\\/=+\\-@ ]+";
@@ -185,7 +189,7 @@ pub fn tenant_id(exchange: &Exchange, entry: &Entry) -> Result<String, Fault> {
 
 /// The caller's trace, or a new one.
 pub fn trace_id(exchange: &Exchange) -> String {
-    match exchange.header("x-amzn-trace-id") {
+    match exchange.header(TRACE_ID) {
         Some(trace) => trace.to_owned(),
         None => request_id::trace_id(api::time::now_ms() / 1000),
     }
@@ -193,9 +197,9 @@ pub fn trace_id(exchange: &Exchange) -> String {
 
 /// The event: whole, within the limit, and JSON.
 pub async fn payload(exchange: &mut Exchange) -> Result<Bytes, Fault> {
+    let Some(body) = exchange.body.take() else { return Ok(Bytes::from_static(b"{}")) };
     let gateway = &exchange.gateway;
     let limit = gateway.config.dispatch.payload_max;
-    let Some(body) = exchange.body.take() else { return Ok(Bytes::from_static(b"{}")) };
     let payload = gateway.bodies.read(body, limit, 1).await.map_err(|error| match error {
         BodyError::TooLong { limit } => {
             Fault::too_large(format!("Request must be smaller than {limit} bytes for the InvokeFunction operation"))

@@ -8,6 +8,7 @@ use crate::auth::Caller;
 use crate::http::answer::header;
 use crate::http::path;
 use daemon::node::{Account, Node, Region};
+use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
 use std::borrow::Cow;
 
@@ -32,7 +33,7 @@ pub fn of<'a>(head: &'a Parts, node: &'a Node) -> Scope<'a> {
 }
 
 fn said<'a>(head: &'a Parts, node: &'a Node) -> Scope<'a> {
-    let from_header = header(&head.headers, "authorization").and_then(credential).map(Cow::Borrowed);
+    let from_header = header(&head.headers, AUTHORIZATION).and_then(credential).map(Cow::Borrowed);
     let credential = from_header.or_else(|| path::query(head.uri.query(), "X-Amz-Credential"));
     let (account, region) = match &credential {
         Some(Cow::Borrowed(text)) => parts(text),

@@ -30,16 +30,18 @@ pub async fn invoke(mut exchange: Exchange) -> Answer {
     let gateway = exchange.gateway.clone();
     let inputs = inputs::read(&mut exchange, gateway.config.dispatch.payload_max).await?;
     let spans_wanted = spans::wanted(&exchange);
+    let is_pure = entry.function.kind.is_pure();
     let call = Call {
         tenant_id: asked::tenant_id(&exchange, &entry)?,
-        trace_id: asked::trace_id(&exchange),
+        // A run is part of no trace.
+        trace_id: if is_pure { String::new() } else { asked::trace_id(&exchange) },
         accepted: exchange.accepted,
         request_id: std::mem::take(&mut exchange.id),
         ..Call::default()
     };
-    let (mut response, report) = match entry.function.kind.is_pure() {
+    let (mut response, report) = match is_pure {
         true => compute(&exchange, &entry, inputs, call).await?,
-        false => event(&exchange, &entry, inputs.into_event(), call).await?,
+        false => Box::pin(event(&exchange, &entry, inputs.into_event(), call)).await?,
     };
     if report.remembered {
         response.headers_mut().insert(CACHE, HeaderValue::from_static("hit"));

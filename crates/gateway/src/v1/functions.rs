@@ -32,7 +32,7 @@ fn shown(entry: &Entry, states: &[FunctionState]) -> Function {
         code_bytes: entry.content.code_bytes,
         ..Function::default()
     };
-    for state in states.iter().filter(|state| state.key == entry.function.key) {
+    for state in states.iter().filter(|state| state.key == *entry.function.key) {
         let (all, these) = (&mut function.instances, instances(state));
         all.idle += these.idle;
         all.busy += these.busy;

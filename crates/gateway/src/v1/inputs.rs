@@ -35,7 +35,7 @@ pub enum Inputs {
 
 /// Reads a request's body, of up to `limit` bytes.
 pub async fn read(exchange: &mut Exchange, limit: usize) -> Result<Inputs, Fault> {
-    let content_type = header(&exchange.head.headers, CONTENT_TYPE.as_str()).unwrap_or_default();
+    let content_type = header(&exchange.head.headers, CONTENT_TYPE).unwrap_or_default();
     let boundary = form::boundary(content_type).map_err(|error| Fault::invalid_content(error.to_string()))?;
     let body = match exchange.body.take() {
         Some(body) => exchange.gateway.bodies.gather(body, limit, COPIES).await?,

@@ -42,7 +42,7 @@ pub fn answer(request: &Exchange, sets: Sets<Bytes>) -> Response {
 }
 
 fn shaped(request: &HeaderMap, sets: Sets<Bytes>, whole: bool) -> Response {
-    let wish = header(request, ACCEPT.as_str()).map_or(Wish::Any, wish);
+    let wish = header(request, ACCEPT).map_or(Wish::Any, wish);
     match single(&sets).filter(|_| !whole) {
         _ if wish == Wish::Form => form(sets),
         Some(bytes) if wish != Wish::Json || content_type(bytes) == JSON => {

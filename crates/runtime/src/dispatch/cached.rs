@@ -112,7 +112,7 @@ mod tests {
         let own = key(&function(|_| {}), message);
         assert_eq!(key(&function(|_| {}), &[b"i", b"n"]), own, "however it comes");
         let same: [fn(&mut Function); 3] = [
-            |function| function.key.name = "g".into(),
+            |function| Arc::make_mut(&mut function.key).name = "g".into(),
             |function| function.revision = "another".into(),
             |function| function.timeout_s += 1,
         ];
@@ -120,7 +120,7 @@ mod tests {
             assert_eq!(key(&function(change), message), own);
         }
         let others: [fn(&mut Function); 6] = [
-            |function| function.key.account = "1".into(),
+            |function| Arc::make_mut(&mut function.key).account = "1".into(),
             |function| function.code = "/another".into(),
             |function| function.handler = "another".into(),
             |function| function.memory_mib += 1,

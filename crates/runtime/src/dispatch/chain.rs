@@ -98,7 +98,7 @@ pub struct FlowSpans {
 
 impl Flow {
     fn has(&self, key: &FunctionKey, is: impl Fn(&Function) -> bool) -> bool {
-        self.stages.iter().any(|stage| stage.function.key == *key && is(&stage.function))
+        self.stages.iter().any(|stage| *stage.function.key == *key && is(&stage.function))
     }
 
     /// Whether two requests found the same functions in the same state.

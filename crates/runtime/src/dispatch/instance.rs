@@ -21,7 +21,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Id};
 use worker::protocol::Command;
 
 /// Bytes of an engine's answers whose pages stay for the next ones.
@@ -112,6 +112,15 @@ pub(super) enum Event {
     /// Nobody waits for its answer any more. Said by who has asked, not by the instance.
     Cancelled,
     Departed(Departure),
+}
+
+/// Where an instance is, as far as its [`distance`](Instance::distance) depends on it and while it is idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spot {
+    /// The address of its engine; nothing as long as none is known.
+    engine: Option<usize>,
+    for_long: bool,
+    event_loop: Option<Id>,
 }
 
 /// What an instance is made of.
@@ -276,6 +285,11 @@ impl Instance {
     /// Takes what has rung.
     fn hush(&mut self) {
         self.rings = self.rings.saturating_add(doorbell::hush(self.wire.get_ref().0.receiver.bell()));
+    }
+
+    pub fn spot(&self) -> Spot {
+        let engine = self.engine.as_ref().map(|engine| Arc::as_ptr(engine).addr());
+        Spot { engine, for_long: self.shared.terms.for_long, event_loop: self.wire.home() }
     }
 
     /// How far it is for a request that is here, in nanoseconds: until its engine has time, or its bell is here.

@@ -130,12 +130,13 @@ impl Course {
         let grant = match step {
             Ok(Step::Take(instance)) => Ok(Grant::Instance(Lease::new(self.node.clone(), instance))),
             Ok(Step::Start(permit)) => Ok(Grant::Start(Ticket::new(self.node.clone(), permit))),
-            Ok(Step::Wait(granted)) => wait(&self.node, &self.function, granted).await,
+            Ok(Step::Wait(granted)) => Box::pin(wait(&self.node, &self.function, granted)).await,
             Err(error) => Err(error.into()),
         };
         match grant {
             Ok(Grant::Instance(lease)) => self.take(lease).await,
-            Ok(Grant::Start(ticket)) => self.start(ticket).await,
+            // As rare as it is long: what every invocation is made of has no room for it.
+            Ok(Grant::Start(ticket)) => Box::pin(self.start(ticket)).await,
             Ok(Grant::Never { reason }) => Attempt::Done(Err(PlatformError::NoTemplate { reason }.into())),
             Err(error) => Attempt::Done(Err(error)),
         }
@@ -153,7 +154,9 @@ impl Course {
         let mut answer = Answer { start, body: Ok(Bytes::new()), begun, init: None, limit: self.timeout() };
         instance.journal.begin(&self.call.request_id, self.call.log_tail);
         self.announce(instance);
-        if instance.send(&self.head(api::time::now_ms()), self.call.parts()).is_err() {
+        // Engines are told nothing but the sets.
+        let head = if self.function.kind.is_pure() { Vec::new() } else { self.head(api::time::now_ms()) };
+        if instance.send(&head, self.call.parts()).is_err() {
             answer.body = Err(Failure::broken(&self.call.request_id));
             return self.conclude(lease, false, answer).await;
         }
@@ -259,10 +262,9 @@ impl Course {
 
     fn announce(&mut self, instance: &mut Instance) {
         if !std::mem::replace(&mut self.announced, true) {
-            let start = lines::start(&self.function, &self.call.request_id);
             match self.function.kind.is_pure() {
-                true => instance.journal.note_ahead(start),
-                false => instance.journal.note(start),
+                true => instance.journal.start_ahead(&self.function),
+                false => instance.journal.note(lines::start(&self.function, &self.call.request_id)),
             }
         }
     }

@@ -5,7 +5,9 @@
 //! more waits. Memory is bounded: what is read is appended to the log store at once, and nothing is read while that has
 //! no room.
 
+use super::lines;
 use super::watched::Watched;
+use crate::function::Function;
 use crate::logs::{Entry, LogGroup, LogStore};
 use std::io::PipeReader;
 use std::sync::Arc;
@@ -32,9 +34,9 @@ pub(super) struct Journal {
     store: Arc<LogStore>,
     group: Arc<LogGroup>,
     stream: Arc<str>,
-    request_id: Arc<str>,
-    /// Lines of the platform's own that come before whatever is printed next.
-    ahead: Vec<u8>,
+    request_id: String,
+    /// The function whose START comes before whatever is printed next.
+    ahead: Option<Arc<Function>>,
     /// Read, and not yet appended: the beginning of a line.
     partial: Vec<u8>,
     /// By this invocation.
@@ -71,8 +73,8 @@ impl Journal {
             store,
             group,
             stream,
-            request_id: "".into(),
-            ahead: Vec::new(),
+            request_id: String::new(),
+            ahead: None,
             partial: Vec::new(),
             printed: 0,
             limit,
@@ -89,7 +91,7 @@ impl Journal {
             group: self.group.clone(),
             stream: self.stream.clone(),
             request_id: self.request_id.clone(),
-            ahead: Vec::new(),
+            ahead: None,
             partial: std::mem::take(&mut self.partial),
             printed: 0,
             limit: self.limit,
@@ -113,9 +115,10 @@ impl Journal {
 
     /// From now on lines belong to this invocation, and the last of them are kept if wanted.
     pub fn begin(&mut self, request_id: &str, want_tail: bool) {
-        self.request_id = request_id.into();
+        self.request_id.clear();
+        self.request_id.push_str(request_id);
         self.printed = 0;
-        self.ahead.clear();
+        self.ahead = None;
         self.tail = want_tail.then(Vec::new);
     }
 
@@ -125,10 +128,10 @@ impl Journal {
         self.append(lines);
     }
 
-    /// Appends lines of the platform's own as soon as anything else is appended, and not at all where nothing is.
-    pub fn note_ahead(&mut self, lines: Vec<u8>) {
+    /// Appends this function's START as soon as anything else is appended, and not at all where nothing is.
+    pub fn start_ahead(&mut self, function: &Arc<Function>) {
         self.flush();
-        self.ahead = lines;
+        self.ahead = Some(function.clone());
     }
 
     /// Reads what there is, and wakes when there is more. Ready when it was too much.
@@ -207,13 +210,14 @@ impl Journal {
         if text.is_empty() {
             return;
         }
-        let ahead = std::mem::take(&mut self.ahead);
-        self.append(ahead);
+        if let Some(function) = self.ahead.take() {
+            self.append(lines::start(&function, &self.request_id));
+        }
         if let Some(tail) = &mut self.tail {
             tail.extend_from_slice(&text[text.len().saturating_sub(TAIL)..]);
             tail.drain(..tail.len().saturating_sub(2 * TAIL));
         }
-        let (group, stream, request_id) = (self.group.clone(), self.stream.clone(), self.request_id.clone());
+        let (group, stream, request_id) = (self.group.clone(), self.stream.clone(), self.request_id.as_str().into());
         self.store.append(Entry { group, stream, request_id, at_ms: api::time::now_ms(), text });
     }
 

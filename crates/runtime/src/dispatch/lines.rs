@@ -92,7 +92,8 @@ pub(super) mod tests {
 
     pub fn function() -> Function {
         Function {
-            key: FunctionKey { account: "0".into(), region: "r".into(), name: "f".into(), version: "$LATEST".into() },
+            key: FunctionKey { account: "0".into(), region: "r".into(), name: "f".into(), version: "$LATEST".into() }
+                .into(),
             arn: "arn".into(),
             revision: "1".into(),
             kind: Kind::Python,

@@ -5,7 +5,7 @@ use super::config::DispatchConfig;
 use super::counters::Counters;
 use super::engines::{Engines, Here};
 use super::habits::{Habit, Habits};
-use super::instance::Instance;
+use super::instance::{Instance, Spot};
 use super::link::Link;
 use super::posts::Posts;
 use super::pu::{Pu, Source};
@@ -44,7 +44,7 @@ pub(super) struct Post {
     pub meter: Arc<Meter>,
     /// The log stream of all instances that come from its dedicated template.
     pub stream: Arc<str>,
-    pub pool: Pool<Box<Instance>, Waiter>,
+    pub pool: Pool<Box<Instance>, Waiter, Spot>,
     /// Where it may run, by its profiles, the place that it likes best first.
     pub places: Vec<Place>,
     /// Instances being started for requests.
@@ -212,6 +212,8 @@ pub(super) struct State {
     turn: VecDeque<u64>,
     next_post: u64,
     next_instance: u64,
+    /// The post that was asked for last.
+    recent: u64,
 }
 
 impl State {
@@ -230,6 +232,7 @@ impl State {
             turn: VecDeque::new(),
             next_post: 1,
             next_instance: first,
+            recent: 0,
         }
     }
 
@@ -245,12 +248,21 @@ impl State {
 
     /// The post of this revision, made where it is missing.
     pub fn post(&mut self, function: &Arc<Function>) -> u64 {
+        // Its names need not be hashed for each of its requests.
+        if self.posts.get(self.recent).is_some_and(|post| Arc::ptr_eq(&post.function, function)) {
+            return self.recent;
+        }
+        self.recent = self.post_of(function);
+        self.recent
+    }
+
+    fn post_of(&mut self, function: &Arc<Function>) -> u64 {
         let entry = match self.functions.get_mut(&function.key) {
             Some(entry) => entry,
             None => {
                 let in_flight = share(&mut self.running, &function.key);
                 let meter = Meter { in_flight, ..Meter::default() }.into();
-                self.functions.entry(function.key.clone()).or_insert(Entry { meter, posts: Vec::new() })
+                self.functions.entry((*function.key).clone()).or_insert(Entry { meter, posts: Vec::new() })
             }
         };
         if let Some((_, id)) = entry.posts.iter().find(|(revision, _)| *revision == function.revision) {

@@ -3,12 +3,33 @@
 
 use super::node::Post;
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// Hashes ids that are counted here, one after the other: nobody else chooses them.
+#[derive(Default)]
+struct Counted(u64);
+
+impl Hasher for Counted {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        self.0 = (self.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type ByCount = BuildHasherDefault<Counted>;
 
 /// Posts by their ids.
 #[derive(Default)]
 pub(super) struct Posts {
-    all: HashMap<u64, Post>,
-    awake: HashSet<u64>,
+    all: HashMap<u64, Post, ByCount>,
+    awake: HashSet<u64, ByCount>,
 }
 
 impl Posts {

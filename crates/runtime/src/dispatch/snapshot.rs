@@ -122,7 +122,7 @@ fn name(key: &FunctionKey) -> [&str; 4] {
 
 fn function(post: &Post) -> FunctionState {
     FunctionState {
-        key: post.function.key.clone(),
+        key: (*post.function.key).clone(),
         revision: post.function.revision.clone(),
         closed: post.closed,
         idle: post.pool.idle() as u32,
@@ -164,7 +164,7 @@ fn template(state: &State, pu: u8, seat: Seat, phase: &Phase) -> Option<Template
         Seat::Generic(kind, _, network) => (kind, network, None),
         Seat::Dedicated(post) => {
             let function = &state.posts.get(post)?.function;
-            (function.kind, function.network, Some(function.key.clone()))
+            (function.kind, function.network, Some((*function.key).clone()))
         }
     };
     let phase = match phase {

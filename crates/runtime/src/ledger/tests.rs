@@ -9,7 +9,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn bill(name: &str, number: u64, start: StartKind) -> Bill {
     let [account, region, version] = ["000000000000", "us-east-1", "$LATEST"].map(str::to_owned);
     Bill {
-        function: FunctionKey { account, region, name: name.to_owned(), version },
+        function: FunctionKey { account, region, name: name.to_owned(), version }.into(),
         request_id: format!("request-{number}"),
         start,
         at_unix_ms: api::time::now_ms(),

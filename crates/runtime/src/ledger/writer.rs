@@ -159,7 +159,7 @@ fn word(start: StartKind) -> &'static str {
 }
 
 fn add_bill(add: &mut rusqlite::CachedStatement<'_>, bill: &Bill, pu: &str) -> rusqlite::Result<()> {
-    let FunctionKey { account, region, name, version } = &bill.function;
+    let FunctionKey { account, region, name, version } = &*bill.function;
     add.execute(params![
         bill.at_unix_ms as i64,
         account,
@@ -184,7 +184,7 @@ fn add_bill(add: &mut rusqlite::CachedStatement<'_>, bill: &Bill, pu: &str) -> r
 fn totals(bills: &[Bill]) -> HashMap<(u64, &FunctionKey), Total> {
     let mut totals: HashMap<_, Total> = HashMap::new();
     for bill in bills {
-        let total = totals.entry((bill.at_unix_ms / DAY_MS, &bill.function)).or_default();
+        let total = totals.entry((bill.at_unix_ms / DAY_MS, &*bill.function)).or_default();
         total.invocations += 1;
         total.failures += i64::from(bill.failed);
         total.cold += i64::from(bill.start == StartKind::Cold);

@@ -215,7 +215,8 @@ pub(super) fn function(
             region: id.region.clone(),
             name: id.name.clone(),
             version: version.map_or_else(|| LATEST.to_owned(), |number| number.to_string()),
-        },
+        }
+        .into(),
         arn: version.map_or_else(|| id.arn(), |number| format!("{}:{number}", id.arn())),
         revision: generation.to_owned(),
         kind,

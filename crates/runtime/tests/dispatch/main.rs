@@ -70,14 +70,14 @@ impl Fixture {
     /// The function's present revision, as the node sees it.
     fn state(&self, function: &Function) -> FunctionState {
         let functions = self.node.snapshot().functions;
-        let found = functions.into_iter().find(|f| f.key == function.key && f.revision == function.revision);
+        let found = functions.into_iter().find(|f| f.key == *function.key && f.revision == function.revision);
         found.expect("the node knows the function")
     }
 
     /// Waits until the function's state is like this.
     async fn until(&self, function: &Function, is: impl Fn(&FunctionState) -> bool) {
         self.until_node(|node| {
-            node.functions.iter().any(|f| f.key == function.key && f.revision == function.revision && is(f))
+            node.functions.iter().any(|f| f.key == *function.key && f.revision == function.revision && is(f))
         })
         .await;
     }
@@ -122,7 +122,8 @@ fn function(name: &str, handler: &str) -> Function {
             region: "us-east-1".into(),
             name: name.into(),
             version: "$LATEST".into(),
-        },
+        }
+        .into(),
         arn: format!("arn:aws:lambda:us-east-1:000000000000:function:{name}"),
         revision: "1".into(),
         kind: Kind::Python,

@@ -26,7 +26,7 @@ async fn spawned(worker: &mut FakeWorker) -> (u64, Vec<StartSpec>) {
 
 fn is_ready(node: &NodeState, function: Option<&Function>) -> bool {
     let is = |phase: &TemplatePhase| matches!(phase, TemplatePhase::Ready { .. });
-    node.templates.iter().any(|t| t.function.as_ref() == function.map(|f| &f.key) && is(&t.phase))
+    node.templates.iter().any(|t| t.function.as_ref() == function.map(|f| &*f.key) && is(&t.phase))
 }
 
 #[tokio::test]

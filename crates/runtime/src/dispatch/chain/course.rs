@@ -163,7 +163,7 @@ impl Course {
         let id = self.call.request_id.clone();
         for (instance, stage) in set.instances().zip(&self.flow.stages) {
             instance.journal.begin(&id, false);
-            instance.journal.note_ahead(lines::start(&stage.function, &id));
+            instance.journal.start_ahead(&stage.function);
         }
         let sent = os::monotonic_ns();
         let limit = self.flow.timeout;

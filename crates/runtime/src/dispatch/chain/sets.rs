@@ -256,7 +256,7 @@ impl Held {
                 self.set = Some(set);
                 return;
             }
-            let Some((waiter, again)) = line.pool.put(set, now) else {
+            let Some((waiter, again)) = line.pool.put(set, now, ()) else {
                 let is_first = !std::mem::replace(&mut lines.swept, true);
                 drop(lines);
                 if is_first {
