@@ -194,25 +194,27 @@ fn short_runs_come_before_long_ones_that_wait_too() {
     assert!(short < first && short < second, "{short} {first} {second}");
 }
 
-#[test]
-fn who_rings_is_heard_while_others_always_have_something() {
+/// An engine whose turns the test takes, and two guests that have been served.
+fn by_hand() -> (Serving<impl Fn(Told)>, [Guest; 2]) {
     let desk = Arc::new(Desk::new().unwrap());
-    let (tell, _told) = mpsc::sync_channel(1024);
     let (shelf, _) = Shelf::new(Arena::new(16 << 20).unwrap(), 8 << 20).unwrap();
-    let tell = move |what| drop(tell.send(what));
-    let mut serving = Serving::new(vec![Box::new(Echo)], desk.clone(), shelf, Duration::ZERO, tell).unwrap();
+    let mut serving = Serving::new(vec![Box::new(Echo)], desk.clone(), shelf, Duration::ZERO, drop).unwrap();
     let artefact = Artefact { kind: Kind::Wasm, file: File::open("/dev/null").unwrap() };
     desk.give(Order::Load { program: 1, artefact }).unwrap();
-    let [mut busy, mut quiet] = [1, 2].map(|instance| attach(&desk, instance, 1));
+    let mut guests = [1, 2].map(|instance| attach(&desk, instance, 1));
     // It would sleep if nobody had anything to say.
-    for guest in [&mut busy, &mut quiet] {
-        guest.ask("x", b"");
-    }
+    guests.iter_mut().for_each(|guest| guest.ask("x", b""));
     assert!(serving.turn());
-    for guest in [&mut busy, &mut quiet] {
+    for guest in &mut guests {
         assert_eq!(guest.hear().0, invocation::READY);
         guest.answer();
     }
+    (serving, guests)
+}
+
+#[test]
+fn who_rings_is_heard_while_others_always_have_something() {
+    let (mut serving, [mut busy, mut quiet]) = by_hand();
     let mut serve_one = |busy: &mut Guest| {
         busy.ask("some", b"");
         assert!(serving.turn());
@@ -230,22 +232,7 @@ fn who_rings_is_heard_while_others_always_have_something() {
 
 #[test]
 fn one_ring_is_enough_for_all_who_spoke_lately() {
-    let desk = Arc::new(Desk::new().unwrap());
-    let (tell, _told) = mpsc::sync_channel(1024);
-    let (shelf, _) = Shelf::new(Arena::new(16 << 20).unwrap(), 8 << 20).unwrap();
-    let tell = move |what| drop(tell.send(what));
-    let mut serving = Serving::new(vec![Box::new(Echo)], desk.clone(), shelf, Duration::ZERO, tell).unwrap();
-    let artefact = Artefact { kind: Kind::Wasm, file: File::open("/dev/null").unwrap() };
-    desk.give(Order::Load { program: 1, artefact }).unwrap();
-    let [mut one, mut other] = [1, 2].map(|instance| attach(&desk, instance, 1));
-    for guest in [&mut one, &mut other] {
-        guest.ask("x", b"");
-    }
-    assert!(serving.turn());
-    for guest in [&mut one, &mut other] {
-        assert_eq!(guest.hear().0, invocation::READY);
-        guest.answer();
-    }
+    let (mut serving, [mut one, mut other]) = by_hand();
     // How often the other one rings that speaks after the first has woken the engine.
     let mut rings = |rounds: u64| {
         for _ in 0..rounds {
