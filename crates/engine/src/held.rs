@@ -34,9 +34,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-/// Runs that are known to be over, and engines that are not waited for.
+/// Runs that are known to be over, and engines that have ended.
 const OVER_MAX: usize = 1024;
-const ABSENT_MAX: usize = 64;
+const PARTED_MAX: usize = 64;
 
 /// What makes an engine known to others: its arena and its table, to be read.
 #[derive(Debug)]
@@ -61,8 +61,7 @@ pub struct Shelf {
     free: Vec<usize>,
     uses: Vec<u64>,
     neighbours: HashMap<u32, Neighbour>,
-    /// Engines that have ended, or that have been waited for in vain.
-    absent: VecDeque<u32>,
+    parted: VecDeque<u32>,
     leaving: Vec<Leaving>,
     reads: bool,
 }
@@ -140,7 +139,7 @@ impl Shelf {
             free: (0..SLOTS).rev().collect(),
             uses: vec![0; SLOTS],
             neighbours: HashMap::new(),
-            absent: VecDeque::new(),
+            parted: VecDeque::new(),
             leaving: Vec::new(),
             reads: false,
         };
@@ -173,14 +172,9 @@ impl Shelf {
             let is_it = |(board, _): &(Arc<Board>, u64)| Arc::ptr_eq(board, &gone.board);
             self.leaving.iter_mut().for_each(|leaving| leaving.readers.retain(|reader| !is_it(reader)));
         }
-        self.give_up(number);
-    }
-
-    /// From now on this engine is not waited for. What it holds is found all the same once it is known.
-    pub fn give_up(&mut self, number: u32) {
-        self.absent.push_back(number);
-        if self.absent.len() > ABSENT_MAX {
-            self.absent.pop_front();
+        self.parted.push_back(number);
+        if self.parted.len() > PARTED_MAX {
+            self.parted.pop_front();
         }
     }
 
@@ -188,7 +182,7 @@ impl Shelf {
     /// for runs before they know each other.
     pub fn awaits(&self, number: u32) -> bool {
         let is_known = || self.neighbours.get(&number).is_some_and(|neighbour| neighbour.arena.is_some());
-        number != 0 && number != self.number && !self.absent.contains(&number) && !is_known()
+        number != 0 && number != self.number && !self.parted.contains(&number) && !is_known()
     }
 
     /// Bytes of pages that are held.

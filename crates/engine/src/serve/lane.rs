@@ -76,13 +76,9 @@ pub(super) struct Strange {
 }
 
 impl Strange {
-    /// An engine that has some of it, and is waited for.
-    pub fn awaited(&self, shelf: &Shelf) -> Option<u32> {
+    pub fn is_known(&self, shelf: &Shelf) -> bool {
         let mut items = self.sets.iter().filter(|_| self.ask.is_some()).flat_map(|set| &set.items);
-        items.find_map(|item| match item.data {
-            Data::Held(held) if shelf.awaits(held.engine) => Some(held.engine),
-            _ => None,
-        })
+        items.all(|item| !matches!(item.data, Data::Held(held) if shelf.awaits(held.engine)))
     }
 
     /// As far as what it names can be found.
@@ -128,11 +124,7 @@ impl Lane {
         Ok(Some(match wire::decode_asking(&body, self.terms.inputs) {
             Ok((ask, sets)) => {
                 let asked = Strange { sets, ask };
-                if asked.awaited(shelf).is_some() {
-                    Taken::Strange(asked)
-                } else {
-                    Taken::Request(asked.request(shelf))
-                }
+                if asked.is_known(shelf) { Taken::Request(asked.request(shelf)) } else { Taken::Strange(asked) }
             }
             Err(error) => Taken::Request(Request::Malformed(RunError::BadInput(error.to_string()))),
         }))

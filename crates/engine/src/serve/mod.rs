@@ -244,16 +244,14 @@ impl<T: Fn(Told)> Serving<T> {
         self.carry_out(place, request)
     }
 
-    /// The same with a request for which engines have to know each other: what they do so by are orders. One that is not known in time,
-    /// as it is in a long run, is not waited for again: others have requests here too.
+    /// The same with a request for which engines have to know each other: what they do so by are orders.
     fn serve_strange(&mut self, place: usize, request: Strange) -> (bool, bool) {
         let Some(instance) = self.instance(place) else { return (false, false) };
         let until = Instant::now() + ACQUAINTED;
-        while let (Some(engine), false) = (request.awaited(&self.shelf), self.closing) {
+        while !request.is_known(&self.shelf) && !self.closing {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                self.shelf.give_up(engine);
-                continue;
+                break;
             }
             let left = Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
             let _ = poll(&mut [PollFd::new(&self.desk.bell(), PollFlags::IN)], Some(&left));

@@ -331,18 +331,6 @@ fn what_another_engine_holds_is_found_as_soon_as_they_know_each_other() {
 }
 
 #[test]
-fn who_was_waited_for_in_vain_is_not_waited_for_again() {
-    let (mut serving, [mut guest, _other]) = by_hand();
-    let held = |engine| Data::Held(wire::Held { engine, id: 1, len: 5 });
-    let ask = wire::Ask { run: [1; 16], from: wire::Ask::NOTHING };
-    assert!([7, 8].iter().all(|engine| serving.shelf.awaits(*engine)));
-    send(&mut guest, request(ask, held(7)));
-    assert!(serving.turn());
-    assert_eq!(guest.hear().0, invocation::FAILED);
-    assert_eq!([7, 8].map(|engine| serving.shelf.awaits(engine)), [false, true]);
-}
-
-#[test]
 fn what_is_asked_for_is_held_for_its_run_and_found_by_it() {
     let bench = Bench::new();
     let mut guests = [bench.attach(1, 1), bench.attach(2, 1)];
