@@ -14,8 +14,7 @@
 //!
 //! Items are given up by the engine that has them, while others may be reading. So each engine says when it begins and ends
 //! a run that reads what is others': pages are given back when every engine that was reading as the item was struck off
-//! has come to the end of that run. An engine is lent another's arena only when that one watches it. Until then its requests for
-//! what that one holds wait, for a while (`serve`): an engine may be called before all others have heard of it.
+//! has come to the end of that run. An engine is lent another's arena only when that one watches it.
 //!
 //! Not here: who decides that an item is held (the gateway), and where engines come to know each other (`sandbox::pure`).
 
@@ -34,9 +33,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-/// Runs that are known to be over, and engines that have ended.
+/// Runs that are known to be over.
 const OVER_MAX: usize = 1024;
-const PARTED_MAX: usize = 64;
 
 /// What makes an engine known to others: its arena and its table, to be read.
 #[derive(Debug)]
@@ -61,7 +59,6 @@ pub struct Shelf {
     free: Vec<usize>,
     uses: Vec<u64>,
     neighbours: HashMap<u32, Neighbour>,
-    parted: VecDeque<u32>,
     leaving: Vec<Leaving>,
     reads: bool,
 }
@@ -139,7 +136,6 @@ impl Shelf {
             free: (0..SLOTS).rev().collect(),
             uses: vec![0; SLOTS],
             neighbours: HashMap::new(),
-            parted: VecDeque::new(),
             leaving: Vec::new(),
             reads: false,
         };
@@ -172,17 +168,6 @@ impl Shelf {
             let is_it = |(board, _): &(Arc<Board>, u64)| Arc::ptr_eq(board, &gone.board);
             self.leaving.iter_mut().for_each(|leaving| leaving.readers.retain(|reader| !is_it(reader)));
         }
-        self.parted.push_back(number);
-        if self.parted.len() > PARTED_MAX {
-            self.parted.pop_front();
-        }
-    }
-
-    /// Whether what this engine holds cannot be read yet: engines that have just begun are heard of from those who hold things
-    /// for runs before they know each other.
-    pub fn awaits(&self, number: u32) -> bool {
-        let is_known = || self.neighbours.get(&number).is_some_and(|neighbour| neighbour.arena.is_some());
-        number != 0 && number != self.number && !self.parted.contains(&number) && !is_known()
     }
 
     /// Bytes of pages that are held.

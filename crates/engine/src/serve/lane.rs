@@ -62,31 +62,6 @@ pub(super) enum Request {
     Malformed(RunError),
 }
 
-/// What has come by a channel.
-pub(super) enum Taken {
-    Request(Request),
-    /// Some of it is held by an engine that is not known here yet.
-    Strange(Strange),
-}
-
-/// A request that is to be looked at again when engines know each other.
-pub(super) struct Strange {
-    sets: Sets<Data<Bytes>>,
-    ask: Option<Ask>,
-}
-
-impl Strange {
-    pub fn is_known(&self, shelf: &Shelf) -> bool {
-        let mut items = self.sets.iter().filter(|_| self.ask.is_some()).flat_map(|set| &set.items);
-        items.all(|item| !matches!(item.data, Data::Held(held) if shelf.awaits(held.engine)))
-    }
-
-    /// As far as what it names can be found.
-    pub fn request(self, shelf: &mut Shelf) -> Request {
-        inputs(self.sets, self.ask, shelf)
-    }
-}
-
 /// The gateway has broken the channel, or does not read what it asked for.
 pub(super) struct Broken;
 
@@ -113,7 +88,7 @@ impl Lane {
     }
 
     /// The request that waits, if there is one.
-    pub fn take(&mut self, shelf: &mut Shelf) -> Result<Option<Taken>, Broken> {
+    pub fn take(&mut self, shelf: &mut Shelf) -> Result<Option<Request>, Broken> {
         let message = match self.channel.receiver.receive_only(invocation::INVOKE) {
             Ok(None) => return Ok(None),
             Ok(Some(message)) => message,
@@ -122,11 +97,8 @@ impl Lane {
         let body = Bytes::from(message.body());
         drop(message);
         Ok(Some(match wire::decode_asking(&body, self.terms.inputs) {
-            Ok((ask, sets)) => {
-                let asked = Strange { sets, ask };
-                if asked.is_known(shelf) { Taken::Request(asked.request(shelf)) } else { Taken::Strange(asked) }
-            }
-            Err(error) => Taken::Request(Request::Malformed(RunError::BadInput(error.to_string()))),
+            Ok((ask, sets)) => inputs(sets, ask, shelf),
+            Err(error) => Request::Malformed(RunError::BadInput(error.to_string())),
         }))
     }
 

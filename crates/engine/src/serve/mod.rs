@@ -24,15 +24,15 @@ pub use lane::Terms;
 use crate::held::Shelf;
 use crate::{Engine, LoadError, Program};
 use cfork::invocation::{Processor, Served};
-use lane::{Lane, Request, Strange, Taken};
+use lane::{Lane, Request};
 use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What the desk's bell is called; channels have their places.
 const BELL: u64 = u64::MAX;
@@ -42,8 +42,6 @@ const RINGS_MAX: u32 = 256;
 const LATELY: u64 = 16;
 /// A channel that was silent for so many rounds, in which others spoke, is asked to ring.
 const SILENCE: u64 = 512;
-/// How long a request may wait until its engine knows those that hold some of it.
-const ACQUAINTED: Duration = Duration::from_millis(500);
 /// Nanoseconds after which a thread that always has work hears who has rung meanwhile.
 const DEAF: u64 = 50_000;
 /// Nanoseconds from which on a run is a long one.
@@ -95,8 +93,6 @@ pub struct Serving<T> {
     turn: usize,
     epoll: OwnedFd,
     scratch: Vec<u8>,
-    /// It was told to close.
-    closing: bool,
 }
 
 impl<T: Fn(Told)> Serving<T> {
@@ -128,7 +124,6 @@ impl<T: Fn(Told)> Serving<T> {
             turn: 0,
             epoll,
             scratch: Vec::new(),
-            closing: false,
         })
     }
 
@@ -139,7 +134,7 @@ impl<T: Fn(Told)> Serving<T> {
 
     /// Does what there is to do once, or sleeps if there is nothing. False: it was told to close.
     fn turn(&mut self) -> bool {
-        if self.closing || self.desk.has_orders() && !self.follow() {
+        if self.desk.has_orders() && !self.follow() {
             return false;
         }
         if self.shelf.is_leaving() {
@@ -226,8 +221,7 @@ impl<T: Fn(Told)> Serving<T> {
     fn serve(&mut self, place: usize) -> (bool, bool) {
         let Some(lane) = self.lanes.get_mut(place).and_then(Option::as_mut) else { return (false, false) };
         let request = match lane.take(&mut self.shelf) {
-            Ok(Some(Taken::Request(request))) => request,
-            Ok(Some(Taken::Strange(request))) => return self.serve_strange(place, request),
+            Ok(Some(request)) => request,
             Ok(None) => {
                 let silent = self.round.saturating_sub(lane.round) > SILENCE;
                 if silent {
@@ -241,36 +235,6 @@ impl<T: Fn(Told)> Serving<T> {
                 return (false, false);
             }
         };
-        self.carry_out(place, request)
-    }
-
-    /// The same with a request for which engines have to know each other: what they do so by are orders.
-    fn serve_strange(&mut self, place: usize, request: Strange) -> (bool, bool) {
-        let Some(instance) = self.instance(place) else { return (false, false) };
-        let until = Instant::now() + ACQUAINTED;
-        while !request.is_known(&self.shelf) && !self.closing {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            let left = Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
-            let _ = poll(&mut [PollFd::new(&self.desk.bell(), PollFlags::IN)], Some(&left));
-            self.closing = !self.follow();
-        }
-        if self.instance(place) != Some(instance) {
-            return (true, false);
-        }
-        let request = request.request(&mut self.shelf);
-        self.carry_out(place, request)
-    }
-
-    fn instance(&self, place: usize) -> Option<u64> {
-        Some(self.lanes.get(place)?.as_ref()?.instance)
-    }
-
-    /// Serves a request of this channel.
-    fn carry_out(&mut self, place: usize, request: Request) -> (bool, bool) {
-        let Some(lane) = self.lanes.get_mut(place).and_then(Option::as_mut) else { return (false, false) };
         lane.round = self.round;
         if !self.desk.begin(lane.instance) {
             drop(request);

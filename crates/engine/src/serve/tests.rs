@@ -1,7 +1,6 @@
 //! The loop with an engine that leaves its inputs: what is tested is the way to it and back, not what runs.
 
 use super::*;
-use crate::held::Window;
 use crate::{Arena, Artefact, Blob, Finished, Kind, LoadError, Run, RunError, SelfTestError};
 use cfork::invocation::{self, Cause, Ran};
 use interconnect::channel::Channel;
@@ -60,7 +59,6 @@ struct Bench {
     desk: Arc<Desk>,
     told: mpsc::Receiver<Told>,
     thread: Option<JoinHandle<()>>,
-    window: Window,
 }
 
 struct Guest {
@@ -73,14 +71,14 @@ impl Bench {
         let desk = Arc::new(Desk::new().unwrap());
         let (tell, told) = mpsc::sync_channel(1024);
         let its = desk.clone();
-        let (shelf, window) = Shelf::new(Arena::new(16 << 20).unwrap(), 8 << 20).unwrap();
         let thread = std::thread::spawn(move || {
             let tell = move |what| drop(tell.send(what));
+            let (shelf, _) = Shelf::new(Arena::new(16 << 20).unwrap(), 8 << 20).unwrap();
             Serving::new(vec![Box::new(Echo)], its, shelf, Duration::from_micros(20), tell).unwrap().run();
         });
         let artefact = Artefact { kind: Kind::Wasm, file: File::open("/dev/null").unwrap() };
         desk.give(Order::Load { program: 1, artefact }).unwrap();
-        let bench = Self { desk, told, thread: Some(thread), window: window.unwrap() };
+        let bench = Self { desk, told, thread: Some(thread) };
         assert!(matches!(bench.hear(), Told::Loaded { program: 1, result: Ok(()) }));
         bench
     }
@@ -278,58 +276,6 @@ fn who_is_detached_is_stopped_and_nobody_else() {
     guests[2].answer();
 }
 
-/// A request of one item, and another small one.
-fn request(ask: wire::Ask, data: Data<&[u8]>) -> Vec<u8> {
-    let (mut body, small) = (Vec::new(), Item::new("small", 0, Data::Inline(&[1_u8; 10][..])));
-    wire::encode_asking(ask, &[Set::new("in", vec![Item::new("x", 7, data), small])], &mut body).unwrap();
-    body
-}
-
-fn send(guest: &mut Guest, body: Vec<u8>) {
-    guest.channel.sender.send(invocation::INVOKE, b"", &body).unwrap();
-}
-
-fn refused(guest: &mut Guest, body: Vec<u8>) {
-    send(guest, body);
-    let (kind, head, body) = guest.hear();
-    assert_eq!((kind, Ran::decode(&head).cause), (invocation::FAILED, Cause::Engine));
-    assert!(String::from_utf8_lossy(&body).contains("Pure.Gone"), "{}", String::from_utf8_lossy(&body));
-}
-
-#[test]
-fn what_another_engine_holds_is_found_as_soon_as_they_know_each_other() {
-    let [one, other] = [Bench::new(), Bench::new()];
-    let mut guests = [one.attach(1, 1), other.attach(2, 1)];
-    guests.iter_mut().for_each(|guest| drop(guest.hear()));
-    for (bench, number) in [(&one, 1), (&other, 2)] {
-        bench.desk.give(Order::Name { number }).unwrap();
-    }
-    let ask = wire::Ask { run: [1; 16], from: 4096 };
-    let nothing = wire::Ask { from: wire::Ask::NOTHING, ..ask };
-    send(&mut guests[0], request(ask, Data::Inline(&[9; 5000])));
-    let (_, outputs) = guests[0].answer();
-    let Data::Held(held) = outputs[0].items[0].data else { panic!("{outputs:?}") };
-    // Before anybody has made them known to each other. An instance that begins meanwhile does not have to wait.
-    send(&mut guests[1], request(nothing, Data::Held(held)));
-    let mut late = other.attach(3, 1);
-    late.hear();
-    let copy = |file: &OwnedFd| file.try_clone().unwrap();
-    for (bench, number, its) in [(&one, 2, &other), (&other, 1, &one)] {
-        bench.desk.give(Order::Watch { number, board: copy(&its.window.board) }).unwrap();
-        assert!(matches!(bench.hear(), Told::Watches { number: said } if said == number));
-    }
-    other.desk.give(Order::Lend { number: 1, arena: copy(&one.window.arena) }).unwrap();
-    assert_eq!(guests[1].answer().1[0].items[0].data, Data::Inline(bytes::Bytes::from(vec![9; 5000])));
-    // Of one that nobody knows, or that has ended, nothing is found, and others are served after it.
-    refused(&mut guests[1], request(nothing, Data::Held(wire::Held { engine: 7, ..held })));
-    other.desk.give(Order::Part { number: 1 }).unwrap();
-    refused(&mut guests[1], request(nothing, Data::Held(held)));
-    late.ask("x", b"");
-    late.answer();
-    // Nobody waits for anybody in an engine that is to close.
-    send(&mut guests[1], request(nothing, Data::Held(wire::Held { engine: 8, ..held })));
-}
-
 #[test]
 fn what_is_asked_for_is_held_for_its_run_and_found_by_it() {
     let bench = Bench::new();
@@ -337,6 +283,12 @@ fn what_is_asked_for_is_held_for_its_run_and_found_by_it() {
     guests.iter_mut().for_each(|guest| drop(guest.hear()));
     bench.desk.give(Order::Name { number: 5 }).unwrap();
     let ask = wire::Ask { run: [1; 16], from: 4096 };
+    let request = |ask: wire::Ask, data: Data<&[u8]>| {
+        let (mut body, small) = (Vec::new(), Item::new("small", 0, Data::Inline(&[1_u8; 10][..])));
+        wire::encode_asking(ask, &[Set::new("in", vec![Item::new("x", 7, data), small])], &mut body).unwrap();
+        body
+    };
+    let send = |guest: &mut Guest, body: Vec<u8>| guest.channel.sender.send(invocation::INVOKE, b"", &body).unwrap();
     send(&mut guests[0], request(ask, Data::Inline(&[9; 5000])));
     let (_, outputs) = guests[0].answer();
     let Data::Held(held) = outputs[0].items[0].data else { panic!("{outputs:?}") };
@@ -347,6 +299,12 @@ fn what_is_asked_for_is_held_for_its_run_and_found_by_it() {
     let nothing = wire::Ask { from: wire::Ask::NOTHING, ..ask };
     send(&mut guests[1], request(nothing, Data::Held(held)));
     assert_eq!(guests[1].answer().1[0].items[0].data, Data::Inline(bytes::Bytes::from(vec![9; 5000])));
+    let refused = |guest: &mut Guest, body: Vec<u8>| {
+        send(guest, body);
+        let (kind, head, body) = guest.hear();
+        assert_eq!((kind, Ran::decode(&head).cause), (invocation::FAILED, Cause::Engine));
+        assert!(String::from_utf8_lossy(&body).contains("Pure.Gone"), "{}", String::from_utf8_lossy(&body));
+    };
     // Other runs have not, nor who names none.
     refused(&mut guests[1], request(wire::Ask { run: [2; 16], ..ask }, Data::Held(held)));
     let mut body = Vec::new();
