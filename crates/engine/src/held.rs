@@ -14,7 +14,8 @@
 //!
 //! Items are given up by the engine that has them, while others may be reading. So each engine says when it begins and ends
 //! a run that reads what is others': pages are given back when every engine that was reading as the item was struck off
-//! has come to the end of that run. An engine is lent another's arena only when that one watches it.
+//! has come to the end of that run. An engine is lent another's arena only when that one watches it. An engine may be called
+//! before it has been lent what all others have: it knows whom it is still to meet, and requests for what those hold wait.
 //!
 //! Not here: who decides that an item is held (the gateway), and where engines come to know each other (`sandbox::pure`).
 
@@ -33,8 +34,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-/// Runs that are known to be over.
+/// Runs that are known to be over, and engines.
 const OVER_MAX: usize = 1024;
+const PARTED_MAX: usize = 64;
 
 /// What makes an engine known to others: its arena and its table, to be read.
 #[derive(Debug)]
@@ -58,7 +60,10 @@ pub struct Shelf {
     /// Slots that nothing is in, and how often each was used.
     free: Vec<usize>,
     uses: Vec<u64>,
+    /// Engines that this one knows, or is to meet.
     neighbours: HashMap<u32, Neighbour>,
+    /// Those of higher numbers that have ended.
+    parted: VecDeque<u32>,
     leaving: Vec<Leaving>,
     reads: bool,
 }
@@ -69,9 +74,9 @@ struct Kept {
     blob: Blob,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Neighbour {
-    board: Arc<Board>,
+    board: Option<Arc<Board>>,
     arena: Option<Arc<Foreign>>,
 }
 
@@ -136,27 +141,43 @@ impl Shelf {
             free: (0..SLOTS).rev().collect(),
             uses: vec![0; SLOTS],
             neighbours: HashMap::new(),
+            parted: VecDeque::new(),
             leaving: Vec::new(),
             reads: false,
         };
         Ok((shelf, window))
     }
 
-    /// What it is called from now on.
-    pub fn named(&mut self, number: u32) {
+    /// What it is called from now on, and which engines there were before it. Later ones have higher numbers.
+    pub fn named(&mut self, number: u32, others: &[u32]) {
         self.number = number;
+        others.iter().for_each(|other| _ = self.neighbours.entry(*other).or_default());
+    }
+
+    /// Whether this engine is to be lent what that one holds, and has not been yet.
+    pub fn awaits(&self, number: u32) -> bool {
+        match self.neighbours.get(&number) {
+            Some(neighbour) => neighbour.arena.is_none(),
+            None => number > self.number && !self.parted.contains(&number),
+        }
     }
 
     /// Another engine of the unit: from now on nothing is given up that it may be reading.
     pub fn watch(&mut self, number: u32, board: &OwnedFd) -> io::Result<()> {
-        let board = Arc::new(Board::of(board.as_fd())?);
-        self.neighbours.insert(number, Neighbour { board, arena: None });
+        match Board::of(board.as_fd()) {
+            Ok(board) => self.neighbours.entry(number).or_default().board = Some(Arc::new(board)),
+            Err(error) => {
+                self.part(number);
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
     /// It watches this one, and so its items may be read.
     pub fn lent(&mut self, number: u32, arena: OwnedFd) -> io::Result<()> {
-        let Some(neighbour) = self.neighbours.get_mut(&number) else { return Ok(()) };
+        let watched = self.neighbours.get_mut(&number).filter(|neighbour| neighbour.board.is_some());
+        let Some(neighbour) = watched else { return Ok(()) };
         let len = usize::try_from(rustix::fs::fstat(&arena)?.st_size).map_err(io::Error::other)?;
         neighbour.arena = Some(Arc::new(Foreign { mapping: Mapping::readable(&arena, len)?, file: arena }));
         Ok(())
@@ -164,9 +185,15 @@ impl Shelf {
 
     /// One that has ended, and what it held with it.
     pub fn part(&mut self, number: u32) {
-        if let Some(gone) = self.neighbours.remove(&number) {
-            let is_it = |(board, _): &(Arc<Board>, u64)| Arc::ptr_eq(board, &gone.board);
+        if let Some(gone) = self.neighbours.remove(&number).and_then(|neighbour| neighbour.board) {
+            let is_it = |(board, _): &(Arc<Board>, u64)| Arc::ptr_eq(board, &gone);
             self.leaving.iter_mut().for_each(|leaving| leaving.readers.retain(|reader| !is_it(reader)));
+        }
+        if number > self.number {
+            self.parted.push_back(number);
+        }
+        if self.parted.len() > PARTED_MAX {
+            self.parted.pop_front();
         }
     }
 
@@ -214,7 +241,9 @@ impl Shelf {
     }
 
     fn borrow(&mut self, run: RunId, held: Held) -> Option<Blob> {
-        let Neighbour { board, arena: Some(arena) } = self.neighbours.get(&held.engine)? else { return None };
+        let Neighbour { board: Some(board), arena: Some(arena) } = self.neighbours.get(&held.engine)? else {
+            return None;
+        };
         if !std::mem::replace(&mut self.reads, true) {
             self.board.turn();
         }
@@ -265,7 +294,8 @@ impl Shelf {
         self.free.push(slot);
         self.bytes -= pages(blob.len() as u64);
         // Whoever begins to read from now on does not find it.
-        let boards = self.neighbours.values().map(|neighbour| (neighbour.board.clone(), neighbour.board.runs()));
+        let boards = self.neighbours.values().filter_map(|neighbour| neighbour.board.clone());
+        let boards = boards.map(|board| (board.clone(), board.runs()));
         let readers: Vec<_> = boards.filter(|(_, runs)| runs % 2 == 1).collect();
         if !readers.is_empty() {
             self.leaving.push(Leaving { _blob: blob, readers });

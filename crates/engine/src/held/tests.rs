@@ -8,7 +8,7 @@ const OTHER: RunId = [8; 16];
 fn engine(number: u32) -> (Shelf, Arena, Window) {
     let arena = Arena::new(4 << 20).unwrap();
     let (mut shelf, window) = Shelf::new(arena.clone(), 2 << 20).unwrap();
-    shelf.named(number);
+    shelf.named(number, &[]);
     (shelf, arena, window.unwrap())
 }
 

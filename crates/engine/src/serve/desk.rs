@@ -29,8 +29,8 @@ pub enum Order {
     Detach { instance: u64 },
     /// From now on the thread preempts others when it wakes up, or nobody.
     Preempt { somebody: bool },
-    /// This engine has a name, by which others know what it holds.
-    Name { number: u32 },
+    /// This engine has a name, by which others know what it holds. It is to meet these, and all of higher numbers.
+    Name { number: u32, others: Vec<u32> },
     /// Another engine of the unit. Ends in [`Told::Watches`](super::Told::Watches).
     Watch { number: u32, board: OwnedFd },
     /// The arena of one that watches this one.

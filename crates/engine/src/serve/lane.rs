@@ -53,7 +53,12 @@ pub(super) struct Lane {
     pub round: u64,
     /// Nanoseconds that its last few runs took.
     pub typical: u64,
+    /// A request for what an engine holds that is not known here yet, and how long it waits.
+    waiting: Option<(Asked, Instant)>,
 }
+
+/// A request as it has come.
+type Asked = (Option<Ask>, Sets<Data<Bytes>>);
 
 /// What a request is.
 pub(super) enum Request {
@@ -70,7 +75,7 @@ impl Lane {
         let super::Attachment { instance, program, mut channel, log, terms } = attachment;
         channel.receiver.keep(KEPT_MAX);
         let _ = rustix::io::ioctl_fionbio(&log, true);
-        Self { instance, program, channel, log, terms, rings: 0, round: 0, typical: 0 }
+        Self { instance, program, channel, log, terms, rings: 0, round: 0, typical: 0, waiting: None }
     }
 
     /// Says that the function is loaded, and where it runs.
@@ -87,8 +92,33 @@ impl Lane {
         let _ = self.channel.sender.send(invocation::INIT_FAILED, &started.encode(), &body);
     }
 
-    /// The request that waits, if there is one.
+    /// Whether there is a request that cannot be carried out yet.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// The next request, if there is one. One that needs an engine which is not known here yet waits until it is.
     pub fn take(&mut self, shelf: &mut Shelf) -> Result<Option<Request>, Broken> {
+        let (asked, until) = match self.waiting.take() {
+            Some((asked, until)) => (asked, Some(until)),
+            None => match self.receive()? {
+                None => return Ok(None),
+                Some(Ok(asked)) => (asked, None),
+                Some(Err(error)) => return Ok(Some(Request::Malformed(error))),
+            },
+        };
+        if awaits(&asked, shelf) {
+            let until = until.unwrap_or_else(|| Instant::now() + super::ACQUAINTED);
+            if Instant::now() < until {
+                self.waiting = Some((asked, until));
+                return Ok(None);
+            }
+        }
+        let (ask, sets) = asked;
+        Ok(Some(inputs(sets, ask, shelf)))
+    }
+
+    fn receive(&mut self) -> Result<Option<Result<Asked, RunError>>, Broken> {
         let message = match self.channel.receiver.receive_only(invocation::INVOKE) {
             Ok(None) => return Ok(None),
             Ok(Some(message)) => message,
@@ -96,10 +126,8 @@ impl Lane {
         };
         let body = Bytes::from(message.body());
         drop(message);
-        Ok(Some(match wire::decode_asking(&body, self.terms.inputs) {
-            Ok((ask, sets)) => inputs(sets, ask, shelf),
-            Err(error) => Request::Malformed(RunError::BadInput(error.to_string())),
-        }))
+        let asked = wire::decode_asking(&body, self.terms.inputs);
+        Ok(Some(asked.map_err(|error| RunError::BadInput(error.to_string()))))
     }
 
     /// Runs the program once on these inputs.
@@ -186,6 +214,12 @@ impl Lane {
             Err(SendError::Busy | SendError::Broken) => Err(Err(Broken)),
         }
     }
+}
+
+/// Whether some of it is held by an engine that is to be met.
+fn awaits((ask, sets): &Asked, shelf: &Shelf) -> bool {
+    let mut items = sets.iter().filter(|_| ask.is_some()).flat_map(|set| &set.items);
+    items.any(|item| matches!(item.data, Data::Held(held) if shelf.awaits(held.engine)))
 }
 
 fn inputs(sets: Sets<Data<Bytes>>, ask: Option<Ask>, shelf: &mut Shelf) -> Request {

@@ -40,6 +40,8 @@ const BELL: u64 = u64::MAX;
 const RINGS_MAX: u32 = 256;
 /// A channel that spoke within so many rounds is looked at as soon as any of them rings.
 const LATELY: u64 = 16;
+/// How long a request may wait for an engine that is to be met, as that one may be in a long run.
+const ACQUAINTED: Duration = Duration::from_secs(2);
 /// A channel that was silent for so many rounds, in which others spoke, is asked to ring.
 const SILENCE: u64 = 512;
 /// Nanoseconds after which a thread that always has work hears who has rung meanwhile.
@@ -223,7 +225,7 @@ impl<T: Fn(Told)> Serving<T> {
         let request = match lane.take(&mut self.shelf) {
             Ok(Some(request)) => request,
             Ok(None) => {
-                let silent = self.round.saturating_sub(lane.round) > SILENCE;
+                let silent = !lane.is_waiting() && self.round.saturating_sub(lane.round) > SILENCE;
                 if silent {
                     lane.channel.receiver.sleep_by_event();
                 }
@@ -282,9 +284,11 @@ impl<T: Fn(Told)> Serving<T> {
     /// come in batches, and one ring is enough for all of them.
     fn wait(&mut self) {
         let (lanes, round) = (&self.lanes, self.round);
-        let lately = |place: &usize| lanes.get(*place)?.as_ref().map(|lane| round - lane.round.min(round) <= LATELY);
-        self.busy.retain(|place| lately(place) == Some(true));
-        self.hear(self.shelf.is_leaving().then_some(&SOON));
+        let lately = |lane: &Lane| round - lane.round.min(round) <= LATELY || lane.is_waiting();
+        self.busy.retain(|place| lanes.get(*place).and_then(Option::as_ref).is_some_and(|lane| lately(lane)));
+        let mut busy = self.busy.iter().filter_map(|place| lanes.get(*place)?.as_ref());
+        let is_soon = self.shelf.is_leaving() || busy.any(|lane| lane.is_waiting());
+        self.hear(is_soon.then_some(&SOON));
         let lanes = self.busy.iter().filter_map(|place| self.lanes.get(*place)?.as_ref());
         lanes.for_each(|lane| lane.channel.receiver.stay_awake());
     }
@@ -328,7 +332,7 @@ impl<T: Fn(Told)> Serving<T> {
                 }
                 // Without it, it waits for others a little longer.
                 Order::Preempt { somebody } => drop(os::process::preempt(somebody)),
-                Order::Name { number } => self.shelf.named(number),
+                Order::Name { number, others } => self.shelf.named(number, &others),
                 // One that cannot be watched is lent nothing, and its items are found by nobody.
                 Order::Watch { number, board } => {
                     if self.shelf.watch(number, &board).is_ok() {

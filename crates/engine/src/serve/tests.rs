@@ -1,6 +1,7 @@
 //! The loop with an engine that leaves its inputs: what is tested is the way to it and back, not what runs.
 
 use super::*;
+use crate::held::Window;
 use crate::{Arena, Artefact, Blob, Finished, Kind, LoadError, Run, RunError, SelfTestError};
 use cfork::invocation::{self, Cause, Ran};
 use interconnect::channel::Channel;
@@ -59,6 +60,7 @@ struct Bench {
     desk: Arc<Desk>,
     told: mpsc::Receiver<Told>,
     thread: Option<JoinHandle<()>>,
+    window: Window,
 }
 
 struct Guest {
@@ -71,14 +73,14 @@ impl Bench {
         let desk = Arc::new(Desk::new().unwrap());
         let (tell, told) = mpsc::sync_channel(1024);
         let its = desk.clone();
+        let (shelf, window) = Shelf::new(Arena::new(16 << 20).unwrap(), 8 << 20).unwrap();
         let thread = std::thread::spawn(move || {
             let tell = move |what| drop(tell.send(what));
-            let (shelf, _) = Shelf::new(Arena::new(16 << 20).unwrap(), 8 << 20).unwrap();
             Serving::new(vec![Box::new(Echo)], its, shelf, Duration::from_micros(20), tell).unwrap().run();
         });
         let artefact = Artefact { kind: Kind::Wasm, file: File::open("/dev/null").unwrap() };
         desk.give(Order::Load { program: 1, artefact }).unwrap();
-        let bench = Self { desk, told, thread: Some(thread) };
+        let bench = Self { desk, told, thread: Some(thread), window: window.unwrap() };
         assert!(matches!(bench.hear(), Told::Loaded { program: 1, result: Ok(()) }));
         bench
     }
@@ -276,19 +278,119 @@ fn who_is_detached_is_stopped_and_nobody_else() {
     guests[2].answer();
 }
 
+/// A request of one item, and another small one.
+fn request(ask: wire::Ask, data: Data<&[u8]>) -> Vec<u8> {
+    let (mut body, small) = (Vec::new(), Item::new("small", 0, Data::Inline(&[1_u8; 10][..])));
+    wire::encode_asking(ask, &[Set::new("in", vec![Item::new("x", 7, data), small])], &mut body).unwrap();
+    body
+}
+
+fn send(guest: &mut Guest, body: Vec<u8>) {
+    guest.channel.sender.send(invocation::INVOKE, b"", &body).unwrap();
+}
+
+fn refused(guest: &mut Guest, body: Vec<u8>) {
+    send(guest, body);
+    is_gone(guest);
+}
+
+fn is_gone(guest: &mut Guest) {
+    let (kind, head, body) = guest.hear();
+    assert_eq!((kind, Ran::decode(&head).cause), (invocation::FAILED, Cause::Engine));
+    assert!(String::from_utf8_lossy(&body).contains("Pure.Gone"), "{}", String::from_utf8_lossy(&body));
+}
+
+/// Numbers 1 to 3, and what the first one holds for a run: nobody knows anybody yet.
+fn strangers() -> ([Bench; 3], Guest, wire::Held) {
+    let engines = [Bench::new(), Bench::new(), Bench::new()];
+    for (engine, number) in engines.iter().zip(1..) {
+        engine.desk.give(Order::Name { number, others: (1..number).collect() }).unwrap();
+    }
+    let mut guest = engines[0].attach(1, 1);
+    guest.hear();
+    send(&mut guest, request(ASK, Data::Inline(&[9; 5000])));
+    let (_, outputs) = guest.answer();
+    let Data::Held(held) = outputs[0].items[0].data else { panic!("{outputs:?}") };
+    (engines, guest, held)
+}
+
+/// `one`, of this number, reads from now on what `other` holds.
+fn acquaint([one, other]: [&Bench; 2], [its, others]: [u32; 2]) {
+    let copy = |file: &OwnedFd| file.try_clone().unwrap();
+    for (bench, number, known) in [(other, its, one), (one, others, other)] {
+        bench.desk.give(Order::Watch { number, board: copy(&known.window.board) }).unwrap();
+        assert!(matches!(bench.hear(), Told::Watches { number: said } if said == number));
+    }
+    one.desk.give(Order::Lend { number: others, arena: copy(&other.window.arena) }).unwrap();
+}
+
+const ASK: wire::Ask = wire::Ask { run: [1; 16], from: 4096 };
+const NOTHING: wire::Ask = wire::Ask { from: wire::Ask::NOTHING, ..ASK };
+
+#[test]
+fn a_request_waits_until_engines_know_each_other_and_holds_up_nobody() {
+    let ([one, two, _three], _guest, held) = strangers();
+    let [mut early, mut gone, mut other] = [1, 2, 3].map(|instance| two.attach(instance, 1));
+    for guest in [&mut early, &mut gone, &mut other] {
+        guest.hear();
+    }
+    send(&mut early, request(NOTHING, Data::Held(held)));
+    // One that is given up while its request waits has its place taken by another.
+    send(&mut gone, request(NOTHING, Data::Held(held)));
+    other.ask("x", b"");
+    other.answer();
+    two.desk.give(Order::Detach { instance: 2 }).unwrap();
+    let mut late = two.attach(4, 1);
+    assert!(matches!(two.hear(), Told::Ended { instance: 2, broken: false }));
+    for guest in [&mut late, &mut other] {
+        guest.ask("x", b"");
+    }
+    late.hear();
+    for guest in [&mut late, &mut other] {
+        guest.answer();
+    }
+    assert!(!early.channel.receiver.has_message());
+    acquaint([&two, &one], [2, 1]);
+    assert_eq!(early.answer().1[0].items[0].data, Data::Inline(bytes::Bytes::from(vec![9; 5000])));
+}
+
+#[test]
+fn who_has_ended_is_not_waited_for() {
+    let ([_one, two, _three], _guest, held) = strangers();
+    let mut guests = [two.attach(1, 1), two.attach(2, 1), two.attach(3, 1)];
+    guests.iter_mut().for_each(|guest| drop(guest.hear()));
+    let of = |engine| request(NOTHING, Data::Held(wire::Held { engine, ..held }));
+    for (guest, engine) in guests.iter_mut().zip([1, 3, 4]) {
+        send(guest, of(engine));
+    }
+    for (guest, number) in guests.iter_mut().zip([1, 3]) {
+        two.desk.give(Order::Part { number }).unwrap();
+        is_gone(guest);
+        // Nor is it by the next one.
+        refused(guest, of(number));
+    }
+    // One that nobody has heard of is, but not for ever.
+    is_gone(&mut guests[2]);
+    // An engine that is to close does not wait for it.
+    send(&mut guests[2], of(4));
+}
+
+#[test]
+fn an_engine_that_began_later_knows_who_had_ended_before() {
+    let ([_one, _two, three], _guest, held) = strangers();
+    three.desk.give(Order::Name { number: 9, others: vec![8] }).unwrap();
+    let mut guest = three.attach(1, 1);
+    guest.hear();
+    refused(&mut guest, request(NOTHING, Data::Held(wire::Held { engine: 7, ..held })));
+}
+
 #[test]
 fn what_is_asked_for_is_held_for_its_run_and_found_by_it() {
     let bench = Bench::new();
     let mut guests = [bench.attach(1, 1), bench.attach(2, 1)];
     guests.iter_mut().for_each(|guest| drop(guest.hear()));
-    bench.desk.give(Order::Name { number: 5 }).unwrap();
-    let ask = wire::Ask { run: [1; 16], from: 4096 };
-    let request = |ask: wire::Ask, data: Data<&[u8]>| {
-        let (mut body, small) = (Vec::new(), Item::new("small", 0, Data::Inline(&[1_u8; 10][..])));
-        wire::encode_asking(ask, &[Set::new("in", vec![Item::new("x", 7, data), small])], &mut body).unwrap();
-        body
-    };
-    let send = |guest: &mut Guest, body: Vec<u8>| guest.channel.sender.send(invocation::INVOKE, b"", &body).unwrap();
+    bench.desk.give(Order::Name { number: 5, others: Vec::new() }).unwrap();
+    let (ask, nothing) = (ASK, NOTHING);
     send(&mut guests[0], request(ask, Data::Inline(&[9; 5000])));
     let (_, outputs) = guests[0].answer();
     let Data::Held(held) = outputs[0].items[0].data else { panic!("{outputs:?}") };
@@ -296,15 +398,8 @@ fn what_is_asked_for_is_held_for_its_run_and_found_by_it() {
     assert_eq!(outputs[0].items[1].data.len(), 10, "small ones travel");
     bench.desk.give(Order::Leave).unwrap();
     // Another function of the same run has it by its name; what it leaves travels if nothing is asked for.
-    let nothing = wire::Ask { from: wire::Ask::NOTHING, ..ask };
     send(&mut guests[1], request(nothing, Data::Held(held)));
     assert_eq!(guests[1].answer().1[0].items[0].data, Data::Inline(bytes::Bytes::from(vec![9; 5000])));
-    let refused = |guest: &mut Guest, body: Vec<u8>| {
-        send(guest, body);
-        let (kind, head, body) = guest.hear();
-        assert_eq!((kind, Ran::decode(&head).cause), (invocation::FAILED, Cause::Engine));
-        assert!(String::from_utf8_lossy(&body).contains("Pure.Gone"), "{}", String::from_utf8_lossy(&body));
-    };
     // Other runs have not, nor who names none.
     refused(&mut guests[1], request(wire::Ask { run: [2; 16], ..ask }, Data::Held(held)));
     let mut body = Vec::new();

@@ -57,9 +57,10 @@ pub enum ToEngine {
     BesideLong {
         there: bool,
     },
-    /// What it is called by the engines of its unit.
+    /// What it is called by the engines of its unit, and those that there were before it.
     Name {
         number: u32,
+        others: Vec<u32>,
     },
     /// Accompanied by the table of another engine. Ends in [`FromEngine::Watches`].
     Watch {

@@ -48,7 +48,7 @@ impl Neighbours {
             all.engines.insert(number, new.clone());
             (number, others)
         };
-        engine.tell(&ToEngine::Name { number }, &[]).await;
+        engine.tell(&ToEngine::Name { number, others: others.keys().copied().collect() }, &[]).await;
         for (other, its) in others {
             engine.tell(&ToEngine::Watch { number: other }, &[its.board.as_fd()]).await;
             its.engine.tell(&ToEngine::Watch { number }, &[new.board.as_fd()]).await;

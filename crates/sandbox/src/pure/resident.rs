@@ -99,7 +99,7 @@ fn obey(desk: &Desk, socket: &OwnedFd, order: ToEngine, descriptors: Vec<OwnedFd
         ToEngine::Unload { program } => desk.give(Order::Unload { program }).is_ok(),
         ToEngine::Detach { instance } => desk.give(Order::Detach { instance }).is_ok(),
         ToEngine::BesideLong { there } => desk.give(Order::Preempt { somebody: there }).is_ok(),
-        ToEngine::Name { number } => desk.give(Order::Name { number }).is_ok(),
+        ToEngine::Name { number, others } => desk.give(Order::Name { number, others }).is_ok(),
         ToEngine::Watch { number } => first(descriptors, |board| desk.give(Order::Watch { number, board })),
         ToEngine::Lend { number } => first(descriptors, |arena| desk.give(Order::Lend { number, arena })),
         ToEngine::Part { number } => desk.give(Order::Part { number }).is_ok(),
