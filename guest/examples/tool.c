@@ -9,9 +9,12 @@
  *   tool upper                standard input in capital letters, line by line
  *   tool trap                 gives up where it never comes        tool loop              goes on for ever
  *   tool eat                  takes memory until there is none, and says so
+ *   tool yes                  a line, again and again              tool tty               of each standard stream whether it is a terminal
+ *   tool poll MILLISECONDS    whether there is input by then
  */
 #include <ctype.h>
 #include <dirent.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,8 +63,11 @@ static int list(const char *folder) {
 }
 
 static int upper(void) {
-    for (int c; (c = getchar()) != EOF;)
+    for (int c; (c = getchar()) != EOF;) {
         putchar(toupper(c));
+        if (c == '\n')
+            fflush(stdout);
+    }
     return 0;
 }
 
@@ -70,6 +76,13 @@ static int eat(void) {
         got[0] = 1;
     puts("full");
     return 0;
+}
+
+static int wait_for_input(int milliseconds) {
+    struct pollfd input = {.fd = 0, .events = POLLIN};
+    int ready = poll(&input, 1, milliseconds);
+    puts(ready > 0 ? "input" : "nothing");
+    return ready < 0;
 }
 
 static int done(int failed, const char *what) {
@@ -103,6 +116,14 @@ int main(int count, char **words) {
         return list(words[2]);
     else if (!strcmp(verb, "upper"))
         return upper();
+    else if (!strcmp(verb, "tty"))
+        for (int fd = 0; fd < 3; fd++)
+            puts(isatty(fd) ? "terminal" : "none");
+    else if (!strcmp(verb, "yes"))
+        while (puts("y") >= 0)
+            ;
+    else if (!strcmp(verb, "poll") && count > 2)
+        return wait_for_input(atoi(words[2]));
     else if (!strcmp(verb, "eat"))
         return eat();
     else if (!strcmp(verb, "trap"))

@@ -259,6 +259,51 @@ class Programs(unittest.TestCase):
         done = self.tool("fail", "9", "so it is")
         self.assertEqual((done.returncode, done.stdout, done.stderr), (9, "", "so it is\n"))
 
+    def started(self, *words, options=(), **streams):
+        program = [harness.BINARY, "run", built("tool.wasm"), *options, *[f"--arg={word}" for word in words]]
+        started = subprocess.Popen(program, env={**os.environ, "XDG_CACHE_HOME": self.cache}, **streams)
+        self.addCleanup(started.kill)
+        return started
+
+    def test_it_reads_and_prints_while_it_runs(self):
+        self.tool("args")
+        with self.started("upper", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+            for line in [b"one\n", b"two\n"]:
+                program.stdin.write(line)
+                program.stdin.flush()
+                self.assertEqual(program.stdout.readline(), line.upper())
+            self.assertEqual(program.communicate(b"x" * 300_000, timeout=60)[0], b"X" * 300_000)
+            self.assertEqual(program.returncode, 0)
+
+    def test_it_ends_with_its_reader_or_its_time_and_its_caller(self):
+        self.tool("args")
+        with self.started("yes", stdout=subprocess.PIPE) as program:
+            self.assertEqual(program.stdout.read(4), b"y\ny\n")
+            program.stdout.close()
+            self.assertEqual(program.wait(30), 141, "as of a command that SIGPIPE ends")
+        # Nobody writes to the one, nor reads from the other.
+        for word in ["upper", "yes"]:
+            piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            with self.started(word, options=["--timeout", "1"], **piped) as program:
+                self.assertEqual(program.wait(30), 1)
+                self.assertIn(b"deadline", program.stderr.read())
+        with self.started("upper", stdin=subprocess.PIPE) as program:
+            harness.eventually(lambda: len(harness.descendants(program.pid)) > 1, "its process is there")
+            all_of_it = harness.descendants(program.pid)
+            program.kill()
+        harness.eventually(lambda: not harness.alive(all_of_it), "its process has ended with its caller")
+
+    def test_it_waits_for_input_and_knows_terminals(self):
+        with self.started("poll", "0", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+            self.assertEqual(program.stdout.read(), b"nothing\n", "nobody has written")
+        with self.started("poll", "20000", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+            self.assertEqual(program.communicate(b"x", timeout=30)[0], b"input\n")
+        ours, its = os.openpty()
+        with self.started("tty", stdin=its, stdout=subprocess.PIPE, stderr=its) as program:
+            self.assertEqual(program.stdout.read(), b"terminal\nnone\nterminal\n")
+        os.close(its)
+        os.close(ours)
+
     def test_folders_go_in_and_come_back(self):
         with temporary() as name:
             folder = Path(name)

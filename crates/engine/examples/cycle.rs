@@ -111,6 +111,7 @@ fn run(program: &mut dyn Program, inputs: &Sets<Blob>) {
             arguments: &[],
             environment: &[],
             stdin: None,
+            streams: None,
             limits: Limits::default(),
             deadline: Instant::now() + Duration::from_secs(10),
             stop,

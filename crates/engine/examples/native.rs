@@ -48,6 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             arguments,
             environment,
             stdin: None,
+            streams: None,
             limits,
             deadline,
             stop,

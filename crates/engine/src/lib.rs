@@ -50,7 +50,7 @@ pub use arena::Arena;
 pub use artefact::{Artefact, Kind};
 pub use blob::{Blob, Paged};
 pub use error::{CompileError, LoadError, RunError, SelfTestError, TrapKind};
-pub use run::{Finished, Folder, Limits, Run};
+pub use run::{Finished, Folder, Limits, Run, Streams};
 pub use stop::{Stop, Why};
 pub use wipe::Wiping;
 

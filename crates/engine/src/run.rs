@@ -2,6 +2,7 @@
 
 use crate::{Blob, RunError, Stop};
 use sets::{Set, Sets};
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 /// One run of a pure function.
@@ -20,11 +21,20 @@ pub struct Run<'a> {
     pub arguments: &'a [String],
     pub environment: &'a [(String, String)],
     pub stdin: Option<&'a Blob>,
+    /// Of a program that a person runs: instead of `stdin`, and of text that is kept. WebAssembly only.
+    pub streams: Option<Streams<'a>>,
     pub limits: Limits,
     pub deadline: Instant,
     pub stop: &'a Stop,
     /// Clocks stand still and randomness is always the same: equal inputs give equal outputs.
     pub deterministic: bool,
+}
+
+/// Standard input, output and errors, which a program reads and writes while it runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Streams<'a> {
+    pub descriptors: [BorrowedFd<'a>; 3],
+    pub terminals: [bool; 3],
 }
 
 /// A folder of a program that knows nothing of sets.

@@ -2,8 +2,7 @@
 //! streams, exit code. Folders are copied in, and back out when it has ended well.
 //!
 //! No node is started. The program is compiled once for each of its versions (`~/.cache/lichen/programs`) and runs in a
-//! confined process, of which nothing is left. Its standard input is read to its end before it starts, and what it prints
-//! is shown when it has ended: pure functions have no input or output while they run.
+//! confined process, of which nothing is left.
 
 use crate::mirror::{LARGEST, Mirror, MirrorError};
 use crate::verdict::{Exit, Verdict, wrong};
@@ -12,7 +11,7 @@ use sandbox::pure::alone::{Alone, AloneError, Failed, Left, Order};
 use sandbox::spec::Kind;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,8 +21,6 @@ const MEMORY_MIB: u32 = 1024;
 const NO_HURRY: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Bytes of the files that it makes, at most: what an engine holds.
 const OUTPUTS: u64 = 192 << 20;
-/// Bytes that are kept of each of its streams.
-const TEXT: usize = 64 << 20;
 
 /// What a program is given.
 #[derive(Debug)]
@@ -60,7 +57,7 @@ pub fn is_program(path: &Path) -> bool {
 pub fn act(program: Program) -> Verdict {
     let mut room = LARGEST;
     let mut mirrors = Vec::new();
-    let mut order = order(&program)?;
+    let mut order = order(&program);
     for (number, (host, guest)) in program.folders.iter().enumerate() {
         let mirror = Mirror::read(host, &mut room).map_err(usage)?;
         let set = format!("folder{number}");
@@ -74,8 +71,6 @@ pub fn act(program: Program) -> Verdict {
     fs::create_dir_all(&stage).with_context(|| format!("cannot make {}", stage.display()))?;
     let alone = Alone::new(&stage).map_err(failed)?;
     let left = run(&alone, &kept, &program.path, &order)?;
-    io::stdout().write_all(&left.stdout).and_then(|()| io::stdout().flush()).context("cannot write its output")?;
-    io::stderr().write_all(&left.stderr).context("cannot write its messages")?;
     if let Some(failure) = left.failed {
         return end(&program.path, failure);
     }
@@ -86,29 +81,21 @@ pub fn act(program: Program) -> Verdict {
     Ok(Exit::Done)
 }
 
-fn order(program: &Program) -> anyhow::Result<Order> {
-    let mut stdin = Vec::new();
-    if !io::stdin().is_terminal() {
-        io::stdin().take(LARGEST + 1).read_to_end(&mut stdin).context("cannot read standard input")?;
-    }
-    if stdin.len() as u64 > LARGEST {
-        return Err(wrong(format!("standard input has more than {} MiB", LARGEST >> 20)));
-    }
+fn order(program: &Program) -> Order {
     let name = program.path.file_name().map_or_else(|| "program".to_owned(), |name| name.to_string_lossy().into());
-    Ok(Order {
+    Order {
         inputs: Vec::new(),
         folders: Vec::new(),
         arguments: [name].into_iter().chain(program.arguments.iter().cloned()).collect(),
         environment: program.environment.clone(),
-        stdin: Some(stdin),
         limits: engine::Limits {
             memory: u64::from(program.memory_mib.unwrap_or(MEMORY_MIB)) << 20,
             output_bytes: OUTPUTS,
             output_items: 1 << 20,
-            text_bytes: TEXT,
+            text_bytes: 0,
         },
         timeout: program.timeout_s.map_or(NO_HURRY, |seconds| Duration::from_secs(seconds.into())),
-    })
+    }
 }
 
 /// Compiles it, unless that was done before, and runs it.

@@ -79,6 +79,7 @@ impl Engine for Kvm {
                 arguments,
                 environment,
                 stdin: None,
+                streams: None,
                 limits,
                 deadline,
                 stop,

@@ -148,6 +148,7 @@ impl Lane {
             arguments: &terms.arguments,
             environment: &terms.environment,
             stdin: single(inputs),
+            streams: None,
             limits: terms.limits,
             deadline: Instant::now() + terms.timeout,
             stop,

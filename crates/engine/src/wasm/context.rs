@@ -1,5 +1,6 @@
 //! What belongs to one run: its files, streams, arguments, clocks, and how it ended.
 
+use super::console::Console;
 use super::memory_limit::MemoryLimit;
 use super::preview1::Descriptors;
 use super::watch;
@@ -56,6 +57,8 @@ pub struct Context {
     pub stdin_at: usize,
     pub stdout: Text,
     pub stderr: Text,
+    /// Instead of these three.
+    pub console: Option<Console>,
     pub arguments: Strings,
     pub environment: Strings,
     pub memory: MemoryLimit,
@@ -85,6 +88,8 @@ impl Context {
         let (mut arguments, mut environment) = (Strings::default(), Strings::default());
         run.arguments.iter().try_for_each(|argument| arguments.push(&[argument]))?;
         run.environment.iter().try_for_each(|(name, value)| environment.push(&[name, "=", value]))?;
+        let console = run.streams.map(Console::new).transpose();
+        let console = console.map_err(|error| RunError::Start(format!("it cannot have its streams: {error}")))?;
         let may_answer = run.outputs.len() <= 1 && run.folders.is_empty();
         Ok(Self {
             files,
@@ -94,6 +99,7 @@ impl Context {
             stdin_at: 0,
             stdout: if may_answer { Text::whole() } else { Text::default() },
             stderr: Text::default(),
+            console,
             arguments,
             environment,
             memory: MemoryLimit::new(run.limits.memory),

@@ -8,6 +8,7 @@
 //! | [`program`] | an artefact loaded, and run |
 //! | [`context`], [`memory_limit`] | what belongs to one run |
 //! | [`preview1`], [`component`] | what a guest can call |
+//! | [`console`] | the standard streams of a program that a person runs |
 //! | [`watch`], [`landing`] | deadlines that cost nothing |
 //!
 //! Not here: threads, sockets, clocks finer than a millisecond.
@@ -20,7 +21,8 @@
 
 pub mod compile;
 pub mod component;
-pub mod context;
+mod console;
+mod context;
 pub mod label;
 mod landing;
 mod memory_limit;

@@ -76,6 +76,7 @@ impl Fixture {
             arguments: &arguments,
             environment: &[],
             stdin: None,
+            streams: None,
             limits: self.limits,
             deadline: Instant::now() + self.deadline,
             stop: &self.stop,

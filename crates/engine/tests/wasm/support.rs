@@ -90,6 +90,7 @@ impl Given {
             arguments: &self.arguments,
             environment: &self.environment,
             stdin: self.stdin.as_ref(),
+            streams: None,
             limits: self.limits,
             deadline: Instant::now() + self.time,
             stop: &self.stop,

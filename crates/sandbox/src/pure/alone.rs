@@ -5,14 +5,15 @@
 //!        ──fork──▶ runner    artefact, inputs ─▶ report    own, a filter; both end with the caller
 //! ```
 //!
-//! The runner inherits its inputs by the fork. Its report is read when it has ended, and is checked like any message of
-//! a stranger. No cgroup limits it: its memory is what the engine gives the program.
+//! The runner inherits its inputs by the fork, and its caller's standard streams, which the program reads and writes as it
+//! goes. Its report is read when it has ended, and is checked like any message of a stranger. No cgroup limits it: its
+//! memory is what the engine gives the program.
 
 use super::confine::{self, confine};
 use super::message::{Crew, Make, What};
 use super::{FIRST_ID, IDS, IDS_OF_A_UNIT, compile, policy};
 use crate::spec::Kind;
-use ::engine::{Artefact, Blob, Folder, Limits, LoadError, Prepared, Run, RunError, SelfTestError, Stop};
+use ::engine::{Artefact, Blob, Folder, Limits, LoadError, Prepared, Run, RunError, SelfTestError, Stop, Streams};
 use bytes::Bytes;
 use os::idmap::{self, Range};
 use os::ns::Kinds;
@@ -21,8 +22,8 @@ use os::seccomp::Filter;
 use serde::{Deserialize, Serialize};
 use sets::{Sets, wire};
 use std::fs::File;
-use std::io::{self, PipeReader, PipeWriter, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{self, IsTerminal, PipeReader, PipeWriter, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -62,7 +63,6 @@ pub struct Order {
     /// The program's name first.
     pub arguments: Vec<String>,
     pub environment: Vec<(String, String)>,
-    pub stdin: Option<Vec<u8>>,
     pub limits: Limits,
     pub timeout: Duration,
 }
@@ -71,8 +71,6 @@ pub struct Order {
 #[derive(Debug)]
 pub struct Left {
     pub failed: Option<Failed>,
-    pub stdout: Vec<u8>,
-    pub stderr: Vec<u8>,
     pub outputs: Sets<Bytes>,
 }
 
@@ -90,8 +88,6 @@ pub struct Failed {
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
     outcome: Outcome,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -133,27 +129,31 @@ impl Alone {
         }
     }
 
-    /// Runs it.
+    /// Runs it, with the calling process's standard streams.
     pub fn run(&self, artefact: File, order: &Order) -> Result<Left, AloneError> {
         let report = rustix::fs::memfd_create("report", rustix::fs::MemfdFlags::CLOEXEC);
         let report = File::from(report.map_err(|error| AloneError::Process(error.into()))?);
         let its_report = report.try_clone().map_err(AloneError::Process)?;
-        let end = self.confined(
-            What::Engine { cpu: None, crew: Crew::Usual, for_long: false },
-            vec![artefact.into(), its_report.into()],
-            |given, prepared| {
-                let Ok([artefact, report]) = <[OwnedFd; 2]>::try_from(given) else { return 1 };
+        let streams =
+            [io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()].map(|one| one.try_clone_to_owned());
+        let [input, output, errors] = streams;
+        let terminals = [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()];
+        let given = [Ok(artefact.into()), Ok(its_report.into()), input, output, errors];
+        let given = given.into_iter().collect::<io::Result<_>>().map_err(AloneError::Process)?;
+        let end =
+            self.confined(What::Engine { cpu: None, crew: Crew::Usual, for_long: false }, given, |given, prepared| {
+                let Ok([artefact, report, streams @ ..]) = <[OwnedFd; 5]>::try_from(given) else { return 1 };
                 // A thread of its own: what a run leaves on its stack is wiped, and only of such a stack the bounds are known.
                 let run = move || {
-                    let (head, outputs) = run_here(prepared, artefact.into(), order);
+                    let streams = Streams { descriptors: streams.each_ref().map(AsFd::as_fd), terminals };
+                    let (head, outputs) = run_here(prepared, artefact.into(), order, streams);
                     i32::from(write_report(report.into(), &head, &outputs).is_err())
                 };
                 std::thread::scope(|scope| {
                     let compute = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, run);
                     compute.ok().and_then(|compute| compute.join().ok()).unwrap_or(101)
                 })
-            },
-        )?;
+            })?;
         match end {
             End::Exit(0) => read_report(report),
             end => Err(AloneError::Ended(format!("{end:?}"))),
@@ -228,8 +228,8 @@ fn map(pid: i32, outside: Option<u32>, mut tell: PipeWriter) -> io::Result<()> {
 }
 
 /// In the runner.
-fn run_here(prepared: Option<Prepared>, artefact: File, order: &Order) -> (Head, Sets<Blob>) {
-    let nothing = |outcome| (Head { outcome, stdout: Vec::new(), stderr: Vec::new() }, Vec::new());
+fn run_here(prepared: Option<Prepared>, artefact: File, order: &Order, streams: Streams<'_>) -> (Head, Sets<Blob>) {
+    let nothing = |outcome| (Head { outcome }, Vec::new());
     let platforms = |message: String| nothing(Outcome::Failed(Failed { exit: None, message, is_platforms: true }));
     let made = prepared.map_or_else(|| Err(SelfTestError::Lacks("an engine".into())), Prepared::wasm);
     let mut engine = match made.and_then(|mut engine| engine.self_test().map(|()| engine)) {
@@ -246,32 +246,23 @@ fn run_here(prepared: Option<Prepared>, artefact: File, order: &Order) -> (Head,
         Err(error) => return platforms(format!("it cannot be stopped: {error}")),
     };
     let inputs = order.inputs.iter().map(|set| set.clone().map(Blob::from)).collect::<Vec<_>>();
-    let stdin = order.stdin.clone().map(Blob::from);
     let finished = program.run(&Run {
         inputs: &inputs,
         outputs: &[],
         folders: &order.folders,
         arguments: &order.arguments,
         environment: &order.environment,
-        stdin: stdin.as_ref(),
+        stdin: None,
+        streams: Some(streams),
         limits: order.limits,
         deadline: Instant::now() + order.timeout,
         stop: &stop,
         deterministic: false,
     });
-    let (outcome, outputs) = match finished.outcome {
-        Ok(outputs) => (Outcome::Done, outputs),
-        Err(error) => (Outcome::Failed(Failed::of(&error)), Vec::new()),
-    };
-    let mut stdout = finished.stdout;
-    // What a program prints that leaves nothing else is its output.
-    if let ([set], true) = (&outputs[..], order.folders.is_empty() && stdout.is_empty())
-        && let [item] = &set.items[..]
-        && (set.name.as_str(), item.name.as_str()) == ("stdout", "stdout")
-    {
-        stdout = item.data.to_vec();
+    match finished.outcome {
+        Ok(outputs) => (Head { outcome: Outcome::Done }, outputs),
+        Err(error) => nothing(Outcome::Failed(Failed::of(&error))),
     }
-    (Head { outcome, stdout, stderr: finished.stderr }, outputs)
 }
 
 impl Failed {
@@ -333,7 +324,7 @@ fn understand(report: Bytes) -> Option<Result<Left, AloneError>> {
         items.collect::<Option<Vec<_>>>().map(|items| sets::Set::new(set.name, items))
     };
     let outputs = outputs.into_iter().map(inline).collect::<Option<Sets<Bytes>>>()?;
-    Some(Ok(Left { failed, stdout: head.stdout, stderr: head.stderr, outputs }))
+    Some(Ok(Left { failed, outputs }))
 }
 
 #[cfg(test)]
@@ -351,11 +342,11 @@ mod tests {
 
     #[test]
     fn reports_are_read_as_written_and_others_refused() {
-        let head = Head { outcome: Outcome::Done, stdout: b"out".into(), stderr: b"err".into() };
+        let head = Head { outcome: Outcome::Done };
         let item = sets::Item::new("a%2Fb", 0, Blob::from(b"data".to_vec()));
         let bytes = report(&head, &vec![sets::Set::new("s", vec![item])]);
         let left = understand(bytes.clone().into()).unwrap().unwrap();
-        assert_eq!((left.failed, left.stdout, left.stderr), (None, b"out".to_vec(), b"err".to_vec()));
+        assert_eq!(left.failed, None);
         assert_eq!(left.outputs[0].items[0].data, "data");
         for end in 0..bytes.len() {
             assert!(understand(Bytes::copy_from_slice(&bytes[..end])).is_none(), "{end}");

@@ -38,6 +38,8 @@ wasmtime::component::bindgen!({
         "wasi:io/poll@0.2.0.pollable": streams::Pollable,
         "wasi:io/streams@0.2.0.input-stream": streams::InputStream,
         "wasi:io/streams@0.2.0.output-stream": streams::OutputStream,
+        "wasi:cli/terminal-input@0.2.0.terminal-input": surroundings::Terminal,
+        "wasi:cli/terminal-output@0.2.0.terminal-output": surroundings::Terminal,
         "wasi:filesystem/types@0.2.0.descriptor": filesystem::Descriptor,
         "wasi:filesystem/types@0.2.0.directory-entry-stream": filesystem::Listing,
     },

@@ -3,22 +3,28 @@
 use super::wasi::io::{error, poll, streams};
 use super::{Context, over};
 use crate::files::{Errno, NodeId, Refusal};
+use crate::wasm::console::Stream;
 use crate::wasm::watch;
+use std::time::Duration;
 use wasmtime::component::{Resource, ResourceTableError};
 
 /// Bytes that one call moves, at most.
 const MOST: u64 = 1 << 20;
+/// Bytes that one call takes from somebody who writes, at most.
+const PIECE: usize = 64 << 10;
 
 /// Why a stream's last call failed.
 #[derive(Debug)]
 pub struct IoError(pub Errno);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pollable {
     /// Files and streams: always.
     Ready,
     /// At this time of the monotonic clock.
     At(u64),
+    /// When somebody has written to the program's own input.
+    Input,
 }
 
 #[derive(Debug)]
@@ -77,10 +83,19 @@ impl error::HostError for Context {
 }
 
 impl Context {
-    fn wait_for(&mut self, pollable: Pollable) {
-        if let Pollable::At(time) = pollable {
-            let now = self.monotonic_clock();
-            self.wait(time.saturating_sub(now));
+    /// Sleeps until one of them is ready.
+    fn wait_for(&mut self, wishes: &[Pollable]) {
+        if wishes.iter().any(|wish| self.is_ready(*wish)) {
+            return;
+        }
+        let times = wishes.iter().filter_map(|wish| if let Pollable::At(time) = wish { Some(*time) } else { None });
+        let left = times.min().map(|first| first.saturating_sub(self.monotonic_clock()));
+        match (&self.console, left) {
+            (Some(console), left) if wishes.contains(&Pollable::Input) => {
+                console.wait(Stream::Input, left.map(Duration::from_nanos));
+            }
+            (_, Some(left)) => self.wait(left),
+            (_, None) => {}
         }
     }
 
@@ -88,12 +103,26 @@ impl Context {
         match pollable {
             Pollable::Ready => true,
             Pollable::At(time) => time <= self.monotonic_clock(),
+            Pollable::Input => self.has_input(),
         }
     }
 
-    /// Bytes for a stream's reader.
-    fn take(&mut self, stream: &Resource<InputStream>, len: u64) -> Result<Vec<u8>, StreamEnd> {
+    fn has_input(&self) -> bool {
+        self.console.as_ref().is_none_or(|console| console.wait(Stream::Input, Some(Duration::ZERO)))
+    }
+
+    /// Bytes for a stream's reader, who waits for somebody to write them or does not.
+    fn take(&mut self, stream: &Resource<InputStream>, len: u64, waits: bool) -> Result<Vec<u8>, StreamEnd> {
         let len = len.min(MOST) as usize;
+        if let (InputStream::Stdin, Some(console)) = (self.resources.get(stream)?, &self.console) {
+            if len == 0 || !waits && !self.has_input() {
+                return Ok(Vec::new());
+            }
+            let mut bytes = vec![0; len.min(PIECE)];
+            let read = console.read(&mut bytes)?;
+            bytes.truncate(read);
+            return if read > 0 { Ok(bytes) } else { Err(StreamEnd::Closed) };
+        }
         let (bytes, from) = match self.resources.get(stream)? {
             InputStream::Stdin => (&*self.stdin, self.stdin_at as u64),
             InputStream::File(id, from) => (self.files.file(*id)?.bytes(), *from),
@@ -115,10 +144,16 @@ impl Context {
         let budget = &mut self.files.budget;
         let (id, from) = match self.resources.get(stream)? {
             OutputStream::Stdout | OutputStream::Stderr if bytes.is_empty() => return Ok(()),
+            OutputStream::Stdout if let Some(console) = &self.console => {
+                return Ok(console.write(Stream::Output, bytes)?);
+            }
             OutputStream::Stdout => {
                 let room = self.stdout.append(bytes.len(), budget)?;
                 room.copy_from_slice(&bytes[..room.len()]);
                 return Ok(());
+            }
+            OutputStream::Stderr if let Some(console) = &self.console => {
+                return Ok(console.write(Stream::Errors, bytes)?);
             }
             OutputStream::Stderr => {
                 let room = self.stderr.append(bytes.len(), budget)?;
@@ -145,10 +180,7 @@ impl poll::Host for Context {
         wasmtime::ensure!(!wishes.is_empty(), "nothing to wait for");
         let wishes: Vec<Pollable> =
             wishes.iter().map(|wish| self.resources.get(wish).copied()).collect::<Result<_, _>>()?;
-        let time = |wish: &Pollable| if let Pollable::At(time) = wish { *time } else { 0 };
-        if let (false, Some(first)) = (wishes.iter().any(|wish| self.is_ready(*wish)), wishes.iter().map(time).min()) {
-            self.wait_for(Pollable::At(first));
-        }
+        self.wait_for(&wishes);
         let ready = wishes.iter().enumerate().filter(|(_, wish)| self.is_ready(**wish));
         let ready: Vec<u32> = ready.map(|(number, _)| number as u32).collect();
         // The wait was cut short.
@@ -164,7 +196,7 @@ impl poll::HostPollable for Context {
 
     fn block(&mut self, pollable: Resource<Pollable>) -> wasmtime::Result<()> {
         let pollable = *self.resources.get(&pollable)?;
-        self.wait_for(pollable);
+        self.wait_for(&[pollable]);
         Ok(())
     }
 
@@ -189,23 +221,24 @@ impl streams::Host for Context {
 
 impl streams::HostInputStream for Context {
     fn read(&mut self, stream: Resource<InputStream>, len: u64) -> Result<Vec<u8>, StreamEnd> {
-        self.take(&stream, len)
+        self.take(&stream, len, false)
     }
 
     fn blocking_read(&mut self, stream: Resource<InputStream>, len: u64) -> Result<Vec<u8>, StreamEnd> {
-        self.take(&stream, len)
+        self.take(&stream, len, true)
     }
 
     fn skip(&mut self, stream: Resource<InputStream>, len: u64) -> Result<u64, StreamEnd> {
-        Ok(self.take(&stream, len)?.len() as u64)
+        Ok(self.take(&stream, len, false)?.len() as u64)
     }
 
     fn blocking_skip(&mut self, stream: Resource<InputStream>, len: u64) -> Result<u64, StreamEnd> {
-        Ok(self.take(&stream, len)?.len() as u64)
+        Ok(self.take(&stream, len, true)?.len() as u64)
     }
 
-    fn subscribe(&mut self, _: Resource<InputStream>) -> wasmtime::Result<Resource<Pollable>> {
-        Ok(self.resources.push(Pollable::Ready)?)
+    fn subscribe(&mut self, stream: Resource<InputStream>) -> wasmtime::Result<Resource<Pollable>> {
+        let comes = self.console.is_some() && matches!(self.resources.get(&stream)?, InputStream::Stdin);
+        Ok(self.resources.push(if comes { Pollable::Input } else { Pollable::Ready })?)
     }
 
     fn drop(&mut self, stream: Resource<InputStream>) -> wasmtime::Result<()> {
@@ -252,7 +285,7 @@ impl streams::HostOutputStream for Context {
     }
 
     fn splice(&mut self, to: Resource<OutputStream>, from: Resource<InputStream>, len: u64) -> Result<u64, StreamEnd> {
-        let bytes = self.take(&from, len)?;
+        let bytes = self.take(&from, len, false)?;
         self.put(&to, &bytes)?;
         Ok(bytes.len() as u64)
     }
@@ -263,7 +296,9 @@ impl streams::HostOutputStream for Context {
         from: Resource<InputStream>,
         len: u64,
     ) -> Result<u64, StreamEnd> {
-        self.splice(to, from, len)
+        let bytes = self.take(&from, len, true)?;
+        self.put(&to, &bytes)?;
+        Ok(bytes.len() as u64)
     }
 
     fn drop(&mut self, stream: Resource<OutputStream>) -> wasmtime::Result<()> {

@@ -10,8 +10,7 @@ use super::wasi::clocks::{monotonic_clock, wall_clock};
 use super::wasi::random::{insecure, insecure_seed, random};
 use crate::RunError;
 use crate::files::Refusal;
-use terminal_input::TerminalInput;
-use terminal_output::TerminalOutput;
+use crate::wasm::console::Stream;
 use wasmtime::component::Resource;
 use wasmtime::{Result, Trap};
 
@@ -62,10 +61,20 @@ impl stderr::Host for Context {
     }
 }
 
+/// That a stream is one; there is nothing that could be done with it.
+pub struct Terminal;
+
+impl Context {
+    fn terminal(&mut self, stream: Stream) -> Result<Option<Resource<Terminal>>> {
+        let is_one = self.console.as_ref().is_some_and(|console| console.is_terminal(stream));
+        Ok(is_one.then(|| self.resources.push(Terminal)).transpose()?)
+    }
+}
+
 impl terminal_input::Host for Context {}
 
 impl terminal_input::HostTerminalInput for Context {
-    fn drop(&mut self, terminal: Resource<TerminalInput>) -> Result<()> {
+    fn drop(&mut self, terminal: Resource<Terminal>) -> Result<()> {
         self.resources.delete(terminal)?;
         Ok(())
     }
@@ -74,27 +83,27 @@ impl terminal_input::HostTerminalInput for Context {
 impl terminal_output::Host for Context {}
 
 impl terminal_output::HostTerminalOutput for Context {
-    fn drop(&mut self, terminal: Resource<TerminalOutput>) -> Result<()> {
+    fn drop(&mut self, terminal: Resource<Terminal>) -> Result<()> {
         self.resources.delete(terminal)?;
         Ok(())
     }
 }
 
 impl terminal_stdin::Host for Context {
-    fn get_terminal_stdin(&mut self) -> Result<Option<Resource<TerminalInput>>> {
-        Ok(None)
+    fn get_terminal_stdin(&mut self) -> Result<Option<Resource<Terminal>>> {
+        self.terminal(Stream::Input)
     }
 }
 
 impl terminal_stdout::Host for Context {
-    fn get_terminal_stdout(&mut self) -> Result<Option<Resource<TerminalOutput>>> {
-        Ok(None)
+    fn get_terminal_stdout(&mut self) -> Result<Option<Resource<Terminal>>> {
+        self.terminal(Stream::Output)
     }
 }
 
 impl terminal_stderr::Host for Context {
-    fn get_terminal_stderr(&mut self) -> Result<Option<Resource<TerminalOutput>>> {
-        Ok(None)
+    fn get_terminal_stderr(&mut self) -> Result<Option<Resource<Terminal>>> {
+        self.terminal(Stream::Errors)
     }
 }
 

@@ -2,27 +2,35 @@
 
 use super::descriptors::{Descriptor, What, flag, right};
 use super::memory::{Memory, Span};
-use crate::files::{Answer, Content, Errno, Files};
+use crate::files::{Answer, Content, Errno};
+use crate::wasm::console::{Console, Stream};
 use crate::wasm::context::Context;
 use os::mapping::copy_slice;
 
 /// WASI's file types.
 pub mod file_type {
     pub const UNKNOWN: u8 = 0;
+    pub const TERMINAL: u8 = 2;
     pub const FOLDER: u8 = 3;
     pub const FILE: u8 = 4;
     pub const LINK: u8 = 7;
 }
 
-pub fn type_of(files: &Files, what: What) -> u8 {
-    match what {
-        What::Node(id) => match files.content(id) {
-            Content::File(_) => file_type::FILE,
-            Content::Folder(_) => file_type::FOLDER,
-            Content::Link(_) => file_type::LINK,
-        },
-        _ => file_type::UNKNOWN,
-    }
+pub fn type_of(c: &Context, what: What) -> u8 {
+    let stream = match what {
+        What::Node(id) => {
+            return match c.files.content(id) {
+                Content::File(_) => file_type::FILE,
+                Content::Folder(_) => file_type::FOLDER,
+                Content::Link(_) => file_type::LINK,
+            };
+        }
+        What::Stdin => Stream::Input,
+        What::Stdout => Stream::Output,
+        What::Stderr => Stream::Errors,
+    };
+    let is_terminal = c.console.as_ref().is_some_and(|console| console.is_terminal(stream));
+    if is_terminal { file_type::TERMINAL } else { file_type::UNKNOWN }
 }
 
 pub fn fd_advise(c: &mut Context, _: &mut Memory<'_>, fd: u32, _: u64, _: u64, advice: u32) -> Answer<()> {
@@ -64,7 +72,7 @@ pub fn fd_sync(c: &mut Context, _: &mut Memory<'_>, fd: u32) -> Answer<()> {
 pub fn fd_fdstat_get(c: &mut Context, m: &mut Memory<'_>, fd: u32, result: u32) -> Answer<()> {
     let descriptor = c.descriptors.get(fd)?;
     let mut stat = [0; 24];
-    stat[0] = type_of(&c.files, descriptor.what);
+    stat[0] = type_of(c, descriptor.what);
     stat[2..4].copy_from_slice(&descriptor.flags.to_le_bytes());
     stat[8..16].copy_from_slice(&descriptor.rights.to_le_bytes());
     stat[16..].copy_from_slice(&descriptor.inheriting.to_le_bytes());
@@ -147,19 +155,23 @@ pub fn fd_tell(c: &mut Context, m: &mut Memory<'_>, fd: u32, result: u32) -> Ans
 
 pub fn fd_read(c: &mut Context, m: &mut Memory<'_>, fd: u32, buffers: u32, count: u32, result: u32) -> Answer<()> {
     let descriptor = *c.descriptors.with(fd, right::READ)?;
-    let (spans, _) = m.vectors(buffers, count)?;
-    let read = match descriptor.what {
-        What::Stdin => {
+    let (mut spans, _) = m.vectors(buffers, count)?;
+    let read = match (descriptor.what, &c.console) {
+        (What::Stdin, Some(console)) => match spans.find(|span| span.start < span.end) {
+            Some(span) => console.read(&mut m.0[span.start..span.end])?,
+            None => 0,
+        },
+        (What::Stdin, None) => {
             let read = scatter(m, spans, &c.stdin[c.stdin_at..]);
             c.stdin_at += read;
             read
         }
-        What::Node(id) => {
+        (What::Node(id), _) => {
             let read = scatter(m, spans, tail(c.files.file(id)?.bytes(), descriptor.offset));
             c.descriptors.get_mut(fd)?.offset += read as u64;
             read
         }
-        What::Stdout | What::Stderr => return Err(Errno::BadDescriptor.into()),
+        (What::Stdout | What::Stderr, _) => return Err(Errno::BadDescriptor.into()),
     };
     m.put_u32(result, read as u32)
 }
@@ -174,10 +186,12 @@ pub fn fd_pread(c: &mut Context, m: &mut Memory<'_>, fd: u32, at: u32, count: u3
 pub fn fd_write(c: &mut Context, m: &mut Memory<'_>, fd: u32, buffers: u32, count: u32, result: u32) -> Answer<()> {
     let descriptor = *c.descriptors.with(fd, right::WRITE)?;
     let (spans, total) = m.vectors(buffers, count)?;
-    match descriptor.what {
-        What::Stdout => gather(m, spans, c.stdout.append(total, &mut c.files.budget)?),
-        What::Stderr => gather(m, spans, c.stderr.append(total, &mut c.files.budget)?),
-        What::Node(id) => {
+    match (descriptor.what, &c.console) {
+        (What::Stdout, Some(console)) => print(m, spans, console, Stream::Output)?,
+        (What::Stderr, Some(console)) => print(m, spans, console, Stream::Errors)?,
+        (What::Stdout, None) => gather(m, spans, c.stdout.append(total, &mut c.files.budget)?),
+        (What::Stderr, None) => gather(m, spans, c.stderr.append(total, &mut c.files.budget)?),
+        (What::Node(id), _) => {
             let (data, budget) = c.files.file_mut(id)?;
             let from = if descriptor.flags & flag::APPEND != 0 { data.size() } else { descriptor.offset };
             if total > 0 {
@@ -185,7 +199,7 @@ pub fn fd_write(c: &mut Context, m: &mut Memory<'_>, fd: u32, buffers: u32, coun
             }
             c.descriptors.get_mut(fd)?.offset = from + total as u64;
         }
-        What::Stdin => return Err(Errno::BadDescriptor.into()),
+        (What::Stdin, _) => return Err(Errno::BadDescriptor.into()),
     }
     m.put_u32(result, total as u32)
 }
@@ -218,6 +232,10 @@ fn seekable(c: &Context, fd: u32, rights: u64) -> Result<crate::files::NodeId, E
 
 fn tail(bytes: &[u8], from: u64) -> &[u8] {
     usize::try_from(from).ok().and_then(|from| bytes.get(from..)).unwrap_or_default()
+}
+
+fn print(m: &Memory<'_>, mut spans: impl Iterator<Item = Span>, console: &Console, to: Stream) -> Answer<()> {
+    spans.try_for_each(|span| console.write(to, &m.0[span.start..span.end]))
 }
 
 /// From the file into the guest's buffers: how much.

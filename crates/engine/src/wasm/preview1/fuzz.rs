@@ -169,6 +169,7 @@ fn any_calls_in_any_order() {
             arguments: &arguments,
             environment: &environment,
             stdin: None,
+            streams: None,
             limits: LIMITS,
             deadline: Instant::now(),
             stop: &stop,

@@ -31,7 +31,7 @@ pub fn fd_filestat_get(c: &mut Context, m: &mut Memory<'_>, fd: u32, result: u32
         What::Node(id) => c.files.stat(id),
         _ => Stat { serial: 0, links: 1, size: 0, accessed: 0, modified: 0 },
     };
-    put_stat(m, result, type_of(&c.files, what), stat)
+    put_stat(m, result, type_of(c, what), stat)
 }
 
 pub fn path_filestat_get(
@@ -44,7 +44,7 @@ pub fn path_filestat_get(
     result: u32,
 ) -> Answer<()> {
     let id = look_up(c, m, fd, right::PATH_FILESTAT_GET, (path, len), flags)?.existing()?;
-    put_stat(m, result, type_of(&c.files, What::Node(id)), c.files.stat(id))
+    put_stat(m, result, type_of(c, What::Node(id)), c.files.stat(id))
 }
 
 pub fn fd_filestat_set_times(
@@ -112,7 +112,7 @@ pub fn fd_readdir(
         head[..8].copy_from_slice(&(number + 1).to_le_bytes());
         head[8..16].copy_from_slice(&c.files.stat(id).serial.to_le_bytes());
         head[16..20].copy_from_slice(&(name.len() as u32).to_le_bytes());
-        head[20] = type_of(&c.files, What::Node(id));
+        head[20] = type_of(c, What::Node(id));
         for part in [&head[..], name] {
             let some = part.len().min(room.len() - used);
             room[used..used + some].copy_from_slice(&part[..some]);

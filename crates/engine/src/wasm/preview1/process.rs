@@ -5,7 +5,9 @@
 use super::descriptors::{What, right};
 use super::memory::Memory;
 use crate::files::{Answer, Errno};
+use crate::wasm::console::Stream;
 use crate::wasm::context::{Context, Strings};
+use std::time::Duration;
 
 /// Bytes of a subscription and of an event.
 const SUBSCRIPTION: u32 = 48;
@@ -104,6 +106,8 @@ enum Wish {
     After(u64),
     /// Bytes that can be moved at once, as all can that can at all.
     Ready(u64),
+    /// What somebody has yet to write.
+    Input,
     Never(Errno),
 }
 
@@ -119,20 +123,22 @@ fn wish(c: &Context, m: &Memory<'_>, at: u32) -> Result<(u64, u8, Wish), Errno> 
                 Err(errno) => Wish::Never(errno),
             }
         }
-        1 | 2 => ready(c, m.u32(at, 16)?, kind == 1).map_or_else(Wish::Never, Wish::Ready),
+        1 | 2 => ready(c, m.u32(at, 16)?, kind == 1).unwrap_or_else(Wish::Never),
         _ => return Err(Errno::Invalid),
     };
     Ok((user, kind, wish))
 }
 
-/// How much can be read or written at once.
-fn ready(c: &Context, fd: u32, to_read: bool) -> Result<u64, Errno> {
+/// Whether something can be read or written at once, and how much.
+fn ready(c: &Context, fd: u32, to_read: bool) -> Result<Wish, Errno> {
     let descriptor = c.descriptors.with(fd, right::POLL | if to_read { right::READ } else { right::WRITE })?;
-    match descriptor.what {
-        What::Stdin => Ok((c.stdin.len() - c.stdin_at) as u64),
-        What::Node(id) if to_read => Ok(c.files.file(id)?.size().saturating_sub(descriptor.offset)),
-        _ => Ok(1 << 16),
-    }
+    Ok(Wish::Ready(match (descriptor.what, &c.console) {
+        (What::Stdin, Some(console)) if !console.wait(Stream::Input, Some(Duration::ZERO)) => return Ok(Wish::Input),
+        (What::Stdin, Some(_)) => 1,
+        (What::Stdin, None) => (c.stdin.len() - c.stdin_at) as u64,
+        (What::Node(id), _) if to_read => c.files.file(id)?.size().saturating_sub(descriptor.offset),
+        _ => 1 << 16,
+    }))
 }
 
 pub fn poll_oneoff(c: &mut Context, m: &mut Memory<'_>, input: u32, events: u32, count: u32, to: u32) -> Answer<()> {
@@ -144,16 +150,25 @@ pub fn poll_oneoff(c: &mut Context, m: &mut Memory<'_>, input: u32, events: u32,
     let wishes = (0..count).map(|number| wish(c, m, input + number * SUBSCRIPTION)).collect::<Result<Vec<_>, _>>()?;
     let first = wishes.iter().filter_map(|(_, _, wish)| if let Wish::After(time) = wish { Some(*time) } else { None });
     let first = first.min();
-    let at_once = wishes.iter().any(|(_, _, wish)| !matches!(wish, Wish::After(_)));
-    if let (Some(first), false) = (first, at_once) {
-        c.wait(first);
-    }
-    let waited = if at_once { 0 } else { first.unwrap_or(0) };
+    let at_once = wishes.iter().any(|(_, _, wish)| matches!(wish, Wish::Ready(_) | Wish::Never(_)));
+    let for_input = wishes.iter().any(|(_, _, wish)| matches!(wish, Wish::Input));
+    let has_come = match (&c.console, first) {
+        _ if at_once => false,
+        (Some(console), first) if for_input => console.wait(Stream::Input, first.map(Duration::from_nanos)),
+        (_, Some(first)) => {
+            c.wait(first);
+            false
+        }
+        (_, None) => false,
+    };
+    let waited = if at_once || has_come { 0 } else { first.unwrap_or(0) };
     let mut told = 0;
     for (user, kind, wish) in wishes {
         let (errno, bytes) = match wish {
             Wish::After(time) if time > waited => continue,
             Wish::After(_) => (0, 0),
+            Wish::Input if !has_come => continue,
+            Wish::Input => (0, 1),
             Wish::Ready(bytes) => (0, bytes),
             Wish::Never(errno) => (errno as u16, 0),
         };
