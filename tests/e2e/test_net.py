@@ -66,7 +66,7 @@ class Net(unittest.TestCase):
         """All of a namespace that a network could change."""
         looks = [["ip", "-o", "-br", "link"], ["ip", "-br", "address"], ["ip", "rule"], ["ip", "-6", "rule"],
                  ["ip", "route", "show", "table", "all"], ["ip", "-6", "route", "show", "table", "all"],
-                 ["nft", "list", "ruleset"], ["sysctl", "-a", "-r", r"^net\.ipv[46]\.(ip_|conf\.(all|default)\.)"]]
+                 ["nft", "list", "ruleset"], ["tc", "qdisc", "show"], ["sysctl", "-a", "-r", r"^net\.ipv[46]\.(ip_|conf\.(all|default)\.)"]]
         return [run("nsenter", f"--net={namespace}", *look) for look in looks]
 
     def net(self, *words, check=True):

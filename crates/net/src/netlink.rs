@@ -8,6 +8,7 @@
 //! The kernel answers while it takes a request: when sending returns, every answer waits in the socket. So nothing here
 //! waits, and a socket needs no event loop.
 
+pub mod classify;
 pub mod diag;
 pub mod filter;
 pub mod policy;

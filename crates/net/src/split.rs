@@ -15,6 +15,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `plan` | numbers: links, addresses, marks, ports (pure) |
+//! | `ways` | programs in the kernel that lead packets to their half |
 //! | `rules` | a half's packet filter, as text for nft (pure) |
 //! | `capture` | which connections a sidecar gets, from every half (pure) |
 //! | `behaviour` | a half's switches (sysctl), and putting them back |
@@ -39,6 +40,7 @@ mod plan;
 pub mod ports;
 mod rules;
 mod state;
+mod ways;
 
 pub use capture::CaptureError;
 pub use halves::MakeError;
@@ -58,7 +60,7 @@ pub const HALVES_MAX: usize = 4;
 pub const ADDRESSES_MAX: usize = 8;
 const NAME_MAX: usize = 128;
 /// Rules as halves have them, for whoever only tries.
-const REHEARSAL: &str = include_str!("split/golden/two-halves.nft");
+const REHEARSAL: &str = include_str!("split/golden/proxy.nft");
 
 /// Why no network can be split here.
 #[derive(Debug, Error)]
@@ -67,15 +69,18 @@ pub enum RehearseError {
     Namespace(#[source] io::Error),
     #[error("packets cannot be filtered as halves need it")]
     Filter(#[source] io::Error),
+    #[error("packets cannot be led to their half")]
+    Ways(#[source] io::Error),
     #[error("nobody can claim ports")]
     Hooks(#[from] HookError),
 }
 
-/// Tries what halves need: their packet filter, in a network namespace in which nothing else is and in which the calling
-/// thread stands afterwards; and the programs that claim ports, which see no half and go again.
+/// Tries what halves need: their packet filter, and the programs that lead packets, in a network namespace in which nothing else
+/// is and in which the calling thread stands afterwards; and the programs that claim ports, which see no half and go again.
 pub fn rehearse() -> Result<(), RehearseError> {
     ns::unshare(Kinds::NET).map_err(RehearseError::Namespace)?;
     place::nft(REHEARSAL).map_err(RehearseError::Filter)?;
+    ways::rehearse().map_err(RehearseError::Ways)?;
     hooks::Hooks::open().map(drop)?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Small programs in the kernel (BPF), by the system call itself: maps, programs of control groups, a ring of events, and
-//! sockets that are joined.
+//! Small programs in the kernel (BPF), by the system call itself: maps, programs of control groups and for packets, a
+//! ring of events, and sockets that are joined.
 //!
 //! The programs are written as instructions ([`Code`]): no compiler has to be there, and nothing is loaded from files.
 //! Everything ends with its descriptors. What the kernel's verifier checks is not checked here.
@@ -29,6 +29,7 @@ const LINK_CREATE: i32 = 28;
 const HASH: u32 = 1;
 const RINGBUF: u32 = 27;
 const NO_PREALLOC: u32 = 1;
+const PROG_CLASSIFIER: u32 = 3;
 const PROG_CGROUP_SOCK: u32 = 9;
 /// The verifier's words, of which the last are the interesting ones.
 const LOG_LEN: usize = 64 * 1024;
@@ -208,6 +209,11 @@ impl Program {
         Self::load_as(PROG_CGROUP_SOCK, hook as u32, code)
     }
 
+    /// Has the kernel take a program for packets that enter by a device. Who puts it there: `net::netlink`.
+    pub fn classifier(code: &Code) -> io::Result<Self> {
+        Self::load_as(PROG_CLASSIFIER, 0, code)
+    }
+
     /// Has the kernel take a program of any kind.
     fn load_as(kind: u32, hook: u32, code: &Code) -> io::Result<Self> {
         let words = code.words();
@@ -250,6 +256,12 @@ impl Program {
         let mut attr = LinkAttr { program, target, hook, flags: 0 };
         // SAFETY: there is no address in it, and the command answers a descriptor.
         unsafe { bpf_fd(LINK_CREATE, &mut attr) }.map(|link| Attached { link })
+    }
+}
+
+impl AsFd for Program {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

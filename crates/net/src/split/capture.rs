@@ -12,7 +12,7 @@
 //! which a proxy tells itself apart, and in another half there is no proxy.
 
 use super::plan::{LINKS_V4, LINKS_V6, mark};
-use super::rules::{View, links, marked, pods};
+use super::rules::{View, by_peer, links, marked, pods};
 use crate::redirect::{Cidr, Condition, Family, Hook, How, On, Protocol, Range, Redirects, Rule, Then};
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -55,8 +55,8 @@ impl Capture<'_> {
         if view.side.number == self.proxy || !self.is_reachable(view) {
             return Vec::new();
         }
-        let mut rules = within(view, "goto by_port");
-        rules.extend(self.judged(Hook::Output, None, &self.steer()));
+        let mut rules = within(view, "return");
+        rules.extend(self.judged(Hook::Output, None, &self.steer(), "return"));
         rules
     }
 
@@ -71,7 +71,7 @@ impl Capture<'_> {
         // Only what is for the Pod: nobody else's packets are led to its proxy.
         for (to, list) in pods(view, "daddr") {
             let family = if to.starts_with("ip ") { Family::V4 } else { Family::V6 };
-            let judged = self.judged(Hook::Prerouting, Some(family), &captured);
+            let judged = self.judged(Hook::Prerouting, Some(family), &captured, "goto by_port");
             rules.extend(judged.iter().map(|rule| format!("{to} {list} {rule}")));
         }
         rules
@@ -83,7 +83,11 @@ impl Capture<'_> {
             return Vec::new();
         }
         // What goes to another half is none of the proxy's.
-        let mut rules = vec![format!("ct mark & {:#010x} != 0x0 accept", super::plan::MARK_MASK)];
+        let mut rules = Vec::new();
+        let own = ["ip daddr 127.0.0.0/8".to_owned(), "ip6 daddr ::1".to_owned()];
+        for to in own.into_iter().chain(pods(view, "daddr").iter().map(|(end, list)| format!("{end} {list}"))) {
+            rules.extend(by_peer(view.side).iter().map(|(port, _)| format!("{to} {port} accept")));
+        }
         for rule in self.redirects.rules.iter().filter(|rule| rule.hook == Hook::Output) {
             rules.push(format!("{} {}", conditions(rule), then(rule, rewrite)));
         }
@@ -126,8 +130,8 @@ impl Capture<'_> {
     }
 
     /// Rules of a hook, for packets of one family or of both, where what is captured has to go elsewhere.
-    fn judged(&self, hook: Hook, family: Option<Family>, captured: &str) -> Vec<String> {
-        let then = |rule: &Rule| if rule.then == Then::Pass { "goto by_port" } else { captured };
+    fn judged(&self, hook: Hook, family: Option<Family>, captured: &str, passed: &str) -> Vec<String> {
+        let then = |rule: &Rule| if rule.then == Then::Pass { passed } else { captured };
         let rules = elsewhere(self.redirects, hook);
         let asked = rules.iter().filter(|rule| family.is_none_or(|family| of(rule, family)));
         asked.map(|rule| format!("{} {}", conditions(rule), then(rule))).collect()

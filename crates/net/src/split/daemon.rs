@@ -128,21 +128,26 @@ impl Daemon {
     fn wait(&mut self, listener: &UnixListener) -> Result<(), ServeError> {
         let mut polled = vec![PollFd::new(listener, PollFlags::IN), PollFd::new(&self.hooks, PollFlags::IN)];
         let mut lives = Vec::new();
-        for joined in &self.networks {
-            for (number, half) in joined.halves.iter().enumerate() {
-                if let Some(process) = half.as_ref().and_then(|half| half.process.as_ref()) {
-                    polled.push(PollFd::new(process, PollFlags::IN));
-                    lives.push((joined.memory.network.name.clone(), number));
-                }
+        for (at, number, half) in self.standing() {
+            if let Some(process) = &half.process {
+                polled.push(PollFd::new(process, PollFlags::IN));
+                lives.push((self.networks[at].memory.network.name.clone(), number));
             }
         }
+        let halves: Vec<_> = self.standing().map(|(at, number, _)| (at, number)).collect();
+        polled.extend(self.standing().map(|(_, _, half)| PollFd::new(&half.news, PollFlags::IN)));
         match poll(&mut polled, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(ServeError::Wait(error.into())),
         }
         let called = !polled[0].revents().is_empty();
-        let ended: Vec<_> = polled[2..].iter().map(|fd| !fd.revents().is_empty()).collect();
+        let mut rest = polled[2..].iter().map(|fd| !fd.revents().is_empty());
+        let ended: Vec<_> = rest.by_ref().take(lives.len()).collect();
+        let changed: Vec<_> = rest.collect();
         drop(polled);
+        for ((at, number), _) in halves.into_iter().zip(changed).filter(|(_, changed)| *changed) {
+            self.networks[at].look_around(number);
+        }
         for ((name, number), _) in lives.into_iter().zip(ended).filter(|(_, ended)| *ended) {
             warn!(network = name, half = number, "a half is lost: its process has ended");
             if let Err(error) = self.lose(&name, number) {
@@ -154,6 +159,14 @@ impl Daemon {
             self.attend(&stream);
         }
         Ok(())
+    }
+
+    /// The halves that are there, with the places of their networks.
+    fn standing(&self) -> impl Iterator<Item = (usize, usize, &Standing)> {
+        self.networks.iter().enumerate().flat_map(|(at, joined)| {
+            let halves = joined.halves.iter().enumerate();
+            halves.filter_map(move |(number, half)| Some((at, number, half.as_ref()?)))
+        })
     }
 
     fn attend(&mut self, stream: &UnixStream) {
@@ -449,12 +462,25 @@ impl Joined {
     fn filter(&self) -> Result<(), MakeError> {
         let claims = self.table.claims();
         let whole = self.whole(&claims);
-        (0..self.halves.len()).try_for_each(|number| whole.filter(number, &self.memory.halves[number].was))
+        (0..self.halves.len()).try_for_each(|number| {
+            whole.filter(number, &self.memory.halves[number].was)?;
+            whole.lead(number)
+        })
     }
 
-    /// Changes the sets of the halves. One whose sets are not what they should be gets its whole filter anew.
+    /// Something has become of a half's devices: packets may enter where there is no program yet.
+    fn look_around(&self, number: usize) {
+        let Some(half) = &self.halves[number] else { return };
+        // What cannot be heard is asked for all the same.
+        let _ = half.news.wait(Duration::ZERO);
+        if let Err(error) = self.whole(&[]).lead(number) {
+            warn!(network = self.memory.network.name, "{error}");
+        }
+    }
+
+    /// Changes the sets of the halves, which they have where a sidecar's rules need them. One whose sets are not what they should be gets its whole filter anew.
     fn tell(&self, changes: &[Change]) {
-        for (number, half) in self.halves.iter().enumerate() {
+        for (number, half) in self.halves.iter().enumerate().filter(|_| self.redirects.is_some()) {
             let Some(half) = half else { continue };
             let of_half: Vec<_> = changes.iter().filter(|change| change.half == number).collect();
             if of_half.is_empty() {

@@ -10,13 +10,16 @@ use super::plan::{
 };
 use super::ports::Port;
 use super::rules::{self, View};
+use super::ways::{self, Entry, Way};
 use super::{Half, Network};
 use crate::netlink::Socket;
+use crate::netlink::classify::Device;
 use crate::netlink::policy::{Choice, LOCAL, MAIN, Route};
 use crate::netlink::route::{End, News};
+use os::bpf::Program;
 use os::{ns, pidfd};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use thiserror::Error;
 
@@ -27,10 +30,7 @@ const HARDWARE: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// loopback cannot cut it again for a link, not in IPv6.
 const MTU: u32 = 65535;
 
-/// What is this host itself, wherever in the Pod.
-const LOCALHOST: (IpAddr, u8) = (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8);
-
-/// And what is sent to the outside, so that nothing is lost on the way for being too long.
+/// What is sent to the outside, so that nothing is lost on the way for being too long.
 const OUTSIDE_MTU: u32 = 1500;
 
 /// Why a network cannot be made.
@@ -50,6 +50,8 @@ pub enum MakeError {
     Switch { pu: String, switch: String, source: io::Error },
     #[error("no packet filter on {pu}: {source}")]
     Filter { pu: String, source: io::Error },
+    #[error("the programs on {pu} that lead packets to their half cannot be put there: {source}")]
+    Ways { pu: String, source: io::Error },
 }
 
 /// A half that is there.
@@ -58,6 +60,8 @@ pub struct Standing {
     pub place: Place,
     pub links: Socket,
     pub filter: Socket,
+    /// Tells of devices that come.
+    pub news: News,
     /// The kernel's number of the namespace: it has never had another of this number.
     pub namespace: u64,
     pub process: Option<OwnedFd>,
@@ -70,14 +74,14 @@ impl Standing {
         let process = half.process.map(pidfd::open).transpose();
         let process = process.map_err(|source| MakeError::Process { pu: half.pu.clone(), source })?;
         let place = Place::open(&half.namespace).map_err(namespace)?;
-        let visit = || Ok((Socket::route()?, Socket::filter()?, behaviour::has_ipv6()));
-        let (links, filter, ipv6) = place.visit(visit).map_err(namespace)?;
+        let visit = || Ok((Socket::route()?, Socket::filter()?, News::listen()?, behaviour::has_ipv6()));
+        let (links, filter, news, ipv6) = place.visit(visit).map_err(namespace)?;
         let number = ns::cookie(&links).map_err(namespace)?;
         // Its number may have been another's when the path was opened.
         if process.as_ref().is_some_and(pidfd::has_ended) {
             return Err(MakeError::Process { pu: half.pu.clone(), source: io::ErrorKind::NotFound.into() });
         }
-        Ok(Self { place, links, filter, namespace: number, process, ipv6 })
+        Ok(Self { place, links, filter, news, namespace: number, process, ipv6 })
     }
 
     /// What its switches say now: those that will be changed.
@@ -182,10 +186,9 @@ impl<'a> Whole<'a> {
         for v4 in families(half) {
             let source = self.addresses(half).find(|address| address.is_ipv4() == v4);
             let own = self.addresses(half).filter(|address| address.is_ipv4() == v4);
-            let addresses = own.chain([far(uplink, v4)]).map(|address| (address, whole(address)));
-            for to in addresses.chain(v4.then_some(LOCALHOST)) {
-                let gateway = Some(far(uplink, v4));
+            for to in own.chain([far(uplink, v4)]).map(|address| (address, whole(address))) {
                 let (to, table) = (Some(to), uplink.table());
+                let gateway = Some(far(uplink, v4));
                 half.links.route_by(&Route { to, link, gateway, source: None, table, mtu: None })?;
             }
             if source.is_some() {
@@ -218,6 +221,45 @@ impl<'a> Whole<'a> {
         half.place.filter(&text).map_err(|source| MakeError::Filter { pu: self.pu(number), source })
     }
 
+    /// Puts the programs where packets enter a half: those that it has, and devices that have come since. What a sidecar gets
+    /// from outside is the packet filter's to judge, and so is all else from there.
+    pub fn lead(&self, number: usize) -> Result<(), MakeError> {
+        let Some(half) = self.halves.get(number).and_then(Option::as_ref) else { return Ok(()) };
+        self.lead_by(number, half).map_err(|source| MakeError::Ways { pu: self.pu(number), source })
+    }
+
+    fn lead_by(&self, number: usize, half: &Standing) -> io::Result<()> {
+        let (side, devices) = (self.side(number), half.links.devices()?);
+        let ways = self.ways(half, &side)?;
+        let is_link = |device: &Device| side.peers.iter().any(|peer| peer.link == device.name);
+        for device in &devices {
+            let from = match device.name.as_str() {
+                "lo" => Some(Entry::Here),
+                _ => self.capture.is_none().then_some(Entry::Outside { framed: device.framed }),
+            };
+            let code = match from {
+                _ if ways.is_empty() => None,
+                _ if is_link(device) => Some(ways::receive()),
+                from => from.map(|from| ways::lead(from, &ways, &self.network.addresses)),
+            };
+            match code {
+                Some(code) => still(half.links.classify(device.index, Program::classifier(&code)?))?,
+                None => still(half.links.classify_no_more(device.index))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// To the halves that are there.
+    fn ways(&self, half: &Standing, side: &Side) -> io::Result<Vec<Way>> {
+        let there = side.peers.iter().filter_map(|peer| Some((peer, self.halves[peer.number].as_ref()?)));
+        let way = |(peer, other): (&Peer, &Standing)| {
+            let namespace = half.links.number_of(other.place.descriptor())?;
+            Ok(Way { link: half.links.index_of(&peer.link)?, namespace, mark: peer.mark() })
+        };
+        there.map(way).collect()
+    }
+
     /// Takes a half back to what it was, as far as it goes: the namespace may be about to end.
     pub fn strip(&self, number: usize, half: &Standing, was: &[Was]) {
         let pu = self.pu(number);
@@ -239,6 +281,10 @@ impl<'a> Whole<'a> {
             for address in self.addresses(half) {
                 told("an address", half.links.take_address(lo, address, whole(address)));
             }
+        }
+        let devices = half.links.devices().unwrap_or_default();
+        for device in devices {
+            told("a program", still(half.links.classify_no_more(device.index)));
         }
         told("the packet filter", half.place.filter(&rules::removal()));
         for was in was {
@@ -285,16 +331,9 @@ fn reach(half: &Standing, peer: &Peer, outside: bool) -> io::Result<()> {
     half.links.give_address(link, peer.near.v4.into(), LINK_V4_LEN)?;
     if half.ipv6 {
         half.links.give_address(link, peer.near.v6.into(), LINK_V6_LEN)?;
-        // The kernel looks for ::1 at the device by which a packet has come, and nowhere else.
-        let to = Some((Ipv6Addr::LOCALHOST.into(), 128));
-        half.links.route_by(&Route {
-            to,
-            link,
-            gateway: None,
-            source: None,
-            table: peer.arrival_table(),
-            mtu: None,
-        })?;
+        // What is handed to a proxy's ::1: the kernel looks for that at the device by which a packet has come, and nowhere else.
+        let (to, table) = (Some((Ipv6Addr::LOCALHOST.into(), 128)), peer.arrival_table());
+        half.links.route_by(&Route { to, link, gateway: None, source: None, table, mtu: None })?;
         half.links.choose(false, &on_arrival(peer))?;
     }
     for v4 in families(half) {
@@ -336,4 +375,12 @@ fn by_mark(peer: &Peer) -> Choice {
 fn on_arrival(peer: &Peer) -> Choice {
     let entering_by = Some(peer.link.clone());
     Choice { priority: ARRIVAL_PRIORITY, table: peer.arrival_table(), mark: None, entering_by }
+}
+
+/// That a device has gone meanwhile is no error.
+fn still(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        result => result,
+    }
 }

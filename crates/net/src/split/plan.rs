@@ -8,9 +8,11 @@ use std::ops::RangeInclusive;
 
 /// Of the marks, the bits that are ours.
 pub const MARK_MASK: u32 = 0x0f00_0000;
-/// All links' addresses.
+/// All links' addresses, and how they begin.
 pub const LINKS_V4: &str = "169.254.77.0/24";
 pub const LINKS_V6: &str = "fd6c:6963:6865:6e::/64";
+pub const LINK_V4: [u8; 3] = [169, 254, 77];
+pub const LINK_V6: [u16; 4] = [0xfd6c, 0x6963, 0x6865, 0x6e];
 /// Bits of a link's networks.
 pub const LINK_V4_LEN: u8 = 30;
 pub const LINK_V6_LEN: u8 = 126;
@@ -23,6 +25,7 @@ const TABLES: u32 = 17700;
 pub const MARK_PRIORITY: u32 = 100;
 /// Where local addresses are looked at: the kernel's own place for that is before all others.
 pub const LOCAL_PRIORITY: u32 = 32000;
+
 /// By which device, and only then, packets may arrive for `::1`.
 pub const ARRIVAL_PRIORITY: u32 = 90;
 /// And the tables that say so.
@@ -102,10 +105,8 @@ impl Ends {
         let (low, high) = (number.min(other) as u8, number.max(other) as u8);
         let link = (low * super::HALVES_MAX as u8 + high) * 4;
         let end = link + if number < other { 1 } else { 2 };
-        Self {
-            v4: Ipv4Addr::new(169, 254, 77, end),
-            v6: Ipv6Addr::new(0xfd6c, 0x6963, 0x6865, 0x6e, 0, 0, 0, end.into()),
-        }
+        let ([a, b, c], [d, e, f, g]) = (LINK_V4, LINK_V6);
+        Self { v4: Ipv4Addr::new(a, b, c, end), v6: Ipv6Addr::new(d, e, f, g, 0, 0, 0, end.into()) }
     }
 }
 
@@ -137,7 +138,7 @@ pub fn can_be_of_a_pod(address: &IpAddr) -> bool {
             !(v4.is_loopback() || v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() || v4.is_link_local())
         }
         IpAddr::V6(v6) => {
-            let ours = v6.segments()[..4] == [0xfd6c, 0x6963, 0x6865, 0x6e];
+            let ours = v6.segments()[..4] == LINK_V6;
             let odd = v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local();
             !(odd || ours || v6.to_ipv4_mapped().is_some())
         }

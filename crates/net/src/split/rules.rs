@@ -1,13 +1,11 @@
 //! A half's packet filter, as text for nft: made from the model, replaced whole in one transaction.
 //!
-//! A connection's first packet is judged, and its mark keeps the judgement for all that follow; what began before the network
-//! was made is left alone. The Pod's own addresses are local in all halves, and so is `127.0.0.0/8`: to these a packet goes untouched,
-//! by a route that its mark chooses. A kernel takes nothing for `::1` from a link, so calls there are translated, in HeteroPod's steps:
+//! What is sent to the Pod itself is led to the half whose it is before any filter sees it ([`super::ways`]). So a half without
+//! a sidecar's rules has one that drops what is not the Pod's, and nothing that each packet had to pass: connections are not tracked,
+//! but by rules of the Pod's own.
 //!
-//! ```text
-//!  caller's half  translate: [::1]:port of the peer ─1─▶ its end of the link    leave: ::1 ─2─▶ own end, port kept
-//!  server's half  arrive: own end ─3─▶ ::1                                      deliver: peer's end ─4─▶ ::1
-//! ```
+//! With a sidecar's rules a connection's first packet is judged, and its mark keeps the judgement for all that follow; what began
+//! before is left alone. A packet goes untouched to the half that its mark says.
 //!
 //! Pure text: what each rule must come before is the order in which it is written here.
 
@@ -36,21 +34,16 @@ pub struct View<'a> {
 /// The whole table, in the place of one that may be there.
 pub fn table(view: &View<'_>) -> String {
     let mut text = format!("add table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n");
-    sets(&mut text, view);
-    judge(&mut text, view);
-    let body = [
-        leaving(view),
-        entering(view),
-        passing(view),
-        fit(view),
-        translate(view),
-        leave(view),
-        arrive(view),
-        deliver(view),
-    ];
-    for (head, rules) in body {
-        chain(&mut text, head, &rules);
+    if let Some(capture) = &view.capture {
+        sets(&mut text, view);
+        judge(&mut text, view, capture);
+        let body = [leaving(view), entering(view), fit(view), translate(view, capture), arrive(view, capture)];
+        for (head, rules) in body {
+            chain(&mut text, head, &rules);
+        }
     }
+    let (head, rules) = passing(view);
+    chain(&mut text, head, &rules);
     text.push_str("}\n");
     text
 }
@@ -60,10 +53,17 @@ pub fn removal() -> String {
     format!("add table inet {TABLE}\ndelete table inet {TABLE}\n")
 }
 
+/// What begins nothing.
+const BEGUN: &str = "meta l4proto tcp tcp flags & (fin | syn | rst | ack) != syn";
+
 type Chain = (&'static str, Vec<String>);
 
+/// Where packets pass, one that has no rules would cost each of them something.
 fn chain(text: &mut String, head: &str, rules: &[String]) {
     let (name, hook) = head.split_once(": ").unwrap_or((head, ""));
+    if rules.is_empty() && !hook.is_empty() {
+        return;
+    }
     let _ = writeln!(text, "  chain {name} {{");
     if !hook.is_empty() {
         let _ = writeln!(text, "    type {hook}; policy accept;");
@@ -89,7 +89,7 @@ fn sets(text: &mut String, view: &View<'_>) {
 }
 
 /// Where a connection goes, by its first packet: chains that the hooks jump to.
-fn judge(text: &mut String, view: &View<'_>) {
+fn judge(text: &mut String, view: &View<'_>, capture: &Capture<'_>) {
     let mut by_port = Vec::new();
     for (match_, list) in pods(view, "daddr") {
         for (port, peer) in by_peer(view.side) {
@@ -98,18 +98,10 @@ fn judge(text: &mut String, view: &View<'_>) {
     }
     chain(text, "by_port", &by_port);
     // What a kernel does not see the beginning of is not moved.
-    let begun = "meta l4proto tcp tcp flags & (fin | syn | rst | ack) != syn return".to_owned();
-    let mut out = vec![begun.clone()];
-    // Not where packets enter: nobody outside is led to what serves at localhost.
-    for (port, peer) in by_peer(view.side) {
-        out.push(format!("ip daddr 127.0.0.0/8 {port} {} return", marked("ct", peer.mark())));
-    }
-    let mut enter = vec![begun];
-    if let Some(capture) = &view.capture {
-        out.extend(capture.leaving(view));
-        enter.extend(capture.entering(view));
-    }
-    out.push("goto by_port".to_owned());
+    let begun = || vec![BEGUN.to_owned() + " return"];
+    let (mut out, mut enter) = (begun(), begun());
+    out.extend(capture.leaving(view));
+    enter.extend(capture.entering(view));
     enter.push("goto by_port".to_owned());
     chain(text, "judge_leaving", &out);
     chain(text, "judge_entering", &enter);
@@ -121,9 +113,14 @@ fn leaving(view: &View<'_>) -> Chain {
     ("leaving: route hook output priority -150", rules)
 }
 
-/// Packets from a peer are remembered by it; those from outside follow their connection. Nobody outside reaches a link.
+/// What has come from a peer is remembered by it, but where it was led here as the Pod's own; what comes from outside follows its
+/// connection. Nobody outside reaches a link.
 fn entering(view: &View<'_>) -> Chain {
-    let mut rules = Vec::new();
+    let links = links(view.side);
+    let mut rules = vec![format!("iifname {links} ip daddr 127.0.0.0/8 accept")];
+    for ((from, list), (to, _)) in pods(view, "saddr").iter().zip(&pods(view, "daddr")) {
+        rules.push(format!("iifname {links} {from} {list} {to} {list} accept"));
+    }
     for peer in &view.side.peers {
         rules.push(format!("iifname \"{}\" ct state new {}", peer.link, marked("ct", peer.mark())));
         rules.push(format!("iifname \"{}\" accept", peer.link));
@@ -144,17 +141,14 @@ fn passing(view: &View<'_>) -> Chain {
     ("passing: filter hook forward priority 0", rules)
 }
 
-/// Step 1.
-fn translate(view: &View<'_>) -> Chain {
-    let mut rules = vec!["meta l4proto tcp tcp flags & (fin | syn | rst | ack) != syn accept".to_owned()];
-    for (port, peer) in by_peer(view.side) {
-        rules.push(format!("ip6 daddr ::1 {port} dnat ip6 to {}", peer.far.v6));
-    }
-    rules.extend(view.capture.iter().flat_map(|capture| capture.local(view)));
+/// What a proxy on this half gets from programs on it.
+fn translate(view: &View<'_>, capture: &Capture<'_>) -> Chain {
+    let local = capture.local(view);
+    let rules = if local.is_empty() { local } else { [vec![BEGUN.to_owned() + " accept"], local].concat() };
     ("translate: nat hook output priority -100", rules)
 }
 
-/// Both ends of a connection believe that it stays, and the loopback carries a byte more than a link.
+/// What is for a proxy on another half would go elsewhere without it, and other devices carry more than a link.
 fn fit(view: &View<'_>) -> Chain {
     let one = |peer: &Peer| {
         format!("oifname \"{}\" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu", peer.link)
@@ -162,31 +156,13 @@ fn fit(view: &View<'_>) -> Chain {
     ("fit: filter hook postrouting priority -150", view.side.peers.iter().map(one).collect())
 }
 
-/// Step 2.
-fn leave(view: &View<'_>) -> Chain {
-    let one = |peer: &Peer| format!("oifname \"{}\" ip6 saddr ::1 snat ip6 to {}", peer.link, peer.near.v6);
-    ("leave: nat hook postrouting priority 100", view.side.peers.iter().map(one).collect())
-}
-
-/// Step 3, and what a proxy on this half gets.
-fn arrive(view: &View<'_>) -> Chain {
-    let one = |peer: &Peer| {
-        format!("iifname \"{}\" ip6 daddr {} meta l4proto {{ tcp, udp }} dnat ip6 to ::1", peer.link, peer.near.v6)
-    };
-    let mut rules: Vec<String> = view.side.peers.iter().map(one).collect();
-    rules.extend(view.capture.iter().flat_map(|capture| capture.arriving(view)));
-    ("arrive: nat hook prerouting priority -100", rules)
-}
-
-/// Step 4.
-fn deliver(view: &View<'_>) -> Chain {
-    let one =
-        |peer: &Peer| format!("iifname \"{}\" ip6 saddr {} ip6 daddr ::1 snat ip6 to ::1", peer.link, peer.far.v6);
-    ("deliver: nat hook input priority 100", view.side.peers.iter().map(one).collect())
+/// What a proxy on this half gets from elsewhere.
+fn arrive(view: &View<'_>, capture: &Capture<'_>) -> Chain {
+    ("arrive: nat hook prerouting priority -100", capture.arriving(view))
 }
 
 /// Which ports are whose: those that were claimed before those from which the kernels choose.
-fn by_peer(side: &Side) -> Vec<(String, &Peer)> {
+pub fn by_peer(side: &Side) -> Vec<(String, &Peer)> {
     let claimed = side.peers.iter().map(|peer| (format!("meta l4proto . th dport @{}", peer.set()), peer));
     let chosen = side.peers.iter().map(|peer| {
         let (first, last) = (peer.chosen.start(), peer.chosen.end());
@@ -240,7 +216,7 @@ impl std::fmt::Display for Port {
 mod tests {
     use super::*;
 
-    /// Two halves, of which the second has claimed a port in the first one's range.
+    /// No sidecar: whose a port is, the filter does not ask.
     #[test]
     fn a_half_is_written_down_as_it_always_was() {
         let side = Side::new(0, 2, &[0, 1]);
@@ -260,6 +236,6 @@ mod tests {
         let side = Side::new(1, 2, &[1]);
         let view = View { side: &side, addresses: &[], claims: &[], capture: None, transit: false };
         let text = table(&view);
-        assert!(!text.contains("dnat") && !text.contains("drop\n  }\n  chain fit"), "{text}");
+        assert!(!text.contains("chain"), "{text}");
     }
 }

@@ -5,6 +5,7 @@
 
 mod sidecar;
 mod talk;
+mod ways;
 mod world;
 
 use net::split::Network;
@@ -45,7 +46,7 @@ fn main() {
 
 type Test = (&'static str, fn(&Path));
 
-const TESTS: [Test; 9] = [
+const TESTS: [Test; 15] = [
     ("both halves reach each other as themselves", reach),
     ("the outside reaches both, and both reach the outside", outside),
     ("a port is one half's", claim),
@@ -54,6 +55,12 @@ const TESTS: [Test; 9] = [
     ("a lost half takes its ports along", lose),
     ("three halves", three),
     ("what makes no sense is refused, and leaves nothing", refuse),
+    ("connections outlive their listener, and their halves' ranges", ways::outlive),
+    ("a kernel chooses a port that another half has claimed", ways::choose),
+    ("a port can be called from the moment of its bind", ways::at_once),
+    ("datagrams in pieces, errors, pings", ways::pieces),
+    ("nobody outside is led as the Pod itself", ways::strangers),
+    ("a device that comes later", ways::later),
     ("a sidecar on the other half", sidecar::test),
 ];
 

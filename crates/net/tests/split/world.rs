@@ -70,6 +70,10 @@ impl Place {
         Half { pu: pu.to_owned(), namespace: format!("/proc/{pid}/ns/net").into(), process: Some(pid as i32) }
     }
 
+    pub fn namespace(&self) -> &File {
+        &self.namespace
+    }
+
     /// Does something there. Sockets that are made stay there.
     pub fn within<R: Send>(&self, what: impl FnOnce() -> R + Send) -> R {
         std::thread::scope(|scope| {
@@ -105,6 +109,7 @@ impl Place {
                 picture.push_str(&format!("{switch} {value}"));
             }
         });
+        picture.push_str(&self.say("tc", &["qdisc", "show"]));
         for (family, what) in
             [("-4", "rule"), ("-6", "rule"), ("-4", "route"), ("-6", "route"), ("-4", "addr"), ("-6", "addr")]
         {

@@ -37,9 +37,11 @@ const ADD: u8 = 0x00;
 const SHIFT_LEFT: u8 = 0x60;
 const SHIFT_RIGHT: u8 = 0x70;
 const OR: u8 = 0x40;
+const AND: u8 = 0x50;
 const BY_REGISTER: u8 = 0x08;
 const ARITHMETIC: u8 = 0x07;
 const JUMP: u8 = 0x05;
+const JUMP_BY_WORD: u8 = 0x06;
 const EQUAL: u8 = 0x10;
 const NOT_EQUAL: u8 = 0x50;
 const LESS: u8 = 0xa0;
@@ -84,6 +86,21 @@ impl Code {
     /// `to |= from`
     pub fn or(&mut self, to: Reg, from: Reg) -> &mut Self {
         self.put(OR | BY_REGISTER | ARITHMETIC, to, from, 0, 0)
+    }
+
+    /// `to += from`
+    pub fn add_register(&mut self, to: Reg, from: Reg) -> &mut Self {
+        self.put(ADD | BY_REGISTER | ARITHMETIC, to, from, 0, 0)
+    }
+
+    /// `to |= value`
+    pub fn or_value(&mut self, to: Reg, value: i32) -> &mut Self {
+        self.put(OR | ARITHMETIC, to, Reg::R0, 0, value)
+    }
+
+    /// `to &= value`
+    pub fn and(&mut self, to: Reg, value: i32) -> &mut Self {
+        self.put(AND | ARITHMETIC, to, Reg::R0, 0, value)
     }
 
     /// `to <<= bits`
@@ -153,8 +170,12 @@ impl Code {
     }
 
     fn jump(&mut self, kind: u8, a: Reg, b: Reg, value: i32, to: Label) -> &mut Self {
+        self.jump_of(kind | JUMP, a, b, value, to)
+    }
+
+    fn jump_of(&mut self, operation: u8, a: Reg, b: Reg, value: i32, to: Label) -> &mut Self {
         self.jumps.push((self.words.len(), to));
-        self.put(kind | JUMP, a, b, 0, value)
+        self.put(operation, a, b, 0, value)
     }
 
     pub fn go(&mut self, to: Label) -> &mut Self {
@@ -167,6 +188,15 @@ impl Code {
 
     pub fn if_not_equal(&mut self, a: Reg, value: i32, to: Label) -> &mut Self {
         self.jump(NOT_EQUAL, a, Reg::R0, value, to)
+    }
+
+    /// If the lower four bytes of `a` are `value`.
+    pub fn if_word_equal(&mut self, a: Reg, value: i32, to: Label) -> &mut Self {
+        self.jump_of(EQUAL | JUMP_BY_WORD, a, Reg::R0, value, to)
+    }
+
+    pub fn if_word_not_equal(&mut self, a: Reg, value: i32, to: Label) -> &mut Self {
+        self.jump_of(NOT_EQUAL | JUMP_BY_WORD, a, Reg::R0, value, to)
     }
 
     pub fn if_same(&mut self, a: Reg, b: Reg, to: Label) -> &mut Self {
