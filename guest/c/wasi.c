@@ -86,32 +86,52 @@ struct place {
     size_t len;
 };
 
+enum which { IN, OUT };
+
 static void append(struct place *place, const char *text, size_t len) {
     memcpy(place->path + place->len, text, len);
     place->len += len;
 }
 
-/* The folder /in or /out, by the longest name among those opened that it lies under. */
-static int locate(const char *root, struct place *place) {
+/* The folders /in and /out: opened themselves, or below the root, which is looked for once. */
+static struct root {
+    const char *path;
+    size_t len;
+    uint32_t fd;
+    enum { NOWHERE, BELOW, ITSELF } found;
+} roots[] = {{"/in", 3, 0, NOWHERE}, {"/out", 4, 0, NOWHERE}};
+
+static void look_for_roots(void) {
     prestat_wasi prestat;
     char name[8];
-    size_t len = text_len(root);
-    int found = 0;
     for (uint32_t fd = FIRST_PREOPEN; wasi_prestat(fd, &prestat) == 0; fd++) {
         if (prestat.name_len > sizeof(name) || wasi_prestat_name(fd, name, prestat.name_len))
             continue;
-        if (same(name, prestat.name_len, root, len)) {
-            *place = (struct place){.fd = fd};
-            append(place, ".", 1);
-            return 1;
-        }
-        if (same(name, prestat.name_len, "/", 1)) {
-            *place = (struct place){.fd = fd};
-            append(place, root + 1, len - 1);
-            found = 1;
+        int below = same(name, prestat.name_len, "/", 1);
+        for (struct root *root = roots; root <= roots + OUT; root++) {
+            int itself = same(name, prestat.name_len, root->path, root->len);
+            if (root->found == ITSELF || !(itself || below))
+                continue;
+            root->fd = fd;
+            root->found = itself ? ITSELF : BELOW;
         }
     }
-    return found;
+}
+
+/* 0: there is no such folder. */
+static int locate(enum which which, struct place *place) {
+    static int looked;
+    if (!looked)
+        look_for_roots();
+    looked = 1;
+    const struct root *root = &roots[which];
+    place->fd = root->fd;
+    place->len = 0;
+    if (root->found == ITSELF)
+        append(place, ".", 1);
+    else
+        append(place, root->path + 1, root->len - 1);
+    return root->found != NOWHERE;
 }
 
 static void enter(struct place *place, const char *name, size_t len) {
@@ -180,7 +200,7 @@ static void read_inputs(void) {
     if (inputs.read)
         return;
     inputs.read = 1;
-    if (!locate("/in", &in))
+    if (!locate(IN, &in))
         return;
     list(&in, &inputs.names);
     inputs.items = lichen_alloc(inputs.names.len * sizeof(*inputs.items));
@@ -261,7 +281,7 @@ int lichen_get(size_t set, size_t index, lichen_item *item) {
     struct name *name = &inputs.items[set].all[index];
     struct place place;
     uint32_t fd;
-    if (!locate("/in", &place))
+    if (!locate(IN, &place))
         return LICHEN_EIO;
     enter(&place, inputs.names.all[set].text, inputs.names.all[set].len);
     enter(&place, name->text, name->len);
@@ -326,7 +346,7 @@ int lichen_put(const char *set, const lichen_item *item) {
     struct counter *items = counter(set, len);
     if (!items)
         return LICHEN_ENOMEM;
-    if (!locate("/out", &place))
+    if (!locate(OUT, &place))
         return LICHEN_EIO;
     enter(&place, set, len);
     struct place folder = place;

@@ -14,6 +14,7 @@ pub mod memfd;
 pub mod mount;
 pub mod netlink;
 pub mod ns;
+pub mod pagemap;
 pub mod pidfd;
 pub mod process;
 pub mod resident;

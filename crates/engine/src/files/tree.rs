@@ -7,6 +7,7 @@
 use super::data::{Budget, Data};
 use super::errno::{Answer, Errno};
 use super::name::Name;
+use crate::{Arena, Limits};
 use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,6 +77,12 @@ pub struct Files {
 pub const ROOT: NodeId = NodeId(0);
 
 impl Files {
+    /// Not even a root: of nobody's run.
+    pub fn none(arena: Arena) -> Self {
+        let budget = Budget::new(Limits::default(), arena);
+        Self { nodes: Vec::new(), free: Vec::new(), serial: 0, budget, now: 0 }
+    }
+
     /// Nothing but a root.
     pub fn new(budget: Budget, now: u64) -> Self {
         let mut files = Self { nodes: Vec::with_capacity(12), free: Vec::new(), serial: 0, budget, now };

@@ -1,7 +1,7 @@
 //! From WebAssembly to an artefact. In a process of its own: compilers are large, and the code is a stranger's.
 
 use super::label::{Form, Label};
-use super::{preview1, settings};
+use super::{expose, preview1, settings};
 use crate::CompileError;
 use object::{Object, ObjectSection, ObjectSymbol};
 use wasmtime::{Engine, ExternType, Linker, Module, UnknownImportError};
@@ -32,12 +32,16 @@ pub fn compile(code: &[u8]) -> Result<Vec<u8>, CompileError> {
     }
     let engine = settings::compiler().map_err(broken)?;
     let component = code.get(4..8) == Some(&[0x0d, 0, 1, 0]);
-    let form = if component { Form::Component } else { Form::Module };
-    let made = if component { engine.precompile_component(code) } else { engine.precompile_module(code) };
+    let exposed = if component { None } else { expose::expose(code) };
+    let (form, made) = match &exposed {
+        Some(code) => (Form::Renewable, engine.precompile_module(code)),
+        None if component => (Form::Component, engine.precompile_component(code)),
+        None => (Form::Module, engine.precompile_module(code)),
+    };
     let mut artefact = made.map_err(invalid)?;
     match form {
-        Form::Module => check_module(&engine, &artefact)?,
         Form::Component => super::component::check(&engine, &artefact)?,
+        Form::Module | Form::Renewable => check_module(&engine, &artefact)?,
     }
     let safe =
         safe_ranges(&artefact).ok_or_else(|| CompileError::Invalid("the compiler's output is not an ELF".into()))?;

@@ -113,6 +113,30 @@ impl Context {
         })
     }
 
+    /// Of an instance that waits for a run: nothing of any.
+    pub fn nobodys(arena: &Arena) -> Self {
+        Self {
+            files: Files::none(arena.clone()),
+            descriptors: Descriptors::none(),
+            given: Vec::new(),
+            stdin: Blob::default(),
+            stdin_at: 0,
+            stdout: Text::default(),
+            stderr: Text::default(),
+            console: None,
+            arguments: Strings::default(),
+            environment: Strings::default(),
+            memory: MemoryLimit::new(u64::MAX),
+            resources: super::component::resources(),
+            linear: None,
+            end: None,
+            deterministic: true,
+            waited: 0,
+            dice: 0,
+            began: 0,
+        }
+    }
+
     /// Nanoseconds since 1970.
     pub fn wall_clock(&self) -> u64 {
         if self.deterministic { STANDSTILL + self.waited } else { wall() }

@@ -13,7 +13,7 @@ use crate::LoadError;
 
 pub const BYTES: usize = 64;
 const MAGIC: [u8; 8] = *b"lichen.w";
-const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Ranges, at most: a program has as many as it has stretches between the ways in.
 const MOST_RANGES: u64 = 1 << 20;
 
@@ -24,6 +24,8 @@ pub type Fit = [u8; 32];
 pub enum Form {
     Module,
     Component,
+    /// A module whose instances can be made as new.
+    Renewable,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +53,7 @@ impl Label {
         }
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&u32::from(self.form == Form::Component).to_le_bytes());
+        bytes.extend_from_slice(&(self.form as u32).to_le_bytes());
         bytes.extend_from_slice(&self.object.to_le_bytes());
         bytes.extend_from_slice(&(self.safe.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&self.fit);
@@ -75,6 +77,7 @@ impl Label {
         let form = match word(12) {
             0 => Form::Module,
             1 => Form::Component,
+            2 => Form::Renewable,
             _ => return Err(damaged("it is neither a module nor a component")),
         };
         let (object, count) = (long(16), long(24));
@@ -131,7 +134,7 @@ mod tests {
         let base = bytes.len() - BYTES;
         assert!(matches!(with(base, 0), Err(LoadError::Damaged("its label is not one"))));
         assert!(matches!(with(base + 8, 9), Err(LoadError::Stale { .. })));
-        assert!(matches!(with(base + 12, 2), Err(LoadError::Damaged(_))));
+        assert!(matches!(with(base + 12, 3), Err(LoadError::Damaged(_))));
         assert!(matches!(with(base + 31, 0xff), Err(LoadError::Damaged("its parts do not add up"))));
         assert!(matches!(with(5, 6), Err(LoadError::Damaged("its ranges are not in order"))));
     }

@@ -30,6 +30,13 @@ impl MemoryLimit {
         self.used
     }
 
+    /// Takes what is there from the beginning, if that fits.
+    pub fn begin_with(&mut self, bytes: u64) -> bool {
+        let fits = bytes <= self.limit;
+        self.used = if fits { bytes } else { 0 };
+        fits
+    }
+
     fn grow(&mut self, from: usize, to: usize) -> bool {
         let more = to.saturating_sub(from) as u64;
         let fits = self.used.saturating_add(more) <= self.limit;

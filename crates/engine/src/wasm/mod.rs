@@ -6,6 +6,7 @@
 //! | [`label`] | what stands at an artefact's end |
 //! | [`settings`] | what compiler and runner agree on |
 //! | [`program`] | an artefact loaded, and run |
+//! | [`expose`], [`renew`] | instances made as new after a run |
 //! | [`context`], [`memory_limit`] | what belongs to one run |
 //! | [`preview1`], [`component`] | what a guest can call |
 //! | [`console`] | the standard streams of a program that a person runs |
@@ -23,11 +24,13 @@ pub mod compile;
 pub mod component;
 mod console;
 mod context;
+mod expose;
 pub mod label;
 mod landing;
 mod memory_limit;
 pub mod preview1;
 pub mod program;
+mod renew;
 pub mod settings;
 mod watch;
 
@@ -36,6 +39,8 @@ pub use compile::{compile, fit, is_wasm};
 use context::Context;
 use landing::Landing;
 use program::Loaded;
+use renew::Renewal;
+use std::sync::Arc;
 use wasmtime::Linker;
 
 /// The engine of this process. Its clones share the pool of memories.
@@ -47,6 +52,7 @@ pub struct Wasm {
     landing: Landing,
     arena: Arena,
     fit: label::Fit,
+    renewal: Option<Arc<Renewal>>,
 }
 
 impl Wasm {
@@ -60,7 +66,7 @@ impl Wasm {
         component::link(&mut components).map_err(lacks)?;
         let landing = Landing::new(&engine).map_err(lacks)?;
         let fit = settings::fit(&engine);
-        Ok(Self { engine, linker, components, landing, arena, fit })
+        Ok(Self { engine, linker, components, landing, arena, fit, renewal: Renewal::new() })
     }
 }
 

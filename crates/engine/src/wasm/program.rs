@@ -5,6 +5,7 @@ use super::component::{self, ProgramPre};
 use super::context::Context;
 use super::label::{Form, Label, short};
 use super::landing::{Landing, watch_faults};
+use super::renew::{Made, Renewing, State};
 use super::watch::{Text, Watched, has_signalled, told};
 use super::{Wasm, label};
 use crate::files::layout;
@@ -18,8 +19,35 @@ use wasmtime::{InstancePre, Module, ModuleExport, Store, Trap};
 
 /// A program, in the form in which it came.
 enum Guest {
-    Module { start: InstancePre<Context>, entry: ModuleExport, memory: Option<ModuleExport> },
+    Module(Entrance),
     Component(ProgramPre<Context>),
+}
+
+/// A module, linked, and where its instances are entered.
+struct Entrance {
+    start: InstancePre<Context>,
+    entry: ModuleExport,
+    memory: Option<ModuleExport>,
+    renewable: bool,
+}
+
+impl Entrance {
+    fn new(wasm: &Wasm, module: &Module, renewable: bool) -> Result<Self, LoadError> {
+        let start = wasm.linker.instantiate_pre(module).map_err(refused)?;
+        let missing = || LoadError::Refused("it exports no `_start`".into());
+        let entry = module.get_export_index("_start").ok_or_else(missing)?;
+        Ok(Self { start, entry, memory: module.get_export_index("memory"), renewable })
+    }
+
+    fn make(&self, store: &mut Store<Context>) -> wasmtime::Result<Made> {
+        let instance = self.start.instantiate(&mut *store)?;
+        let bytes = store.data().memory.peak();
+        let linear = self.memory.and_then(|memory| instance.get_module_export(&mut *store, &memory));
+        let entry = instance.get_module_export(&mut *store, &self.entry).and_then(|entry| entry.into_func());
+        let entry = entry.ok_or_else(|| wasmtime::format_err!("`_start` is not a function"))?.typed(&*store)?;
+        let state = self.renewable.then(|| State::of(self.start.module(), &instance, store)).flatten();
+        Ok(Made::new(entry, linear.and_then(|linear| linear.into_memory()), bytes, state))
+    }
 }
 
 pub struct Loaded {
@@ -29,8 +57,10 @@ pub struct Loaded {
     text: Box<Text>,
     landing: Landing,
     arena: Arena,
-    /// What the last run has left.
-    left: Option<Store<Context>>,
+    /// Where instances are made as new.
+    pub(super) renewing: Option<Renewing>,
+    /// What the last run has left, and its instance if that has ended well.
+    left: Option<(Store<Context>, Option<Made>)>,
 }
 
 fn refused(error: wasmtime::Error) -> LoadError {
@@ -45,24 +75,21 @@ impl Loaded {
             return Err(LoadError::Stale { found: said(&label.fit), here: said(&wasm.fit) });
         }
         let (guest, text) = match label.form {
-            Form::Module => Self::module(wasm, file)?,
+            form @ (Form::Module | Form::Renewable) => Self::module(wasm, file, form == Form::Renewable)?,
             Form::Component => Self::component(wasm, file, label.object)?,
         };
         let text = Box::new(Text { base: text.0, len: text.1, safe: label.safe });
         let (engine, landing, arena) = (wasm.engine.clone(), wasm.landing.clone(), wasm.arena.clone());
-        Ok(Self { engine, guest, text, landing, arena, left: None })
+        let renewing = wasm.renewal.as_ref().filter(|_| label.form == Form::Renewable).cloned().map(Renewing::new);
+        Ok(Self { engine, guest, text, landing, arena, renewing, left: None })
     }
 
-    fn module(wasm: &Wasm, file: &File) -> Result<(Guest, (usize, usize)), LoadError> {
+    fn module(wasm: &Wasm, file: &File, renewable: bool) -> Result<(Guest, (usize, usize)), LoadError> {
         // SAFETY: the label says that our compiler made it for this engine; what it made is believed as far as this
         // process's own confinement goes. The store never changes what it holds.
         let module = unsafe { Module::deserialize_open_file(&wasm.engine, file.try_clone()?) }.map_err(refused)?;
         let text = (module.text().as_ptr() as usize, module.text().len());
-        let start = wasm.linker.instantiate_pre(&module).map_err(refused)?;
-        let missing = || LoadError::Refused("it exports no `_start`".into());
-        let entry = module.get_export_index("_start").ok_or_else(missing)?;
-        let memory = module.get_export_index("memory");
-        Ok((Guest::Module { start, entry, memory }, text))
+        Ok((Guest::Module(Entrance::new(wasm, &module, renewable)?), text))
     }
 
     fn component(wasm: &Wasm, file: &File, len: u64) -> Result<(Guest, (usize, usize)), LoadError> {
@@ -74,15 +101,26 @@ impl Loaded {
         Ok((Guest::Component(component::prepare(&wasm.components, &component).map_err(refused)?), text))
     }
 
-    fn call(&self, store: &mut Store<Context>) -> wasmtime::Result<()> {
+    /// Where a run of this context can happen: the instance that waits, if it may have that, or none yet.
+    fn place_for(&mut self, mut context: Context) -> (Store<Context>, Option<Made>) {
+        if let Some((mut store, made)) = self.renewing.as_mut().and_then(Renewing::take)
+            && context.memory.begin_with(made.bytes)
+        {
+            *store.data_mut() = context;
+            return (store, Some(made));
+        }
+        (new_store(&self.engine, context), None)
+    }
+
+    /// Runs the guest, in the instance that was made, or in one that is made now. It is there after it if it ended well.
+    fn call(&self, store: &mut Store<Context>, made: &mut Option<Made>) -> wasmtime::Result<()> {
         match &self.guest {
-            Guest::Module { start, entry, memory } => {
-                let instance = start.instantiate(&mut *store)?;
-                let linear = memory.and_then(|memory| instance.get_module_export(&mut *store, &memory));
-                store.data_mut().linear = linear.and_then(|linear| linear.into_memory());
-                let entry = instance.get_module_export(&mut *store, entry).and_then(|entry| entry.into_func());
-                let entry = entry.ok_or_else(|| wasmtime::format_err!("`_start` is not a function"))?;
-                entry.typed::<(), ()>(&*store)?.call(store, ())
+            Guest::Module(entrance) => {
+                let instance = made.take().map_or_else(|| entrance.make(store), Ok)?;
+                store.data_mut().linear = instance.linear;
+                instance.entry.call(store, ())?;
+                *made = Some(instance);
+                Ok(())
             }
             Guest::Component(program) => {
                 let program = program.instantiate(&mut *store)?;
@@ -95,12 +133,12 @@ impl Loaded {
         }
     }
 
-    fn run_within(&self, run: &Run<'_>, store: &mut Store<Context>) -> Result<(), RunError> {
+    fn run_within(&self, run: &Run<'_>, store: &mut Store<Context>, made: &mut Option<Made>) -> Result<(), RunError> {
         let left = run.deadline.saturating_duration_since(Instant::now()).as_nanos();
         let deadline = os::monotonic_ns().saturating_add(u64::try_from(left).unwrap_or(u64::MAX));
         let watched = Watched::begin(run.stop, deadline, &self.text, self.landing.address)
             .map_err(|error| RunError::Engine(format!("deadlines cannot be kept: {error}")))?;
-        let called = self.call(store);
+        let called = self.call(store, made);
         let why = told();
         drop(watched);
         let Err(error) = called else { return Ok(()) };
@@ -115,6 +153,13 @@ impl Loaded {
     }
 }
 
+fn new_store(engine: &wasmtime::Engine, context: Context) -> Store<Context> {
+    let mut store = Store::new(engine, context);
+    store.limiter(|context| &mut context.memory);
+    watch_faults(&mut store);
+    store
+}
+
 impl Program for Loaded {
     fn run(&mut self, run: &Run<'_>) -> Finished {
         self.clear();
@@ -122,21 +167,30 @@ impl Program for Loaded {
             Ok(context) => context,
             Err(error) => return Finished::failed(error),
         };
-        let mut store = Store::new(&self.engine, context);
-        store.limiter(|context| &mut context.memory);
-        watch_faults(&mut store);
-        let done = self.run_within(run, &mut store);
+        let (mut store, mut made) = self.place_for(context);
+        let done = self.run_within(run, &mut store, &mut made);
         let context = store.data_mut();
         let outcome = done.and_then(|()| layout::collect(&mut context.files, run, &mut context.stdout));
         let limit = run.limits.text_bytes;
         let [stdout, stderr] = [&mut context.stdout, &mut context.stderr].map(|text| mem::take(text).into_text(limit));
         let memory_peak = context.memory.peak();
-        self.left = Some(store);
+        self.left = Some((store, made));
         Finished { outcome, stdout, stderr, memory_peak }
     }
 
     fn clear(&mut self) {
-        if self.left.take().is_some() {
+        if let Some((store, made)) = self.left.take() {
+            match (made, &self.guest, &mut self.renewing) {
+                (Some(made), Guest::Module(entrance), Some(renewing)) => {
+                    let another = || {
+                        let mut store = new_store(&self.engine, Context::nobodys(&self.arena));
+                        let made = entrance.make(&mut store).ok()?;
+                        Some((store, made))
+                    };
+                    renewing.keep((store, made), &self.arena, another);
+                }
+                _ => drop(store),
+            }
             wipe::registers();
             wipe::stack();
             if has_signalled() {

@@ -1,6 +1,6 @@
 //! How code is compiled and run: the same for who compiles and who runs, or an artefact would not fit.
 
-use super::label::Fit;
+use super::label::{Fit, VERSION};
 use sha2::{Digest, Sha256};
 use std::hash::{Hash, Hasher};
 use wasmtime::{
@@ -12,7 +12,7 @@ pub const STACK: usize = 1 << 20;
 /// Of a linear memory, kept in memory from one run to the next, after its bytes are reset.
 const KEPT_BYTES: usize = 2 << 20;
 /// Linear memories that are set up and wait for their program's next run.
-const SLOTS: u32 = 64;
+pub const SLOTS: u32 = 64;
 /// A component may be made of several modules.
 const INSTANCES: u32 = 1024;
 /// Elements of a table.
@@ -78,6 +78,7 @@ pub fn fit(engine: &Engine) -> Fit {
     }
     let mut hasher = Sha(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.0.update(VERSION.to_le_bytes());
     hasher.0.finalize().into()
 }
 

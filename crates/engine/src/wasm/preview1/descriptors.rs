@@ -89,6 +89,10 @@ pub struct Descriptors {
 }
 
 impl Descriptors {
+    pub fn none() -> Self {
+        Self { open: Vec::new() }
+    }
+
     /// What every program finds open: the standard streams, and from 3 on folders.
     pub fn new(folders: impl Iterator<Item = NodeId>) -> Self {
         let one =
