@@ -12,6 +12,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
+/// What the kernel tells times in, of a second: the same everywhere.
+const TICKS: f64 = 100.0;
+
 /// What a process is to its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
@@ -137,6 +140,18 @@ pub fn processor_ns(ancestor: u32) -> u64 {
         fs::read_to_string(task.path().join("schedstat")).ok()?.split(' ').next()?.parse::<u64>().ok()
     };
     descend(ancestor).flat_map(tasks).filter_map(spent).sum::<u64>()
+}
+
+/// Seconds for which processes of this name that descend from one, and those that they have waited for, have had a processor.
+pub fn processor_seconds(ancestor: u32, name: &str) -> f64 {
+    let ticks = |pid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Behind the name, which may have spaces, the first field is the third; times are the 14th to 17th.
+        let fields = stat.rsplit_once(") ")?.1.split(' ').skip(11).take(4);
+        Some(fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>())
+    };
+    let all = descend(ancestor).filter(|pid| is_called(*pid, name)).filter_map(ticks).sum::<u64>();
+    all as f64 / TICKS
 }
 
 /// Whether a process has this name.

@@ -32,7 +32,7 @@ mod node;
 mod packages;
 pub mod plot;
 mod provided;
-mod pure;
+pub mod pure;
 mod series;
 mod soak;
 pub mod sockets;

@@ -2,22 +2,24 @@
 //!
 //! M·Mᵀ of 64-bit integers: 1×1 for what a request costs, 128×128 for what isolation costs those that compute.
 
+pub mod bare;
 mod cold;
 mod load;
 pub mod paced;
 mod product;
 pub mod programs;
 mod server;
+mod sizes;
 
 use crate::Plan;
 use crate::baseline::{Hello, WasmtimeServe};
 use crate::error::{BenchError, io};
-use crate::figure::{Arm, Figure, Unit};
+use crate::figure::Figure;
 use crate::functions::{HELLO_PYTHON, Shelf};
 use crate::http::{Crowd, Request};
 use crate::machine::Machine;
 use crate::node::{Node, Settings};
-use programs::{Floor, Program};
+use programs::Program;
 use server::Server;
 use std::time::Duration;
 
@@ -36,8 +38,6 @@ const CLIENTS: usize = 16;
 /// Requests of one arm before it is the next one's turn.
 const BLOCK: usize = 200;
 const LOAD: Duration = Duration::from_secs(2);
-/// Seconds of a native loop.
-const LOOP: u64 = 2;
 
 /// A node on which the program is deployed, for each engine.
 struct Pure {
@@ -74,7 +74,9 @@ impl Pure {
     }
 
     fn servers(&self, n: u64) -> Vec<Server> {
-        let server = |program: &Program| Server::new(format!("lichen {}", program.engine), self.request(program, n));
+        let server = |program: &Program| {
+            Server::new(format!("lichen {}", program.engine), self.request(program, n)).of_node(self.node.pid())
+        };
         self.programs.iter().chain(&self.kvm).map(server).collect()
     }
 }
@@ -91,11 +93,11 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     let mut notes = vec![format!(
         "M·Mᵀ of 64-bit integers, over HTTP by connections that are kept; each of Lichen's requests runs in a memory of its \
          own. The arms take turns, by {BLOCK} requests of one client, and by {} s of {CLIENTS}. Load and server share this \
-         machine.",
+         machine. Engines' time is that of all their processes and of those that these have waited for, in and out of \
+         the kernel; what the kernel does elsewhere is not in it.",
         LOAD.as_secs()
     )];
     let programs = programs::find(&mut notes);
-    let floor = Floor::compile().inspect_err(|error| notes.push(format!("the native loop is left out: {error}"))).ok();
     (plan.tell)("starting servers");
     let mut pure = Pure::start(plan, programs.clone(), std::env::var("PATH").unwrap_or_default())?;
     pure.add_kvm(&mut notes)?;
@@ -106,7 +108,11 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
         let peers =
             [("hyper, calls it", Some(bare.address)), ("wasmtime serve", peer.as_ref().map(|peer| peer.address))];
         let peers = peers.into_iter().filter_map(|(name, to)| Some(Server::new(name, programs::request(to?, "/", n))));
-        figures.push(sizes(plan, machine, &pure, peers.collect(), floor.as_ref(), n)?.with_notes(notes.clone()));
+        let mut servers: Vec<Server> = peers.chain(pure.servers(n)).collect();
+        if n == 1 {
+            servers.push(container(&pure)?);
+        }
+        figures.push(sizes::measure(plan, machine, servers, n)?.with_notes(notes.clone()));
     }
     drop(peer);
     figures.extend(load::measure(plan, machine, &pure, bare.address)?);
@@ -123,45 +129,6 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
         figures.extend(both.into_iter().filter(|figure| plan.wants(&[figure.figure.as_str()])));
     }
     Ok(figures)
-}
-
-/// One size of matrix: every server by one client and by many, and the loop.
-fn sizes(
-    plan: &Plan<'_>,
-    machine: &Machine,
-    pure: &Pure,
-    mut servers: Vec<Server>,
-    floor: Option<&Floor>,
-    n: u64,
-) -> Result<Figure, BenchError> {
-    servers.extend(pure.servers(n));
-    if n == 1 {
-        servers.push(container(pure)?);
-    }
-    (plan.tell)(&format!("{n}×{n}, one client"));
-    servers.iter_mut().try_for_each(|server| server.warm(BLOCK))?;
-    for _ in 0..plan.samples(5000).div_ceil(BLOCK) {
-        servers.iter_mut().try_for_each(|server| server.ask(BLOCK))?;
-    }
-    (plan.tell)(&format!("{n}×{n}, {CLIENTS} clients"));
-    let mut loops = Vec::new();
-    let mut native = Vec::new();
-    for _ in 0..plan.samples(5).max(2) {
-        for server in &mut servers {
-            server.crowd(CLIENTS, LOAD)?;
-        }
-        if let Some(floor) = floor {
-            let told = floor.run(n, machine.cores, LOOP)?;
-            loops.push(told.per_second);
-            native.extend(told.microseconds);
-        }
-    }
-    let mut arms = vec![Arm::of("native loop", Unit::Microseconds, &native)];
-    arms.extend(servers.iter().map(|one| Arm::of(format!("{}, 1 client", one.name), Unit::Microseconds, &one.taken)));
-    arms.push(Arm::of(format!("native loop, {} processes", machine.cores), Unit::PerSecond, &loops));
-    let rate = |one: &Server| Arm::of(format!("{}, {CLIENTS} clients", one.name), Unit::PerSecond, &one.per_second);
-    arms.extend(servers.iter().map(rate));
-    Ok(Figure::new(format!("pure-{n}x{n}"), PAPER, machine, arms.into_iter().flatten().collect()))
 }
 
 /// The same program as a component, by the server that comes with our own engine's.

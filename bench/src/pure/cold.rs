@@ -5,6 +5,8 @@
 //! last use is longest ago, and engines let go of code that no instance is for. The node says how many starts there were.
 
 use super::programs::{self, Program};
+use super::server::engines_seconds;
+use super::sizes::{floors, shares};
 use super::{CLIENTS, LOAD, PAPER, name, path};
 use crate::Plan;
 use crate::error::BenchError;
@@ -35,7 +37,8 @@ pub fn measure(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchE
     let path = std::env::var("PATH").unwrap_or_default();
     let dispatch = format!("memory_budget_mib = 0\ninstances = {INSTANCES}");
     let node = Node::start(&plan.program, &Settings { dispatch, path, ..Settings::default() })?;
-    let (mut latencies, mut rates, mut asked) = (Vec::new(), Vec::new(), 0);
+    let (mut latencies, mut rates, mut parts, mut asked) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    let mut floors = floors(plan, &mut Vec::new());
     for program in programs::find(&mut Vec::new()) {
         let engine = program.engine;
         (plan.tell)(&format!("{engine}: code that is not in memory"));
@@ -50,15 +53,20 @@ pub fn measure(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchE
         latencies.extend(Arm::of(format!("lichen {engine}, hot"), Unit::Microseconds, &warm));
         latencies.extend(Arm::of(format!("lichen {engine}, cold"), Unit::Microseconds, &first));
         let rounds = plan.samples(5).max(2);
-        let (mut all_hot, mut mixed) = (Vec::new(), Vec::new());
+        let (mut all_hot, mut mixed) = (Rate::default(), Rate::default());
         for _ in 0..rounds {
-            all_hot.push(per_second(&|_| &large.hot)?);
-            mixed.push(per_second(&|number| large.mixed(number))?);
+            all_hot.ask(&node, &|_| &large.hot)?;
+            mixed.ask(&node, &|number| large.mixed(number))?;
+            floors.iter_mut().try_for_each(|floor| floor.ask(machine, 128))?;
         }
-        rates.extend(Arm::of(format!("lichen {engine}, 100 % hot"), Unit::PerSecond, &all_hot));
-        rates.extend(Arm::of(format!("lichen {engine}, 95 % hot"), Unit::PerSecond, &mixed));
+        for (name, rate) in [("100 % hot", all_hot), ("95 % hot", mixed)] {
+            let who = format!("lichen {engine}, {name}");
+            rates.extend(Arm::of(&who, Unit::PerSecond, &rate.per_second));
+            parts.extend(shares(&who, &rate.per_second, &rate.engines, &floors).into_iter().flatten());
+        }
         asked += copies.asked.into_inner() + large.asked.into_inner();
     }
+    rates.extend(parts);
     let rare = |function: &&api::node::Function| function.name.contains(RARE);
     let started: u64 =
         node.client.node_functions()?.iter().filter(rare).map(|function| function.counters.cold_starts).sum();
@@ -108,8 +116,25 @@ fn once(connection: &mut Connection, request: &Request) -> Result<f64, BenchErro
     Ok(took.as_nanos() as f64 / 1000.0)
 }
 
-/// Of clients that ask for one thing after the other: all of them together count up.
-fn per_second<'a>(request: &(impl Fn(usize) -> &'a Request + Sync)) -> Result<f64, BenchError> {
+/// What many clients get, and microseconds that engines compute for each request.
+#[derive(Default)]
+struct Rate {
+    per_second: Vec<f64>,
+    engines: Vec<f64>,
+}
+
+impl Rate {
+    fn ask<'a>(&mut self, node: &Node, request: &(impl Fn(usize) -> &'a Request + Sync)) -> Result<(), BenchError> {
+        let before = engines_seconds(node.pid());
+        let asked = ask_all(request)? as f64;
+        self.per_second.push(asked / LOAD.as_secs_f64());
+        self.engines.push((engines_seconds(node.pid()) - before) * 1e6 / asked);
+        Ok(())
+    }
+}
+
+/// Clients that ask for one thing after the other: all of them together count up. Answers how many it were.
+fn ask_all<'a>(request: &(impl Fn(usize) -> &'a Request + Sync)) -> Result<usize, BenchError> {
     let (end, next) = (Instant::now() + LOAD, AtomicUsize::new(0));
     let client = || -> Result<usize, BenchError> {
         let (mut connection, mut asked) = (Connection::new(), 0);
@@ -119,12 +144,11 @@ fn per_second<'a>(request: &(impl Fn(usize) -> &'a Request + Sync)) -> Result<f6
         }
         Ok(asked)
     };
-    let asked = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
         clients
             .into_iter()
             .map(|one| one.join().expect("a client that does not panic"))
             .sum::<Result<usize, BenchError>>()
-    })?;
-    Ok(asked as f64 / LOAD.as_secs_f64())
+    })
 }

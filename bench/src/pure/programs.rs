@@ -100,13 +100,20 @@ impl Floor {
     /// Runs so many at once, for some seconds.
     pub fn run(&self, n: u64, processes: usize, seconds: u64) -> Result<Loops, BenchError> {
         let program = self.folder.path().join("loop");
-        let children = (0..processes).map(|_| start(&program, n, seconds)).collect::<Result<Vec<_>, _>>()?;
-        let mut loops = Loops::default();
+        Loops::of(&program, &[n.to_string(), seconds.to_string()], processes, seconds)
+    }
+}
+
+impl Loops {
+    /// What so many processes tell that loop for some seconds: each how many runs there were, and the nanoseconds of some.
+    pub fn of(program: &Path, arguments: &[String], processes: usize, seconds: u64) -> Result<Self, BenchError> {
+        let children = (0..processes).map(|_| start(program, arguments)).collect::<Result<Vec<_>, _>>()?;
+        let mut loops = Self::default();
         for child in children {
-            let done = child.wait_with_output().map_err(io("the native loop could not be heard"))?;
+            let done = child.wait_with_output().map_err(io("a loop could not be heard"))?;
             let text = String::from_utf8_lossy(&done.stdout);
             let mut numbers = text.lines().filter_map(|line| line.parse::<f64>().ok());
-            let runs = numbers.next().ok_or_else(|| BenchError::Broken("the native loop has failed".into()))?;
+            let runs = numbers.next().ok_or_else(|| BenchError::Broken("a loop has failed".into()))?;
             loops.per_second += runs / seconds as f64;
             loops.microseconds.extend(numbers.map(|nanoseconds| nanoseconds / 1000.0));
         }
@@ -114,9 +121,9 @@ impl Floor {
     }
 }
 
-fn start(program: &Path, n: u64, seconds: u64) -> Result<Child, BenchError> {
+fn start(program: &Path, arguments: &[String]) -> Result<Child, BenchError> {
     let mut run = Command::new(program);
-    run.args([n.to_string(), seconds.to_string()]).stdin(Stdio::null()).stdout(Stdio::piped());
+    run.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
     os::child::end_with_parent(&mut run);
     run.spawn().map_err(|source| BenchError::Program { program: program.to_owned(), source })
 }

@@ -1,5 +1,6 @@
 //! One server under measurement: a request that is sent again and again, by one client and by many.
 
+use crate::census;
 use crate::error::BenchError;
 use crate::http::{Connection, Crowd, Request};
 use std::time::{Duration, Instant};
@@ -11,11 +12,20 @@ pub struct Server {
     /// Microseconds of each request of the one client.
     pub taken: Vec<f64>,
     pub per_second: Vec<f64>,
+    /// The node that it is of, and microseconds that its engines have computed for a request, of so many clients.
+    node: Option<u32>,
+    pub engines: Vec<f64>,
 }
 
 impl Server {
     pub fn new(name: impl Into<String>, request: Request) -> Self {
-        Self { name: name.into(), request, connection: Connection::new(), taken: vec![], per_second: vec![] }
+        let (name, connection) = (name.into(), Connection::new());
+        Self { name, request, connection, taken: vec![], per_second: vec![], node: None, engines: vec![] }
+    }
+
+    /// One that engines of this node answer for.
+    pub fn of_node(self, node: u32) -> Self {
+        Self { node: Some(node), ..self }
     }
 
     /// Requests that do not count.
@@ -42,11 +52,19 @@ impl Server {
 
     pub fn crowd(&mut self, clients: usize, time: Duration) -> Result<(), BenchError> {
         let crowd = Crowd { clients, request: self.request.clone() };
+        let before = self.node.map(engines_seconds);
         let load = crowd.ask_for(time).map_err(|source| BenchError::Silent { who: self.name.clone(), source })?;
         if load.refused > 0 {
             return Err(BenchError::Broken(format!("{} has refused {} requests under load", self.name, load.refused)));
         }
         self.per_second.push(load.per_second());
+        let spent = self.node.map(engines_seconds).zip(before).map(|(after, before)| after - before);
+        self.engines.extend(spent.map(|seconds| seconds * 1e6 / load.latencies.len() as f64));
         Ok(())
     }
+}
+
+/// What all engines of a node have computed until now.
+pub fn engines_seconds(node: u32) -> f64 {
+    census::processor_seconds(node, "lichen-engine")
 }

@@ -56,6 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         program.run(&run).outcome?;
         times.push(begin.elapsed());
+        program.clear();
     }
     let total: Duration = times.iter().sum();
     times.sort();

@@ -30,7 +30,10 @@ fn children() -> usize {
 fn nothing_is_left() {
     let mut fixture = Fixture::new(|arena| Box::new(Process::new(arena).unwrap()), native::guest());
     fixture.limits.memory = 4 << 20;
-    let is_well = |fixture: &mut Fixture| assert!(fixture.run("e", &[]).outcome.is_ok());
+    let is_well = |fixture: &mut Fixture| {
+        assert!(fixture.run("e", &[]).outcome.is_ok());
+        fixture.program.clear();
+    };
     is_well(&mut fixture);
     let before = (descriptors(), fixture.arena.held());
     for (order, runs) in [
@@ -47,6 +50,7 @@ fn nothing_is_left() {
     ] {
         for _ in 0..runs {
             drop(fixture.run(order, &[]));
+            fixture.program.clear();
         }
         is_well(&mut fixture);
         // The zygote, and the blanks that wait or come.

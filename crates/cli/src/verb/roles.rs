@@ -156,6 +156,7 @@ pub fn bench_peer(arguments: BenchPeerArguments) -> Verdict {
     let BenchPeerArguments { medium, address, cpu } = arguments;
     match medium.as_str() {
         bench::sockets::SERVE | bench::sockets::CALL => bench::sockets::run_peer(&medium, &address, cpu)?,
+        bench::pure::bare::LOOP => bench::pure::bare::run(&address)?,
         bench::mesh::SERVE | bench::mesh::CALL => bench::mesh::run_peer(&medium, &address, cpu)?,
         _ => bench::nipc::run_peer(&medium, &address, cpu)?,
     }

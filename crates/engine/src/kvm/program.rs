@@ -4,7 +4,8 @@ use super::kick::Kick;
 use super::tables::{CALLS, Frame, PAGE_FAULT, SYSTEM_CALL};
 use super::verdict::{self, Asked, Verdict};
 use super::vm::{Exit, Machine};
-use crate::native::context::{Context, View};
+use crate::native::context::View;
+use crate::native::contexts::Contexts;
 use crate::native::image::{Image, Region, Rights};
 use crate::native::layout::PAGE;
 use crate::native::loaded::Loaded;
@@ -38,7 +39,7 @@ struct Native {
     loaded: Loaded,
     arena: Arena,
     shell: Arc<Mutex<Shell>>,
-    spare: Option<Context>,
+    contexts: Contexts,
 }
 
 impl Kvm {
@@ -50,7 +51,8 @@ impl Kvm {
     }
 
     fn program(&self, loaded: Loaded) -> Native {
-        Native { loaded, arena: self.arena.clone(), shell: self.machine.clone(), spare: None }
+        let contexts = Contexts::new(&self.arena);
+        Native { loaded, arena: self.arena.clone(), shell: self.machine.clone(), contexts }
     }
 }
 
@@ -120,11 +122,9 @@ fn test_program() -> (Image, Vec<u8>) {
 
 impl Program for Native {
     fn run(&mut self, run: &Run<'_>) -> Finished {
-        let memory = run.limits.memory;
-        let context = self.spare.take().filter(|context| context.fits(memory));
-        let mut context = match context.map_or_else(|| Context::new(&self.arena, memory), Ok) {
+        let mut context = match self.contexts.take(run.limits.memory) {
             Ok(context) => context,
-            Err(full) => return Finished::failed(RunError::Busy(full.held)),
+            Err(error) => return Finished::failed(error),
         };
         let shell = self.shell.clone();
         let mut shell = shell.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,16 +135,19 @@ impl Program for Native {
             ended.map(|()| view)
         });
         let peak = context.weigh();
-        let (mut finished, left) = match ended {
-            Ok(view) => outputs::take(context, &view, &self.loaded, run),
-            Err(error) => (Finished::failed(error), Some(context)),
+        let mut finished = match ended {
+            Ok(view) => outputs::take(context, &view, &self.loaded, run, &mut self.contexts),
+            Err(error) => {
+                self.contexts.give(context);
+                Finished::failed(error)
+            }
         };
         finished.memory_peak = peak;
-        self.spare = left.map(|mut context| {
-            context.scrub();
-            context
-        });
         finished
+    }
+
+    fn clear(&mut self) {
+        self.contexts.clear();
     }
 }
 

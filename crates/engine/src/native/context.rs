@@ -11,7 +11,7 @@
 
 use super::Mapping;
 use super::image::Rights;
-use super::layout::{self, HEAP, PAGE, STACK_MOST, STACK_TOP};
+use super::layout::{self, HEAP_GUARD, INPUTS, PAGE, STACK_MOST, STACK_TOP};
 use super::loaded::Loaded;
 use crate::arena::room::Room;
 use crate::{Arena, RunError, arena};
@@ -20,6 +20,8 @@ use std::ops::Range;
 /// Pages that stay with a context from run to run, zeroed: below and above the stack's top.
 const WARM_STACK: u64 = 32 << 10;
 const WARM_DATA: u64 = 992 << 10;
+/// Pages that one fault maps, where they are there (the kernel's `fault_around_bytes`).
+const PAGES_AROUND: u64 = 16;
 /// A heap that has not even this is none.
 const HEAP_LEAST: u64 = PAGE;
 
@@ -30,6 +32,8 @@ pub struct Context {
     memory: u64,
     /// Where pages were there when the last guest had ended.
     touched: Option<Vec<Range<u64>>>,
+    /// Where pages have stayed for the next one.
+    warm: Vec<Range<u64>>,
 }
 
 /// What a guest sees.
@@ -45,7 +49,7 @@ pub struct View {
 impl Context {
     /// For runs with `memory` bytes.
     pub fn new(arena: &Arena, memory: u64) -> Result<Self, arena::Full> {
-        Ok(Self { room: arena.room(STACK_MOST.saturating_add(memory))?, memory, touched: None })
+        Ok(Self { room: arena.room(STACK_MOST.saturating_add(memory))?, memory, touched: None, warm: Vec::new() })
     }
 
     /// Whether it is for runs with `memory` bytes.
@@ -56,7 +60,18 @@ impl Context {
     /// No byte of the last guest is left, and most of the pages are given back. It must not run any more.
     pub fn scrub(&mut self) {
         let touched = self.touched.take().unwrap_or_else(|| self.room.touched());
-        self.room.scrub(&touched, STACK_MOST - WARM_STACK..STACK_MOST + WARM_DATA);
+        let stays = STACK_MOST - WARM_STACK..STACK_MOST + WARM_DATA;
+        self.room.scrub(&touched, stays.clone());
+        let within = |part: &Range<u64>| part.start.max(stays.start)..part.end.min(stays.end);
+        self.warm = touched.iter().map(within).filter(|part| !part.is_empty()).collect();
+    }
+
+    /// Faults that having these pages of the room ahead takes: one for each, or for as many as the kernel maps at once of those
+    /// that are there.
+    pub fn faults_of(&self, part: Range<u64>) -> u64 {
+        let there = |warm: &Range<u64>| warm.end.min(part.end).saturating_sub(warm.start.max(part.start)) / PAGE;
+        let there: u64 = self.warm.iter().map(there).sum();
+        ((part.end - part.start) / PAGE).saturating_sub(there) + there.div_ceil(PAGES_AROUND)
     }
 
     /// Bytes of pages that are there now that the guest has ended.
@@ -87,9 +102,13 @@ impl Context {
             at += region.memory;
         }
         let end = at;
-        map(HEAP, heap, at + ends, Rights::Write);
+        let first = STACK_TOP + system + HEAP_GUARD;
+        if heap > INPUTS - first {
+            return Err(RunError::OutOfMemory { limit });
+        }
+        map(first, heap, at + ends, Rights::Write);
+        view.heap = first..first + heap;
         view.mappings.extend(program.shared());
-        view.heap = HEAP..HEAP + heap;
         Ok((view, end))
     }
 

@@ -12,6 +12,7 @@
 //! Not here: how a guest is run.
 
 pub mod context;
+pub mod contexts;
 pub mod elf;
 pub mod image;
 pub mod inputs;

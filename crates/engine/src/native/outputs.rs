@@ -1,13 +1,14 @@
 //! What a guest has left, read after its end: Dandelion's structures, which it may have filled with anything.
 //!
 //! Nothing in them is believed: every address is looked up among what the guest was given, every count and every sum is
-//! checked before anything is made of it. Small items are copied together, and the memory serves the next guest; large ones
-//! stay where they lie, and the memory around them is cleared.
+//! checked before anything is made of it. Small items are copied together; those of usual lengths are read where they lie, and the
+//! memory serves the next guest when they have been; large ones stay there, and the memory around them is cleared.
 //!
 //! Not here: how the guest has ended.
 
 use super::TEXT_SET;
 use super::context::{Context, View};
+use super::contexts::Contexts;
 use super::inputs::REMAP_FROM;
 use super::loaded::Loaded;
 use crate::{Blob, Finished, Run, RunError};
@@ -15,6 +16,8 @@ use bytes::Bytes;
 use sets::{Item, Set, Sets};
 use std::ops::Range;
 
+/// Shorter ones are copied: an item that keeps all of a guest's memory ought to be worth it.
+const LENT_FROM: u64 = 16 << 10;
 const SYSTEM: u64 = 72;
 const SET: u64 = 24;
 const ITEM: u64 = 40;
@@ -42,23 +45,30 @@ enum Data {
 /// The items of a set, before all are known to be good.
 type Found = Vec<Item<Data>>;
 
-/// Reads the outputs of a guest that has ended by itself. The context is gone if large outputs lie in it.
-pub fn take(context: Context, view: &View, program: &Loaded, run: &Run<'_>) -> (Finished, Option<Context>) {
+/// Reads the outputs of a guest that has ended by itself, and sees to its context.
+pub fn take(context: Context, view: &View, program: &Loaded, run: &Run<'_>, contexts: &mut Contexts) -> Finished {
     let memory = Memory { context: &context, view, program, run };
     let (sets, small) = match memory.read() {
         Ok(read) => read,
-        Err(error) => return (Finished::failed(error), Some(context)),
+        Err(error) => {
+            contexts.give(context);
+            return Finished::failed(error);
+        }
     };
-    let is_large = |item: &Item<Data>| matches!(item.data, Data::Large(_));
-    if !sets.iter().any(|set| set.items.iter().any(is_large)) {
-        return (finish(sets, small, run, |_| Blob::default()), Some(context));
-    }
     let all = sets.iter().flat_map(|set| &set.items);
     let parts: Vec<_> =
         all.filter_map(|item| if let Data::Large(part) = &item.data { Some(part.clone()) } else { None }).collect();
+    if parts.is_empty() {
+        contexts.give(context);
+        return finish(sets, small, run, |_| Blob::default());
+    }
+    if parts.iter().all(|part| part.end - part.start < REMAP_FROM) {
+        let room = contexts.lend(context);
+        return finish(sets, small, run, |part| Blob::new(room.slice(part.start as usize..part.end as usize)));
+    }
     match context.room.keep(&parts) {
-        Ok(kept) => (finish(sets, small, run, kept.blobs()), None),
-        Err(full) => (Finished::failed(RunError::Busy(full.held)), None),
+        Ok(kept) => finish(sets, small, run, kept.blobs()),
+        Err(full) => Finished::failed(RunError::Busy(full.held)),
     }
 }
 
@@ -184,7 +194,7 @@ impl Memory<'_> {
     }
 
     fn data(&self, address: u64, len: u64, small: &mut Vec<u8>) -> Result<Data, RunError> {
-        if len >= REMAP_FROM
+        if len >= LENT_FROM
             && let Some(place) = self.context.place(self.view, address, len)
         {
             return Ok(Data::Large(place..place + len));

@@ -8,7 +8,7 @@ use super::stub::{FAILED, REPORTED, report};
 use super::syscalls;
 use crate::RunError;
 use crate::native::context::View;
-use crate::native::layout::{PAGE, STACK_GUARD};
+use crate::native::layout::{INPUTS, PAGE, STACK_GUARD};
 
 /// Processor exceptions.
 const GENERAL_PROTECTION: u64 = 13;
@@ -88,7 +88,7 @@ fn reported(report: &Report<'_>, view: &View, limit: u64) -> Verdict {
 /// A page that is not there: which one says what it would have been.
 pub fn page_fault(address: u64, view: &View, limit: u64) -> RunError {
     let below_stack = view.stack.start - STACK_GUARD..view.stack.start;
-    let above_heap = view.heap.end..below_stack.start;
+    let above_heap = view.heap.end..INPUTS;
     if below_stack.contains(&address) {
         RunError::StackOverflow
     } else if above_heap.contains(&address) {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     fn view() -> View {
-        View { heap: 0x4000_0000_0000..0x4000_1000_0000, stack: 0x4fff_ff00_0000..0x5000_0000_0000, ..View::default() }
+        View { heap: 0x48_2008_0000..0x48_3000_0000, stack: 0x48_1f00_0000..0x48_2004_0000, ..View::default() }
     }
 
     fn segv(trap: u64, error: u64, address: u64) -> Verdict {
@@ -137,8 +137,8 @@ mod tests {
 
     #[test]
     fn faults_are_told_apart() {
-        assert_eq!(segv(14, 6, 0x4000_1000_0000), Verdict::Error(RunError::OutOfMemory { limit: 7 }));
-        assert_eq!(segv(14, 6, 0x4fff_feff_fff8), Verdict::Error(RunError::StackOverflow));
+        assert_eq!(segv(14, 6, 0x48_3000_0000), Verdict::Error(RunError::OutOfMemory { limit: 7 }));
+        assert_eq!(segv(14, 6, 0x48_1eff_fff8), Verdict::Error(RunError::StackOverflow));
         assert!(matches!(segv(14, 6, 0), Verdict::Error(RunError::Signal { signal: 11, .. })));
         assert_eq!(segv(13, 0x102, 0), Verdict::Done);
         assert_eq!(segv(13, 0x402, 0), Verdict::Error(RunError::Forbidden("interrupt 0x80".into())));

@@ -1,7 +1,7 @@
 //! How much of its heap a program touches, by how long its inputs are: pages that are had all at once, before it begins, need
 //! no fault each.
 //!
-//! What it touches the kernel counts: a run's faults, among which is each page that was had ahead. Now and then one has no pages
+//! What it touches the kernel counts: a run's faults, less those by which pages were had ahead. Now and then one has no pages
 //! beforehand, so that a program that has come to need less is seen to.
 
 use crate::native::layout::PAGE;
@@ -48,9 +48,8 @@ impl Habits {
         if habit.elsewhere || habit.runs.is_multiple_of(ANEW) { 0 } else { habit.pages * PAGE }
     }
 
-    /// A run that found so many bytes there has had so many faults, those pages counted.
+    /// A run that found so many bytes there has had so many faults, without those for these.
     pub fn learn(&mut self, inputs: u64, found: u64, faults: u64) {
-        let faults = faults.saturating_sub(found / PAGE);
         let habit = self.of(inputs);
         habit.elsewhere &= !habit.runs.is_multiple_of(ANEW);
         habit.runs = habit.runs.wrapping_add(1);
@@ -74,7 +73,7 @@ mod tests {
     fn run(habits: &mut Habits, inputs: u64, touches: u64) -> u64 {
         let found = habits.expected(inputs);
         let faults = 6 + touches.saturating_sub(found / PAGE);
-        habits.learn(inputs, found, found / PAGE + faults);
+        habits.learn(inputs, found, faults);
         faults
     }
 
@@ -106,7 +105,7 @@ mod tests {
         habits.learn(1, 0, 200);
         let found = habits.expected(1);
         assert!(found > 0);
-        habits.learn(1, found, found / PAGE + 200);
+        habits.learn(1, found, 200);
         assert_eq!(habits.expected(1), 0);
         habits.learn(1, 0, 200);
         assert_eq!(habits.expected(1), 0, "for a while");

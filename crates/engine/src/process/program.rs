@@ -6,6 +6,7 @@ use super::nursery::{self, Blank, Call, Ended, Nursery};
 use super::stub::{CALLS, report};
 use super::zygote::ARENA;
 use crate::native::context::{Context, View};
+use crate::native::contexts::Contexts;
 use crate::native::image::Rights;
 use crate::native::layout::{PAGE, STACK_MOST};
 use crate::native::loaded::Loaded;
@@ -15,9 +16,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-
-/// Contexts that a program keeps for its next runs.
-const SPARE: usize = 2;
 
 /// Runs native functions in empty processes. They end with the thread that has made it.
 #[derive(Debug)]
@@ -31,7 +29,7 @@ struct Native {
     loaded: Loaded,
     arena: Arena,
     nursery: Arc<Mutex<Nursery>>,
-    spare: Vec<Context>,
+    contexts: Contexts,
     /// None where the kernel cannot make pages ahead of their use.
     habits: Option<Habits>,
 }
@@ -68,7 +66,8 @@ impl Engine for Process {
         let loaded = Loaded::new(&self.arena, code, Kind::Process)?;
         let (arena, nursery) = (self.arena.clone(), self.nursery.clone());
         let habits = populates().then(Habits::default);
-        Ok(Box::new(Native { loaded, arena, nursery, spare: Vec::new(), habits }))
+        let contexts = Contexts::new(&arena);
+        Ok(Box::new(Native { loaded, arena, nursery, contexts, habits }))
     }
 }
 
@@ -78,69 +77,56 @@ fn lock(nursery: &Mutex<Nursery>) -> MutexGuard<'_, Nursery> {
 
 impl Program for Native {
     fn run(&mut self, run: &Run<'_>) -> Finished {
-        let mut context = match self.context(run.limits.memory) {
+        let mut context = match self.contexts.take(run.limits.memory) {
             Ok(context) => context,
             Err(error) => return Finished::failed(error),
         };
-        let view = match inputs::write(&mut context, &self.loaded, run, self.arena.file()) {
-            Ok(view) => view,
+        let ended = inputs::write(&mut context, &self.loaded, run, self.arena.file())
+            .and_then(|view| self.execute(&view, run, &context).map(|()| view));
+        let peak = context.weigh();
+        let mut finished = match ended {
+            Ok(view) => outputs::take(context, &view, &self.loaded, run, &mut self.contexts),
             Err(error) => {
-                self.recycle(context);
-                return Finished::failed(error);
+                self.contexts.give(context);
+                Finished::failed(error)
             }
         };
-        let verdict = self.execute(&view, run, &context);
-        let peak = context.weigh();
-        let (mut finished, left) = match verdict {
-            Ok(()) => outputs::take(context, &view, &self.loaded, run),
-            Err(error) => (Finished::failed(error), Some(context)),
-        };
         finished.memory_peak = peak;
-        if let Some(context) = left {
-            self.recycle(context);
-        }
         finished
+    }
+
+    fn clear(&mut self) {
+        self.contexts.clear();
+        let mut nursery = lock(&self.nursery);
+        nursery.gather();
+        nursery.refill();
     }
 }
 
 impl Native {
-    fn context(&mut self, memory: u64) -> Result<Context, RunError> {
-        // Another limit than before: the old ones will not be asked for again.
-        self.spare.retain(|context| context.fits(memory));
-        match self.spare.pop() {
-            Some(context) => Ok(context),
-            None => Context::new(&self.arena, memory).map_err(|full| RunError::Busy(full.held)),
-        }
-    }
-
-    fn recycle(&mut self, mut context: Context) {
-        if self.spare.len() < SPARE {
-            context.scrub();
-            self.spare.push(context);
-        }
-    }
-
     /// Has a blank run the guest to its end.
     fn execute(&mut self, view: &View, run: &Run<'_>, context: &Context) -> Result<(), RunError> {
         let platform = |error: io::Error| RunError::Engine(error.to_string());
         let mut nursery = lock(&self.nursery);
-        nursery.gather();
         let blank = nursery.take().map_err(platform)?;
         let inputs = run.inputs.iter().flat_map(|set| &set.items).map(|item| item.data.len() as u64).sum();
         let mut calls: Vec<Call> = view.mappings.iter().map(call).collect();
         let habits = self.habits.as_mut().filter(|_| calls.len() + 2 <= CALLS);
         let ahead = habits.map_or(0, |habits| habits.expected(inputs)).min(view.heap.end - view.heap.start);
+        let mut expected = 0;
         if ahead > 0 {
-            let populate = libc::MADV_POPULATE_WRITE as u64;
+            // To be read, which maps the pages that are there many at a time, and to be written as well: it is shared memory.
+            let populate = libc::MADV_POPULATE_READ as u64;
+            let first = context.place(view, view.heap.start, ahead).unwrap_or_default();
+            expected = context.faults_of(first..first + ahead);
             calls.push([libc::SYS_madvise as u64, view.heap.start, ahead, populate, 0, 0, 0, 0]);
         }
         calls.push([libc::SYS_close as u64, ARENA as u64, 0, 0, 0, 0, 0, 0]);
         nursery.go(&blank, &calls, self.loaded.image.entry, view.stack.end);
         let ((ended, faults), stopped) = await_end(&blank, run).map_err(platform)?;
-        self.habits.iter_mut().for_each(|habits| habits.learn(inputs, ahead, faults));
+        self.habits.iter_mut().for_each(|habits| habits.learn(inputs, ahead, faults.saturating_sub(expected)));
         let failure = nursery.failure(&blank);
         nursery.retire(blank);
-        nursery.refill();
         drop(nursery);
         if let Some(stopped) = stopped {
             return Err(stopped);
@@ -162,7 +148,7 @@ fn populates() -> bool {
     let mut byte = [0u8; PAGE as usize];
     let page = byte.as_mut_ptr().wrapping_sub(byte.as_ptr() as usize % PAGE as usize);
     // SAFETY: the page is this thread's stack; nothing in it changes.
-    unsafe { libc::madvise(page.cast(), PAGE as usize, libc::MADV_POPULATE_WRITE) == 0 }
+    unsafe { libc::madvise(page.cast(), PAGE as usize, libc::MADV_POPULATE_READ) == 0 }
 }
 
 /// The system call that makes a mapping.

@@ -132,11 +132,11 @@ static void bad(char what, char *heap, u64 argument) {
         leave(0);
     case 'Y': call(0x40000000ul | 39, 0, 0, 0); leave(0);
     case 'p': /* from where the platform's own calls came */
-        ((void (*)(void))0x700000020ffeul)();
+        ((void (*)(void))0x4800020ffeul)();
         leave(0);
     case 'P': /* what is left of the platform's code must be of no use */
         __asm__ volatile("mov $9, %%eax; mov %0, %%r13; mov %1, %%r12; jmp *%2" ::"r"(heap + 4096), "r"((u64)&bad),
-                         "r"(0x700000021000ul) : "rax", "r12", "r13");
+                         "r"(0x4800021000ul) : "rax", "r12", "r13");
         break;
     case 'w': ((volatile char *)S.input_items[1].data)[0] = 1; leave(0);
     case 'W': *(volatile char *)(u64)&bad = 1; leave(0);
@@ -166,8 +166,8 @@ static void bad(char what, char *heap, u64 argument) {
     case 'N': one(heap, 8); call(231, 0, 0, 0); break;
     case 'O': one(heap, 8)->data = (void *)(S.heap_end - 4); leave(0);
     case 'R': /* a report of its own making */
-        *(int *)0x500000000000ul = 31;
-        *(int *)(0x500000000000ul + 16) = 999999;
+        *(int *)0x4820040000ul = 31;
+        *(int *)(0x4820040000ul + 16) = 999999;
         call(231, 255, 0, 0);
         break;
     }

@@ -87,6 +87,7 @@ pub fn secrets_are_gone(fixture: &mut Fixture) {
         let finished = fixture.run("e", std::slice::from_ref(&given));
         assert!(finished.outcome.as_ref().is_ok_and(|sets| sets[0].items[1].data == given));
         drop((finished, given));
+        fixture.program.clear();
         assert!(!in_arena(&fixture.arena, &secret), "{times}: in the arena");
         let own = secret.as_ptr() as u64;
         let elsewhere: Vec<_> = found(&secret).into_iter().filter(|at| *at != own).collect();
