@@ -51,10 +51,25 @@ pub struct State {
 
 /// What that is before the first run.
 struct Image {
-    /// Bytes of memory, and the first of them: all others are zeroes.
+    /// Bytes of memory, and from where on which of them are not all zeroes: C has its stack before its data.
     len: usize,
+    from: usize,
     bytes: Box<[u8]>,
     globals: Box<[Val]>,
+}
+
+impl Image {
+    /// What was in memory from `at` on.
+    fn copy_to(&self, at: usize, part: &mut [u8]) {
+        let place = |byte: usize| byte.clamp(at, at + part.len()) - at;
+        let (start, end) = (place(self.from), place(self.from + self.bytes.len()));
+        part[..start].fill(0);
+        part[end..].fill(0);
+        if start < end {
+            let first = at + start - self.from;
+            part[start..end].copy_from_slice(&self.bytes[first..first + end - start]);
+        }
+    }
 }
 
 impl State {
@@ -69,12 +84,13 @@ impl State {
     /// None if it is too large to be kept.
     fn image(&self, store: &mut Store<Context>) -> Option<Image> {
         let memory = self.memory.map(|memory| memory.data(&*store)).unwrap_or_default();
-        let used = memory.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        if used > MOST_PAGES * PAGE {
+        let end = memory.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let from = memory.iter().position(|byte| *byte != 0).unwrap_or(end);
+        if end - from > MOST_PAGES * PAGE {
             return None;
         }
-        let (len, bytes) = (memory.len(), memory[..used].into());
-        Some(Image { len, bytes, globals: self.globals.iter().map(|global| global.get(&mut *store)).collect() })
+        let (len, bytes) = (memory.len(), memory[from..end].into());
+        Some(Image { len, from, bytes, globals: self.globals.iter().map(|global| global.get(&mut *store)).collect() })
     }
 
     /// Makes it what the image says. False: not all of it, and it must be taken down.
@@ -87,11 +103,7 @@ impl State {
             return false;
         };
         for range in written.ranges() {
-            let middle = image.bytes.len().clamp(range.start, range.end);
-            if middle > range.start {
-                memory[range.start..middle].copy_from_slice(&image.bytes[range.start..middle]);
-            }
-            memory[middle..range.end].fill(0);
+            image.copy_to(range.start, &mut memory[range]);
         }
         self.globals.iter().zip(&image.globals).all(|(global, value)| global.set(&mut *store, *value).is_ok())
     }
@@ -268,6 +280,30 @@ mod tests {
                 assert_eq!(run(&mut program, 1 << 20).outcome.is_ok(), end != "unreachable");
                 assert!(program.renewing.as_ref().is_some_and(|renewing| renewing.waits.is_none()));
             }
+        }
+    }
+
+    #[test]
+    fn an_image_is_whatever_part_is_asked_for() {
+        let image = super::Image { len: 100, from: 10, bytes: (1..=20).collect(), globals: Box::new([]) };
+        let whole: Vec<u8> = [0; 10].into_iter().chain(1..=20).chain([0; 70]).collect();
+        for (start, end) in (0..=100).flat_map(|start| (start..=100).map(move |end| (start, end))) {
+            let mut part = vec![0xff; end - start];
+            image.copy_to(start, &mut part);
+            assert_eq!(part, whole[start..end], "{start} {end}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_little_data_has_an_image() {
+        let Some(wasm) = wasm() else { return };
+        // As C's: a stack of 1 MiB before its data.
+        for (place, waits) in [(1_100_000, true), (100, false)] {
+            let data = format!("(data (i32.const {place}) \"x\") (data (i32.const 1200000) \"x\")");
+            let body = format!("(memory (export \"memory\") 20) {data} (func (export \"_start\"))");
+            let mut program = load(&wasm, &body);
+            (0..4).for_each(|_| drop(answer(&mut program)));
+            assert_eq!(answer(&mut program).1, waits, "{place}");
         }
     }
 
