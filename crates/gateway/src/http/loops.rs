@@ -6,8 +6,8 @@
 //! A loop stays on its processor, where an engine stays too: each comes to life there when the other goes to sleep, and no idle
 //! processor has to be woken. Left to itself the kernel moves whatever wakes to one of those.
 //!
-//! A connection stays in its loop, unless that one's processor is to compute and others are not, or others have fewer: then it
-//! leaves when nothing is under way ([`Place`]).
+//! A connection stays in its loop, unless another has fewer: then it leaves when nothing is under way ([`Place`]). On a
+//! processor that is to compute while others are not, each counts as several.
 //!
 //! Everything that has no client waiting at a connection (queues, event sources, the worker's news) is none of theirs.
 
@@ -23,6 +23,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
+/// What a connection counts as where its loop shares a processor with whoever computes.
+const BESIDE_COMPUTING: usize = 4;
 /// What threads of a loop that wait for the disk have to end in.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
@@ -43,7 +45,7 @@ pub struct EventLoop {
     tick: Arc<Tick>,
 }
 
-/// Says whether a processor has time for connections.
+/// Says whether a processor is left to connections.
 pub type Spares = Arc<dyn Fn(u32) -> bool + Send + Sync>;
 
 /// A connection's place: the loop that it is in, and may leave.
@@ -81,20 +83,22 @@ impl Loops {
     }
 }
 
-/// Of those on processors that have time for it the one with the fewest connections; of those that are alike the one on this
-/// processor, from which a client on this machine has just spoken: two on one processor need to wake no other one. Else the
-/// first.
+/// The one that has least to do with one connection more; of those that are alike the one on this processor, from which a
+/// client on this machine has just spoken: two on one processor need to wake no other one. Else the first.
 fn emptiest(loops: &[EventLoop], spares: &Spares, near: Option<u32>) -> usize {
-    let distance = |at: &usize| {
-        let EventLoop { processor, connections, .. } = &loops[*at];
-        (!spares(*processor), connections.load(Relaxed), near != Some(*processor))
-    };
+    let distance = |at: &usize| (loops[*at].load(1, spares), near != Some(loops[*at].processor));
     (0..loops.len()).min_by_key(distance).unwrap_or(0)
 }
 
 impl EventLoop {
     fn new(handle: Handle, processor: u32) -> Self {
         Self { handle, processor, connections: Arc::default(), tick: Arc::default() }
+    }
+
+    /// What it has to do with so many connections more.
+    fn load(&self, more: usize, spares: &Spares) -> usize {
+        let each = if spares(self.processor) { 1 } else { BESIDE_COMPUTING };
+        (self.connections.load(Relaxed) + more) * each
     }
 }
 
@@ -124,17 +128,14 @@ impl Place {
         self.busy.store(busy, Relaxed);
     }
 
-    /// Goes to another loop if nothing is under way and this one's processor has no time for it, or the other has fewer
-    /// connections even with this one. Whether it did.
+    /// Goes to another loop if nothing is under way and that one has less to do even with this connection. Whether it did.
     pub fn leave(&self) -> bool {
         if self.busy.load(Relaxed) {
             return false;
         }
         let (from, to) = (self.at(), emptiest(&self.loops, &self.spares, None));
-        let connections = |at: usize| self.loops[at].connections.load(Relaxed);
-        let spares = |at: usize| (self.spares)(self.loops[at].processor);
-        let better = spares(to) != spares(from) || connections(to) + 1 < connections(from);
-        if to == from || !better {
+        let load = |at: usize, more| self.loops[at].load(more, &self.spares);
+        if to == from || load(to, 1) >= load(from, 0) {
             return false;
         }
         self.loops[to].connections.fetch_add(1, Relaxed);
@@ -240,23 +241,27 @@ mod tests {
     }
 
     #[test]
-    fn they_leave_a_loop_whose_processor_computes_and_come_back() {
+    fn most_leave_a_loop_whose_processor_computes_and_come_back() {
         let (_runtime, loops) = two();
         let computing = Arc::new(AtomicBool::new(false));
         let its = computing.clone();
         let spares: Spares = Arc::new(move |processor| processor != 4 || !its.load(Relaxed));
-        let places: Vec<_> = (0..6).map(|_| Place::new(loops.clone(), spares.clone(), None)).collect();
+        let places: Vec<_> = (0..16).map(|_| Place::new(loops.clone(), spares.clone(), None)).collect();
         let leave = || places.iter().filter(|place| place.leave()).count();
         let at = || places.iter().filter(|place| place.at() == 0).count();
-        assert_eq!((at(), leave()), (3, 0));
+        assert_eq!((at(), leave()), (8, 0));
         computing.store(true, Relaxed);
         places.iter().for_each(|place| place.set_busy(true));
         assert_eq!(leave(), 0, "not with a request");
         places.iter().for_each(|place| place.set_busy(false));
-        assert_eq!((leave(), at(), leave()), (3, 6, 0));
+        assert_eq!((leave(), at(), leave()), (5, 13, 0));
         computing.store(false, Relaxed);
-        assert_eq!((leave(), at(), leave()), (3, 3, 0), "as many in each");
+        assert_eq!((leave(), at(), leave()), (5, 8, 0), "as many in each");
         drop(places);
+        computing.store(true, Relaxed);
+        let few = [0; 3].map(|_| Place::new(loops.clone(), spares.clone(), Some(4)));
+        assert_eq!(few.each_ref().map(Place::at), [0; 3], "few do not come to it at all");
+        drop(few);
         assert!(loops.iter().all(|one| one.connections.load(Relaxed) == 0));
     }
 

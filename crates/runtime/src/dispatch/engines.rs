@@ -59,8 +59,8 @@ pub struct EngineState {
     pub busy: u64,
 }
 
-/// Which of this machine's processors do nothing but compute, so that connections are served by the others: none, unless
-/// at least as many are left.
+/// Which of this machine's processors are to compute, so that most connections are served by the others: none, unless at
+/// least as many are left.
 #[derive(Debug)]
 pub struct Computing {
     /// The first of them.
@@ -74,7 +74,7 @@ impl Default for Computing {
 }
 
 impl Computing {
-    /// Whether this processor is left to requests and answers, or to everything.
+    /// Whether this processor is left to requests and answers, or all are to everything.
     pub fn spares(&self, processor: u32) -> bool {
         processor < self.from.load(Relaxed)
     }
