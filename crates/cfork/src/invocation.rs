@@ -198,6 +198,10 @@ pub enum Cause {
     Cancelled,
     /// The platform is to blame.
     Engine,
+    /// Some of its inputs were with an engine that has ended: it has not run. The error object has their places in `lost`.
+    Gone,
+    /// Its engine has ended with it, which others say.
+    Ended,
 }
 
 impl Ran {
@@ -213,6 +217,7 @@ impl Ran {
             2 => Cause::OutOfMemory,
             3 => Cause::Cancelled,
             4 => Cause::Engine,
+            5 => Cause::Gone,
             _ => Cause::Function,
         };
         Self { served: Served { begun, ended }, memory, printed: last >> 8 == 1, cause }

@@ -70,8 +70,9 @@ pub enum RunError {
     BadOutput(String),
     #[error("the function's inputs cannot be given to it: {0}")]
     BadInput(String),
-    #[error("the item {0} was left with an engine that has it no more: the engine has ended. Run the flow again")]
-    Gone(String),
+    /// With the places of all such items among the inputs.
+    #[error("the item {name} was left with an engine that has it no more")]
+    Gone { name: String, lost: Vec<usize> },
     #[error("the code cannot be started: {0}")]
     Start(String),
     #[error("the engine has no room left for what the function makes: {0} bytes are held. Try again")]
@@ -117,7 +118,7 @@ impl RunError {
             Self::TooManyItems { .. } => "TooManyItems",
             Self::BadOutput(_) => "BadOutput",
             Self::BadInput(_) => "BadInput",
-            Self::Gone(_) => "Gone",
+            Self::Gone { .. } => "Gone",
             Self::Start(_) => "Start",
             Self::Busy(_) => "Busy",
             Self::Engine(_) => "Engine",
@@ -126,6 +127,6 @@ impl RunError {
 
     /// Whether the platform is to blame, and not the function or what it was given.
     pub fn is_platforms(&self) -> bool {
-        matches!(self, Self::Busy(_) | Self::Engine(_) | Self::Gone(_))
+        matches!(self, Self::Busy(_) | Self::Engine(_) | Self::Gone { .. })
     }
 }

@@ -1,8 +1,8 @@
 //! A run of a flow: a state machine. Events go in, actions come out; who carries them out is not its business.
 //!
 //! ```text
-//! start ──▶ Run, Run, … ──▶ Finished │ Failed ──▶ Run, … ──▶ Done
-//!                                         ╰───── Cancel ──▶ Abort
+//! start ──▶ Run, Run, … ──▶ Finished │ Failed │ Interrupted ──▶ Run, … ──▶ Done
+//!                                                   ╰───── Cancel ──▶ Abort
 //! ```
 //!
 //! A shard starts as soon as its own inputs are there. Those nearest to the flow's end come first, so that what lies
@@ -11,30 +11,47 @@
 //!
 //! Data is dropped where it is no longer needed: a `D` that stands for something elsewhere lets go of it when dropped.
 //! When a plan is over, or itself dropped, it holds nothing.
+//!
+//! What is elsewhere may be lost there. A plan remembers how it was made, and has it made again where it is still wanted.
 
 mod cross;
 mod frame;
 mod join;
 mod part;
+mod past;
+mod redo;
 mod route;
 mod tag;
 #[cfg(test)]
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use sets::{Item, Set, Sets};
 
-use crate::graph::{AppId, Content, GraphId, OnError, Program, Target};
+use crate::graph::{App, AppId, Content, GraphId, OnError, Program, Target};
 use cross::Combination;
 use frame::{AppState, Frame, FrameId, Parent};
-pub use part::Piece;
+use part::{Lot, Piece};
+pub use past::ENDS_MAX;
+use past::{Have, Recipes, Tries};
+use redo::{Remake, Waiting};
 use tag::Tag;
 
 pub type ShardId = u64;
+
+/// The data of an item, or what stands for it.
+pub trait Data: Clone + From<Bytes> {
+    /// Whether it is elsewhere, and may be lost there.
+    fn is_away(&self) -> bool {
+        false
+    }
+}
+
+impl Data for Bytes {}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
@@ -59,7 +76,7 @@ pub struct Shard<D> {
     pub graph: GraphId,
     pub app: AppId,
     /// In the order of the application's ports.
-    pub inputs: Vec<Piece<D>>,
+    pub inputs: Vec<Vec<Item<D>>>,
 }
 
 #[derive(Debug)]
@@ -72,6 +89,13 @@ pub enum Event<D> {
     /// `report` is what the author may have asked to be handed on.
     Failed {
         shard: ShardId,
+        report: D,
+    },
+    /// An engine has ended with the shard, or with these of its inputs, counted through all of them: the shard has not run
+    /// then. It is a failure where the shard may not be run again, or was too often.
+    Interrupted {
+        shard: ShardId,
+        lost: Vec<usize>,
         report: D,
     },
     Cancel,
@@ -90,6 +114,8 @@ pub enum Action<D> {
 pub enum Abort {
     /// The failure of this shard is the flow's.
     Failed(ShardId),
+    /// This shard was run again for items that were lost, and has left others.
+    Differs(ShardId, (GraphId, AppId)),
     Cancelled,
     /// There are more shards than [`Bounds::shards`].
     TooMany,
@@ -104,9 +130,21 @@ pub struct UnknownSet {
 }
 
 #[derive(Debug)]
-struct Running {
+struct Running<D> {
+    /// The number that it had at first.
+    origin: ShardId,
+    of: (GraphId, AppId),
+    /// None: it was done before, and is run for items that were lost.
+    toward: Option<Toward>,
+    /// Of one that may be run again.
+    inputs: Vec<Piece<D>>,
+    tries: Tries,
+}
+
+/// Where what a shard makes goes.
+#[derive(Debug)]
+struct Toward {
     frame: FrameId,
-    app: AppId,
     tag: Tag,
     /// What a report is called by, where it is handed on.
     name: Option<String>,
@@ -122,23 +160,35 @@ pub struct Plan<D> {
     bounds: Bounds,
     frames: Vec<Option<Frame<D>>>,
     free: Vec<FrameId>,
-    running: HashMap<ShardId, Running>,
+    running: HashMap<ShardId, Running<D>>,
     next: ShardId,
+    /// How many numbers were given to shards that had one.
+    repeated: u64,
+    /// Of each application whether its shards may be run again.
+    again: Vec<Vec<bool>>,
+    recipes: Recipes<D>,
+    /// Shards that were done and run once more, by their first numbers.
+    remakes: HashMap<ShardId, Remake<D>>,
+    /// Shards whose inputs are being made again, and shards that are to be run as soon as there is room.
+    waiting: HashMap<ShardId, Waiting<D>>,
+    delayed: VecDeque<Running<D>>,
     /// Applications that may have a shard to run.
     ready: BTreeSet<Ready>,
     /// Sets that have just become complete.
     complete: Vec<(FrameId, usize)>,
     /// Applications that may be done.
     asked: Vec<(FrameId, AppId)>,
-    outputs: Vec<Vec<(Tag, Item<D>)>>,
+    outputs: Vec<Vec<(Tag, Item<Have<D>>)>>,
     over: bool,
 }
 
-impl<D: Clone + From<Bytes>> Plan<D> {
-    /// A run of the program's main flow. Sets that are not given are empty.
+impl<D: Data> Plan<D> {
+    /// A run of the program's main flow. Sets that are not given are empty. `again`: whether a function may be run more than
+    /// once for the same shard.
     pub fn start(
         program: Arc<Program>,
         bounds: Bounds,
+        again: impl Fn(&str) -> bool,
         inputs: Sets<D>,
         out: &mut Vec<Action<D>>,
     ) -> Result<Self, UnknownSet> {
@@ -151,6 +201,8 @@ impl<D: Clone + From<Bytes>> Plan<D> {
         }
         let outputs = main.outputs.iter().map(|_| Vec::new()).collect();
         let graph = program.graphs.len() - 1;
+        let again = |app: &App| matches!(&app.target, Target::Function(name) if again(name));
+        let again = program.graphs.iter().map(|graph| graph.apps.iter().map(again).collect()).collect();
         let mut plan = Self {
             program,
             bounds,
@@ -158,13 +210,19 @@ impl<D: Clone + From<Bytes>> Plan<D> {
             free: Vec::new(),
             running: HashMap::new(),
             next: 0,
+            repeated: 0,
+            again,
+            recipes: Recipes::new(),
+            remakes: HashMap::new(),
+            waiting: HashMap::new(),
+            delayed: VecDeque::new(),
             ready: BTreeSet::new(),
             complete: Vec::new(),
             asked: Vec::new(),
             outputs,
             over: false,
         };
-        plan.open(graph, None, inputs);
+        plan.open(graph, None, inputs.into_iter().map(|set| set.map(Have::Here)).collect());
         plan.pump(out);
         Ok(plan)
     }
@@ -176,26 +234,67 @@ impl<D: Clone + From<Bytes>> Plan<D> {
         match event {
             Event::Finished { shard, outputs } => {
                 let Some(running) = self.running.remove(&shard) else { return };
-                self.hand_on(running.frame, running.app, &running.tag, outputs);
-                self.ended(running.frame, running.app);
+                match &running.toward {
+                    Some(toward) => self.finished(&running, toward, outputs),
+                    None if self.remade(shard, &running, &outputs) => {}
+                    None => return self.abort(Abort::Differs(shard, running.of), out),
+                }
             }
             Event::Failed { shard, report } => {
                 let Some(running) = self.running.remove(&shard) else { return };
-                let program = self.program.clone();
-                match program.graphs[self.graph(running.frame)].apps[running.app].on_error {
-                    OnError::Fail => return self.abort(Abort::Failed(shard), out),
-                    OnError::Skip => {}
-                    OnError::Into(set) => {
-                        let name = running.name.unwrap_or_else(|| "error".to_owned());
-                        let item = Item { name, key: running.key, data: report };
-                        self.deliver(running.frame, set, &running.tag, item);
-                    }
+                if !self.failed(running, report) {
+                    return self.abort(Abort::Failed(shard), out);
                 }
-                self.ended(running.frame, running.app);
+            }
+            Event::Interrupted { shard, lost, report } => {
+                let Some(running) = self.running.remove(&shard) else { return };
+                if let Err(running) = self.run_again(shard, running, &lost)
+                    && !self.failed(running, report)
+                {
+                    return self.abort(Abort::Failed(shard), out);
+                }
             }
             Event::Cancel => return self.abort(Abort::Cancelled, out),
         }
         self.pump(out);
+        self.recipes.sweep();
+    }
+
+    fn finished(&mut self, running: &Running<D>, toward: &Toward, outputs: Sets<D>) {
+        let (graph, app) = running.of;
+        let program = self.program.clone();
+        let results = &program.graphs[graph].apps[app].outputs;
+        let inputs = &running.inputs;
+        let made = self.recipes.note(running.origin, running.of, inputs, results, outputs, running.tries);
+        self.hand_on(toward.frame, app, &toward.tag, made);
+        self.ended(toward.frame, app);
+    }
+
+    /// Whether the flow goes on.
+    fn failed(&mut self, running: Running<D>, report: D) -> bool {
+        // What others wait for cannot be left out.
+        let Some(Toward { frame, tag, name, key }) = running.toward else { return false };
+        let (graph, app) = running.of;
+        match self.program.graphs[graph].apps[app].on_error {
+            OnError::Fail => return false,
+            OnError::Skip => {}
+            OnError::Into(set) => {
+                let name = name.unwrap_or_else(|| "error".to_owned());
+                self.deliver(frame, set, &tag, Item { name, key, data: Have::Here(report) });
+            }
+        }
+        self.ended(frame, app);
+        true
+    }
+
+    /// How much the plan remembers of what has made the items that are elsewhere, and of their inputs: in items.
+    pub fn remembered(&self) -> usize {
+        self.recipes.len()
+    }
+
+    /// Remembers nothing of that any more: what was made so far is not made again.
+    pub fn forget(&mut self) {
+        self.recipes.clear();
     }
 
     /// Shards that run.
@@ -221,6 +320,10 @@ impl<D: Clone + From<Bytes>> Plan<D> {
         self.over = true;
         self.frames.clear();
         self.running.clear();
+        self.remakes.clear();
+        self.waiting.clear();
+        self.delayed.clear();
+        self.recipes.clear();
         self.ready.clear();
         self.outputs.clear();
         self.complete.clear();
@@ -237,6 +340,16 @@ impl<D: Clone + From<Bytes>> Plan<D> {
             if self.running.len() >= self.bounds.window {
                 return;
             }
+            if let Some(running) = self.delayed.pop_front() {
+                let id = self.next;
+                self.next += 1;
+                self.repeated += 1;
+                self.launch(id, running, out);
+                continue;
+            }
+            if self.running.len() + self.waiting.len() >= self.bounds.window {
+                return;
+            }
             let Some(ready) = self.ready.first().copied() else { return };
             let (_, _, Reverse(app), frame) = ready;
             let Some(combination) = self.app(frame, app).next() else {
@@ -244,10 +357,10 @@ impl<D: Clone + From<Bytes>> Plan<D> {
                 self.asked.push((frame, app));
                 continue;
             };
-            if self.next >= self.bounds.shards {
+            if self.next - self.repeated >= self.bounds.shards {
                 return self.abort(Abort::TooMany, out);
             }
-            out.extend(self.begin(frame, app, combination).map(Action::Run));
+            self.begin(frame, app, combination, out);
         }
     }
 
@@ -255,14 +368,15 @@ impl<D: Clone + From<Bytes>> Plan<D> {
         let names = self.program.main().outputs.iter().map(|(name, _)| name.clone());
         let outputs = names.zip(std::mem::take(&mut self.outputs)).map(|(name, mut items)| {
             items.sort_by(|a, b| a.0.cmp(&b.0));
-            Set { name, items: items.into_iter().map(|(_, item)| item).collect() }
+            let whole = |(_, item): (Tag, Item<Have<D>>)| Some(Item::new(item.name, item.key, item.data.data()?));
+            Set { name, items: items.into_iter().filter_map(whole).collect() }
         });
         out.push(Action::Done(outputs.collect()));
         self.clear();
     }
 
     /// A shard of a function is run by others; one of a flow is a frame.
-    fn begin(&mut self, frame: FrameId, app: AppId, combination: Combination<D>) -> Option<Shard<D>> {
+    fn begin(&mut self, frame: FrameId, app: AppId, combination: Combination<D>, out: &mut Vec<Action<D>>) {
         let id = self.next;
         self.next += 1;
         self.app(frame, app).running += 1;
@@ -272,25 +386,24 @@ impl<D: Clone + From<Bytes>> Plan<D> {
         let Combination { pieces, tag, key } = combination;
         match shape.target {
             Target::Function(_) => {
-                let one = pieces.iter().find(|piece| piece.len() == 1);
-                let name = matches!(shape.on_error, OnError::Into(_)).then(|| one.map(|piece| piece[0].name.clone()));
-                let key = key.unwrap_or(0);
-                let running = Running { frame, app, tag, key, name: name.flatten() };
-                self.running.insert(id, running);
-                Some(Shard { id, graph, app, inputs: pieces })
+                let one = pieces.iter().find(|piece| piece.items.len() == 1);
+                let name =
+                    matches!(shape.on_error, OnError::Into(_)).then(|| one.map(|piece| piece.items[0].name.clone()));
+                let toward = Toward { frame, tag, key: key.unwrap_or(0), name: name.flatten() };
+                let (of, toward, tries) = ((graph, app), Some(toward), Tries::default());
+                self.launch(id, Running { origin: id, of, toward, inputs: pieces, tries }, out);
             }
             Target::Flow(inner) => {
                 let given = shape.ports.iter().zip(pieces);
                 let inputs =
-                    given.map(|(port, piece)| Set { name: port.parameter.clone(), items: Arc::unwrap_or_clone(piece) });
+                    given.map(|(port, piece)| Set { name: port.parameter.clone(), items: Lot::into_items(piece) });
                 self.open(inner, Some(Parent { frame, app, tag }), inputs.collect());
-                None
             }
         }
     }
 
     /// A frame of a flow, with its inputs in it.
-    fn open(&mut self, graph: GraphId, parent: Option<Parent>, inputs: Sets<D>) {
+    fn open(&mut self, graph: GraphId, parent: Option<Parent>, inputs: Sets<Have<D>>) {
         let program = self.program.clone();
         let shape = &program.graphs[graph];
         let depth = parent.as_ref().map_or(0, |parent| self.depth(parent.frame) + 1);
@@ -311,7 +424,7 @@ impl<D: Clone + From<Bytes>> Plan<D> {
                 // Without its files a flow is not run: who runs it has bound them.
                 let Content::Ready(data) = &item.content else { continue };
                 let name = item.name.clone().unwrap_or_else(|| index.to_string());
-                let item = Item { name, key: item.key, data: D::from(data.clone()) };
+                let item = Item { name, key: item.key, data: Have::Here(D::from(data.clone())) };
                 self.deliver(id, *set, &Tag::index(index), item);
             }
         }

@@ -416,10 +416,9 @@ impl Dispatcher {
         state.balance(&instance, self.config.computing, now);
         let Some(post) = state.posts.get_mut(instance.shared.post) else { return };
         if instance.shared.is_departed() || ((post.closed || draining) && post.pool.queued() == 0) {
-            post.pool.gone();
-            drop(state);
-            drop(instance);
-            return self.upkeep_soon();
+            let post = instance.shared.post;
+            self.gone(state, post);
+            return drop(instance);
         }
         let typical = post.learn(&mut instance);
         let spot = instance.spot();
@@ -441,6 +440,16 @@ impl Dispatcher {
         if let Err(Grant::Instance(lease)) = waiter.send(Grant::Instance(lease)) {
             lease.give_back();
         }
+    }
+
+    /// A busy instance of this post has ended: others may be started in its place, also where the worker has told of its end
+    /// before.
+    fn gone(self: &Arc<Self>, mut state: MutexGuard<'_, State>, post: u64) {
+        state.posts.get_mut(post).into_iter().for_each(|post| post.pool.gone());
+        let granted = state.pump(os::monotonic_ns());
+        drop(state);
+        self.deliver(granted);
+        self.upkeep_soon();
     }
 
     fn deliver(self: &Arc<Self>, granted: Vec<(Waiter, Permit)>) {

@@ -179,7 +179,14 @@ impl Lane {
             Err(error) => error,
         };
         ran.cause = cause(&error);
-        let body = error_object(&format!("Pure.{}", error.code()), &format!("{}: {error}", self.terms.name));
+        let (kind, message) = (format!("Pure.{}", error.code()), format!("{}: {error}", self.terms.name));
+        let body = match error {
+            RunError::Gone { lost, .. } => {
+                let object = serde_json::json!({ "errorType": kind, "errorMessage": message, "lost": lost });
+                object.to_string().into_bytes()
+            }
+            _ => error_object(&kind, &message),
+        };
         self.channel.sender.send(invocation::FAILED, &ran.encode(), &body).map_err(|_| Broken)
     }
 
@@ -225,19 +232,28 @@ fn awaits((ask, sets): &Asked, shelf: &Shelf) -> bool {
 
 fn inputs(sets: Sets<Data<Bytes>>, ask: Option<Ask>, shelf: &mut Shelf) -> Request {
     let mut inputs = Vec::with_capacity(sets.len());
+    let (mut places, mut gone, mut lost) = (0.., None, Vec::new());
     for set in sets {
         let mut items = Vec::with_capacity(set.items.len());
-        for item in set.items {
+        for (item, place) in set.items.into_iter().zip(&mut places) {
             let data = match item.data {
                 Data::Inline(bytes) => Some(Blob::new(bytes)),
                 Data::Held(held) => ask.and_then(|ask| shelf.find(ask.run, held)),
             };
-            let Some(data) = data else { return Request::Malformed(RunError::Gone(item.name)) };
-            items.push(sets::Item { name: item.name, key: item.key, data });
+            match data {
+                Some(data) => items.push(sets::Item { name: item.name, key: item.key, data }),
+                None => {
+                    gone.get_or_insert(item.name);
+                    lost.push(place);
+                }
+            }
         }
         inputs.push(Set { name: set.name, items });
     }
-    Request::Inputs(inputs, ask)
+    match gone {
+        None => Request::Inputs(inputs, ask),
+        Some(name) => Request::Malformed(RunError::Gone { name, lost }),
+    }
 }
 
 /// An output as the reply has it.
@@ -276,6 +292,7 @@ fn cause(error: &RunError) -> Cause {
         RunError::Timeout => Cause::Timeout,
         RunError::OutOfMemory { .. } => Cause::OutOfMemory,
         RunError::Cancelled => Cause::Cancelled,
+        RunError::Gone { .. } => Cause::Gone,
         error if error.is_platforms() => Cause::Engine,
         _ => Cause::Function,
     }

@@ -296,8 +296,9 @@ fn refused(guest: &mut Guest, body: Vec<u8>) {
 
 fn is_gone(guest: &mut Guest) {
     let (kind, head, body) = guest.hear();
-    assert_eq!((kind, Ran::decode(&head).cause), (invocation::FAILED, Cause::Engine));
-    assert!(String::from_utf8_lossy(&body).contains("Pure.Gone"), "{}", String::from_utf8_lossy(&body));
+    assert_eq!((kind, Ran::decode(&head).cause), (invocation::FAILED, Cause::Gone));
+    let said: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&said["errorType"], &said["lost"]), (&"Pure.Gone".into(), &serde_json::json!([0])), "{said}");
 }
 
 /// Numbers 1 to 3, and what the first one holds for a run: nobody knows anybody yet.

@@ -6,6 +6,7 @@ use sets::Item;
 use super::cross::{Combination, Cross};
 use super::join::Joined;
 use super::part::{Gathered, Part};
+use super::past::Have;
 use super::tag::Tag;
 use crate::graph::{App, AppId, Graph, GraphId, Mode};
 
@@ -66,7 +67,7 @@ impl<D: Clone> AppState<D> {
     }
 
     /// An item comes in. Whether there may be a shard to run now.
-    pub fn push(&mut self, app: &App, port: usize, tag: &Tag, item: Item<D>) -> bool {
+    pub fn push(&mut self, app: &App, port: usize, tag: &Tag, item: Item<Have<D>>) -> bool {
         let Some(cross) = &mut self.cross else { return false };
         self.ports[port].seen = true;
         let axis = axis_of(app, port);

@@ -3,17 +3,17 @@
 
 use std::cmp::Reverse;
 
-use bytes::Bytes;
 use sets::{Item, Sets};
 
-use super::Plan;
 use super::frame::{FrameId, tagged};
+use super::past::Have;
 use super::tag::Tag;
+use super::{Data, Plan};
 use crate::graph::{AppId, OnError, SetId};
 
-impl<D: Clone + From<Bytes>> Plan<D> {
+impl<D: Data> Plan<D> {
     /// What a shard has made, to the sets that its application names.
-    pub(super) fn hand_on(&mut self, frame: FrameId, app: AppId, tag: &Tag, made: Sets<D>) {
+    pub(super) fn hand_on(&mut self, frame: FrameId, app: AppId, tag: &Tag, made: Sets<Have<D>>) {
         let program = self.program.clone();
         let shape = &program.graphs[self.graph(frame)].apps[app];
         for set in made {
@@ -28,7 +28,7 @@ impl<D: Clone + From<Bytes>> Plan<D> {
     }
 
     /// An item comes into a set.
-    pub(super) fn deliver(&mut self, frame: FrameId, set: SetId, tag: &Tag, item: Item<D>) {
+    pub(super) fn deliver(&mut self, frame: FrameId, set: SetId, tag: &Tag, item: Item<Have<D>>) {
         let program = self.program.clone();
         let graph = &program.graphs[self.graph(frame)];
         let info = &graph.sets[set];
@@ -46,7 +46,7 @@ impl<D: Clone + From<Bytes>> Plan<D> {
         self.take(frame, *last, *last_port, tag, item);
     }
 
-    fn take(&mut self, frame: FrameId, app: AppId, port: usize, tag: &Tag, item: Item<D>) {
+    fn take(&mut self, frame: FrameId, app: AppId, port: usize, tag: &Tag, item: Item<Have<D>>) {
         let program = self.program.clone();
         let shape = &program.graphs[self.graph(frame)].apps[app];
         if self.app(frame, app).push(shape, port, tag, item) {
@@ -55,7 +55,7 @@ impl<D: Clone + From<Bytes>> Plan<D> {
     }
 
     /// An item comes out of the flow that a frame runs.
-    fn give(&mut self, frame: FrameId, output: usize, tag: &Tag, item: Item<D>) {
+    fn give(&mut self, frame: FrameId, output: usize, tag: &Tag, item: Item<Have<D>>) {
         let Some(parent) = self.frame(frame).parent.clone() else {
             return self.outputs[output].push((tag.clone(), item));
         };

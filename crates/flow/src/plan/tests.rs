@@ -1,17 +1,18 @@
 //! Plans against a naive interpreter, in every order of completion that chance finds; and what is left when they end.
 //! `SEED=…` is for other flows than those of every run.
 
+mod losses;
 mod random;
 mod reference;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use sets::{Item, Set, Sets};
 
-use super::{Abort, Action, Bounds, Event, Plan, Shard};
+use super::{Abort, Action, Bounds, Data, Event, Plan, Shard};
 use crate::graph::Program;
 use crate::language::{Offline, check};
 use random::Chance;
@@ -21,18 +22,29 @@ use random::Chance;
 pub struct Counted {
     text: Arc<str>,
     alive: Arc<AtomicUsize>,
+    /// Of what is elsewhere: whether it is lost.
+    lost: Option<Arc<AtomicBool>>,
 }
 
 impl Counted {
     fn new(text: &str, alive: &Arc<AtomicUsize>) -> Self {
         alive.fetch_add(1, Ordering::Relaxed);
-        Self { text: text.into(), alive: alive.clone() }
+        Self { text: text.into(), alive: alive.clone(), lost: None }
+    }
+
+    fn with(mut self, lost: Option<Arc<AtomicBool>>) -> Self {
+        self.lost = lost;
+        self
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost.as_ref().is_some_and(|lost| lost.load(Ordering::Relaxed))
     }
 }
 
 impl Clone for Counted {
     fn clone(&self) -> Self {
-        Self::new(&self.text, &self.alive)
+        Self::new(&self.text, &self.alive).with(self.lost.clone())
     }
 }
 
@@ -46,6 +58,17 @@ impl From<Bytes> for Counted {
     fn from(bytes: Bytes) -> Self {
         Self::new(std::str::from_utf8(&bytes).unwrap(), &Arc::default())
     }
+}
+
+impl Data for Counted {
+    fn is_away(&self) -> bool {
+        self.lost.is_some()
+    }
+}
+
+/// Whatever runs may run again.
+fn any(_: &str) -> bool {
+    true
 }
 
 pub fn program(text: &str) -> Arc<Program> {
@@ -98,7 +121,7 @@ fn drive(program: &Arc<Program>, inputs: &Sets<String>, bounds: Bounds, chance: 
     let alive = Arc::new(AtomicUsize::new(0));
     let counted = |set: &Set<String>| set.clone().map(|text| Counted::new(&text, &alive));
     let mut out = Vec::new();
-    let mut plan = Plan::start(program.clone(), bounds, inputs.iter().map(counted).collect(), &mut out).unwrap();
+    let mut plan = Plan::start(program.clone(), bounds, any, inputs.iter().map(counted).collect(), &mut out).unwrap();
     let (mut waiting, mut ran, mut done) = (Vec::new(), BTreeMap::new(), None);
     loop {
         for action in out.drain(..) {
@@ -152,7 +175,8 @@ fn a_run_that_is_ended_anywhere_holds_nothing() {
         let counted = |set: &Set<String>| set.clone().map(|text| Counted::new(&text, &alive));
         let mut out = Vec::new();
         let bounds = Bounds { window: 4, ..Bounds::default() };
-        let mut plan = Plan::start(program.clone(), bounds, inputs.iter().map(counted).collect(), &mut out).unwrap();
+        let mut plan =
+            Plan::start(program.clone(), bounds, any, inputs.iter().map(counted).collect(), &mut out).unwrap();
         let (mut waiting, mut last) = (Vec::new(), None);
         let mut steps = chance.below(30);
         while last.is_none() {
@@ -201,7 +225,7 @@ fn ten_thousand_shards_in_bounded_memory() {
     let bounds = Bounds { window: 8, ..Bounds::default() };
     let alive = Arc::new(AtomicUsize::new(0));
     let inputs = items(10_000).into_iter().map(|set| set.map(|text| Counted::new(&text, &alive))).collect();
-    let mut plan = Plan::start(program.clone(), bounds, inputs, &mut out).unwrap();
+    let mut plan = Plan::start(program.clone(), bounds, any, inputs, &mut out).unwrap();
     let (mut a, mut b, mut most) = (0, 0, 0);
     while let Some(action) = out.pop() {
         let Action::Run(shard) = action else { break };
@@ -227,7 +251,7 @@ fn failures_go_where_the_author_says() {
         let program = program(text);
         let mut out = Vec::new();
         let inputs = items(3).into_iter().map(|set| set.map(|text| Counted::new(&text, &Arc::default()))).collect();
-        let mut plan = Plan::start(program, Bounds::default(), inputs, &mut out).unwrap();
+        let mut plan = Plan::start(program, Bounds::default(), any, inputs, &mut out).unwrap();
         for id in 0..3 {
             let item = Item::new("i", 0, Counted::new("fine", &Arc::default()));
             let event = match id {
@@ -257,9 +281,9 @@ fn too_many_shards_end_a_run_and_unknown_sets_refuse_it() {
     let program = program("flow f(A) => (B) { a(x = each A, y = each A) => (B = r); }");
     let (mut out, bounds) = (Vec::new(), Bounds { window: 100, spread: 1, shards: 20 });
     let inputs: Sets<Bytes> = items(10).into_iter().map(|set| set.map(Bytes::from)).collect();
-    let plan = Plan::start(program.clone(), bounds, inputs, &mut out).unwrap();
+    let plan = Plan::start(program.clone(), bounds, any, inputs, &mut out).unwrap();
     assert_eq!(out.len(), 21);
     assert!(matches!(out.last(), Some(Action::Abort(Abort::TooMany))) && plan.is_over());
-    let error = Plan::<Bytes>::start(program, bounds, vec![Set::new("X", vec![])], &mut out).unwrap_err();
+    let error = Plan::<Bytes>::start(program, bounds, any, vec![Set::new("X", vec![])], &mut out).unwrap_err();
     assert_eq!(error.to_string(), "the flow takes no set 'X'; it takes: A");
 }

@@ -10,6 +10,7 @@ use super::{Dispatcher, pure};
 use crate::function::Function;
 use crate::results::{Found, Key, Results};
 use bytes::Bytes;
+use cfork::invocation::Cause;
 use sets::wire::Data;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -86,6 +87,7 @@ fn remembered(body: Bytes, call: &Call, asked: u64) -> Outcome {
         init: None,
         memory_peak: 0,
         remembered: true,
+        cause: Cause::Function,
         spans: Spans { accepted, received: now, ..Spans::default() },
     };
     Outcome { body, failed: false, log_tail: call.log_tail.then(Vec::new), report }

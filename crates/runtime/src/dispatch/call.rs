@@ -2,6 +2,7 @@
 
 use super::holding::Hold;
 use bytes::Bytes;
+use cfork::invocation::Cause;
 use interconnect::channel::OpenError;
 use std::io;
 use std::time::Duration;
@@ -85,6 +86,8 @@ pub struct Report {
     pub memory_peak: u64,
     /// Whether nothing ran: the outputs had been kept.
     pub remembered: bool,
+    /// Of a pure function that has failed: who is to blame.
+    pub cause: Cause,
     pub spans: Spans,
 }
 

@@ -59,7 +59,7 @@ impl Failure {
             Cause::Cancelled => (Fault::Unhandled, CANCELLED),
             Cause::Timeout => (Fault::TimedOut, "Pure.Timeout"),
             Cause::OutOfMemory => (Fault::OutOfMemory, "Pure.OutOfMemory"),
-            Cause::Engine => (Fault::Exited, "Pure.Engine"),
+            Cause::Engine | Cause::Gone | Cause::Ended => (Fault::Exited, "Pure.Engine"),
         };
         let note = match cause {
             Cause::Timeout => Self::timed_out(request_id, limit).note,

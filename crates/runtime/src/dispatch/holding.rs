@@ -38,7 +38,9 @@ pub struct Hold {
 
 impl Hold {
     pub(super) fn ask(&self) -> Ask {
-        Ask { run: self.holding.run, from: if self.keeps { self.holding.from } else { Ask::NOTHING } }
+        // Nobody could tell the engines of another worker to give it up.
+        let keeps = self.keeps && self.holding.link.strong_count() > 0;
+        Ask { run: self.holding.run, from: if keeps { self.holding.from } else { Ask::NOTHING } }
     }
 
     /// A run of a function is about to begin.

@@ -23,7 +23,7 @@ use crate::billing::{Bill, billed_ms};
 use crate::function::{Function, Isolation};
 use crate::placement::Terms;
 use bytes::Bytes;
-use cfork::invocation::{Invocation, Ran};
+use cfork::invocation::{Cause, Invocation, Ran};
 use sandbox::spec::End;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -298,6 +298,7 @@ impl Course {
             Event::Departed(_) if untouched => return Attempt::Again,
             Event::NotEntered { .. } if may_repeat => return Attempt::Again,
             Event::Departed(Departure::Ended { end, .. }) if self.function.kind.is_pure() && end != End::Lost => {
+                self.ran.cause = Cause::Ended;
                 (Err(Failure::engine_ended(id, end)), false)
             }
             Event::Departed(Departure::Ended { end: End::Lost, .. }) => {
@@ -430,6 +431,7 @@ impl Course {
             init: figures.init,
             memory_peak: figures.memory_peak,
             remembered: false,
+            cause: self.ran.cause,
             spans: self.spans,
         };
         let body = answer.body.unwrap_or_else(|failure| failure.body);

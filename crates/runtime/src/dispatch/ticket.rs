@@ -151,8 +151,7 @@ impl Lease {
 impl Drop for Busy {
     fn drop(&mut self) {
         if self.counted {
-            self.node.state().posts.get_mut(self.post).into_iter().for_each(|post| post.pool.gone());
-            self.node.upkeep_soon();
+            self.node.gone(self.node.state(), self.post);
         }
     }
 }

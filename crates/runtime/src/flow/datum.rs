@@ -3,7 +3,8 @@
 
 use crate::dispatch::{Holding, Payload};
 use bytes::Bytes;
-use sets::wire::{Data, Encode, Held};
+use flow::plan::Data;
+use sets::wire::{self, Encode, Held};
 use sets::{Set, Sets};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -33,6 +34,11 @@ impl Room {
 
     pub fn is_full(&self) -> bool {
         self.used() >= self.limit
+    }
+
+    /// Whether less than a quarter of it would be left.
+    fn is_tight(&self, more: u64) -> bool {
+        self.used().saturating_add(more) > self.limit / 4 * 3
     }
 
     fn take(&self, bytes: u64) -> bool {
@@ -88,32 +94,42 @@ impl Datum {
     /// None where an engine has them.
     pub fn bytes(&self) -> Option<&Bytes> {
         match &self.place {
-            Data::Inline(bytes) => Some(bytes),
-            Data::Held(_) => None,
+            wire::Data::Inline(bytes) => Some(bytes),
+            wire::Data::Held(_) => None,
         }
     }
 }
 
 impl From<Bytes> for Datum {
     fn from(bytes: Bytes) -> Self {
-        Self { place: Data::Inline(bytes), _charge: None }
+        Self { place: wire::Data::Inline(bytes), _charge: None }
+    }
+}
+
+impl Data for Datum {
+    fn is_away(&self) -> bool {
+        self.bytes().is_none()
     }
 }
 
 impl Encode for Datum {
-    fn data(&self) -> Data<&[u8]> {
+    fn data(&self) -> wire::Data<&[u8]> {
         self.place.data()
     }
 }
 
 impl Purse {
+    fn rooms(&self) -> impl Iterator<Item = &Room> {
+        [&*self.run, &*self.node].into_iter()
+    }
+
     pub fn hold(&self, bytes: Bytes) -> Result<Datum, Full> {
-        self.take(Data::Inline(bytes), None)
+        self.take(wire::Data::Inline(bytes), None)
     }
 
     fn take(&self, place: Payload, holding: Option<&Arc<Holding>>) -> Result<Datum, Full> {
         let held = match (&place, holding) {
-            (Data::Held(held), Some(holding)) => Some((*held, holding.clone())),
+            (wire::Data::Held(held), Some(holding)) => Some((*held, holding.clone())),
             _ => None,
         };
         let bytes = place.len().saturating_add(OVERHEAD);
@@ -140,7 +156,43 @@ impl Purse {
     }
 }
 
+/// The room of what a run remembers of its items that engines have.
+#[derive(Debug)]
+pub struct Memory {
+    purse: Purse,
+    bytes: u64,
+}
+
+impl Memory {
+    pub fn of(purse: &Purse) -> Self {
+        Self { purse: purse.clone(), bytes: 0 }
+    }
+
+    /// Has it take room for so many things. Whether there is enough left for more to come, beside so many bytes of items.
+    pub fn take(&mut self, things: usize, items: u64) -> bool {
+        self.give_back();
+        let bytes = things as u64 * OVERHEAD;
+        let is_tight = self.purse.rooms().any(|room| room.is_tight(bytes.saturating_add(items)));
+        if !is_tight {
+            self.bytes = bytes;
+            self.purse.rooms().for_each(|room| _ = room.used.fetch_add(bytes, Relaxed));
+        }
+        !is_tight
+    }
+
+    fn give_back(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.purse.rooms().for_each(|room| _ = room.used.fetch_sub(bytes, Relaxed));
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
 /// Data that is all here.
 pub fn inline(sets: Sets<Bytes>) -> Sets<Payload> {
-    sets.into_iter().map(|set| set.map(Data::Inline)).collect()
+    sets.into_iter().map(|set| set.map(wire::Data::Inline)).collect()
 }

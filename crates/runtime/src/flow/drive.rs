@@ -1,10 +1,10 @@
 //! Carries out a plan: its shards beside each other in one task, their outcomes as its events, until it is over.
 
 use super::abreast::Abreast;
-use super::datum::{Datum, Full, Purse, inline};
+use super::datum::{Datum, Full, Memory, Purse, inline};
 use super::keeping::Keeping;
 use super::run::Run;
-use super::shard::{Made, Perform, Work, object, whole};
+use super::shard::{Made, Perform, Unmade, Work, object, whole};
 use super::{Order, RunError};
 use crate::dispatch::{Hold, Payload};
 use bytes::Bytes;
@@ -16,6 +16,10 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use tokio::time::Instant;
+
+/// What a function has done that was run again.
+const DIFFERS: &str = "an engine has ended with items that this function had left, and when it was run again it left items of \
+                       other names or keys: run the flow again, and have these depend on the function's inputs alone";
 
 /// A shard that runs, and when it had begun.
 struct Going {
@@ -40,8 +44,10 @@ impl Drive {
     pub async fn run(self, inputs: Sets<Bytes>) -> Result<Sets<Bytes>, RunError> {
         let inputs = self.purse.hold_all(inline(inputs), None).map_err(|full| self.full(full))?;
         let mut actions = Vec::new();
-        let mut plan = Plan::start(self.program.clone(), self.bounds, inputs, &mut actions)?;
+        let again = |function: &str| self.performer.may_repeat(function);
+        let mut plan = Plan::start(self.program.clone(), self.bounds, again, inputs, &mut actions)?;
         let (mut shards, mut blame) = (Abreast::new(), BTreeMap::new());
+        let mut memory = Memory::of(&self.purse);
         let timeout = tokio::time::sleep_until(self.deadline);
         let cancelled = self.run.cancelled();
         tokio::pin!(timeout, cancelled);
@@ -60,7 +66,10 @@ impl Drive {
                 () = &mut cancelled => Event::Cancel,
                 () = &mut timeout => return Err(RunError::Timeout),
                 // A plan that is not over has something running.
-                (going, made) = poll_fn(|cx| shards.poll_next(cx)) => self.end(going, made, &mut blame)?,
+                (going, made) = poll_fn(|cx| shards.poll_next(cx)) => {
+                    self.remember(&made, &mut plan, &mut memory);
+                    self.end(going, made, &mut blame)?
+                }
             };
             plan.step(event, &mut actions);
         }
@@ -71,7 +80,7 @@ impl Drive {
         let app = &self.program.graphs[shard.graph].apps[shard.app];
         let flow::graph::Target::Function(function) = &app.target else { return };
         let inputs = app.ports.iter().zip(shard.inputs);
-        let inputs = inputs.map(|(port, piece)| Set::new(port.parameter.clone(), Arc::unwrap_or_clone(piece)));
+        let inputs = inputs.map(|(port, items)| Set::new(port.parameter.clone(), items));
         let hold = self.keeping.get(shard.graph, shard.app).cloned();
         hold.iter().for_each(Hold::begin);
         let work = Work {
@@ -89,9 +98,28 @@ impl Drive {
         shards.start(Going { shard: id, place, begun }, made);
     }
 
+    /// How items were made is remembered as long as that leaves room for what comes.
+    fn remember(&self, made: &Made, plan: &mut Plan<Datum>, memory: &mut Memory) {
+        let sets = made.iter().flatten();
+        let bytes = sets.flat_map(|set| &set.items).map(|item| item.data.len()).sum();
+        if !memory.take(plan.remembered(), bytes) {
+            plan.forget();
+        }
+    }
+
     fn end(&self, going: Going, made: Made, blame: &mut BTreeMap<ShardId, Bytes>) -> Result<Event<Datum>, RunError> {
         let Going { shard, place, begun } = going;
-        self.run.shard_ends(place, begun, made.is_err());
+        match &made {
+            Err(Unmade::Interrupted { .. }) => self.run.shard_is_interrupted(place),
+            made => self.run.shard_ends(place, begun, made.is_err()),
+        }
+        // Asked for at once if at all: the failure of another shard is not this one's.
+        blame.clear();
+        let mut reported = |error: Bytes| {
+            let report = self.purse.hold(error.clone()).map_err(|full| self.full(full));
+            blame.insert(shard, self.located(place, shard, error));
+            report
+        };
         match made {
             Ok(outputs) => {
                 let app = &self.program.graphs[place.0].apps[place.1];
@@ -105,12 +133,11 @@ impl Drive {
                 hold.iter().for_each(|hold| hold.heard());
                 Ok(Event::Finished { shard, outputs })
             }
-            Err(error) => {
-                let report = self.purse.hold(error.clone()).map_err(|full| self.full(full))?;
-                // Asked for at once if at all: the failure of another shard is not this one's.
-                blame.clear();
-                blame.insert(shard, self.located(place, shard, error));
-                Ok(Event::Failed { shard, report })
+            Err(Unmade::Failed(error)) => Ok(Event::Failed { shard, report: reported(error)? }),
+            Err(Unmade::Interrupted { lost, error }) => {
+                // It has left nothing, or its engine has gone with what it left.
+                self.keeping.get(place.0, place.1).iter().for_each(|hold| hold.heard());
+                Ok(Event::Interrupted { shard, lost, report: reported(error)? })
             }
         }
     }
@@ -118,6 +145,9 @@ impl Drive {
     fn aborted(&self, why: Abort, blame: &mut BTreeMap<ShardId, Bytes>) -> RunError {
         match why {
             Abort::Failed(shard) => RunError::Failed(blame.remove(&shard).unwrap_or_else(|| object("Flow.Failed", ""))),
+            Abort::Differs(shard, place) => {
+                RunError::Failed(self.located(place, shard, object("Flow.Differs", DIFFERS)))
+            }
             Abort::Cancelled => RunError::Cancelled,
             Abort::TooMany => RunError::TooMany(self.bounds.shards),
         }

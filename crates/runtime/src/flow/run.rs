@@ -166,6 +166,11 @@ impl Run {
         self.inner().counts.entry(app).or_default().begun += 1;
     }
 
+    /// One that is not over yet: it is begun once more.
+    pub(super) fn shard_is_interrupted(&self, app: (GraphId, AppId)) {
+        self.inner().counts.entry(app).or_default().begun -= 1;
+    }
+
     pub(super) fn shard_ends(&self, app: (GraphId, AppId), begun: u64, failed: bool) {
         let now = os::monotonic_ns();
         let mut inner = self.inner();

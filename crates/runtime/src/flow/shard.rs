@@ -8,7 +8,9 @@ use super::datum::inline;
 use crate::dispatch::{Call, Dispatcher, Hold, Holding, InvokeError, Payload};
 use crate::function::Function;
 use bytes::Bytes;
+use cfork::invocation::Cause;
 use fetch::{Fetch, Terms};
+use flow::plan::ENDS_MAX;
 use sets::wire::Data;
 use sets::{Item, Limits, Set, Sets};
 use std::collections::BTreeMap;
@@ -21,6 +23,9 @@ use tokio::time::Instant;
 const ANSWER: &str = "answer";
 /// What an engine has done that was asked for nothing.
 const KEPT: &str = "an engine has kept an item that it was to hand over";
+/// Why an item was not made again that an engine has lost.
+const LOST: &str = "It was not made again: it was lost many times over, or the flow's items fill three quarters of their room \
+                    (`run_mib`, `node_mib` in `[flows]`), and nothing is remembered of how they were made. Run the flow again";
 /// Between attempts while functions are busy, at first and at most.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
@@ -39,12 +44,31 @@ pub struct Work {
     pub hold: Option<Hold>,
 }
 
-/// The outputs, or an error object.
-pub type Made = Result<Sets<Payload>, Bytes>;
+/// The outputs, or why there are none.
+pub type Made = Result<Sets<Payload>, Unmade>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unmade {
+    /// An error object.
+    Failed(Bytes),
+    /// An engine has ended with it, or with these of its inputs. What to say if it is not to be run again.
+    Interrupted { lost: Vec<usize>, error: Bytes },
+}
+
+impl From<Bytes> for Unmade {
+    fn from(error: Bytes) -> Self {
+        Self::Failed(error)
+    }
+}
 
 /// Who runs shards. Dropping the future ends the shard, where that can be.
 pub trait Perform: Send + Sync + 'static {
     fn perform(&self, work: Work) -> Pin<Box<dyn Future<Output = Made> + Send>>;
+
+    /// Whether a shard of this function may be run more than once.
+    fn may_repeat(&self, _function: &str) -> bool {
+        false
+    }
 
     /// The PU whose engines run all shards of this function, and may hold what it leaves for others that run there. None:
     /// it takes and gives its items whole.
@@ -83,8 +107,16 @@ impl Perform for Functions {
             }
             Some(Hand::Function(function, arn)) => Box::pin(invoke(self.dispatcher.clone(), function, arn, work)),
             Some(Hand::Io(function)) => Box::pin(carry_out(self.fetch.clone(), function, work)),
-            None => Box::pin(std::future::ready(Err(platform(&format!("there is no function {}", work.function))))),
+            None => {
+                let error = platform(&format!("there is no function {}", work.function));
+                Box::pin(std::future::ready(Err(error.into())))
+            }
         }
+    }
+
+    /// Handlers and I/O have done something in the world.
+    fn may_repeat(&self, function: &str) -> bool {
+        matches!(self.by_name.get(function), Some(Hand::Function(function, _)) if function.kind.is_pure())
     }
 
     /// Results that are kept are kept with all their data in them.
@@ -129,14 +161,14 @@ async fn invoke(dispatcher: Arc<Dispatcher>, function: Arc<Function>, invoked_ar
             ..Call::default()
         };
         match dispatcher.invoke(&function, call).await {
-            Ok(outcome) if outcome.failed => return Err(outcome.body),
+            Ok(outcome) if outcome.failed => return Err(outcome.body.into()),
             Ok(outcome) => return answered(outcome.body, &results),
             // Nothing has run: the shard waits in its place, until the run's time is over.
             Err(InvokeError::Throttled { .. }) => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PATIENCE.1);
             }
-            Err(error) => return Err(platform(&error.to_string())),
+            Err(error) => return Err(platform(&error.to_string()).into()),
         }
     }
 }
@@ -154,17 +186,43 @@ async fn compute(dispatcher: Arc<Dispatcher>, function: Arc<Function>, invoked_a
         };
         match dispatcher.run_pure(&function, &work.inputs, call).await {
             Ok(computed) => {
-                let outputs = computed.outcome?;
+                let cause = computed.report.cause;
+                let outputs = computed.outcome.map_err(|error| unmade(cause, error))?;
                 let asked = work.hold.as_ref().is_some_and(|hold| hold.keeps);
-                return if asked || outputs.iter().all(is_here) { Ok(outputs) } else { Err(platform(KEPT)) };
+                return if asked || outputs.iter().all(is_here) { Ok(outputs) } else { Err(platform(KEPT).into()) };
             }
             Err(InvokeError::Throttled { .. }) => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PATIENCE.1);
             }
-            Err(error) => return Err(platform(&error.to_string())),
+            Err(error) => return Err(platform(&error.to_string()).into()),
         }
     }
+}
+
+/// What an engine's error object means to the shard.
+fn unmade(cause: Cause, error: Bytes) -> Unmade {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Said {
+        error_type: String,
+        error_message: String,
+        lost: Vec<usize>,
+    }
+    if !matches!(cause, Cause::Ended | Cause::Gone) {
+        return Unmade::Failed(error);
+    }
+    let Ok(Said { error_type, error_message, lost }) = serde_json::from_slice(&error) else {
+        return Unmade::Failed(error);
+    };
+    let why = match cause {
+        Cause::Gone if lost.is_empty() => return Unmade::Failed(error),
+        Cause::Gone => LOST.to_owned(),
+        _ => {
+            format!("It was begun {} times, and each time its engine has ended: it may be what ends them", ENDS_MAX + 1)
+        }
+    };
+    Unmade::Interrupted { lost, error: object(&error_type, &format!("{error_message}. {why}")) }
 }
 
 /// Whether all data is in the message.
@@ -176,7 +234,7 @@ async fn carry_out(fetch: Fetch, function: fetch::Function, work: Work) -> Made 
     let inputs = whole(work.inputs)?;
     let outputs: Vec<&str> = work.results.iter().map(String::as_str).collect();
     let made = fetch.run(function, inputs, Terms { deadline: work.deadline, outputs: &outputs }).await;
-    made.map(inline).map_err(|error| object(&error.error_type(), &error.to_string()))
+    made.map(inline).map_err(|error| object(&error.error_type(), &error.to_string()).into())
 }
 
 /// A handler's answer as sets.
@@ -184,7 +242,7 @@ pub fn answered(body: Bytes, results: &[String]) -> Made {
     if sets::json::is_sets(&body) {
         return sets::json::decode(&body, Limits::default()).map(inline).map_err(|error| {
             let said = format!("the answer begins as sets and is none: {error}");
-            object("Flow.BadSets", &said)
+            object("Flow.BadSets", &said).into()
         });
     }
     let first = results.first().cloned();

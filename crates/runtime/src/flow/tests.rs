@@ -1,12 +1,15 @@
 //! Runs with functions of the test's own: many shards, failures, limits, ends of all kinds.
 
 use super::datum::inline;
-use super::shard::{Made, Work, answered, object};
+use super::shard::{Made, Unmade, Work, answered, object};
 use super::*;
 use flow::language::{Offline, check};
+use sets::wire::{Data, Encode, Held};
 use sets::{Item, Set};
+use std::collections::BTreeSet;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use tokio::sync::Notify;
 
 /// Functions by what their names say.
@@ -53,7 +56,7 @@ impl Perform for Hands {
                 "odd" => Ok(Vec::new()),
                 _ => std::future::pending().await,
             };
-            made.map(inline)
+            made.map(inline).map_err(Into::into)
         })
     }
 }
@@ -69,13 +72,17 @@ impl Fixture {
     }
 
     async fn run(&self, text: &str, items: usize) -> Result<Sets<Bytes>, RunError> {
+        self.run_by(Arc::new(Hands(self.fake.clone())), text, items).await
+    }
+
+    async fn run_by(&self, by: Arc<dyn Perform>, text: &str, items: usize) -> Result<Sets<Bytes>, RunError> {
         let program = check(text, None, &Offline).program.unwrap();
         let items = (0..items).map(|index| Item::new(index.to_string(), 0, Bytes::from_static(b"data")));
         let id = "0d5ea7c2-7e2b-4c53-9e63-5c1d6b1d0e9a".to_owned();
         let timeout = Duration::from_secs(60);
         let order = Order { id, flow: "arn:flow".into(), trace_id: String::new(), timeout, keeps: true };
         let inputs = vec![Set::new("A", items.collect())];
-        self.flows.run(Arc::new(program), Arc::new(Hands(self.fake.clone())), inputs, order).await
+        self.flows.run(Arc::new(program), by, inputs, order).await
     }
 
     /// Waits until shards that were ended are gone, which is soon after their run; then nothing is held.
@@ -190,6 +197,107 @@ fn an_answer_is_sets_or_one_item() {
     let sets = answered(Bytes::from_static(br#"{"sets": {"x": ["a"]}}"#), &results).unwrap();
     assert_eq!((sets[0].name.as_str(), sets[0].items.len()), ("x", 1));
     let error = answered(Bytes::from_static(br#"{"sets": 1}"#), &results).unwrap_err();
-    assert!(String::from_utf8_lossy(&error).contains("Flow.BadSets"));
+    assert!(matches!(error, Unmade::Failed(object) if String::from_utf8_lossy(&object).contains("Flow.BadSets")));
     assert_eq!(answered(Bytes::from_static(b"1"), &[]).unwrap(), vec![]);
+}
+
+/// Engines that hold what `p…` leave: the first end of one is when all of it is asked for.
+#[derive(Default)]
+struct Engines {
+    /// How many items were left, and which are gone.
+    left: AtomicU64,
+    gone: Mutex<BTreeSet<u64>>,
+    /// Bytes of an item.
+    len: u64,
+}
+
+struct OnEngines(Arc<Engines>);
+
+impl Perform for OnEngines {
+    fn perform(&self, work: Work) -> Pin<Box<dyn Future<Output = Made> + Send>> {
+        let engines = self.0.clone();
+        Box::pin(async move {
+            let gone = || object("Pure.Gone", "gone");
+            let items: Vec<&Datum> = work.inputs.iter().flat_map(|set| &set.items).map(|item| &item.data).collect();
+            let held = |datum: &Datum| match datum.data() {
+                Data::Held(held) => Some(held.id),
+                Data::Inline(_) => None,
+            };
+            let ids: Vec<Option<u64>> = items.iter().map(|datum| held(datum)).collect();
+            let mut lost = engines.gone.lock().unwrap();
+            let places: Vec<usize> =
+                (0..ids.len()).filter(|at| ids[*at].is_some_and(|id| lost.contains(&id))).collect();
+            let id = engines.left.fetch_add(1, Relaxed);
+            match work.function.as_str() {
+                "pdies" => Err(Unmade::Interrupted { lost: Vec::new(), error: object("Pure.Engine", "ended") }),
+                _ if !places.is_empty() => Err(Unmade::Interrupted { lost: places, error: gone() }),
+                "psum" if lost.is_empty() => {
+                    lost.extend(ids.iter().flatten().filter(|id| *id % 2 == 1));
+                    Err(Unmade::Interrupted {
+                        lost: (0..ids.len()).filter(|at| ids[*at].unwrap() % 2 == 1).collect(),
+                        error: gone(),
+                    })
+                }
+                "psum" => Ok(inline(vec![Set::new("r", vec![Item::new("n", 0, items.len().to_string().into())])])),
+                _ => {
+                    let held = Data::Held(Held { engine: 1, id, len: engines.len });
+                    Ok(vec![Set::new("r", vec![Item::new("i", 0, held)])])
+                }
+            }
+        })
+    }
+
+    fn may_repeat(&self, _: &str) -> bool {
+        true
+    }
+
+    fn engines_of(&self, function: &str) -> Option<u8> {
+        function.starts_with('p').then_some(0)
+    }
+
+    fn holding(&self, _: u8, from: u32) -> Option<Arc<crate::dispatch::Holding>> {
+        Some(crate::dispatch::Holding::to_nobody(from))
+    }
+}
+
+const ON_ENGINES: &str =
+    "flow f(A) => (N) { pmake(a = each A) => (B = r); pcopy(b = each B) => (C = r); psum(c = all C) => (N = r); }";
+
+async fn on_engines(
+    config: FlowConfig,
+    text: &str,
+    len: u64,
+) -> (Fixture, Arc<Engines>, Result<Sets<Bytes>, RunError>) {
+    let (fixture, engines) = (Fixture::new(config), Arc::new(Engines { len, ..Engines::default() }));
+    let result = fixture.run_by(Arc::new(OnEngines(engines.clone())), text, 40).await;
+    assert!(fixture.is_clean());
+    (fixture, engines, result)
+}
+
+#[tokio::test]
+async fn what_an_engine_has_taken_with_it_is_made_again() {
+    let (fixture, engines, result) = on_engines(FlowConfig::default(), ON_ENGINES, 5000).await;
+    assert_eq!(result.unwrap()[0].items[0].data, "40");
+    let lost = engines.gone.lock().unwrap().len() as u64;
+    assert!(lost > 0);
+    // The sum is asked for twice; what was lost is copied again, from what is made again.
+    assert_eq!(engines.left.load(Relaxed), 40 + 40 + 2 + 2 * lost);
+    let counts = fixture.flows.runs.of("arn:flow")[0].counts();
+    assert!(counts.values().all(|count| count.begun == count.timing.shards && count.timing.failed == 0), "{counts:?}");
+}
+
+#[tokio::test]
+async fn where_there_is_little_room_nothing_is_remembered_and_the_error_says_so() {
+    // 40 items of 80 KiB are more than three quarters of 4 MiB.
+    let (_, _, result) = on_engines(FlowConfig { run_mib: 4, ..FlowConfig::default() }, ON_ENGINES, 80 << 10).await;
+    let error: serde_json::Value = serde_json::from_slice(&result.unwrap_err().object()).unwrap();
+    assert_eq!((&error["errorType"], &error["application"]), (&"Pure.Gone".into(), &"psum".into()));
+}
+
+#[tokio::test]
+async fn one_whose_engines_end_is_begun_three_times() {
+    let text = "flow f(A) => (N) { pdies(a = all A) => (N = r); }";
+    let (_, engines, result) = on_engines(FlowConfig::default(), text, 1).await;
+    assert!(matches!(result, Err(RunError::Failed(_))), "{result:?}");
+    assert_eq!(engines.left.load(Relaxed), 3);
 }
