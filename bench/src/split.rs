@@ -144,7 +144,7 @@ pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError
     let [plain, cpu, dpu] = rooms().map_err(io("no network namespaces: they take root"))?;
     let _daemon = Daemon::start(&plan.program, folder.path())?;
     let halves = vec![cpu.half.clone(), dpu.half.clone()];
-    let network = Network { name: "bench".to_owned(), addresses: vec![POD], halves, uplink: None };
+    let network = Network { name: "bench".to_owned(), addresses: vec![POD], halves, uplink: None, users: Vec::new() };
     ask(folder.path(), &Request::Join(network)).map_err(|error| BenchError::Broken(error.to_string()))?;
 
     let mut ways = ways(&plain, &cpu, &dpu).map_err(io("a way between the halves could not be opened"))?;

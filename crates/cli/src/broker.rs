@@ -6,11 +6,13 @@
 //!  lichen net serve ─┘       └─▶ lichen broker ─┼─ one has the lock, and serves at FOLDER/broker; the others wait for it
 //!  lichen socket run ───────────────────────────┘
 //! ```
+//! The broker of a network's users (`lichen broker --network NAME`) is kept by `lichen net serve` alone, and has a lock of its own.
 
 use crate::verdict::wrong;
 use anyhow::Context;
 use daemon::sockets::{Mode, Sockets};
-use net::broker::{Bounds, Broker, Sharing};
+use net::broker::{Bounds, Broker, Sharing, doors};
+use net::split::Known;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::{self, File};
@@ -26,6 +28,8 @@ pub struct Ways {
     pub bounds: Bounds,
     /// The folder in which `lichen net` remembers its networks.
     pub networks: Option<PathBuf>,
+    /// The network whose users it is for, and the folder of their doors; none: it is for this program's user.
+    pub users: Option<(PathBuf, Known)>,
 }
 
 impl Ways {
@@ -36,7 +40,7 @@ impl Ways {
             Mode::Strict => Sharing::Strict,
             Mode::Pod => Sharing::Pod,
         };
-        Self { bounds: Bounds { sharing, ..Bounds::default() }, networks: None }
+        Self { bounds: Bounds { sharing, ..Bounds::default() }, networks: None, users: None }
     }
 }
 
@@ -76,7 +80,10 @@ pub fn run(ways: Ways, lifeline: OwnedFd) -> anyhow::Result<()> {
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::warn!(%error, "the broker of sockets has few descriptors");
     }
-    let place = place()?;
+    let place = match &ways.users {
+        Some((folder, known)) => doors::own(folder, known).context("the network has no half")?,
+        None => place()?,
+    };
     let lock = lock(&place)?;
     let (ended, end) = io::pipe().context("cannot make a pipe")?;
     let stop = lifeline.try_clone().context("cannot share the lifeline")?;
@@ -107,7 +114,11 @@ fn lock(place: &Path) -> anyhow::Result<File> {
 fn open(place: &Path, ways: &Ways) -> anyhow::Result<Broker> {
     // Of one that has ended: whoever has the lock is the only one.
     let _ = fs::remove_file(place);
-    let broker = Broker::bind(place, ways.bounds).with_context(|| format!("cannot listen at {}", place.display()))?;
+    let why = || format!("cannot listen at {}", place.display());
+    if let Some((folder, known)) = &ways.users {
+        return Broker::of_network(place, folder, known, ways.bounds).with_context(why);
+    }
+    let broker = Broker::bind(place, ways.bounds).with_context(why)?;
     Ok(match &ways.networks {
         Some(folder) => broker.over(folder),
         None => broker,

@@ -91,6 +91,8 @@ pub struct Ours {
     pub pods: Pods,
     /// The other half's network namespace, by its path; none: one is made.
     pub peer_namespace: Option<PathBuf>,
+    /// Whose programs may share memory with each other's, in every Pod of this network.
+    pub users: Vec<u32>,
     /// The folder of the daemon of networks.
     pub daemon: Option<PathBuf>,
     /// Where it is noted what has been made. It should not survive a restart of the machine.
@@ -104,6 +106,7 @@ impl Default for Ours {
             peer: "dpu".to_owned(),
             pods: Pods::All,
             peer_namespace: None,
+            users: Vec::new(),
             daemon: None,
             state: STATE.into(),
         }

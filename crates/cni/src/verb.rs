@@ -99,6 +99,7 @@ impl Call<'_> {
             ],
             // What a plugin before this one has made is in the container's own half.
             uplink: previous.map(|_| attachment.pu.clone()),
+            users: self.configuration.ours.users.clone(),
         };
         Ok(self.networks.make(&network)?)
     }

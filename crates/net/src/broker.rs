@@ -23,6 +23,7 @@ mod adopted;
 mod call;
 mod census;
 mod client;
+pub mod doors;
 mod meetings;
 mod members;
 mod memory;
@@ -31,19 +32,22 @@ mod pairs;
 #[cfg(test)]
 mod tests;
 
-pub use client::ask;
+pub use client::{ask, ask_all};
 pub use memory::Sharing;
 
+use crate::split::Known;
 use call::Call;
+use doors::Door;
 use meetings::{Meetings, Offered};
 use members::{Bell, Event, Members, Number};
 use networks::Networks;
-use os::seqpacket;
+use os::seqpacket::{self, Peer};
 use pairs::{Pairs, Work};
 use rustix::event::{PollFd, PollFlags, poll};
 use socket::member::{Connection, Key, LISTED};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,7 +94,9 @@ fn spare() -> Option<OwnedFd> {
 /// A broker.
 pub struct Broker {
     listener: OwnedFd,
-    call: Option<Call>,
+    /// Of a network's users.
+    doors: Vec<Door>,
+    calls: Vec<Call>,
     /// A descriptor that is given up to admit somebody when there are no others.
     spare: Option<OwnedFd>,
     bounds: Bounds,
@@ -114,11 +120,13 @@ impl Broker {
         let listener = seqpacket::listen(path)?;
         // Without it, processes find out when they next have something to say.
         let call = Call::at(path).inspect_err(|error| tracing::warn!(%error, "processes cannot be called")).ok();
+        let calls = call.into_iter().collect();
         let (members, pairs, meetings) = (Members::default(), Pairs::default(), Meetings::new(bounds.sharing));
         let networks = Networks::default();
         Ok(Self {
             listener,
-            call,
+            doors: Vec::new(),
+            calls,
             spare: spare(),
             bounds,
             members,
@@ -138,6 +146,15 @@ impl Broker {
         Self { networks: Networks::remembered(folder), ..self }
     }
 
+    /// The broker of one network, for all of its users: they come by [`doors`] in this folder, and who serves here has come at `path`.
+    pub fn of_network(path: &Path, folder: &Path, known: &Known, bounds: Bounds) -> io::Result<Self> {
+        let broker = Self::bind(path, bounds)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        let (doors, calls) = Door::open_all(folder, known)?;
+        let (networks, members) = (Networks::one(known), Members::of_users(known.users.len()));
+        Ok(Self { doors, calls, networks, members, ..broker })
+    }
+
     /// Connections that were brought together.
     pub fn met(&self) -> u64 {
         self.meetings.met()
@@ -149,9 +166,7 @@ impl Broker {
             self.hear(&ready);
             self.admit();
             self.look();
-            if self.call.as_mut().is_some_and(Call::is_due) {
-                self.call = None;
-            }
+            self.calls.retain_mut(|call| !call.is_due());
         }
         Ok(())
     }
@@ -162,7 +177,7 @@ impl Broker {
         let naps = self.pace.is_none_or(|pace| pace >= NAP);
         if naps {
             self.nap = self.nap.wrapping_add(1).max(1);
-            self.members.each(|notice| notice.sleep(self.nap));
+            self.members.each(|notice, _| notice.sleep(self.nap));
             // What was taken before its process saw that this sleeps.
             self.look();
         }
@@ -170,13 +185,14 @@ impl Broker {
         let mut polled =
             vec![PollFd::from_borrowed_fd(stop, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
         polled.extend(sockets.into_iter().map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
+        polled.extend(self.doors.iter().map(|door| PollFd::new(door, PollFlags::IN)));
         let limit =
-            self.pace.into_iter().chain(self.call.as_ref().map(Call::left)).min().map(|pace| rustix::time::Timespec {
+            self.pace.into_iter().chain(self.calls.iter().map(Call::left)).min().map(|pace| rustix::time::Timespec {
                 tv_sec: pace.as_secs() as i64,
                 tv_nsec: pace.subsec_nanos().into(),
             });
         match poll(&mut polled, limit.as_ref()) {
-            Ok(count) => self.lapsed = count == 0 && self.call.as_ref().is_none_or(|call| !call.left().is_zero()),
+            Ok(count) => self.lapsed = count == 0 && self.calls.iter().all(|call| !call.left().is_zero()),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -184,16 +200,42 @@ impl Broker {
         let stops = said(0);
         let ready = (0..numbers.len()).filter(|at| said(at + 2)).map(|at| numbers[at]).collect();
         if naps {
-            self.members.each(|notice| notice.sleep(0));
+            self.members.each(|notice, _| notice.sleep(0));
         }
         Ok((!stops).then_some(ready))
     }
 
     fn admit(&mut self) {
+        self.admit_by(None);
+        let doors = std::mem::take(&mut self.doors);
+        doors.iter().for_each(|door| self.admit_by(Some(door)));
+        self.doors = doors;
+    }
+
+    /// Who has come, if this is the way: by a door its user, to a network's broker otherwise who it is of, to another broker whoever
+    /// its owner lets come, in whose stead he is.
+    fn admitted(&self, peer: Peer, door: Option<&Door>) -> Option<Peer> {
+        let own = rustix::process::geteuid().as_raw();
+        let expected = door.map_or(own, |door| door.user);
+        if peer.uid != expected && (door.is_some() || self.members.are_of_users()) {
+            tracing::warn!(
+                user = peer.uid,
+                expected,
+                "somebody comes by a door that is another user's, and is hung up on"
+            );
+            return None;
+        }
+        Some(Peer { uid: expected, ..peer })
+    }
+
+    /// Those who come by a door, or else to this broker's own socket.
+    fn admit_by(&mut self, door: Option<&Door>) {
         loop {
-            match seqpacket::accept(self.listener.as_fd()) {
+            match seqpacket::accept(door.map_or(self.listener.as_fd(), AsFd::as_fd)) {
                 Ok(Some(socket)) => {
-                    if let Some(crowder) = self.members.admit(socket) {
+                    let peer = seqpacket::peer(&socket).ok().and_then(|peer| self.admitted(peer, door));
+                    let crowder = peer.and_then(|peer| self.members.admit(socket, peer, door.is_some()));
+                    if let Some(crowder) = crowder {
                         self.gone(crowder);
                     }
                 }
@@ -202,7 +244,8 @@ impl Broker {
                 Err(error) => {
                     tracing::warn!(%error, "the broker of sockets cannot admit anybody");
                     let had = self.spare.take().is_some();
-                    let turned_away = had && matches!(seqpacket::accept(self.listener.as_fd()), Ok(Some(_)));
+                    let next = || seqpacket::accept(door.map_or(self.listener.as_fd(), AsFd::as_fd));
+                    let turned_away = had && matches!(next(), Ok(Some(_)));
                     self.spare = spare();
                     if !turned_away {
                         return;
@@ -226,15 +269,13 @@ impl Broker {
     fn hear(&mut self, ready: &[Number]) {
         for (number, event) in self.members.hear(ready) {
             match event {
-                Event::Hello(page) => {
-                    let limit = self.allowed(self.members.count() + 1);
-                    self.members.welcome(number, page, self.bounds.members, limit);
-                }
+                Event::Hello(page) => self.members.welcome(number, page, &self.bounds),
                 Event::Stranger(other) => self.members.turn_away(number, &other),
                 Event::Pair(memory, store) => {
                     let place = self.members.place_of(number);
                     let watched = place.is_some_and(|place| {
                         self.pairs.of(place) < self.bounds.pairs
+                            && self.members.has_room(number, &self.pairs)
                             && self.pairs.add(place, Arc::new(memory), store, false)
                     });
                     self.members.answer(number, watched);
@@ -252,11 +293,13 @@ impl Broker {
 
     /// An end of a connection is offered.
     fn introduce(&mut self, end: Number, key: &Key, socket: OwnedFd, bell: Option<Bell>) {
-        let owner = self.members.by_key(key);
-        let by = owner.map(|owner| meetings::By { offer: end, owner, process: self.members.process(end) });
+        // A key is of use to its user alone.
+        let user = self.members.user(end);
+        let owner = self.members.by_key(key).filter(|owner| self.members.user_of(*owner) == Some(user));
+        let by = owner.filter(|_| self.members.has_room(end, &self.pairs)).map(|owner| self.by(end, owner));
         let met = by.and_then(|by| {
             let key = meetings::Key::of(&socket, &mut self.networks)?;
-            self.meetings.offer(by, (key, bell), &mut self.pairs, self.bounds.pairs)
+            self.meetings.offer(by, (key, bell), &self.networks, (&mut self.pairs, self.bounds.pairs))
         });
         // At once: while it is held here, the connection cannot end.
         drop(socket);
@@ -279,12 +322,18 @@ impl Broker {
         }
     }
 
+    fn by(&self, offer: Number, owner: Number) -> meetings::By {
+        meetings::By { offer, owner, process: self.members.process(offer), user: self.members.user(offer) }
+    }
+
     /// A process tells of memory that it has from another broker, and of its connections there.
     fn adopt(&mut self, number: Number, memory: (&Arc<OwnedFd>, usize), connections: Vec<(Connection, OwnedFd)>) {
         let Some(place) = self.members.place_of(number) else { return };
         let (file, store) = memory;
         let watched = self.pairs.has(place, file, store)
-            || self.pairs.of(place) < self.bounds.pairs && self.pairs.add(place, file.clone(), store, true);
+            || self.pairs.of(place) < self.bounds.pairs
+                && self.members.has_room(number, &self.pairs)
+                && self.pairs.add(place, file.clone(), store, true);
         if !watched {
             tracing::warn!(
                 process = self.members.process(number),
@@ -292,18 +341,19 @@ impl Broker {
             );
             return;
         }
-        let process = self.members.process(number);
+        let by = self.by(number, place);
         for (connection, socket) in connections {
             if let Some(key) = meetings::Key::of(&socket, &mut self.networks) {
-                self.meetings.adopt(file, connection, key, (place, process));
+                self.meetings.adopt(file, connection, key, by);
             }
         }
         (self.open, self.pace) = (true, None);
     }
 
-    /// Tells one who has asked all there is to know.
+    /// Tells one who has asked all there is to know, to a network's user what is that user's.
     fn list(&mut self, number: Number) {
-        let sockets = self.meetings.census(self.members.count());
+        let user = self.members.may_see(number);
+        let sockets = self.meetings.census(self.members.count(user), user);
         match census::written(&sockets) {
             Ok(file) => self.members.tell(number, &[LISTED], &[file.as_fd()]),
             Err(error) => tracing::warn!(%error, "the broker's list cannot be written"),
@@ -311,15 +361,9 @@ impl Broker {
         let _ = self.members.remove(number);
     }
 
-    /// All have the same share of what there is.
+    /// All users have the same share of what there is, and all processes of each.
     fn share(&self) {
-        let share = self.allowed(self.members.count());
-        self.members.each(|notice| notice.limit(share));
-    }
-
-    /// Records of each of so many processes.
-    fn allowed(&self, members: usize) -> u32 {
-        self.bounds.each.min(self.bounds.records / (members as u32).max(1))
+        self.members.each(|notice, user| notice.limit(self.members.allowed(&self.bounds, user, 0)));
     }
 
     fn look(&mut self) {
@@ -327,7 +371,9 @@ impl Broker {
         let idle = self.bounds.idle.as_nanos() as u64;
         let crowded = self.pairs.had() > self.bounds.records as usize / 2;
         let unused = if crowded { idle } else { self.bounds.keep.as_nanos() as u64 };
-        let work = self.pairs.look(&self.members, now, unused, self.allowed(self.members.count()) as usize);
+        let (members, bounds) = (&self.members, &self.bounds);
+        let allowed = |place| members.user_of(place).map_or(0, |user| members.allowed(bounds, user, 0)) as usize;
+        let work = self.pairs.look(members, now, unused, allowed);
         self.pairs.bound(self.bounds.each as usize);
         if self.open && now.saturating_sub(self.swept) > idle {
             (self.open, self.swept) = (self.meetings.sweep(&mut self.pairs), now);

@@ -45,7 +45,7 @@ mod ways;
 pub use capture::CaptureError;
 pub use halves::MakeError;
 pub use hooks::HookError;
-pub use state::namespaces;
+pub use state::{Known, known};
 
 use os::ns::{self, Kinds};
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,8 @@ use thiserror::Error;
 
 /// The most halves of one network.
 pub const HALVES_MAX: usize = 4;
+/// The most users of one network.
+pub const USERS_MAX: usize = 32;
 /// The most addresses of one Pod.
 pub const ADDRESSES_MAX: usize = 8;
 const NAME_MAX: usize = 128;
@@ -99,6 +101,10 @@ pub struct Network {
     /// The PU whose half is connected with the outside; its half has a default route. None: the Pod has no outside.
     #[serde(default)]
     pub uplink: Option<String>,
+    /// The users whose programs may talk to each other through memory, as this machine numbers them. Without it: of each user, those
+    /// that have a broker of theirs.
+    #[serde(default)]
+    pub users: Vec<u32>,
 }
 
 /// The part of a network that stands on one PU.
@@ -137,6 +143,8 @@ pub enum NetworkError {
     Uplink(String),
     #[error("a Pod has up to {ADDRESSES_MAX} addresses, not {0}")]
     Addresses(usize),
+    #[error("a network has up to {USERS_MAX} users, each named once, not {0:?}")]
+    Users(Vec<u32>),
     #[error("{0} is no address that a Pod can have")]
     Address(IpAddr),
 }
@@ -159,6 +167,7 @@ impl Network {
             Some(pu) if self.place_of(pu).is_none() => return Err(NetworkError::Uplink(pu.clone())),
             _ => {}
         }
+        check_users(&self.users)?;
         if self.addresses.len() > ADDRESSES_MAX {
             return Err(NetworkError::Addresses(self.addresses.len()));
         }
@@ -172,6 +181,15 @@ impl Network {
     pub fn place_of(&self, pu: &str) -> Option<usize> {
         self.halves.iter().position(|half| half.pu == pu)
     }
+}
+
+/// The last number is nobody's: calls take it for none.
+fn check_users(users: &[u32]) -> Result<(), NetworkError> {
+    let is_said_before = |(at, user)| users[..at].contains(user);
+    if users.len() > USERS_MAX || users.contains(&u32::MAX) || users.iter().enumerate().any(is_said_before) {
+        return Err(NetworkError::Users(users.to_owned()));
+    }
+    Ok(())
 }
 
 /// Names become names of files.
@@ -194,6 +212,7 @@ mod tests {
             addresses: vec![[10, 77, 0, 5].into()],
             halves: pus.iter().map(half).collect(),
             uplink: Some("dpu".to_owned()),
+            users: Vec::new(),
         }
     }
 
@@ -207,6 +226,10 @@ mod tests {
         let named = |name: &str| Network { name: name.to_owned(), ..network(&["cpu", "dpu"]) }.check();
         for name in ["", "..", "a/b", "ä", "a b", &"a".repeat(NAME_MAX + 1)] {
             assert_eq!(named(name), Err(NetworkError::Name(name.to_owned())));
+        }
+        for users in [vec![1000, 1000], vec![u32::MAX], (0..40).collect()] {
+            let odd = Network { users: users.clone(), ..network(&["cpu", "dpu"]) };
+            assert_eq!(odd.check(), Err(NetworkError::Users(users)));
         }
         for address in ["127.0.0.2", "::1", "0.0.0.0", "224.0.0.1", "169.254.77.2", "fe80::1", "::ffff:10.0.0.1"] {
             let address: IpAddr = address.parse().unwrap();

@@ -1,7 +1,7 @@
 //! Anonymous memory files whose size is fixed for good.
 
 use crate::mapping::Mapping;
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, fstatfs, ftruncate, memfd_create};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -26,10 +26,19 @@ pub fn published(name: &str, bytes: usize) -> io::Result<(Mapping, OwnedFd)> {
     Ok((mapping, fd))
 }
 
-/// The size of a memory file received from elsewhere, provided that its size is sealed.
+/// What the kernel says of files of huge pages (linux/magic.h).
+const HUGE: u64 = 0x9584_58f6;
+
+/// The size of a memory file received from elsewhere, provided that its size is sealed. Whatever the file is, this does not wait for
+/// who has made it: only of memory files more is asked.
 pub fn sealed_len(fd: impl AsFd) -> io::Result<u64> {
-    if !fcntl_get_seals(fd.as_fd())?.contains(FIXED) {
+    let fd = fd.as_fd();
+    if !fcntl_get_seals(fd)?.contains(FIXED) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the memory file is not sealed against resizing"));
+    }
+    // Of huge pages there may be none left when they are needed: SIGBUS.
+    if fstatfs(fd)?.f_type as u64 == HUGE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the memory file is of huge pages"));
     }
     Ok(fstat(fd)?.st_size as u64)
 }
@@ -49,6 +58,15 @@ mod tests {
     #[test]
     fn an_unsealed_file_is_refused() {
         let fd = memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        assert!(sealed_len(&fd).is_err());
+    }
+
+    #[test]
+    fn huge_pages_are_refused() {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB;
+        // Some kernels have none.
+        let Ok(fd) = memfd_create("test", flags) else { return };
+        fcntl_add_seals(&fd, FIXED).unwrap();
         assert!(sealed_len(&fd).is_err());
     }
 }

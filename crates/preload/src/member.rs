@@ -15,7 +15,7 @@ use crate::env::settings;
 use crate::{kernel, say, turn};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use socket::lock::{Held as Locked, Lock};
-use socket::member::{Joining, Key, Meeting, Member};
+use socket::member::{Joining, Key, Meeting, Member, NoPlace};
 use std::cell::Cell;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -89,13 +89,20 @@ pub fn forked() {
     }
 }
 
-/// A socket to the broker, whose calls do not wait.
+/// A socket to the broker, whose calls do not wait. What it gives, this process maps and believes: it is to be this user's, or root's.
 pub fn connect() -> io::Result<OwnedFd> {
     let path = settings().broker.as_ref().ok_or(io::ErrorKind::NotFound)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path.as_path())?)?;
-    Ok(raised(socket))
+    let socket = raised(socket);
+    let owner = rustix::net::sockopt::socket_peercred(&socket)?.uid;
+    if !owner.is_root() && owner != rustix::process::geteuid() {
+        // SAFETY: this library's, just made. (Dropping it would be seen by what stands before libc.)
+        unsafe { crate::real::close(socket.into_raw_fd()) };
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, NoPlace::Owner(owner.as_raw())));
+    }
+    Ok(socket)
 }
 
 /// The same under a high number, if there is room.
@@ -137,7 +144,7 @@ pub fn key() -> io::Result<Option<Key>> {
     }
     let asked = match std::mem::replace(&mut state.place, Place::None) {
         Place::Asked(asked) => asked,
-        _ => Joining::by(connect()?)?,
+        _ => Joining::by(connect().inspect_err(say::no_place)?)?,
     };
     match asked.poll().inspect_err(say::no_place)? {
         Ok(member) => {

@@ -126,6 +126,10 @@ fn poll(entry: &Entry, fd: RawFd) -> Option<()> {
         Err(_) => return None,
     };
     let meeting = Meeting::of(&message[..len])?;
+    // A connection that is over has no name any more that others could not have had when they met: only the one that is still there
+    // met its own other end.
+    // SAFETY: the program uses this descriptor in the call that leads here.
+    rustix::net::getpeername(unsafe { BorrowedFd::borrow_raw(fd) }).ok()?;
     let file = files.first()?;
     let bell = files.get(1).and_then(bell::of_another);
     let share = member::share(file, meeting)?;

@@ -15,9 +15,15 @@ pub fn no_place(error: &io::Error) {
         return;
     }
     let place = settings().broker.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
+    let remedy = match why {
+        NoPlace::Owner(_) => "Start the program by `lichen socket run`, which finds one.",
+        _ => {
+            "Start the program by `lichen socket run` of the build that the node or `lichen net serve` is of, or those anew with \
+             this one's."
+        }
+    };
     say(&format!(
-        "lichen: connections were to go through memory, and stay on TCP: {why}. The broker listens at {place}. Start the program \
-         by `lichen socket run` of the build that the node or `lichen net serve` is of, or those anew with this one's.\n"
+        "lichen: connections were to go through memory, and stay on TCP: {why}. The broker listens at {place}. {remedy}\n"
     ));
 }
 

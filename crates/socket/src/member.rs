@@ -96,6 +96,8 @@ pub fn hello() -> Vec<u8> {
 pub enum NoPlace {
     #[error("the broker is of build {0}, this library of {own}: they do not understand each other", own = build::name())]
     Build(build::Other),
+    #[error("the broker is user {0}'s, and not this program's user's or root's")]
+    Owner(u32),
     #[error("the broker has hung up: it has no room, has just ended, or is of an older build than this library's: {own}", own = build::name())]
     Refused,
 }

@@ -29,7 +29,7 @@ use crate::verdict::wrong;
 use anyhow::{Context, bail};
 use backoff::Next;
 use folder::DataFolder;
-pub use keep::keep;
+pub use keep::{Kept, keep};
 use ready::Probe;
 pub use ready::until;
 use role::Role;

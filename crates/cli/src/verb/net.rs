@@ -1,16 +1,18 @@
 //! `lichen net`: networks of Pods whose halves stand on several processing units, and the daemon that keeps them.
 
 use crate::print::{self, Format, Output, Table};
-use crate::supervisor::{self, keep};
+use crate::supervisor::{self, Kept, keep};
 use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use daemon::telemetry;
+use net::broker::doors;
 use net::split::client::{self, Answer, AskError, FOLDER, HalfStatus, Request, Status};
 use net::split::ports::{Port, Protocol};
-use net::split::{Half, Network, Rules};
+use net::split::{Half, Known, Network, Rules};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use tracing::warn;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -24,7 +26,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Keep the split networks of this machine's Pods, until told to end
-    Serve,
+    Serve(Serve),
     /// Make one network of network namespaces on several PUs
     Join(Join),
     /// Take a network apart, and its namespaces back to what they were
@@ -41,8 +43,25 @@ enum Verb {
     Capture(Capture),
     /// Hand them to nobody any more
     Release { network: String },
+    /// Say anew whose programs may share memory in a network: these users', or nobody's
+    Users {
+        network: String,
+        /// Users, by their numbers on this machine
+        #[arg(value_name = "UID")]
+        users: Vec<u32>,
+    },
     /// List networks, their halves, and whose port is which
     Ls(Output),
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// The folder of the sockets by which networks' users share memory
+    #[arg(long, default_value = doors::FOLDER, value_name = "DIR")]
+    users: PathBuf,
+    /// A configuration file (lichen.toml), whose [socket] says how memory is shared
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -57,6 +76,10 @@ struct Join {
     /// An address of the Pod's, which its uplink has already
     #[arg(long = "address", value_name = "IP")]
     addresses: Vec<IpAddr>,
+    /// A user, by its number on this machine, whose programs under `lichen socket run` may share memory with those of the others that are
+    /// named so
+    #[arg(long = "user", value_name = "UID")]
+    users: Vec<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -79,10 +102,10 @@ struct Capture {
 pub fn act(arguments: Arguments) -> Verdict {
     let folder = arguments.folder;
     let request = match arguments.verb {
-        Verb::Serve => return serve(&folder),
+        Verb::Serve(ways) => return serve(&folder, ways),
         Verb::Ls(output) => return list(&folder, output),
-        Verb::Join(Join { network, halves, uplink, addresses }) => {
-            let network = Network { name: network, addresses, halves, uplink };
+        Verb::Join(Join { network, halves, uplink, addresses, users }) => {
+            let network = Network { name: network, addresses, halves, uplink, users };
             network.check().map_err(|error| wrong(error.to_string()))?;
             Request::Join(network)
         }
@@ -94,6 +117,7 @@ pub fn act(arguments: Arguments) -> Verdict {
             Request::Capture { network: capture.network, proxy: capture.proxy, rules }
         }
         Verb::Release { network } => Request::Release { network },
+        Verb::Users { network, users } => Request::Users { network, users },
     };
     if let Answer::Joined { contended } = ask(&folder, &request)?
         && !contended.is_empty()
@@ -103,14 +127,56 @@ pub fn act(arguments: Arguments) -> Verdict {
     Ok(Exit::Done)
 }
 
-fn serve(folder: &Path) -> Verdict {
+/// Has each network that has users a broker of theirs, which is begun anew where its halves or users have changed.
+fn brokers(networks: PathBuf, ways: Serve) -> impl FnMut(&[Known]) {
+    let mut kept = Vec::<(Known, Kept)>::new();
+    let Serve { users, config } = ways;
+    let mut lock = None;
+    let broker = move |users: &Path, known: &Known| {
+        doors::prepare(users, known)?;
+        let mut arguments = vec![format!("--networks={}", networks.display()), format!("--network={}", known.name)];
+        arguments.push(format!("--users={}", users.display()));
+        arguments.extend(config.iter().map(|config| format!("--config={}", config.display())));
+        keep(supervisor::broker(arguments))
+    };
+    move |all| {
+        let wanted = || all.iter().filter(|known| !known.users.is_empty() && !known.namespaces.is_empty());
+        kept.retain(|(known, _)| wanted().any(|wanted| wanted == known));
+        if lock.is_none() && (users.exists() || wanted().next().is_some()) {
+            let taken = doors::take(&users).inspect_err(|error| {
+                warn!(
+                    "networks' users have no brokers: {} is another daemon's, or cannot be used: {error}",
+                    users.display()
+                );
+            });
+            lock = taken.ok();
+        }
+        if lock.is_none() {
+            return;
+        }
+        if let Err(error) = doors::sweep(&users, all) {
+            warn!("{} cannot be cleared: {error}", users.display());
+        }
+        for known in wanted() {
+            if kept.iter().any(|(kept, _)| kept == known) {
+                continue;
+            }
+            match broker(&users, known) {
+                Ok(broker) => kept.push((known.clone(), broker)),
+                Err(error) => warn!(network = known.name, "its users have no broker: {error:#}"),
+            }
+        }
+    }
+}
+
+fn serve(folder: &Path, ways: Serve) -> Verdict {
     os::process::set_name(c"lichen-net");
     telemetry::start(&telemetry::Log::default()).map_err(|error| wrong(error.to_string()))?;
-    keep(supervisor::broker(vec![format!("--networks={}", folder.display())]))?;
+    let _own = keep(supervisor::broker(vec![format!("--networks={}", folder.display())]))?;
     let ready = || {
         let _ = print::line(&format!("lichen net: ready at {}", folder.join(client::SOCKET).display()));
     };
-    net::split::daemon::serve(folder, ready)?;
+    net::split::daemon::serve(folder, ready, brokers(folder.to_owned(), ways))?;
     Ok(Exit::Done)
 }
 
@@ -134,11 +200,12 @@ fn list(folder: &Path, output: Output) -> Verdict {
 
 /// A line for each half.
 fn render(networks: &[Status]) -> String {
-    let mut table = Table::new(&["NETWORK", "PU", "STATE", "ROLE", "PORTS"]);
+    let mut table = Table::new(&["NETWORK", "PU", "STATE", "ROLE", "USERS", "PORTS"]);
     for network in networks {
         for half in &network.halves {
             let state = if half.there { "there" } else { "lost" };
-            let cells = [&*network.name, &*half.pu, state, &role(network, half), &ports(&half.ports)];
+            let users = network.users.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+            let cells = [&*network.name, &*half.pu, state, &role(network, half), &users, &ports(&half.ports)];
             table.row(cells.map(str::to_owned));
         }
     }
@@ -206,8 +273,15 @@ mod tests {
             uplink: Some("dpu".to_owned()),
             halves: vec![half("cpu", false), half("dpu", true)],
             proxy: Some("dpu".to_owned()),
+            users: vec![1000, 1337],
         };
         let text = render(&[status]);
-        assert!(text.contains("lost") && text.contains("uplink,proxy") && text.contains("80,53/udp"), "{text}");
+        assert!(
+            text.contains("lost")
+                && text.contains("uplink,proxy")
+                && text.contains("80,53/udp")
+                && text.contains("1000,1337"),
+            "{text}"
+        );
     }
 }

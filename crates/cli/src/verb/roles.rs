@@ -92,6 +92,12 @@ pub struct BrokerArguments {
     /// The folder in which split networks are remembered
     #[arg(long, default_value = net::split::client::FOLDER)]
     networks: PathBuf,
+    /// One of them, whose users it serves
+    #[arg(long)]
+    network: Option<String>,
+    /// The folder of those users' sockets
+    #[arg(long, default_value = net::broker::doors::FOLDER)]
+    users: PathBuf,
     #[command(flatten)]
     settings: Settings,
 }
@@ -147,7 +153,15 @@ pub fn broker(arguments: BrokerArguments) -> Verdict {
     telemetry::start(&config.log).map_err(|error| wrong(error.to_string()))?;
     // One for each process, and some for each memory.
     os::process::raise_descriptors();
-    let ways = Ways { networks: Some(arguments.networks), ..Ways::of(&config.socket) };
+    let users = match &arguments.network {
+        Some(name) => {
+            let known = net::split::known(&arguments.networks).context("networks cannot be read")?;
+            let known = known.into_iter().find(|known| known.name == *name);
+            Some((arguments.users, known.with_context(|| format!("there is no network {name}"))?))
+        }
+        None => None,
+    };
+    let ways = Ways { networks: Some(arguments.networks), users, ..Ways::of(&config.socket) };
     crate::broker::run(ways, lifeline)?;
     Ok(Exit::Done)
 }

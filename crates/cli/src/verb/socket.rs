@@ -1,6 +1,7 @@
 //! `lichen socket run -- CMD`: a program with `liblichen_socket.so` before its libc.
 //!
-//! Where no node of this user's has a broker, the first that runs is one too, for as long as it lives ([`crate::broker`]). Whether
+//! In a network that this user is declared to be one of (`lichen net join --user`), its broker is that of all of them ([`doors`]).
+//! Elsewhere, where no node of this user's has a broker, the first that runs is one too, for as long as it lives ([`crate::broker`]). Whether
 //! bytes go through memory is not decided here.
 
 use super::settings::Settings;
@@ -10,12 +11,16 @@ use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
 use api::node::{Connection, ConnectionEnd, Sockets};
 use clap::{Args, Subcommand};
+use net::broker::doors;
 use std::cmp::Reverse;
 use std::ffi::OsString;
-use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+
+/// How long a network's broker, which may have just begun, is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 const LIBRARY: &str = "liblichen_socket.so";
 
@@ -30,7 +35,16 @@ enum What {
     /// Run a program so
     Run(Run),
     /// List connections of programs that run so, and where their bytes go
-    Ls(Output),
+    Ls(Ls),
+}
+
+#[derive(Debug, Args)]
+struct Ls {
+    #[command(flatten)]
+    output: Output,
+    /// The folder of the sockets by which networks' users share memory
+    #[arg(long, default_value = doors::FOLDER, value_name = "DIR")]
+    users: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -41,6 +55,9 @@ struct Run {
     /// A configuration file (lichen.toml), whose [socket] says which programs and ports may
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The folder of the sockets by which networks' users share memory
+    #[arg(long, default_value = doors::FOLDER, value_name = "DIR")]
+    users: PathBuf,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -49,16 +66,14 @@ struct Run {
 pub fn act(arguments: Arguments) -> Verdict {
     match arguments.what {
         What::Run(run) => start(run),
-        What::Ls(output) => list(output),
+        What::Ls(Ls { output, users }) => list(output, &users),
     }
 }
 
-fn list(output: Output) -> Verdict {
-    let sockets = match net::broker::ask(&broker::place()?) {
-        Ok(sockets) => sockets,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Sockets::default(),
-        Err(error) => return Err(error).context("the broker does not answer"),
-    };
+fn list(output: Output, users: &Path) -> Verdict {
+    let mut places = vec![broker::place()?];
+    places.extend(doors::all(users, rustix::process::geteuid().as_raw()));
+    let sockets = net::broker::ask_all(&places).context("the broker does not answer")?;
     match output.format {
         Format::Json => print::json(&serde_json::to_value(&sockets)?)?,
         Format::Table => print::bytes(render(&sockets, usize::MAX).as_bytes())?,
@@ -107,7 +122,11 @@ fn start(run: Run) -> Verdict {
     let allowed = Settings { config: run.config, ..Settings::default() }.config(None)?.socket;
     let ports = if run.ports.is_empty() { &allowed.ports } else { &run.ports };
     if allowed.allows(Path::new(program)) {
-        hook(&mut command, ports, Ways::of(&allowed))?;
+        let place = match declared(&run.users) {
+            Some(door) => door,
+            None => broker::beside(Ways::of(&allowed))?,
+        };
+        hook(&mut command, ports, &place)?;
     }
     let status = command.status().map_err(|error| {
         wrong(format!("{} cannot be run: {error}: name a program, and its arguments", program.display()))
@@ -116,10 +135,24 @@ fn start(run: Run) -> Verdict {
     Ok(Exit::Program(u8::try_from(code).unwrap_or(u8::MAX)))
 }
 
+/// Where the broker of this network listens for this user, if root has declared the user to be one of the network's; it is waited for.
+fn declared(users: &Path) -> Option<PathBuf> {
+    let any = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    let namespace = os::netlink::namespace_of(any).ok()?;
+    let door = doors::declared(users, namespace, rustix::process::geteuid().as_raw())?;
+    if let Err(error) = doors::await_open(&door, PATIENCE) {
+        eprintln!(
+            "lichen: the broker of this network's users does not answer at {}: {error}: connections stay on TCP until \
+             `lichen net serve` has one again",
+            door.display()
+        );
+    }
+    Some(door)
+}
+
 /// Has a program find the library, and the library a broker.
-fn hook(command: &mut Command, ports: &[u16], ways: Ways) -> anyhow::Result<()> {
+fn hook(command: &mut Command, ports: &[u16], place: &Path) -> anyhow::Result<()> {
     let library = library()?;
-    let place = broker::beside(ways)?;
     let mut preload = library.into_os_string();
     if let Some(others) = std::env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
         preload.push(":");

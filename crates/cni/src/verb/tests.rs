@@ -59,6 +59,7 @@ impl Networks for Remembered {
                 .map(|half| HalfStatus { pu: half.pu.clone(), there: true, ports: Vec::new() })
                 .collect(),
             proxy: None,
+            users: network.users.clone(),
         };
         Ok(self.networks.borrow().iter().map(status).collect())
     }

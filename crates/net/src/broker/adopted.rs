@@ -95,11 +95,12 @@ impl Adopted {
         !self.all.is_empty()
     }
 
-    /// All connections in them.
-    pub fn census(&self) -> Vec<Connection> {
+    /// Those of the connections in them that one who is asked for has an end of.
+    pub fn census(&self, is_shown: impl Fn(&Party) -> bool + Copy) -> Vec<Connection> {
         let shown = self.all.values().flat_map(|memory| {
             let held = memory.watched.held();
-            memory.known.iter().filter_map(move |(&number, told)| {
+            let shown = memory.known.iter().filter(move |(_, told)| told.ends.iter().flatten().any(is_shown));
+            shown.filter_map(move |(&number, told)| {
                 let through = [0, 1].map(|side| memory.watched.sends_through(number.into(), side, told.meeting));
                 let bytes = held.get(&usize::from(number)).map_or(0, |records| (records * RECORD) as u64);
                 let key = told.key[0].or(told.key[1].map(Key::reversed))?;

@@ -78,6 +78,8 @@ pub struct By {
     pub owner: Number,
     /// Its number with the kernel.
     pub process: i32,
+    /// Whose it is.
+    pub user: u32,
 }
 
 /// A side of a meeting.
@@ -85,6 +87,7 @@ pub struct By {
 pub struct Party {
     pub owner: Number,
     pub process: i32,
+    pub user: u32,
     pub address: SocketAddr,
 }
 
@@ -97,7 +100,7 @@ struct End {
 
 impl End {
     fn party(&self) -> Party {
-        Party { owner: self.by.owner, process: self.by.process, address: self.address }
+        Party { owner: self.by.owner, process: self.by.process, user: self.by.user, address: self.address }
     }
 }
 
@@ -143,10 +146,14 @@ impl Meetings {
         &mut self,
         by: By,
         (key, bell): (Key, Option<Bell>),
-        pairs: &mut Pairs,
-        most: usize,
+        networks: &Networks,
+        (pairs, most): (&mut Pairs, usize),
     ) -> Option<Offered> {
         let end = End { by, address: key.own, bell };
+        let waits = self.waiting.get(&key.reversed());
+        if waits.is_some_and(|other| !networks.allows(key.network, [by.user, other.by.user])) {
+            return None;
+        }
         let Some(other) = self.waiting.remove(&key.reversed()) else {
             let instead_of = self.waiting.insert(key, end).map(|before| before.by.offer);
             return Some(Offered::Waits { instead_of });
@@ -171,9 +178,10 @@ impl Meetings {
     }
 
     /// A process tells of a connection that another broker has brought together, in memory that it has, and that is watched.
-    pub fn adopt(&mut self, memory: &Arc<OwnedFd>, connection: Connection, key: Key, (owner, process): (Number, i32)) {
+    pub fn adopt(&mut self, memory: &Arc<OwnedFd>, connection: Connection, key: Key, by: By) {
         if !self.memories.has(memory) {
-            self.adopted.add(memory, connection, key, Party { owner, process, address: key.own });
+            let By { owner, process, user, .. } = by;
+            self.adopted.add(memory, connection, key, Party { owner, process, user, address: key.own });
         }
     }
 
@@ -195,19 +203,27 @@ impl Meetings {
         self.memories.sweep(pairs) | self.adopted.sweep(pairs)
     }
 
-    /// What there is, for `processes` of them.
-    pub fn census(&self, processes: usize) -> Sockets {
-        let mut connections = self.memories.census();
-        connections.extend(self.adopted.census());
-        connections.extend(self.waiting.iter().map(|(key, end)| census::half(end.party(), key.peer)));
-        Sockets { broker: true, processes: processes as u64, met: self.met, connections }
+    /// What there is, of `processes`: the connections of a user, or of all.
+    pub fn census(&self, processes: usize, user: Option<u32>) -> Sockets {
+        let is_shown = |party: &Party| user.is_none_or(|user| party.user == user);
+        let mut connections = self.memories.census(is_shown);
+        connections.extend(self.adopted.census(is_shown));
+        let waiting = self.waiting.iter().map(|(key, end)| (key, end.party())).filter(|(_, party)| is_shown(party));
+        connections.extend(waiting.map(|(key, party)| census::half(party, key.peer)));
+        // How many others had is not a user's to know.
+        let is_met = |known: &&api::node::Connection| known.ends.iter().all(|end| end.process.is_some());
+        let met = user.map_or(self.met, |_| connections.iter().filter(is_met).count() as u64);
+        Sockets { broker: true, processes: processes as u64, met, connections }
     }
 }
 
 fn meet(place: Place, number: u64, [first, second]: [End; 2]) -> Met {
     let Place { memory, connection, stores: [one, two] } = place;
     let now = os::monotonic_ns();
+    // Who has a bell can read it too, and so keep others' rings from its owner: no user's is given to another.
+    let bells = |bell: Option<Bell>| bell.filter(|_| first.by.user == second.by.user);
     let told = |by: By, side, stores, bell: Option<Bell>| {
+        let bell = bells(bell);
         let which = bell.as_ref().map_or(0, |bell| bell.number);
         (by.offer, Meeting { number, side, connection, stores, bell: which, told: now }, bell)
     };

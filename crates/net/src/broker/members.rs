@@ -3,7 +3,9 @@
 //! What they say is bounded: one message is short, few are heard of one process in one turn, and who says what it should not
 //! is gone. They are told in ways that cannot make the broker wait.
 
-use os::seqpacket;
+use super::Bounds;
+use super::pairs::Pairs;
+use os::seqpacket::{self, Peer};
 use socket::build;
 use socket::member::{ADMITTED, Connection, HAS, HELLO, KEY, Key, LIST, MESSAGE_MAX, OFFER, PAIR, REFUSED};
 use socket::notice::Notice;
@@ -20,14 +22,20 @@ const OTHERS: usize = 4096;
 /// Connections by which one place can be had: a process, and children that it has forked.
 const HELD: usize = 1024;
 
+/// Connections of a network's users, and memories of them: each user may have an equal part, whatever the others have.
+const GUESTS: u64 = 16384;
+
 /// A connection, as the broker numbers it; a place goes by the one for which it was made.
 pub type Number = u64;
 
 /// A connection.
 struct Member {
     socket: OwnedFd,
-    /// The process that has connected.
+    /// The process that has connected, and whose it is.
     process: i32,
+    user: u32,
+    /// Whether it has come by a door of a network's.
+    guest: bool,
     place: Option<Number>,
 }
 
@@ -37,6 +45,7 @@ struct Place {
     /// The file of the notice, by what the kernel says of it.
     page: (u64, u64),
     key: Key,
+    user: u32,
     /// Connections by which it is had.
     held: usize,
 }
@@ -73,6 +82,11 @@ pub struct Members {
     keys: HashMap<Key, Number>,
     /// Connections by which places are had.
     held: usize,
+    /// Places of each user that has one, and connections of each guest.
+    users: BTreeMap<u32, usize>,
+    guests: HashMap<u32, usize>,
+    /// Of how many users a network's guests are; none: of none.
+    parts: usize,
     next: Number,
     /// The last process of another build that was spoken of.
     stranger: i32,
@@ -81,9 +95,55 @@ pub struct Members {
 }
 
 impl Members {
-    /// Places that processes have.
-    pub fn count(&self) -> usize {
-        self.places.len()
+    /// Those of a network that has so many users.
+    pub fn of_users(parts: usize) -> Self {
+        Self { parts, ..Self::default() }
+    }
+
+    /// Whether they are a network's.
+    pub fn are_of_users(&self) -> bool {
+        self.parts > 0
+    }
+
+    /// Places that processes have, all or a user's.
+    pub fn count(&self, user: Option<u32>) -> usize {
+        user.map_or(self.places.len(), |user| self.users.get(&user).copied().unwrap_or(0))
+    }
+
+    /// Records that each process of a user may have, when so many more have come: users have equal shares, and each user's processes.
+    pub fn allowed(&self, bounds: &Bounds, user: u32, more: usize) -> u32 {
+        let has_none = !self.users.contains_key(&user);
+        let users = self.users.len() + usize::from(has_none && more > 0);
+        let share = bounds.records / (users as u32).max(1);
+        bounds.each.min(share / ((self.count(Some(user)) + more) as u32).max(1))
+    }
+
+    /// Connections, or memories, that a guest's user may have.
+    fn part(&self) -> usize {
+        ((os::process::descriptors() / 4).min(GUESTS) as usize / self.parts.max(1)).max(16)
+    }
+
+    /// Whether a connection's user may have more memories: guests' are bounded.
+    pub fn has_room(&self, number: Number, pairs: &Pairs) -> bool {
+        self.all.get(&number).is_none_or(|member| {
+            let is_theirs = |place| self.places.get(&place).is_some_and(|place| place.user == member.user);
+            !member.guest || pairs.held_by(is_theirs) < self.part()
+        })
+    }
+
+    /// Whose connections one may be told of, by who it is; none: all.
+    pub fn may_see(&self, number: Number) -> Option<u32> {
+        self.all.get(&number).filter(|member| member.guest).map(|member| member.user)
+    }
+
+    /// Whose process this is.
+    pub fn user(&self, number: Number) -> u32 {
+        self.all.get(&number).map_or(u32::MAX, |member| member.user)
+    }
+
+    /// Whose place this is.
+    pub fn user_of(&self, place: Number) -> Option<u32> {
+        self.places.get(&place).map(|place| place.user)
     }
 
     pub fn notice(&self, place: Number) -> Option<&Notice> {
@@ -105,27 +165,39 @@ impl Members {
         self.all.get(&number).map_or(0, |member| member.process)
     }
 
-    pub fn each(&self, tell: impl Fn(&Notice)) {
-        self.places.values().for_each(|place| tell(&place.notice));
+    /// All places' notices, and whose they are.
+    pub fn each(&self, tell: impl Fn(&Notice, u32)) {
+        self.places.values().for_each(|place| tell(&place.notice, place.user));
     }
 
     pub fn sockets(&self) -> impl Iterator<Item = (Number, BorrowedFd<'_>)> {
         self.all.iter().map(|(&number, member)| (number, member.socket.as_fd()))
     }
 
-    /// One more has connected. Where there is no room, whoever takes most of it makes some: which connection is to be removed.
-    pub fn admit(&mut self, socket: OwnedFd) -> Option<Number> {
-        let crowded = (self.all.len() >= self.held + OTHERS).then(|| self.crowder()).flatten();
-        let process = seqpacket::peer(&socket).map_or(0, |peer| peer.pid);
-        self.all.insert(self.next, Member { socket, process, place: None });
+    /// One more has connected. Where there is no room, whoever takes most of it makes some: which connection is to be removed. Of
+    /// guests, each user has room of its own.
+    pub fn admit(&mut self, socket: OwnedFd, peer: seqpacket::Peer, guest: bool) -> Option<Number> {
+        let Peer { pid: process, uid: user, .. } = peer;
+        let number = self.next;
         self.next += 1;
-        crowded
+        let crowder = if guest {
+            let part = self.part();
+            let had = self.guests.entry(user).or_default();
+            *had += 1;
+            let is_full = *had > part;
+            // Where all are places', the one that comes has none.
+            is_full.then(|| self.crowder(|member| member.guest && member.user == user).unwrap_or(number))
+        } else {
+            (self.all.len() >= self.held + OTHERS).then(|| self.crowder(|_| true)).flatten()
+        };
+        self.all.insert(number, Member { socket, process, user, guest, place: None });
+        crowder
     }
 
-    /// Of the process that has the most connections without a place, the one that came first.
-    fn crowder(&self) -> Option<Number> {
+    /// Of these, of the process that has the most connections without a place, the one that came first.
+    fn crowder(&self, so: impl Fn(&Member) -> bool) -> Option<Number> {
         let mut had = HashMap::<i32, (usize, Number)>::new();
-        for (&number, member) in self.all.iter().filter(|(_, member)| member.place.is_none()) {
+        for (&number, member) in self.all.iter().filter(|(_, member)| member.place.is_none() && so(member)) {
             had.entry(member.process).or_insert((0, number)).0 += 1;
         }
         let (_, first) = had.into_values().max_by_key(|(count, first)| (*count, std::cmp::Reverse(*first)))?;
@@ -138,13 +210,23 @@ impl Members {
 
     /// Somebody is gone: the place that is nobody's any more.
     pub fn remove(&mut self, number: Number) -> Option<Number> {
-        let number = self.all.remove(&number)?.place?;
+        let member = self.all.remove(&number)?;
+        if member.guest
+            && let Some(had) = self.guests.get_mut(&member.user)
+        {
+            *had -= 1;
+        }
+        let number = member.place?;
         let place = self.places.get_mut(&number)?;
         (place.held, self.held) = (place.held - 1, self.held - 1);
         if place.held > 0 {
             return None;
         }
         let place = self.places.remove(&number)?;
+        if let Some(had) = self.users.get_mut(&place.user) {
+            *had -= 1;
+        }
+        self.users.retain(|_, had| *had > 0);
         self.keys.remove(&place.key);
         self.pages.remove(&place.page);
         Some(number)
@@ -166,17 +248,18 @@ impl Members {
         heard.collect()
     }
 
-    /// Gives a process a place, if there may be `most` of them: a notice, which says at first that it may have `limit` records, and
-    /// a key. One that has brought a notice has the place of that.
-    pub fn welcome(&mut self, number: Number, page: Option<OwnedFd>, most: usize, limit: u32) {
-        if let Err(error) = self.place(number, page, most, limit) {
+    /// Gives a process a place, if there may be more of them: a notice, which says how many records it may have, and a key. One that has
+    /// brought a notice has the place of that.
+    pub fn welcome(&mut self, number: Number, page: Option<OwnedFd>, bounds: &Bounds) {
+        if let Err(error) = self.place(number, page, bounds) {
             tracing::warn!(%error, "a process is given no place with the broker of sockets");
             self.remove(number);
         }
     }
 
-    fn place(&mut self, number: Number, page: Option<OwnedFd>, most: usize, limit: u32) -> io::Result<()> {
-        let count = self.count();
+    fn place(&mut self, number: Number, page: Option<OwnedFd>, bounds: &Bounds) -> io::Result<()> {
+        let user = self.user(number);
+        let (count, limit) = (self.count(self.are_of_users().then_some(user)), self.allowed(bounds, user, 1));
         let Some(member) = self.all.get_mut(&number).filter(|member| member.place.is_none()) else { return Ok(()) };
         let known = match &page {
             Some(page) => self.pages.get(&identity(page)?),
@@ -184,6 +267,9 @@ impl Members {
         };
         if let Some(&known) = known {
             let place = self.places.get_mut(&known).ok_or(io::ErrorKind::NotFound)?;
+            if place.user != user {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
             if place.held >= HELD {
                 return Err(io::ErrorKind::QuotaExceeded.into());
             }
@@ -192,7 +278,7 @@ impl Members {
             (place.held, self.held, member.place) = (place.held + 1, self.held + 1, Some(known));
             return Ok(());
         }
-        if count >= most {
+        if count >= bounds.members / self.parts.max(1) {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
         let (notice, page, is_new) = match page {
@@ -215,7 +301,8 @@ impl Members {
         seqpacket::send(&member.socket, &said.map(IoSlice::new), &files)?;
         let page = identity(&page)?;
         member.place = Some(number);
-        self.places.insert(number, Place { notice, page, key, held: 1 });
+        self.places.insert(number, Place { notice, page, key, user, held: 1 });
+        *self.users.entry(user).or_default() += 1;
         self.pages.insert(page, number);
         self.keys.insert(key, number);
         self.held += 1;
@@ -281,8 +368,9 @@ impl Member {
     }
 }
 
-/// A file, by what the kernel says of it.
+/// A memory file, by what the kernel says of it.
 fn identity(file: &OwnedFd) -> io::Result<(u64, u64)> {
+    os::memfd::sealed_len(file)?;
     let stat = rustix::fs::fstat(file)?;
     Ok((stat.st_dev, stat.st_ino))
 }

@@ -1,6 +1,6 @@
 //! The memories that connections lie in: of two processes, of one connection alone, or of all of a Pod.
 //!
-//! A Pod is a network: the processes in one network namespace, or in the halves of one split network. A memory has room for
+//! A Pod is a network: the processes of one user in one network namespace, or in the halves of one split network. A memory has room for
 //! sixteen of them; who comes later gets another one, as does a pair of whom one is in this memory and the other in that.
 
 use super::census;
@@ -30,7 +30,7 @@ pub enum Sharing {
     Pair,
     /// The two ends of one connection: its memory is its own, and goes with it.
     Strict,
-    /// All processes of a Pod: they trust each other.
+    /// All processes of a Pod that are of one user: they trust each other. Those of two users have a pair.
     Pod,
 }
 
@@ -81,8 +81,8 @@ pub struct Memories {
     pairs: HashMap<[Number; 2], Memory>,
     /// Of one connection each, by its meeting.
     strict: HashMap<u64, Memory>,
-    /// By network.
-    pods: HashMap<u64, Vec<Memory>>,
+    /// By network and user.
+    pods: HashMap<(u64, u32), Vec<Memory>>,
 }
 
 impl Memories {
@@ -99,7 +99,12 @@ impl Memories {
         most: usize,
     ) -> Option<Place> {
         let give = |memory: &mut Memory, stores| memory.give(meeting, parties, stores);
-        match self.sharing {
+        let user = parties[0].user;
+        let sharing = match self.sharing {
+            Sharing::Pod if parties[1].user != user => Sharing::Pair,
+            sharing => sharing,
+        };
+        match sharing {
             Sharing::Pair => {
                 let memory = match self.pairs.entry(owners) {
                     Entry::Occupied(known) => known.into_mut(),
@@ -120,7 +125,7 @@ impl Memories {
                 place
             }
             Sharing::Pod => {
-                let pods = self.pods.entry(network).or_default();
+                let pods = self.pods.entry((network, user)).or_default();
                 let found = pods.iter_mut().find_map(|memory| {
                     let stores = memory.stores(owners, pairs, most)?;
                     give(memory, stores)
@@ -169,9 +174,9 @@ impl Memories {
         all.any(|memory| Some(memory.identity) == identity)
     }
 
-    /// All connections in them.
-    pub fn census(&self) -> Vec<Connection> {
-        self.all().flat_map(Memory::census).collect()
+    /// Those of the connections in them that one who is asked for has an end of.
+    pub fn census(&self, is_shown: impl Fn(&Party) -> bool + Copy) -> Vec<Connection> {
+        self.all().flat_map(|memory| memory.census(is_shown)).collect()
     }
 
     fn all(&self) -> impl Iterator<Item = &Memory> {
@@ -302,9 +307,10 @@ impl Memory {
         }
     }
 
-    fn census(&self) -> Vec<Connection> {
+    fn census(&self, is_shown: impl Fn(&Party) -> bool) -> Vec<Connection> {
         let held = self.watched.held();
-        let had = self.given.iter().filter(|(connection, given)| !given.orphan && self.is_had(**connection, given));
+        let shown = self.given.iter().filter(|(_, given)| given.parties.iter().any(&is_shown));
+        let had = shown.filter(|(connection, given)| !given.orphan && self.is_had(**connection, given));
         let shown = had.map(|(&connection, given)| {
             let through = [0, 1].map(|side| self.watched.sends_through(connection, side, given.meeting));
             let bytes = held.get(&connection).map_or(0, |records| (records * RECORD) as u64);

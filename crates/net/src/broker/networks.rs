@@ -3,7 +3,7 @@
 //! Ports of such a network belong to one half each, so a connection's two addresses say which it is, whichever half its ends
 //! are in. Files are read again when the folder has changed; nobody is asked, and nobody has to be there.
 
-use crate::split;
+use crate::split::{self, Known};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -18,11 +18,28 @@ pub struct Networks {
     /// When the folder was changed before it was read last.
     read: Option<SystemTime>,
     of: HashMap<u64, u64>,
+    /// Of one network, whose broker this is: who may share memory there.
+    users: Option<(u64, Vec<u32>)>,
 }
 
 impl Networks {
     pub fn remembered(folder: &Path) -> Self {
         Self { folder: Some(folder.to_owned()), ..Self::default() }
+    }
+
+    /// One network, as it is known now.
+    pub fn one(known: &Known) -> Self {
+        let first = known.namespaces.iter().min().copied().unwrap_or_default();
+        let of = known.namespaces.iter().map(|half| (*half, first)).collect();
+        Self { of, users: Some((first, known.users.clone())), ..Self::default() }
+    }
+
+    /// Whether connections of a network between these users may go through memory: one user's always, others' where all of them are
+    /// declared to be that network's.
+    pub fn allows(&self, network: u64, users: [u32; 2]) -> bool {
+        let is_declared =
+            |(known, all): &(u64, Vec<u32>)| *known == network && users.iter().all(|user| all.contains(user));
+        users[0] == users[1] || self.users.as_ref().is_some_and(is_declared)
     }
 
     /// The network of a namespace.
@@ -39,8 +56,9 @@ impl Networks {
             return;
         }
         // Where there is no folder, or it is another user's, there are no networks.
-        let networks = split::namespaces(folder).unwrap_or_default();
-        let halves = networks.iter().filter_map(|halves| Some((halves, *halves.iter().min()?)));
+        let networks = split::known(folder).unwrap_or_default();
+        let halves = networks.iter().map(|network| &network.namespaces);
+        let halves = halves.filter_map(|halves| Some((halves, *halves.iter().min()?)));
         self.of = halves.flat_map(|(halves, first)| halves.iter().map(move |half| (*half, first))).collect();
         self.read = changed;
     }

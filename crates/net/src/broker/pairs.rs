@@ -61,6 +61,12 @@ impl Pairs {
         self.all.values().filter(|watch| watch.owners.contains(&Owner::Member(member))).count()
     }
 
+    /// How many those are in who are so.
+    pub fn held_by(&self, so: impl Fn(Number) -> bool) -> usize {
+        let is_had = |owner: &Owner| matches!(owner, Owner::Member(member) if so(*member));
+        self.all.values().filter(|watch| watch.owners.iter().any(is_had)).count()
+    }
+
     /// Watches memory of which `member` has the store of this number, or goes on to. False: it is none, or another's.
     /// `adopted`: another broker has made it.
     pub fn add(&mut self, member: Number, memory: Arc<OwnedFd>, store: usize, adopted: bool) -> bool {
@@ -117,12 +123,12 @@ impl Pairs {
         self.all.values().flat_map(|watch| &watch.had).sum()
     }
 
-    /// Looks at all of them. `limit`: records of one process, now.
-    pub fn look(&mut self, members: &Members, now: u64, idle: u64, limit: usize) -> Work {
+    /// Looks at all of them. `limit`: records of a process, now.
+    pub fn look(&mut self, members: &Members, now: u64, idle: u64, limit: impl Fn(Number) -> usize) -> Work {
         let mut work = Work::Nothing;
         self.all.retain(|_, watch| {
             // Where the kernel does not answer, there is nothing to be watched.
-            let found = watch.look(members, now, idle, limit).unwrap_or(None);
+            let found = watch.look(members, now, idle, &limit).unwrap_or(None);
             work = work.max(found.unwrap_or(Work::Nothing));
             found.is_some()
         });
@@ -178,7 +184,13 @@ impl Watch {
     }
 
     /// None: there is nothing left to be watched.
-    fn look(&mut self, members: &Members, now: u64, idle: u64, limit: usize) -> io::Result<Option<Work>> {
+    fn look(
+        &mut self,
+        members: &Members,
+        now: u64,
+        idle: u64,
+        limit: impl Fn(Number) -> usize,
+    ) -> io::Result<Option<Work>> {
         let left = self.owners.iter().filter(|owner| matches!(owner, Owner::Member(_))).count();
         let ends = self.owners.iter().filter_map(|owner| if let Owner::Gone(at) = owner { Some(*at) } else { None });
         let since = ends.max();
@@ -190,7 +202,7 @@ impl Watch {
                 Owner::Gone(_) if left > 0 && !self.adopted => self.trim(None, store, now, 0)?,
                 Owner::Member(_) if alone => self.watched.clear(store).map(|()| Work::Nothing)?,
                 Owner::Member(number) => {
-                    let grown = self.grow(store, limit)?;
+                    let grown = self.grow(store, limit(number))?;
                     grown.max(self.trim(members.notice(number), store, now, idle)?)
                 }
                 _ => Work::Nothing,

@@ -4,6 +4,7 @@ mod again;
 mod crowds;
 mod kills;
 mod redirected;
+mod users;
 
 use super::*;
 use socket::layout::{LOCAL, RECORD};

@@ -33,6 +33,8 @@ pub enum Request {
     Capture { network: String, proxy: String, rules: Rules },
     /// Hands them to nobody.
     Release { network: String },
+    /// Says anew whose programs may share memory there.
+    Users { network: String, users: Vec<u32> },
     /// All networks.
     List,
 }
@@ -59,6 +61,9 @@ pub struct Status {
     pub halves: Vec<HalfStatus>,
     /// The PU whose proxy gets connections.
     pub proxy: Option<String>,
+    /// Whose programs may share memory.
+    #[serde(default)]
+    pub users: Vec<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use super::place::Place;
 use super::plan::Side;
 use super::ports::{Change, Port, Table};
 use super::rules::{OWN, TABLE};
-use super::state::{Folder, HalfMemory, Memory};
+use super::state::{Folder, HalfMemory, Known, Memory};
 use super::{Half, Network, NetworkError, Rules, plan};
 use crate::netlink::set::Element;
 use crate::redirect::{Family, ReadError, Redirects, read_nft, read_tables};
@@ -93,24 +93,29 @@ struct Daemon {
     hooks: Hooks,
     networks: Vec<Joined>,
     made: u32,
+    /// What was told of them last.
+    told: Vec<Known>,
 }
 
-/// Serves until the process ends. `ready` is called when requests are taken.
-pub fn serve(folder: &Path, ready: impl FnOnce()) -> Result<(), ServeError> {
+/// Serves until the process ends. `ready` is called when requests are taken, `tell` when networks are others than before, or have other
+/// halves or users.
+pub fn serve(folder: &Path, ready: impl FnOnce(), mut tell: impl FnMut(&[Known])) -> Result<(), ServeError> {
     let text = || folder.display().to_string();
     let kept = Folder::open(folder).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => ServeError::Taken(text()),
         _ => ServeError::Folder(text(), error),
     })?;
     let memories = kept.load().map_err(|error| ServeError::Folder(text(), error))?;
-    let mut daemon = Daemon { folder: kept, hooks: Hooks::open()?, networks: Vec::new(), made: 0 };
+    let mut daemon = Daemon { folder: kept, hooks: Hooks::open()?, networks: Vec::new(), made: 0, told: Vec::new() };
     for memory in memories {
         daemon.adopt(memory);
     }
+    daemon.told = daemon.known();
     let listener = listen(&folder.join(SOCKET)).map_err(|error| ServeError::Socket(text(), error))?;
+    tell(&daemon.told);
     ready();
     loop {
-        daemon.wait(&listener)?;
+        daemon.wait(&listener, &mut tell)?;
     }
 }
 
@@ -125,7 +130,7 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 
 impl Daemon {
     /// Waits until there is something to do, and does it.
-    fn wait(&mut self, listener: &UnixListener) -> Result<(), ServeError> {
+    fn wait(&mut self, listener: &UnixListener, tell: &mut impl FnMut(&[Known])) -> Result<(), ServeError> {
         let mut polled = vec![PollFd::new(listener, PollFlags::IN), PollFd::new(&self.hooks, PollFlags::IN)];
         let mut lives = Vec::new();
         for (at, number, half) in self.standing() {
@@ -156,8 +161,9 @@ impl Daemon {
         }
         self.hear();
         if called && let Ok((stream, _)) = listener.accept() {
-            self.attend(&stream);
+            self.attend(&stream, tell);
         }
+        self.tell(tell);
         Ok(())
     }
 
@@ -169,11 +175,26 @@ impl Daemon {
         })
     }
 
-    fn attend(&mut self, stream: &UnixStream) {
+    fn known(&self) -> Vec<Known> {
+        self.networks.iter().map(|joined| joined.memory.known()).collect()
+    }
+
+    /// Tells of networks if they are others than before.
+    fn tell(&mut self, tell: &mut impl FnMut(&[Known])) {
+        let known = self.known();
+        if known != self.told {
+            tell(&known);
+            self.told = known;
+        }
+    }
+
+    fn attend(&mut self, stream: &UnixStream, tell: &mut impl FnMut(&[Known])) {
         let answer = match hear(stream) {
             Ok(line) => self.answer(&line).unwrap_or_else(|refusal| Answer::Refused(refusal.to_string())),
             Err(error) => return warn!("a client has said nothing: {error}"),
         };
+        // Whoever has the answer finds what follows from it.
+        self.tell(tell);
         let mut line = serde_json::to_vec(&answer).unwrap_or_default();
         line.push(b'\n');
         let mut to = stream;
@@ -200,6 +221,13 @@ impl Daemon {
                 let joined = self.joined(&network)?;
                 (joined.redirects, joined.memory.capture) = (None, None);
                 self.rewrite(&network)
+            }
+            Request::Users { network, users } => {
+                super::check_users(&users)?;
+                self.joined(&network)?.memory.network.users = users;
+                let memory = self.joined(&network)?.memory.clone();
+                self.folder.keep(&memory).map_err(Refusal::Memory)?;
+                Ok(Answer::Done)
             }
             Request::List => Ok(Answer::Networks(self.networks.iter().map(Joined::status).collect())),
         }
@@ -512,6 +540,7 @@ impl Joined {
             uplink: network.uplink.clone(),
             halves: network.halves.iter().enumerate().map(half).collect(),
             proxy: self.redirects.as_ref().map(|(proxy, _)| network.halves[*proxy].pu.clone()),
+            users: network.users.clone(),
         }
     }
 }

@@ -89,13 +89,30 @@ fn load(folder: &Path) -> io::Result<Vec<Memory>> {
     Ok(found)
 }
 
-/// Of each network that is remembered in a folder, the kernel's numbers of its halves' namespaces; for whoever may read it.
-pub fn namespaces(folder: &Path) -> io::Result<Vec<Vec<u64>>> {
-    let of = |memory: Memory| memory.halves.iter().map(|half| half.namespace).filter(|number| *number != 0).collect();
-    Ok(load(folder)?.into_iter().map(of).collect())
+/// What brokers are to know of a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    pub name: String,
+    /// The kernel's numbers of its halves' namespaces.
+    pub namespaces: Vec<u64>,
+    /// Whose programs may share memory.
+    pub users: Vec<u32>,
+}
+
+/// All networks that are remembered in a folder; for whoever may read it.
+pub fn known(folder: &Path) -> io::Result<Vec<Known>> {
+    Ok(load(folder)?.iter().map(Memory::known).collect())
 }
 
 impl Memory {
+    pub fn known(&self) -> Known {
+        Known {
+            name: self.network.name.clone(),
+            namespaces: self.halves.iter().map(|half| half.namespace).filter(|number| *number != 0).collect(),
+            users: self.network.users.clone(),
+        }
+    }
+
     fn is_sound(&self) -> bool {
         self.network.check().is_ok() && self.halves.len() == self.network.halves.len()
     }

@@ -128,10 +128,11 @@ pub fn rehearse() -> io::Result<()> {
         mark: 1 << 24,
     };
     let addresses = [Ipv4Addr::new(10, 77, 0, 5).into(), IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 5))];
-    let lead = |from| lead(from, &[way; HALVES_MAX - 1], &addresses);
-    for code in
-        [receive(), lead(Entry::Outside { framed: true }), lead(Entry::Outside { framed: false }), lead(Entry::Here)]
-    {
+    // Pods of both families, of one, and of none.
+    let pods = [&addresses[..], &addresses[..1], &addresses[1..], &[]];
+    let entries = [Entry::Outside { framed: true }, Entry::Outside { framed: false }, Entry::Here];
+    let leads = pods.iter().flat_map(|pod| entries.map(|from| lead(from, &[way; HALVES_MAX - 1], pod)));
+    for code in leads.chain([receive()]) {
         socket.classify(LOOPBACK as u32, Program::classifier(&code)?)?;
     }
     socket.classify_no_more(LOOPBACK as u32)
@@ -197,12 +198,19 @@ impl Writer<'_> {
         self.version(Version::V4);
         self.code.here(v6);
         self.version(Version::V6);
-        for (end, way) in self.ends.clone().into_iter().zip(self.ways) {
+        let leads = self.has(Version::V4) || self.has(Version::V6);
+        for (end, way) in self.ends.clone().into_iter().zip(self.ways).filter(|_| leads) {
             self.code.here(end);
             self.send(way);
         }
         self.code.here(self.pass).set(R0, PASS).exit();
         self.code
+    }
+
+    /// Whether what comes this way can be for the Pod: the kernel refuses programs with parts that nothing comes to.
+    fn has(&self, version: Version) -> bool {
+        let is_such = |address: &IpAddr| address.is_ipv4() == (version == Version::V4);
+        self.from == Entry::Here || self.addresses.iter().any(is_such)
     }
 
     /// By another half, and its link's program.
@@ -217,6 +225,11 @@ impl Writer<'_> {
         let fragments = self.code.label();
         self.code.set(R7, self.frame_len());
         self.load(HEADER, version.header_len());
+        if !self.has(version) {
+            self.drop_for_links(version);
+            self.code.go(self.pass);
+            return;
+        }
         self.judge_addresses(version);
         self.find_protocol(version, fragments);
         self.copy_addresses(version, false);

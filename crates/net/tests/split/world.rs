@@ -43,7 +43,7 @@ pub fn be_place() {
 
 /// Is the daemon of a folder, until it is killed.
 pub fn be_daemon(folder: &Path) {
-    let served = net::split::daemon::serve(folder, || println!("ready"));
+    let served = net::split::daemon::serve(folder, || println!("ready"), |_| ());
     panic!("the daemon has ended: {served:?}");
 }
 
@@ -233,6 +233,7 @@ impl Pod {
             addresses: addresses(POD).to_vec(),
             halves: vec![cpu.half("cpu"), dpu.half("dpu")],
             uplink: Some("dpu".to_owned()),
+            users: Vec::new(),
         };
         Self { cpu, dpu, outside, network }
     }
