@@ -29,18 +29,21 @@ pub fn published(name: &str, bytes: usize) -> io::Result<(Mapping, OwnedFd)> {
 /// What the kernel says of files of huge pages (linux/magic.h).
 const HUGE: u64 = 0x9584_58f6;
 
-/// The size of a memory file received from elsewhere, provided that its size is sealed. Whatever the file is, this does not wait for
-/// who has made it: only of memory files more is asked.
+/// The size of a memory file received from elsewhere, provided that its size is sealed. Whatever the file is, this does not
+/// wait for who has made it: only of memory files more is asked.
 pub fn sealed_len(fd: impl AsFd) -> io::Result<u64> {
     let fd = fd.as_fd();
     if !fcntl_get_seals(fd)?.contains(FIXED) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the memory file is not sealed against resizing"));
     }
-    // Of huge pages there may be none left when they are needed: SIGBUS.
-    if fstatfs(fd)?.f_type as u64 == HUGE {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the memory file is of huge pages"));
-    }
     Ok(fstat(fd)?.st_size as u64)
+}
+
+/// Whether it is a memory file of ordinary pages: of huge ones there may be none left when they are needed (SIGBUS). Not to be
+/// asked where few system calls are allowed.
+pub fn has_ordinary_pages(fd: impl AsFd) -> bool {
+    let fd = fd.as_fd();
+    fcntl_get_seals(fd).is_ok() && fstatfs(fd).is_ok_and(|system| system.f_type as u64 != HUGE)
 }
 
 #[cfg(test)]
@@ -62,11 +65,12 @@ mod tests {
     }
 
     #[test]
-    fn huge_pages_are_refused() {
+    fn huge_pages_are_known() {
+        assert!(has_ordinary_pages(sealed("test", 4096).unwrap()));
+        assert!(!has_ordinary_pages(std::fs::File::open("/proc/self/stat").unwrap()));
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB;
         // Some kernels have none.
         let Ok(fd) = memfd_create("test", flags) else { return };
-        fcntl_add_seals(&fd, FIXED).unwrap();
-        assert!(sealed_len(&fd).is_err());
+        assert!(!has_ordinary_pages(fd));
     }
 }

@@ -353,7 +353,11 @@ impl Member {
             (true, [HAS, store, said @ ..]) => return Some(has(*store, said, descriptors).unwrap_or(Event::Gone)),
             _ => {}
         }
-        Some(match (&message[..len], descriptors.pop()) {
+        let shown = descriptors.pop();
+        if shown.as_ref().is_some_and(|memory| !os::memfd::has_ordinary_pages(memory)) {
+            return Some(Event::Gone);
+        }
+        Some(match (&message[..len], shown) {
             ([1], None) if has_place => Event::Knock,
             ([PAIR, store], Some(memory)) if has_place => Event::Pair(memory, usize::from(*store)),
             (hello, page) if !has_place && hello.starts_with(HELLO) => {
@@ -379,7 +383,7 @@ fn identity(file: &OwnedFd) -> io::Result<(u64, u64)> {
 fn has(store: u8, said: &[u8], descriptors: Vec<OwnedFd>) -> Option<Event> {
     let connections = Connection::all_of(said)?;
     let mut descriptors = descriptors.into_iter();
-    let memory = descriptors.next()?;
+    let memory = descriptors.next().filter(|memory| os::memfd::has_ordinary_pages(memory))?;
     (connections.len() == descriptors.len())
         .then(|| Event::Has(memory, store.into(), connections.into_iter().zip(descriptors).collect()))
 }
