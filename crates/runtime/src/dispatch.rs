@@ -415,7 +415,7 @@ impl Dispatcher {
         }
         state.balance(&instance, self.config.computing, now);
         let Some(post) = state.posts.get_mut(instance.shared.post) else { return };
-        if instance.shared.is_departed() || ((post.closed || draining) && post.pool.queued() == 0) {
+        if instance.shared.is_departed() || ((post.closed || draining) && !post.pool.is_awaited()) {
             let post = instance.shared.post;
             self.gone(state, post);
             return drop(instance);

@@ -15,6 +15,20 @@ use std::collections::VecDeque;
 
 /// So many kinds of instances are told apart where one is chosen of many.
 const KINDS: usize = 8;
+/// A queue so short is not swept.
+const SHORT: usize = 64;
+
+/// A request that waits.
+pub trait Waiting {
+    /// Whether nobody wants its answer any more.
+    fn is_gone(&self) -> bool;
+}
+
+impl<T> Waiting for tokio::sync::oneshot::Sender<T> {
+    fn is_gone(&self) -> bool {
+        self.is_closed()
+    }
+}
 
 /// `I` is an instance, `W` a waiting request; instances of the same `K` are alike to whoever chooses.
 #[derive(Debug)]
@@ -23,6 +37,8 @@ pub struct Pool<I, W, K = ()> {
     idle: VecDeque<Idle<I, K>>,
     stems: VecDeque<I>,
     queue: VecDeque<W>,
+    /// How long the queue becomes before those who have gone are taken out of it.
+    swept_at: usize,
     busy: u32,
 }
 
@@ -35,11 +51,11 @@ struct Idle<I, K> {
 
 impl<I, W, K> Default for Pool<I, W, K> {
     fn default() -> Self {
-        Self { idle: VecDeque::new(), stems: VecDeque::new(), queue: VecDeque::new(), busy: 0 }
+        Self { idle: VecDeque::new(), stems: VecDeque::new(), queue: VecDeque::new(), swept_at: SHORT, busy: 0 }
     }
 }
 
-impl<I, W, K: Copy + PartialEq> Pool<I, W, K> {
+impl<I, W: Waiting, K: Copy + PartialEq> Pool<I, W, K> {
     pub fn idle(&self) -> usize {
         self.idle.len()
     }
@@ -52,8 +68,17 @@ impl<I, W, K: Copy + PartialEq> Pool<I, W, K> {
         self.busy
     }
 
+    /// Requests that wait; of those that have gone, some may be counted.
     pub fn queued(&self) -> usize {
         self.queue.len()
+    }
+
+    /// Whether a request waits.
+    pub fn is_awaited(&mut self) -> bool {
+        while self.queue.front().is_some_and(Waiting::is_gone) {
+            self.queue.pop_front();
+        }
+        !self.queue.is_empty()
     }
 
     /// Since when instances are idle, the oldest first.
@@ -127,12 +152,16 @@ impl<I, W, K: Copy + PartialEq> Pool<I, W, K> {
 
     /// Appends a request to the queue.
     pub fn enqueue(&mut self, request: W) {
+        if self.queue.len() >= self.swept_at {
+            self.queue.retain(|request| !request.is_gone());
+            self.swept_at = SHORT.max(2 * self.queue.len());
+        }
         self.queue.push_back(request);
     }
 
     /// The request that has waited for longest.
     pub fn dequeue(&mut self) -> Option<W> {
-        self.queue.pop_front()
+        self.is_awaited().then(|| self.queue.pop_front()).flatten()
     }
 
     /// An instance that was started for a request has become busy.
@@ -147,7 +176,7 @@ impl<I, W, K: Copy + PartialEq> Pool<I, W, K> {
 
     /// A busy instance is free at `now`: it is idle from now on, or stays busy for the request that is returned with it.
     pub fn put(&mut self, instance: I, since: u64, kind: K) -> Option<(W, I)> {
-        if let Some(request) = self.queue.pop_front() {
+        if let Some(request) = self.dequeue() {
             return Some((request, instance));
         }
         self.busy -= 1;
@@ -157,7 +186,7 @@ impl<I, W, K: Copy + PartialEq> Pool<I, W, K> {
 
     /// A stem is ready: kept, or busy from now on for the request that is returned with it.
     pub fn put_stem(&mut self, instance: I) -> Option<(W, I)> {
-        if let Some(request) = self.queue.pop_front() {
+        if let Some(request) = self.dequeue() {
             self.busy += 1;
             return Some((request, instance));
         }
@@ -215,6 +244,12 @@ mod tests {
 
     type TestPool = Pool<u32, &'static str, u32>;
 
+    impl Waiting for &str {
+        fn is_gone(&self) -> bool {
+            self.starts_with("gone")
+        }
+    }
+
     #[test]
     fn the_last_in_is_the_first_out_and_stems_come_after() {
         let mut pool = TestPool::default();
@@ -242,6 +277,24 @@ mod tests {
         pool.gone();
         assert!(pool.put(1, 0, 0).is_none());
         assert_eq!((pool.busy(), pool.idle()), (0, 1));
+    }
+
+    #[test]
+    fn who_has_gone_is_passed_by_and_takes_no_room() {
+        let mut pool = TestPool::default();
+        let requests = ["gone 1", "gone 2", "a", "gone 3", "b", "gone 4"];
+        requests.iter().for_each(|request| pool.enqueue(request));
+        pool.adopt();
+        assert!(pool.is_awaited());
+        assert_eq!(pool.put(1, 0, 0), Some(("a", 1)));
+        assert_eq!(pool.dequeue(), Some("b"));
+        assert!(!pool.is_awaited());
+        assert_eq!((pool.put(1, 0, 0), pool.busy(), pool.idle()), (None, 0, 1));
+        pool.enqueue("a");
+        (0..100_000).for_each(|_| pool.enqueue("gone"));
+        assert!(pool.queued() <= SHORT, "{}", pool.queued());
+        (0..1000).for_each(|_| pool.enqueue("b"));
+        assert!((1001..1100).contains(&pool.queued()), "{}", pool.queued());
     }
 
     #[test]

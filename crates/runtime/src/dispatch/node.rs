@@ -315,7 +315,7 @@ impl State {
         }
         let is_first = self.posts.get_mut(post_id).is_some_and(|post| {
             post.demand.note(now);
-            post.pool.queued() == 0
+            !post.pool.is_awaited()
         });
         if let Some((instance, _)) = taken {
             return Ok(Step::Take(instance));
@@ -422,7 +422,7 @@ impl State {
             let Some(post_id) = self.turn.pop_front() else { break };
             let Some(post) = self.posts.get_mut(post_id) else { continue };
             post.listed = false;
-            if post.pool.queued() == 0 {
+            if !post.pool.is_awaited() {
                 continue;
             }
             match self.permit(post_id, Purpose::Request, now) {

@@ -107,7 +107,7 @@ impl Lines {
     /// Takes lines away that have nothing.
     fn tidy(&mut self) {
         self.lines.retain(|_, lines| {
-            lines.retain(|line| line.sets() > 0 || line.pool.queued() > 0);
+            lines.retain_mut(|line| line.sets() > 0 || line.pool.is_awaited());
             !lines.is_empty()
         });
     }
@@ -250,7 +250,7 @@ impl Held {
         loop {
             let mut lines = self.node.sets.lines();
             let line = lines.line(&self.flow);
-            if line.closed && line.pool.queued() == 0 {
+            if line.closed && !line.pool.is_awaited() {
                 drop(lines);
                 // Counted as busy until it has ended.
                 self.set = Some(set);
