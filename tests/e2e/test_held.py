@@ -163,6 +163,7 @@ class Held(unittest.TestCase):
         status, answer = self.ask("POST", f"/v1/flows/{flow}/invoke", self.sets([str(size) for size in sizes]))
         took = time.monotonic() - begun
         self.assertEqual(status, 200, answer)
+        self.assertIn('"sets"', answer)
         found = [item["text"] for item in json.loads(answer)["sets"]["Out"]]
         self.assertEqual(found, [sum_of(size) for size in sizes])
         return took
@@ -199,7 +200,8 @@ class Held(unittest.TestCase):
     def test_handlers_are_not_run_again(self):
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             runs = [pool.submit(self.run_flow, "middle", range(30000, 30010)) for _ in range(8)]
-            for _ in range(4):
+            # Once more, and a shard could have ended three of them, by chance.
+            for _ in range(2):
                 concurrent.futures.wait(runs, timeout=0.2)
                 self.kill(self.engines()[:1])
             for run in runs:
