@@ -14,6 +14,7 @@ import unittest
 from pathlib import Path
 
 from harness import BINARY, PATIENCE, alive, children, command_line, descendants, eventually
+from halves import Halves
 from test_broker import CALLS, ECHO
 from test_cni import answers, can_make_namespaces, inside, run, serve
 
@@ -44,23 +45,15 @@ def said_in_udp(namespace, server, address):
 
 
 @unittest.skipUnless(can_make_namespaces() and shutil.which("nft"), "needs root, nsenter, ip, nft")
-class Net(unittest.TestCase):
+class Net(Halves, unittest.TestCase):
     def setUp(self):
         self.folder = Path(tempfile.mkdtemp(prefix="lichen-net-"))
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.environment = {**os.environ, "XDG_RUNTIME_DIR": str(self.folder), "LICHEN_SOCKET_AFTER": "2"}
         self.a, self.b = self.namespace("a"), self.namespace("b")
         self.before = [self.picture(half) for half in (self.a, self.b)]
-        self.daemon = None
         self.start()
         self.addCleanup(self.stop)
-
-    def namespace(self, name):
-        path = self.folder / name
-        path.touch()
-        run("unshare", f"--net={path}", "ip", "link", "set", "lo", "up")
-        self.addCleanup(lambda: subprocess.run(["umount", "-l", path], capture_output=True))
-        return path
 
     def picture(self, namespace):
         """All of a namespace that a network could change."""
@@ -74,19 +67,7 @@ class Net(unittest.TestCase):
         return subprocess.run(list(map(str, line)), check=check, capture_output=True, text=True, timeout=PATIENCE)
 
     def start(self):
-        line = [BINARY, "net", "serve", "--folder", self.folder / "net"]
-        self.daemon = subprocess.Popen(list(map(str, line)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                                       env=self.environment)
-        self.assertIn("ready", self.daemon.stdout.readline())
-
-    def stop(self, how=signal.SIGTERM):
-        if self.daemon:
-            family = descendants(self.daemon.pid)
-            self.daemon.send_signal(how)
-            self.daemon.wait(PATIENCE)
-            self.daemon.stdout.close()
-            self.daemon = None
-            eventually(lambda: not alive(family), "the daemon's processes have ended")
+        self.serve_net(environment=self.environment)
 
     def join(self):
         self.net("join", "web", "--half", f"cpu={self.a}", "--half", f"dpu={self.b}")

@@ -15,7 +15,8 @@ import threading
 import unittest
 from pathlib import Path
 
-from harness import BINARY, PATIENCE, alive, children, command_line, descendants, eventually
+from harness import BINARY, children, command_line, descendants, eventually
+from halves import Halves
 from test_broker import CALLS, ECHO
 from test_cni import can_make_namespaces, inside, run
 from test_net import answers_at
@@ -145,23 +146,15 @@ for line in sys.stdin:
 
 
 @unittest.skipUnless(can_make_namespaces() and all(map(shutil.which, ["nft", "setpriv"])), "needs root, nsenter, ip, nft, setpriv")
-class Users(unittest.TestCase):
+class Users(Halves, unittest.TestCase):
     def setUp(self):
         self.folder = Path(tempfile.mkdtemp(prefix="lichen-users-"))
         self.folder.chmod(0o755)
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.users = self.folder / "users"
         self.a, self.b = self.namespace("a"), self.namespace("b")
-        self.daemon = None
         self.addCleanup(self.stop)
         self.start()
-
-    def namespace(self, name):
-        path = self.folder / name
-        path.touch()
-        run("unshare", f"--net={path}", "ip", "link", "set", "lo", "up")
-        self.addCleanup(lambda: subprocess.run(["umount", "-l", path], capture_output=True))
-        return path
 
     def environment(self, user):
         """That user's, whose own broker is in a folder of its own."""
@@ -171,19 +164,7 @@ class Users(unittest.TestCase):
         return {**os.environ, "XDG_RUNTIME_DIR": str(own), "LICHEN_SOCKET_AFTER": "2"}
 
     def start(self):
-        line = [BINARY, "net", "serve", "--folder", self.folder / "net", "--users", self.users]
-        self.daemon = subprocess.Popen(list(map(str, line)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                                       env=self.environment(0))
-        self.assertIn("ready", self.daemon.stdout.readline())
-
-    def stop(self, how=signal.SIGTERM):
-        if self.daemon:
-            family = descendants(self.daemon.pid)
-            self.daemon.send_signal(how)
-            self.daemon.wait(PATIENCE)
-            self.daemon.stdout.close()
-            self.daemon = None
-            eventually(lambda: not alive(family), "the daemon's processes have ended")
+        self.serve_net("--users", self.users, environment=self.environment(0))
 
     def net(self, *words):
         return run(BINARY, "net", *words, "--folder", self.folder / "net")

@@ -24,12 +24,6 @@ pub trait Waiting {
     fn is_gone(&self) -> bool;
 }
 
-impl<T> Waiting for tokio::sync::oneshot::Sender<T> {
-    fn is_gone(&self) -> bool {
-        self.is_closed()
-    }
-}
-
 /// `I` is an instance, `W` a waiting request; instances of the same `K` are alike to whoever chooses.
 #[derive(Debug)]
 pub struct Pool<I, W, K = ()> {

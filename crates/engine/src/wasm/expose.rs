@@ -199,14 +199,7 @@ mod tests {
         let engine = crate::wasm::settings::compiler().unwrap();
         let text = "(module (memory 1) (global (mut i32) (i32.const 1)) (func (export \"_start\") (global.set 0 (i32.const 7))))";
         let good = wat::parse_str(text).unwrap();
-        let mut state = os::monotonic_ns() | 1;
-        println!("state {state}");
-        let mut next = |end: usize| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state as usize % end
-        };
+        let mut next = crate::wasm::dice();
         for _ in 0..5_000 {
             let mut bytes = good.clone();
             for _ in 0..1 + next(3) {

@@ -143,14 +143,7 @@ mod tests {
     #[test]
     fn whatever_is_there_is_answered() {
         let good = [b"12345".as_slice(), &label().encode()].concat();
-        let mut state = os::monotonic_ns() | 1;
-        println!("state {state}");
-        let mut next = |end: usize| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state as usize % end
-        };
+        let mut next = crate::wasm::dice();
         for _ in 0..20_000 {
             let mut bytes = good.clone();
             for _ in 0..next(4) {

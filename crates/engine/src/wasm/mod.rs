@@ -87,3 +87,16 @@ impl Engine for Wasm {
         Ok(Box::new(Loaded::new(self, &code.file)?))
     }
 }
+
+/// For tests: numbers below what is asked for, others in each run; what they follow from is printed.
+#[cfg(test)]
+fn dice() -> impl FnMut(usize) -> usize {
+    let mut state = os::monotonic_ns() | 1;
+    println!("state {state}");
+    move |end| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as usize % end
+    }
+}

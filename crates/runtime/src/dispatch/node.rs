@@ -14,7 +14,7 @@ use super::ticket::Grant;
 use super::{PlatformError, StartKind, spec};
 use crate::function::{Function, FunctionKey};
 use crate::placement::{self, Candidate, Choice, Place, Terms};
-use crate::pool::Pool;
+use crate::pool::{Pool, Waiting};
 use crate::scaling::Demand;
 use crate::templates::Seat;
 use daemon::pu::{Pus, Tier};
@@ -29,6 +29,12 @@ const CHANNELS_PER_CORE: usize = 16;
 
 /// A request that waits for an instance, or for leave to start one.
 pub(super) type Waiter = oneshot::Sender<Grant>;
+
+impl<T> Waiting for oneshot::Sender<T> {
+    fn is_gone(&self) -> bool {
+        self.is_closed()
+    }
+}
 
 /// What all revisions of a version share.
 #[derive(Debug, Default)]
