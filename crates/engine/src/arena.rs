@@ -115,6 +115,7 @@ impl Memory {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Addresses as far to the beginning as possible.
     fn reserve(&self, want: u64) -> Option<u64> {
         let mut free = self.free();
         let (start, len) = free.iter().find(|(_, len)| **len >= want).map(|(start, len)| (*start, *len))?;
@@ -123,6 +124,18 @@ impl Memory {
             free.insert(start + want, len - want);
         }
         Some(start)
+    }
+
+    /// Addresses as far to the end as possible.
+    fn reserve_last(&self, want: u64) -> Option<u64> {
+        let mut free = self.free();
+        let (start, len) = free.iter_mut().rev().find(|(_, len)| **len >= want)?;
+        *len -= want;
+        let (start, left) = (*start, *len);
+        if left == 0 {
+            free.remove(&start);
+        }
+        Some(start + left)
     }
 
     fn release(&self, mut start: u64, mut len: u64) {

@@ -1,11 +1,12 @@
-//! What a gateway and an instance speak through: a sealed memory file with a ring and a bulk area each way.
+//! What a gateway and an instance speak through: a sealed memory file with a ring and two bulk areas each way.
 //!
 //! The *host* creates a channel and hands its descriptors to the *guest*, who attaches to it. Messages have a kind, a
-//! head and a body. A body too long for the ring lies in the sender's bulk area; the area is free again when the
-//! receiver has dropped the message. A conversation of requests and replies never finds it busy.
+//! head and a body. A body too long for the ring lies in one of the sender's bulk areas, all of it or its end; the area is free again when the
+//! receiver has dropped the message, or the [`Tail`] that it has taken of it without a copy. Only what lies in the first area is lent so: of what
+//! lies in the second a tail is a copy. So a conversation of requests and replies never finds both areas taken, however long a tail is kept.
 
 use crate::doorbell;
-use crate::layout::{self, Frame, INLINE_MAX, PAGE, RING, RINGS};
+use crate::layout::{self, BULKS, Frame, INLINE_MAX, PAGE, RING, RINGS, SECOND};
 use crate::region::{self, AttachError, Header};
 use crate::ring::{Consumer, PopError, Producer, PushError};
 use crate::sync::{AtomicU32, Ordering, fence};
@@ -79,21 +80,22 @@ struct Line {
     producer: usize,
     consumer: usize,
     ring: usize,
-    bulk: usize,
+    bulks: [usize; BULKS],
 }
 
 fn lines(bulk: usize) -> (Line, Line) {
     let (down, up) = (RINGS, RINGS + RING);
-    let bulks = RINGS + 2 * RING;
+    let bulks = |first: usize| [0, 1].map(|area| RINGS + 2 * RING + (first + area) * bulk);
     (
-        Line { producer: layout::DOWN_PRODUCER, consumer: layout::DOWN_CONSUMER, ring: down, bulk: bulks },
-        Line { producer: layout::UP_PRODUCER, consumer: layout::UP_CONSUMER, ring: up, bulk: bulks + bulk },
+        Line { producer: layout::DOWN_PRODUCER, consumer: layout::DOWN_CONSUMER, ring: down, bulks: bulks(0) },
+        Line { producer: layout::UP_PRODUCER, consumer: layout::UP_CONSUMER, ring: up, bulks: bulks(BULKS) },
     )
 }
 
 impl Channel {
     /// Creates a channel for bodies of up to `body_max` bytes: the host's end, and what the guest needs.
     pub fn create(body_max: usize) -> Result<(Self, Descriptors), OpenError> {
+        assert!(body_max < SECOND as usize, "a length of {body_max} bytes does not fit into a frame");
         let bulk = body_max.next_multiple_of(PAGE).max(PAGE);
         let header = Header { magic: layout::MAGIC, version: layout::VERSION, ring: RING as u32, bulk: bulk as u64 };
         let (region, mapping) =
@@ -136,8 +138,8 @@ impl Channel {
 /// How long a channel's region is whose header says this.
 fn whole(header: &Header) -> Option<usize> {
     let bulk = usize::try_from(header.bulk).ok().filter(|bulk| *bulk > 0 && bulk.is_multiple_of(PAGE))?;
-    let fits = header.ring as usize == RING;
-    fits.then(|| bulk.checked_mul(2)?.checked_add(RINGS + 2 * RING)).flatten()
+    let fits = header.ring as usize == RING && bulk <= SECOND as usize;
+    fits.then(|| layout::region_bytes(bulk))
 }
 
 /// The word at `offset` of the mapping.
@@ -155,9 +157,10 @@ pub struct Sender {
     // Declared before the mapping that its references point into, so it is dropped first.
     ring: Producer<'static>,
     sleeping: &'static AtomicU32,
-    released: &'static AtomicU32,
-    bulk_sent: u32,
-    bulk: usize,
+    /// Of each bulk area: messages that were given back, and that were sent.
+    released: [&'static AtomicU32; BULKS],
+    bulk_sent: [u32; BULKS],
+    bulks: [usize; BULKS],
     bulk_max: usize,
     bell: OwnedFd,
     mapping: Arc<Mapping>,
@@ -169,9 +172,9 @@ impl Sender {
         let (ring, sleeping, released) = unsafe {
             let (calls, tail) = (word(&mapping, line.producer), word(&mapping, line.consumer));
             let ring = Producer::new(mapping.at(line.ring), RING, calls, tail);
-            (ring, word(&mapping, line.consumer + 4), word(&mapping, line.consumer + 8))
+            (ring, word(&mapping, line.consumer + 4), [8, 12].map(|at| word(&mapping, line.consumer + at)))
         };
-        Self { ring, sleeping, released, bulk_sent: 0, bulk: line.bulk, bulk_max, bell, mapping }
+        Self { ring, sleeping, released, bulk_sent: [0; BULKS], bulks: line.bulks, bulk_max, bell, mapping }
     }
 
     /// The longest body that this channel takes.
@@ -187,7 +190,11 @@ impl Sender {
     /// Whether the receiver has taken every message and given every body's room back, as far as it says: then the next
     /// message is not refused for want of room.
     pub fn is_idle(&self) -> bool {
-        self.is_read() && self.released.load(Ordering::Acquire) == self.bulk_sent
+        self.is_read() && (0..BULKS).all(|area| self.is_free(area))
+    }
+
+    fn is_free(&self, area: usize) -> bool {
+        self.released[area].load(Ordering::Acquire) == self.bulk_sent[area]
     }
 
     /// Sends one message and wakes the receiver if it sleeps.
@@ -198,16 +205,22 @@ impl Sender {
     }
 
     /// Sends one message whose body lies in several parts, and wakes the receiver if it sleeps. Nothing puts them together
-    /// but the channel.
+    /// but the channel. Of a long one the first part goes through the ring if it fits, and the others are the message's tail.
     pub fn send_parts<'p>(
         &mut self,
         kind: u32,
         head: &'p [u8],
-        body: impl Iterator<Item = &'p [u8]> + Clone,
+        mut body: impl Iterator<Item = &'p [u8]> + Clone,
     ) -> Result<(), SendError> {
         let len: usize = body.clone().map(<[u8]>::len).sum();
         if head.len() + len > INLINE_MAX {
-            let mut message = self.compose(len)?;
+            let mut tail = body.clone();
+            let first = tail.next().unwrap_or_default();
+            let front = if first.len() < len && head.len() + first.len() <= INLINE_MAX { first } else { &[] };
+            if !front.is_empty() {
+                body = tail;
+            }
+            let mut message = self.compose_after(front, len - front.len())?;
             body.for_each(|part| message.put(part));
             return message.send(kind, head);
         }
@@ -220,22 +233,16 @@ impl Sender {
 
     /// Sends one message that a sleeping receiver finds when it is woken by something else.
     pub fn send_asleep(&mut self, kind: u32, head: &[u8], body: &[u8]) -> Result<(), SendError> {
-        let inline = head.len() + body.len() <= INLINE_MAX;
         if head.len() > INLINE_MAX {
             return Err(SendError::TooLong { len: head.len(), limit: INLINE_MAX });
         }
-        let mut frame = Frame { len: head.len() as u32, head: head.len() as u32, bulk: 0, kind };
-        if inline {
-            frame.len += body.len() as u32;
-            self.ring.push(frame, &[head, body])
-        } else {
-            self.write_bulk(body)?;
-            frame.bulk = body.len() as u32;
-            self.ring.push(frame, &[head])
+        if head.len() + body.len() > INLINE_MAX {
+            let mut message = self.compose(body.len())?;
+            message.put(body);
+            return message.send_asleep(kind, head);
         }
-        .map_err(refused)?;
-        self.bulk_sent = self.bulk_sent.wrapping_add(u32::from(!inline));
-        Ok(())
+        let frame = Frame { len: (head.len() + body.len()) as u32, head: head.len() as u32, bulk: 0, kind };
+        self.ring.push(frame, &[head, body]).map_err(refused)
     }
 
     /// Sends a message that has nothing but its kind, unless the receiver has yet to read earlier ones: they wake it as
@@ -246,21 +253,21 @@ impl Sender {
         if self.is_read() { self.send(kind, &[], &[]) } else { Ok(()) }
     }
 
-    fn write_bulk(&mut self, body: &[u8]) -> Result<(), SendError> {
-        self.compose(body.len())?.put(body);
-        Ok(())
-    }
-
     /// Begins a message whose body, of `len` bytes, is put together where the receiver reads it: for long ones, which would be
     /// copied once more otherwise. One that is dropped was never there.
     pub fn compose(&mut self, len: usize) -> Result<Composed<'_>, SendError> {
-        if len > self.bulk_max {
-            return Err(SendError::TooLong { len, limit: self.bulk_max });
+        self.compose_after(&[], len)
+    }
+
+    /// The same where the body begins with `front`, which goes through the ring with the head: the message's tail, of `len`
+    /// bytes, lies alone, from a page's beginning on.
+    pub fn compose_after<'a>(&'a mut self, front: &'a [u8], len: usize) -> Result<Composed<'a>, SendError> {
+        let whole = front.len() + len;
+        if whole > self.bulk_max {
+            return Err(SendError::TooLong { len: whole, limit: self.bulk_max });
         }
-        if self.released.load(Ordering::Acquire) != self.bulk_sent {
-            return Err(SendError::Busy);
-        }
-        Ok(Composed { sender: self, len, at: 0 })
+        let area = (0..BULKS).find(|area| self.is_free(*area)).ok_or(SendError::Busy)?;
+        Ok(Composed { sender: self, area, front, len, at: 0 })
     }
 
     fn wake(&mut self) {
@@ -275,6 +282,8 @@ impl Sender {
 /// A message that is being put together.
 pub struct Composed<'a> {
     sender: &'a mut Sender,
+    area: usize,
+    front: &'a [u8],
     len: usize,
     at: usize,
 }
@@ -283,23 +292,35 @@ impl Composed<'_> {
     /// The body's next bytes. Panics beyond the length that was announced.
     pub fn put(&mut self, piece: &[u8]) {
         assert!(piece.len() <= self.len - self.at, "{} bytes more than were announced", piece.len());
+        let to = self.sender.mapping.at(self.sender.bulks[self.area] + self.at);
         // SAFETY: the area has bulk_max bytes, of which as many are this message's as its length says; the receiver reads
         // them only after the frame is published.
-        unsafe { copy(piece.as_ptr(), self.sender.mapping.at(self.sender.bulk + self.at), piece.len()) };
+        unsafe { copy(piece.as_ptr(), to, piece.len()) };
         self.at += piece.len();
     }
 
     /// Sends it, and wakes the receiver if it sleeps. Panics if bytes are missing, or none were announced.
-    pub fn send(self, kind: u32, head: &[u8]) -> Result<(), SendError> {
+    pub fn send(mut self, kind: u32, head: &[u8]) -> Result<(), SendError> {
+        self.push(kind, head)?;
+        self.sender.wake();
+        Ok(())
+    }
+
+    fn send_asleep(mut self, kind: u32, head: &[u8]) -> Result<(), SendError> {
+        self.push(kind, head)
+    }
+
+    fn push(&mut self, kind: u32, head: &[u8]) -> Result<(), SendError> {
         assert!(self.at == self.len && self.len > 0, "{} bytes of {} were put", self.at, self.len);
-        if head.len() > INLINE_MAX {
-            return Err(SendError::TooLong { len: head.len(), limit: INLINE_MAX });
+        let len = head.len() + self.front.len();
+        if len > INLINE_MAX {
+            return Err(SendError::TooLong { len, limit: INLINE_MAX });
         }
-        let sender = self.sender;
-        let frame = Frame { len: head.len() as u32, head: head.len() as u32, bulk: self.len as u32, kind };
-        sender.ring.push(frame, &[head]).map_err(refused)?;
-        sender.bulk_sent = sender.bulk_sent.wrapping_add(1);
-        sender.wake();
+        let bulk = self.len as u32 | if self.area == 0 { 0 } else { SECOND };
+        let frame = Frame { len: len as u32, head: head.len() as u32, bulk, kind };
+        self.sender.ring.push(frame, &[head, self.front]).map_err(refused)?;
+        let sent = &mut self.sender.bulk_sent[self.area];
+        *sent = sent.wrapping_add(1);
         Ok(())
     }
 }
@@ -316,9 +337,10 @@ pub struct Receiver {
     // Declared before the mapping that its references point into, so it is dropped first.
     ring: Consumer<'static>,
     sleeping: &'static AtomicU32,
-    released: &'static AtomicU32,
-    bulk_read: u32,
-    bulk: usize,
+    /// Of each bulk area: messages that were given back, as the sender is told, and that were taken.
+    released: [&'static AtomicU32; BULKS],
+    bulk_read: [u32; BULKS],
+    bulks: [usize; BULKS],
     bulk_max: usize,
     kept_max: usize,
     bell: OwnedFd,
@@ -332,10 +354,11 @@ impl Receiver {
         let (ring, sleeping, released) = unsafe {
             let (calls, tail) = (word(&mapping, line.producer), word(&mapping, line.consumer));
             let ring = Consumer::new(mapping.at(line.ring), RING, calls, tail);
-            (ring, word(&mapping, line.consumer + 4), word(&mapping, line.consumer + 8))
+            (ring, word(&mapping, line.consumer + 4), [8, 12].map(|at| word(&mapping, line.consumer + at)))
         };
-        let (bulk, kept_max, payload) = (line.bulk, KEPT_MAX, Vec::new());
-        Self { ring, sleeping, released, bulk_read: 0, bulk, bulk_max, kept_max, bell, payload, mapping }
+        let (bulks, kept_max, payload) = (line.bulks, KEPT_MAX, Vec::new());
+        let bulk_read = [0; BULKS];
+        Self { ring, sleeping, released, bulk_read, bulks, bulk_max, kept_max, bell, payload, mapping }
     }
 
     /// Keeps the pages of bodies up to this length for the next ones: what often come are not cheaper to have anew.
@@ -345,16 +368,16 @@ impl Receiver {
 
     /// The next message, if there is one.
     pub fn receive(&mut self) -> Result<Option<Message<'_>>, ReceiveError> {
-        Ok(self.pop()?.map(|frame| Message { frame, receiver: self }))
+        Ok(self.pop()?.map(|(frame, bulk)| Message { frame, bulk, receiver: self }))
     }
 
     /// The next message of this kind, if there is one; those of other kinds before it are dropped.
     pub fn receive_only(&mut self, kind: u32) -> Result<Option<Message<'_>>, ReceiveError> {
-        while let Some(frame) = self.pop()? {
+        while let Some((frame, bulk)) = self.pop()? {
             if frame.kind == kind {
-                return Ok(Some(Message { frame, receiver: self }));
+                return Ok(Some(Message { frame, bulk, receiver: self }));
             }
-            drop(Message { frame, receiver: self });
+            drop(Message { frame, bulk, receiver: self });
         }
         Ok(None)
     }
@@ -383,14 +406,21 @@ impl Receiver {
         Ok(nudged)
     }
 
-    fn pop(&mut self) -> Result<Option<Frame>, ReceiveError> {
+    fn pop(&mut self) -> Result<Option<(Frame, Option<Bulk>)>, ReceiveError> {
         let Some(frame) = self.ring.pop(&mut self.payload).map_err(|PopError::Broken| ReceiveError::Broken)? else {
             return Ok(None);
         };
-        if frame.bulk as usize > self.bulk_max || (frame.bulk > 0 && frame.len != frame.head) {
+        let (area, len) = (usize::from(frame.bulk & SECOND != 0), (frame.bulk & !SECOND) as usize);
+        if len > self.bulk_max || (len == 0 && area > 0) {
             return Err(ReceiveError::Broken);
         }
-        Ok(Some(frame))
+        if len == 0 {
+            return Ok(Some((frame, None)));
+        }
+        let read = &mut self.bulk_read[area];
+        *read = read.wrapping_add(1);
+        let bulk = Bulk { at: self.bulks[area], len, kept_max: self.kept_max, released: self.released[area], read: *read };
+        Ok(Some((frame, Some(bulk))))
     }
 
     /// What rings for this receiver once [`Receiver::sleep_by_event`] was called.
@@ -445,14 +475,41 @@ impl Receiver {
         }
         false
     }
+}
 
-    fn release(&mut self, len: usize) {
-        if len > self.kept_max {
-            // Failing to give pages back costs memory, not correctness.
-            let _ = self.mapping.punch(self.bulk, len.next_multiple_of(PAGE));
+/// What lies in a bulk area, to be given back.
+struct Bulk {
+    at: usize,
+    len: usize,
+    kept_max: usize,
+    released: &'static AtomicU32,
+    /// What the sender is told then.
+    read: u32,
+}
+
+impl Bulk {
+    fn copy_to(&self, mapping: &Mapping, to: &mut [u8]) {
+        assert_eq!(to.len(), self.len, "the target has the length of the source");
+        // SAFETY: `pop` has checked that the area holds as many bytes.
+        unsafe { copy(mapping.at(self.at), to.as_mut_ptr(), to.len()) };
+    }
+
+    fn append_to(&self, mapping: &Mapping, to: &mut Vec<u8>) {
+        to.reserve(self.len);
+        // SAFETY: `pop` has checked that the area holds as many bytes, and `to` has room for them, all of which are copied.
+        unsafe {
+            copy(mapping.at(self.at), to.as_mut_ptr().add(to.len()), self.len);
+            to.set_len(to.len() + self.len);
         }
-        self.bulk_read = self.bulk_read.wrapping_add(1);
-        self.released.store(self.bulk_read, Ordering::Release);
+    }
+
+    /// Whoever calls this reads it no more.
+    fn release(&self, mapping: &Mapping) {
+        if self.len > self.kept_max {
+            // Failing to give pages back costs memory, not correctness.
+            let _ = mapping.punch(self.at, self.len.next_multiple_of(PAGE));
+        }
+        self.released.store(self.read, Ordering::Release);
     }
 }
 
@@ -494,6 +551,7 @@ impl Glance {
 /// A received message. Its bulk area is given back when it is dropped.
 pub struct Message<'a> {
     frame: Frame,
+    bulk: Option<Bulk>,
     receiver: &'a mut Receiver,
 }
 
@@ -508,45 +566,120 @@ impl Message<'_> {
         &self.receiver.payload[..self.frame.head as usize]
     }
 
+    /// What of its body came through the ring.
+    fn front(&self) -> &[u8] {
+        &self.receiver.payload[self.frame.head as usize..]
+    }
+
     /// Bytes of its body.
     pub fn body_len(&self) -> usize {
-        if self.frame.bulk > 0 { self.frame.bulk as usize } else { (self.frame.len - self.frame.head) as usize }
+        self.front().len() + self.bulk.as_ref().map_or(0, |bulk| bulk.len)
     }
 
     /// Copies its body to `to`, which has just that length. The sender can change a long body while it is copied:
     /// validate the copy, never the original.
     pub fn copy_body(&self, to: &mut [u8]) {
         assert_eq!(to.len(), self.body_len(), "the target has the length of the body");
-        if self.frame.bulk > 0 {
-            // SAFETY: `receive` has checked that the bulk area holds as many bytes.
-            unsafe {
-                copy(self.receiver.mapping.at(self.receiver.bulk), to.as_mut_ptr(), to.len());
-            }
-        } else {
-            to.copy_from_slice(&self.receiver.payload[self.frame.head as usize..]);
+        let (front, tail) = to.split_at_mut(self.front().len());
+        front.copy_from_slice(self.front());
+        if let Some(bulk) = &self.bulk {
+            bulk.copy_to(&self.receiver.mapping, tail);
         }
     }
 
     /// Its body.
     pub fn body(&self) -> Vec<u8> {
-        let len = self.body_len();
-        if self.frame.bulk == 0 {
-            return self.receiver.payload[self.frame.head as usize..].to_vec();
-        }
-        let mut body = Vec::with_capacity(len);
-        // SAFETY: `receive` has checked that the bulk area holds as many bytes, all of which are copied.
-        unsafe {
-            copy(self.receiver.mapping.at(self.receiver.bulk), body.as_mut_ptr(), len);
-            body.set_len(len);
+        let mut body = Vec::with_capacity(self.body_len());
+        body.extend_from_slice(self.front());
+        if let Some(bulk) = &self.bulk {
+            bulk.append_to(&self.receiver.mapping, &mut body);
         }
         body
+    }
+
+    /// Whether what came through the ring is not all of its body, and not nothing of it.
+    pub fn has_tail(&self) -> bool {
+        self.bulk.is_some() && !self.front().is_empty()
+    }
+
+    /// Its body as it has come: what came through the ring, and what lies in a bulk area.
+    pub fn split(mut self) -> (Vec<u8>, Option<Tail>) {
+        let (front, mapping) = (self.front().to_vec(), &self.receiver.mapping);
+        let tail = self.bulk.take().map(|bulk| {
+            if bulk.at == self.receiver.bulks[0] {
+                return Tail(Place::Lent { bulk, mapping: mapping.clone() });
+            }
+            let mut copied = Vec::new();
+            bulk.append_to(mapping, &mut copied);
+            bulk.release(mapping);
+            Tail(Place::Copied(copied))
+        });
+        (front, tail)
     }
 }
 
 impl Drop for Message<'_> {
     fn drop(&mut self) {
-        if self.frame.bulk > 0 {
-            self.receiver.release(self.frame.bulk as usize);
+        if let Some(bulk) = &self.bulk {
+            bulk.release(&self.receiver.mapping);
+        }
+    }
+}
+
+/// The end of a body, where its sender has put it together, or a copy. Outlives the channel; the room is given back when it is dropped.
+pub struct Tail(Place);
+
+enum Place {
+    // Declared before the mapping that its reference points into, so it is dropped first.
+    Lent { bulk: Bulk, mapping: Arc<Mapping> },
+    Copied(Vec<u8>),
+}
+
+impl std::fmt::Debug for Tail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tail({} bytes)", self.len())
+    }
+}
+
+/// A tail whose bytes are read where they lie.
+pub struct InPlace(Tail);
+
+impl Tail {
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Place::Lent { bulk, .. } => bulk.len,
+            Place::Copied(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether it has no bytes (it never is: messages without any have no tail).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes, to be read where they lie. A sender that is not trusted may change them at any time: hand them to the kernel, or copy
+    /// them, and believe nothing that was found by looking at them.
+    pub fn in_place(self) -> InPlace {
+        InPlace(self)
+    }
+}
+
+impl AsRef<[u8]> for InPlace {
+    fn as_ref(&self) -> &[u8] {
+        match &self.0.0 {
+            // SAFETY: `pop` has checked that the area holds as many bytes, and the mapping is kept. An honest sender writes nothing
+            // there until `release`. Another one's writes change the bytes that are read, as those of a file that is mapped: any is
+            // a valid one, and whoever reads is told to draw no conclusions.
+            Place::Lent { bulk, mapping } => unsafe { std::slice::from_raw_parts(mapping.at(bulk.at), bulk.len) },
+            Place::Copied(bytes) => bytes,
+        }
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        if let Place::Lent { bulk, mapping } = &self.0 {
+            bulk.release(mapping);
         }
     }
 }

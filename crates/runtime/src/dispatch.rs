@@ -99,7 +99,7 @@ use interconnect::layout::INLINE_MAX;
 use keep_going::KeepGoing;
 use latency::Wakefulness;
 use link::Link;
-use node::{Meter, Permit, State, Step, Waiter};
+use node::{Meter, Permit, RUNS_TO_CHOICE, State, Step, Waiter};
 use orders::Attachment;
 use reception::Reception;
 use sandbox::spec::{Kind, Version};
@@ -422,6 +422,7 @@ impl Dispatcher {
         }
         let typical = post.learn(&mut instance);
         let spot = instance.spot();
+        let wants_choice = post.runs % RUNS_TO_CHOICE == 0 && post.wants_choice(now);
         let mut handed = post.pool.put(instance, now, spot);
         if let Some((_, instance)) = &mut handed {
             instance.claim(typical);
@@ -430,7 +431,7 @@ impl Dispatcher {
         if let Some((waiter, instance)) = handed {
             self.hand_over(waiter, Lease::new(self.clone(), instance));
         }
-        if is_first_due {
+        if is_first_due || wants_choice {
             self.upkeep_soon();
         }
     }

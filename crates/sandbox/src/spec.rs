@@ -151,6 +151,8 @@ pub struct StartSpec {
     pub limits: Limits,
     /// Of pure functions: whether it is for runs that take long, which have engines of their own.
     pub for_long: bool,
+    /// Of pure functions: a processor whose engine it had better not be of.
+    pub apart: Option<u32>,
 }
 
 /// How an instance ended.

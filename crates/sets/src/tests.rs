@@ -91,6 +91,36 @@ fn wire_comes_back_as_it_went_and_its_data_is_not_copied() {
 }
 
 #[test]
+fn wire_may_have_its_last_data_apart() {
+    let mut chance = Chance::new();
+    let (mut apart, mut together) = (0, 0);
+    for _ in 0..500 {
+        let sets = chance.sets();
+        let Some(last) = wire::last(&sets).filter(|last| !last.is_empty()) else {
+            together += 1;
+            continue;
+        };
+        apart += 1;
+        let mut front = Vec::new();
+        wire::encode_front(&sets, &mut front).unwrap();
+        assert_eq!([&front, last].concat(), encoded(&sets), "the same message");
+        let tail = Bytes::copy_from_slice(last);
+        let decode = |front: &[u8], tail: &Bytes| {
+            let message = wire::Split { front: Bytes::copy_from_slice(front), tail: Some(tail.clone()) };
+            wire::decode(&message, Limits::default())
+        };
+        let back = decode(&front, &tail).unwrap();
+        assert_eq!((&back, wire::last(&back).map(<[u8]>::as_ptr)), (&sets, Some(tail.as_ptr())));
+        let whole = wire::Split { front: encoded(&sets), tail: None };
+        assert_eq!(wire::decode(&whole, Limits::default()).unwrap(), sets);
+        let bounds = [decode(&front, &tail.slice(1..)), decode(&front[..front.len() - 1], &tail)];
+        assert!(bounds.iter().all(Result::is_err), "{bounds:?}");
+        assert_eq!(decode(&whole.front, &tail), Err(DecodeError::Trailing(tail.len())));
+    }
+    assert!(apart > 100 && together > 10, "{apart}, {together}");
+}
+
+#[test]
 fn wire_refuses_what_is_cut_off_anywhere() {
     let sets = vec![Set::new("in", vec![Item::new("x", 7, Data::Inline(Bytes::from_static(b"data")))])];
     let message = encoded(&sets);

@@ -111,6 +111,32 @@ pub trait Source {
     fn bytes(&self) -> &[u8];
     /// `range` lies within [`bytes`](Self::bytes).
     fn part(&self, range: Range<usize>) -> Self::Part;
+    /// What follows those bytes and lies elsewhere: its length, and itself.
+    fn tail(&self) -> Option<(usize, Self::Part)> {
+        None
+    }
+}
+
+/// A message whose last item's data lies apart: all that is to be understood is in the front.
+pub struct Split {
+    pub front: Bytes,
+    pub tail: Option<Bytes>,
+}
+
+impl Source for Split {
+    type Part = Bytes;
+
+    fn bytes(&self) -> &[u8] {
+        &self.front
+    }
+
+    fn part(&self, range: Range<usize>) -> Bytes {
+        self.front.slice(range)
+    }
+
+    fn tail(&self) -> Option<(usize, Bytes)> {
+        self.tail.as_ref().map(|tail| (tail.len(), tail.clone()))
+    }
 }
 
 impl Source for Bytes {
@@ -248,6 +274,25 @@ pub fn encode_parts<D: Encode>(sets: &[Set<D>], mut out: impl FnMut(&[u8])) -> R
     Ok(())
 }
 
+/// The data of the last item of all, which is the end of the binary form. None if it is not in the message, or sets follow.
+pub fn last<D: Encode>(sets: &[Set<D>]) -> Option<&[u8]> {
+    match sets.last()?.items.last()?.data.data() {
+        Data::Inline(bytes) => Some(bytes),
+        Data::Held(_) => None,
+    }
+}
+
+/// Appends the binary form to `out` but for its end, the [`last`] item's data: the front of a [`Split`].
+pub fn encode_front<D: Encode>(sets: &[Set<D>], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let mut left = encoded_len(sets) - last(sets).map_or(0, <[u8]>::len);
+    out.reserve(left);
+    encode_parts(sets, |part| {
+        let part = &part[..part.len().min(left)];
+        left -= part.len();
+        out.extend_from_slice(part);
+    })
+}
+
 fn push_count(head: &mut Vec<u8>, count: usize) -> Result<(), EncodeError> {
     let count = u32::try_from(count).map_err(|_| EncodeError::Many)?;
     head.extend_from_slice(&count.to_le_bytes());
@@ -264,7 +309,7 @@ fn push_name(head: &mut Vec<u8>, text: &str) -> Result<(), EncodeError> {
 
 /// Reads sets that take the whole of `message`.
 pub fn decode<S: Source>(message: &S, limits: Limits) -> Result<Sets<Data<S::Part>>, DecodeError> {
-    let mut reader = Reader { bytes: message.bytes(), at: 0, room: Room::new(limits) };
+    let mut reader = Reader::new(message, limits);
     match reader.u8()? {
         VERSION => reader.sets(message),
         version => Err(DecodeError::Version(version)),
@@ -276,7 +321,7 @@ pub type Asked<P> = (Option<Ask>, Sets<Data<P>>);
 
 /// Reads a request: sets, and what it may ask.
 pub fn decode_asking<S: Source>(message: &S, limits: Limits) -> Result<Asked<S::Part>, DecodeError> {
-    let mut reader = Reader { bytes: message.bytes(), at: 0, room: Room::new(limits) };
+    let mut reader = Reader::new(message, limits);
     let ask = match reader.u8()? {
         VERSION => None,
         ASKING => Some(Ask { run: reader.array()?, from: reader.u32()? }),
@@ -285,26 +330,32 @@ pub fn decode_asking<S: Source>(message: &S, limits: Limits) -> Result<Asked<S::
     Ok((ask, reader.sets(message)?))
 }
 
-struct Reader<'a> {
+struct Reader<'a, P> {
     bytes: &'a [u8],
     at: usize,
     room: Room,
+    /// What lies elsewhere, until it was come to.
+    tail: Option<(usize, P)>,
 }
 
-impl Reader<'_> {
-    fn sets<S: Source>(mut self, message: &S) -> Result<Sets<Data<S::Part>>, DecodeError> {
+impl<'a, P> Reader<'a, P> {
+    fn new<S: Source<Part = P>>(message: &'a S, limits: Limits) -> Self {
+        Self { bytes: message.bytes(), at: 0, room: Room::new(limits), tail: message.tail() }
+    }
+
+    fn sets<S: Source<Part = P>>(mut self, message: &S) -> Result<Sets<Data<P>>, DecodeError> {
         let count = self.u32()?;
         let mut sets = Vec::with_capacity(self.plausible(count, SMALLEST_SET));
         for _ in 0..count {
             sets.push(self.set(message)?);
         }
-        match self.bytes.len() - self.at {
+        match self.bytes.len() - self.at + self.tail.map_or(0, |(len, _)| len) {
             0 => Ok(sets),
             more => Err(DecodeError::Trailing(more)),
         }
     }
 
-    fn set<S: Source>(&mut self, message: &S) -> Result<Set<Data<S::Part>>, DecodeError> {
+    fn set<S: Source<Part = P>>(&mut self, message: &S) -> Result<Set<Data<P>>, DecodeError> {
         self.room.set()?;
         let name = self.name()?;
         let count = self.u32()?;
@@ -315,7 +366,7 @@ impl Reader<'_> {
         Ok(Set { name, items })
     }
 
-    fn item<S: Source>(&mut self, message: &S) -> Result<Item<Data<S::Part>>, DecodeError> {
+    fn item<S: Source<Part = P>>(&mut self, message: &S) -> Result<Item<Data<P>>, DecodeError> {
         self.room.item()?;
         let name = self.name()?;
         let key = self.u64()?;
@@ -324,7 +375,11 @@ impl Reader<'_> {
             INLINE => {
                 let len = self.u32()?;
                 self.room.bytes(u64::from(len))?;
-                Data::Inline(message.part(self.take(len as usize)?))
+                let at_end = self.at == self.bytes.len();
+                match self.tail.take_if(|(tail, _)| at_end && *tail == len as usize) {
+                    Some((_, tail)) => Data::Inline(tail),
+                    None => Data::Inline(message.part(self.take(len as usize)?)),
+                }
             }
             HELD => {
                 let held = Held { engine: self.u32()?, id: self.u64()?, len: self.u64()? };

@@ -29,7 +29,8 @@ impl Arena {
     /// `len` bytes in one piece. Pages that are touched are not charged: whoever lends it bounds what is.
     pub fn room(&self, len: u64) -> Result<Room, Full> {
         let len = len.checked_next_multiple_of(PAGE).ok_or_else(|| self.0.full())?;
-        let start = self.0.reserve(len).ok_or_else(|| self.0.full())?;
+        // What is lent for long leaves the beginning, whose pages stay, to those who come and go.
+        let start = self.0.reserve_last(len).ok_or_else(|| self.0.full())?;
         Ok(Room { memory: self.0.clone(), start, len, charged: 0 })
     }
 }
@@ -217,17 +218,35 @@ mod tests {
     }
 
     #[test]
+    fn rooms_leave_the_warm_pages_to_extents() {
+        let arena = Arena::new(1 << 20).unwrap();
+        let rooms = [arena.room(1 << 20).unwrap(), arena.room(8192).unwrap()];
+        let blob = {
+            let mut extent = arena.extent(1 << 20).unwrap();
+            extent.range_mut(0, 70_000).unwrap().fill(1);
+            extent.freeze()
+        };
+        assert_eq!(blob.pages().map(|(_, offset, _)| offset), Some(0));
+        assert_eq!(rooms[1].offset() + rooms[1].len(), rooms[0].offset());
+        drop((rooms, blob));
+        assert_eq!(arena.0.free().len(), 1);
+        let all: Vec<_> = std::iter::from_fn(|| arena.room(4 << 20).ok()).collect();
+        assert!(all.len() == 16 && all[15].offset() == 0 && arena.0.free().is_empty(), "{all:?}");
+    }
+
+    #[test]
     fn only_what_is_kept_is_left() {
         let arena = Arena::new(1 << 20).unwrap();
         let mut room = arena.room(1 << 20).unwrap();
         room.write(0, &[7; 60_000]);
+        let start = room.offset();
         let kept = room.keep(&[40_000..50_000, 10_000..20_000, 15_000..20_500]).unwrap();
         assert_eq!(arena.held(), (6 - 2 + 13 - 9) * 4096);
         assert_eq!(kept.room.len, (13 - 2) * 4096);
         let blob = kept.blobs();
         assert!(blob(10_000..20_500).iter().all(|byte| *byte == 7));
         let (_, offset, _) = blob(40_000..50_000).pages().unwrap();
-        assert_eq!(offset, 40_000);
+        assert_eq!(offset, start + 40_000);
         let around = blob(8_192..53_248);
         let sevens = around.iter().filter(|byte| **byte == 7).count();
         assert_eq!(sevens, 20_500, "bytes beside the outputs are still there");

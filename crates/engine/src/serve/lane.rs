@@ -18,6 +18,8 @@ const LOG_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Answers from this length on are put together where the gateway reads them.
 const COMPOSED_FROM: usize = 16 << 10;
+/// What may come before the last item's data, if that is to lie alone, for the gateway to hand on where it lies.
+const FRONT_MAX: usize = 4 << 10;
 /// Bytes of inputs whose pages stay for the next ones: having them anew takes as long as a short run.
 const KEPT_MAX: usize = 256 << 10;
 
@@ -124,9 +126,14 @@ impl Lane {
             Ok(Some(message)) => message,
             Err(ReceiveError::Broken) => return Err(Broken),
         };
-        let body = Bytes::from(message.body());
-        drop(message);
-        let asked = wire::decode_asking(&body, self.terms.inputs);
+        let (front, tail) = message.split();
+        // The gateway is trusted, and writes nothing to what it has sent until that is given back.
+        let tail = tail.map(|tail| Bytes::from_owner(tail.in_place()));
+        let message = match tail {
+            Some(whole) if front.is_empty() => wire::Split { front: whole, tail: None },
+            tail => wire::Split { front: front.into(), tail },
+        };
+        let asked = wire::decode_asking(&message, self.terms.inputs);
         Ok(Some(asked.map_err(|error| RunError::BadInput(error.to_string()))))
     }
 
@@ -203,10 +210,14 @@ impl Lane {
             return Err(Ok(RunError::OutputTooLarge { limit: limit as u64 }));
         }
         let bad = |error: wire::EncodeError| Ok(RunError::BadOutput(error.to_string()));
+        let apart = wire::last(&shown).filter(|last| last.len() >= COMPOSED_FROM && len - last.len() <= FRONT_MAX);
+        scratch.clear();
         let sent = if len < COMPOSED_FROM {
-            scratch.clear();
             wire::encode(&shown, scratch).map_err(bad)?;
             self.channel.sender.send(invocation::REPLY, &ran.encode(), scratch)
+        } else if let Some(last) = apart {
+            wire::encode_front(&shown, scratch).map_err(bad)?;
+            self.channel.sender.send_parts(invocation::REPLY, &ran.encode(), [scratch.as_slice(), last].into_iter())
         } else {
             match self.channel.sender.compose(len) {
                 Ok(mut reply) => {

@@ -37,6 +37,7 @@ pub async fn invoke(mut exchange: Exchange) -> Answer {
         trace_id: if is_pure { String::new() } else { asked::trace_id(&exchange) },
         accepted: exchange.accepted,
         request_id: std::mem::take(&mut exchange.id),
+        lends: is_pure,
         ..Call::default()
     };
     let (mut response, report) = match is_pure {
@@ -64,7 +65,7 @@ async fn compute(
         Inputs::Body(body) => dispatcher.run_pure_on_body(&entry.function, body.into_pieces(), call).await?,
     };
     let response = match computed.outcome {
-        Ok(outputs) => shown(exchange, outputs),
+        Ok(outputs) => shown(exchange, outputs, computed.is_lent),
         Err(error) => failed(error),
     };
     Ok((response, computed.report))
@@ -98,13 +99,14 @@ fn failed(error: Bytes) -> Response {
     response
 }
 
-fn shown(exchange: &Exchange, outputs: Sets<Payload>) -> Response {
+fn shown(exchange: &Exchange, outputs: Sets<Payload>, is_lent: bool) -> Response {
     let inline = |data: Payload| match data {
         Data::Inline(bytes) => bytes,
         // Nothing was asked to be kept.
         Data::Held(_) => Bytes::new(),
     };
-    outputs::answer(exchange, outputs.into_iter().map(|set| Set::map(set, inline)).collect())
+    let sets = outputs.into_iter().map(|set| Set::map(set, inline)).collect();
+    if is_lent { outputs::answer_lent(exchange, sets) } else { outputs::answer(exchange, sets) }
 }
 
 #[cfg(test)]

@@ -37,8 +37,52 @@ enum Wish {
 
 /// The answer that these sets are to this request.
 pub fn answer(request: &Exchange, sets: Sets<Bytes>) -> Response {
-    let whole = request.query("as").as_deref() == Some("sets");
-    shaped(&request.head.headers, sets, whole)
+    shaped(&request.head.headers, sets, wants_sets(request))
+}
+
+/// The same of sets whose last item's data lies where its engine can still write to it: it goes to the client from there, or is copied
+/// before anybody looks at it.
+pub fn answer_lent(request: &Exchange, mut sets: Sets<Bytes>) -> Response {
+    let wish = header(&request.head.headers, ACCEPT).map_or(Wish::Any, wish);
+    let as_it_is = [Wish::Any, Wish::Bytes].contains(&wish) && !wants_sets(request);
+    let alone = single(&sets).filter(|_| as_it_is);
+    if let Some((bytes, kind)) = alone.and_then(|bytes| Some((bytes, type_of_lent(bytes)?))) {
+        return answer::with(StatusCode::OK, HeaderValue::from_static(kind), bytes.clone());
+    }
+    if let Some(last) = sets.last_mut().and_then(|set| set.items.last_mut()) {
+        last.data = Bytes::copy_from_slice(&last.data);
+    }
+    answer(request, sets)
+}
+
+fn wants_sets(request: &Exchange) -> bool {
+    request.query("as").as_deref() == Some("sets")
+}
+
+/// What bytes are that may change while they are looked at: it is said of what they were in one moment, and harms nobody but the function if
+/// they are something else then. None where that is not to be told without a copy of them all.
+fn type_of_lent(bytes: &[u8]) -> Option<&'static str> {
+    let (mut piece, mut from, mut kept) = ([0; 4096], 0, 0);
+    loop {
+        let more = (bytes.len() - from).min(piece.len() - kept);
+        piece[kept..kept + more].copy_from_slice(&bytes[from..from + more]);
+        let read = &piece[..kept + more];
+        if from == 0 && may_be_json(read) {
+            return None;
+        }
+        from += more;
+        let left = match std::str::from_utf8(read) {
+            Ok(_) => read.len()..read.len(),
+            // The beginning of a character.
+            Err(error) if error.error_len().is_none() && from < bytes.len() => error.valid_up_to()..read.len(),
+            Err(_) => return Some(OCTETS),
+        };
+        if from == bytes.len() {
+            return Some(TEXT);
+        }
+        kept = left.len();
+        piece.copy_within(left, 0);
+    }
 }
 
 fn shaped(request: &HeaderMap, sets: Sets<Bytes>, whole: bool) -> Response {
@@ -105,11 +149,16 @@ fn single(sets: &Sets<Bytes>) -> Option<&Bytes> {
 
 /// What bytes are, as far as they show it themselves.
 fn content_type(bytes: &[u8]) -> &'static str {
-    let begins_json = bytes.trim_ascii_start().first().is_some_and(|first| b"{[\"-0123456789tfn".contains(first));
-    if begins_json && serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok() {
+    if may_be_json(bytes) && serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok() {
         return JSON;
     }
     if std::str::from_utf8(bytes).is_ok() { TEXT } else { OCTETS }
+}
+
+/// By how they begin.
+fn may_be_json(bytes: &[u8]) -> bool {
+    let first = bytes.trim_ascii_start().first();
+    first.is_none_or(|first| b"{[\"-0123456789tfn".contains(first))
 }
 
 fn form(sets: Sets<Bytes>) -> Response {
@@ -188,6 +237,29 @@ mod tests {
         assert_eq!((content_type(b"-1.5"), content_type(b"true")), (JSON, JSON));
         assert_eq!((content_type(b"{a"), content_type(b"")), (TEXT, TEXT));
         assert_eq!(content_type(&[0xff, 0]), OCTETS);
+    }
+
+    #[test]
+    fn bytes_that_may_change_are_the_same() {
+        let long = |text: &str| text.repeat(3000).into_bytes();
+        let cut = |mut bytes: Vec<u8>| {
+            bytes.pop();
+            bytes
+        };
+        let wrong = |mut bytes: Vec<u8>, at: usize| {
+            bytes[at] = 0xff;
+            bytes
+        };
+        let texts = [long("é"), long("aé"), long("abcé€😀"), b"Text".to_vec(), long("x ")];
+        for text in &texts {
+            assert_eq!((type_of_lent(text), content_type(text)), (Some(TEXT), TEXT));
+        }
+        for octets in [cut(long("é")), cut(long("ab€")), wrong(long("é"), 5000), wrong(long("x "), 4096), vec![0xc3]] {
+            assert_eq!((type_of_lent(&octets), content_type(&octets)), (Some(OCTETS), OCTETS));
+        }
+        for either in [&b"  [1]"[..], b"{", b"", &[b' '; 9000]] {
+            assert_eq!(type_of_lent(either), None);
+        }
     }
 
     fn sets() -> Sets<Bytes> {

@@ -34,14 +34,68 @@ fn a_sender_knows_what_was_read() {
 }
 
 #[test]
-fn the_bulk_area_is_busy_until_the_message_is_dropped() {
+fn bulk_areas_are_busy_until_their_messages_are_dropped() {
     let (mut host, mut guest) = open(1 << 20);
-    let body = vec![7; 100_000];
-    host.sender.send(0, b"", &body).unwrap();
-    assert_eq!(host.sender.send(0, b"", &body), Err(SendError::Busy));
-    drop(guest.receiver.receive().unwrap().unwrap());
-    host.sender.send(0, b"", &body).unwrap();
-    assert_eq!(guest.receiver.receive().unwrap().unwrap().body(), body);
+    let body = |number: u8| vec![number; 100_000];
+    host.sender.send(0, b"", &body(1)).unwrap();
+    host.sender.send(0, b"", &body(2)).unwrap();
+    assert_eq!(host.sender.send(0, b"", &body(3)), Err(SendError::Busy));
+    assert_eq!(guest.receiver.receive().unwrap().unwrap().body(), body(1));
+    host.sender.send(0, b"", &body(3)).unwrap();
+    assert_eq!(host.sender.send(0, b"", &body(4)), Err(SendError::Busy));
+    assert_eq!(guest.receiver.receive().unwrap().unwrap().body(), body(2));
+    assert_eq!(guest.receiver.receive().unwrap().unwrap().body(), body(3));
+    assert!(host.sender.is_idle());
+}
+
+#[test]
+fn a_body_comes_as_its_first_part_and_the_others() {
+    let (mut host, mut guest) = open(1 << 20);
+    let parts: [&[u8]; 3] = [b"first", &[7; 60_000], &[8; 3]];
+    let whole = parts.concat();
+    for _ in 0..3 {
+        host.sender.send_parts(5, b"head", parts.into_iter()).unwrap();
+        let message = guest.receiver.receive().unwrap().unwrap();
+        let mut copied = vec![0; message.body_len()];
+        message.copy_body(&mut copied);
+        assert!(message.head() == b"head" && message.body() == whole && copied == whole);
+        let (front, tail) = message.split();
+        let tail = tail.unwrap();
+        assert_eq!((front.as_slice(), tail.len()), (parts[0], 60_003));
+        let tail = tail.in_place();
+        assert!(tail.as_ref() == &whole[5..] && tail.as_ref().as_ptr().addr().is_multiple_of(PAGE));
+    }
+    // One that is whole, and one whose first part is too long for the ring.
+    for parts in [[&b"short"[..], b"er"], [&[1; 9_000], &[2; 9_000]]] {
+        host.sender.send_parts(5, b"", parts.into_iter()).unwrap();
+        let (mut front, tail) = guest.receiver.receive().unwrap().unwrap().split();
+        front.extend(tail.map(Tail::in_place).iter().flat_map(AsRef::as_ref));
+        assert_eq!(front, parts.concat());
+    }
+    assert!(host.sender.is_idle());
+}
+
+#[test]
+fn a_tail_may_be_kept_while_others_come() {
+    let (mut host, mut guest) = open(1 << 20);
+    let body = |number: usize| vec![number as u8; 50_000 + number];
+    let mut next = |number| {
+        host.sender.send(1, b"", &body(number)).unwrap();
+        guest.receiver.receive().unwrap().unwrap().split().1.unwrap().in_place()
+    };
+    let kept = next(0);
+    for number in 1..1000 {
+        assert_eq!(next(number).as_ref(), body(number));
+    }
+    // Tails of the second area are copies: any number of them can be kept.
+    let others: Vec<InPlace> = (1..20).map(&mut next).collect();
+    assert!(others.iter().zip(1..).all(|(other, number)| other.as_ref() == body(number)));
+    assert_eq!(kept.as_ref(), body(0));
+    drop(kept);
+    let again = next(7);
+    assert_eq!(again.as_ref(), body(7));
+    drop((host, guest));
+    assert_eq!(again.as_ref(), body(7), "it outlives its channel");
 }
 
 #[test]
@@ -55,7 +109,6 @@ fn a_body_is_put_together_where_it_is_read() {
         let mut message = host.sender.compose(len).unwrap();
         body.chunks(999).for_each(|piece| message.put(piece));
         message.send(4, b"head").unwrap();
-        assert!(matches!(host.sender.compose(1), Err(SendError::Busy)));
         let message = guest.receiver.receive().unwrap().unwrap();
         assert_eq!((message.kind(), message.head()), (4, &b"head"[..]));
         assert!(message.body() == body, "a body of {len} bytes arrives unchanged");
@@ -188,11 +241,13 @@ fn a_guest_that_writes_garbage_breaks_its_own_channel_only() {
 
 #[test]
 fn a_bulk_length_beyond_the_area_is_refused() {
-    let (mut host, descriptors) = Channel::create(4096).unwrap();
-    let region = Mapping::shared(&descriptors.region, layout::region_bytes(4096)).unwrap();
-    // SAFETY: the up ring's first bytes, aligned: a frame of length 0, and its mark.
-    unsafe { region.at(RINGS + RING).cast::<[u32; 4]>().write([1, 0, 4097, 0]) };
-    assert!(matches!(host.receiver.receive(), Err(ReceiveError::Broken)));
+    for bulk in [4097, SECOND | 4097, SECOND, u32::MAX, SECOND - 1] {
+        let (mut host, descriptors) = Channel::create(4096).unwrap();
+        let region = Mapping::shared(&descriptors.region, layout::region_bytes(4096)).unwrap();
+        // SAFETY: the up ring's first bytes, aligned: a frame of length 0, and its mark.
+        unsafe { region.at(RINGS + RING).cast::<[u32; 4]>().write([1, 0, bulk, 0]) };
+        assert!(matches!(host.receiver.receive(), Err(ReceiveError::Broken)), "{bulk:x}");
+    }
 }
 
 #[test]

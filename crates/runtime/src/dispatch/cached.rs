@@ -21,7 +21,7 @@ impl Dispatcher {
     pub(super) async fn compute_or_remember(
         self: &Arc<Self>,
         function: &Arc<Function>,
-        call: Call,
+        mut call: Call,
         is_lasting: bool,
     ) -> Result<Outcome, InvokeError> {
         let asks = function.pure.cache && function.pure.deterministic && is_lasting;
@@ -29,6 +29,8 @@ impl Dispatcher {
         if !asks || self.results.is_off() || function.max_concurrency == Some(0) {
             return self.compute(function, call).await;
         }
+        // What is kept is kept whole.
+        call.lends = false;
         let asked = os::monotonic_ns();
         let meter = self.meter(function, &call)?;
         match self.results.take(key(function, call.parts())).await {
@@ -90,7 +92,7 @@ fn remembered(body: Bytes, call: &Call, asked: u64) -> Outcome {
         cause: Cause::Function,
         spans: Spans { accepted, received: now, ..Spans::default() },
     };
-    Outcome { body, failed: false, log_tail: call.log_tail.then(Vec::new), report }
+    Outcome { body, tail: None, failed: false, log_tail: call.log_tail.then(Vec::new), report }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::holding::Hold;
 use bytes::Bytes;
 use cfork::invocation::Cause;
-use interconnect::channel::OpenError;
+use interconnect::channel::{OpenError, Tail};
 use std::io;
 use std::time::Duration;
 use thiserror::Error;
@@ -31,6 +31,8 @@ pub struct Call {
     pub accepted: u64,
     /// Of a pure function: what its engine holds for the run of a flow that it is a part of.
     pub hold: Option<Hold>,
+    /// Of a pure function: whether the end of its answer may stay where its engine has written it ([`Outcome::tail`]).
+    pub lends: bool,
 }
 
 impl Call {
@@ -46,10 +48,12 @@ impl Call {
 }
 
 /// How an invocation ended as far as the function is concerned.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Outcome {
     /// The function's answer, or Lambda's error object.
     pub body: Bytes,
+    /// The end of the answer, if it was to stay where it is.
+    pub tail: Option<Tail>,
     /// Whether `body` is an error object (`X-Amz-Function-Error: Unhandled`).
     pub failed: bool,
     /// The last 4 KB of this invocation's log, where they were asked for.

@@ -4,7 +4,8 @@
 //! that is expected to come to it first, so that short runs pass by a long one. Of those that are alike it is the one on
 //! the processor where the request is: the engine comes to life there as soon as the asking thread sleeps, without the tens
 //! of microseconds in which another processor is woken. Not so where each run takes a process: one is taken down and another
-//! made after it, and the answer would wait for that.
+//! made after it, and the answer would wait for that. Nor where a run takes so long that nothing of the loop's, and of a client's beside it,
+//! is left in the processor's caches.
 //!
 //! Where fewer processors are to compute than there are ([`crate::balance`]), the engines of the others rest: they finish what
 //! they have, and are asked again when those that work have no channel left.
@@ -23,6 +24,9 @@ const HOST: u8 = 0;
 const AWAY: u64 = 20_000;
 /// What comes after a run in a process, and is in the way of an answer from the same processor.
 const AFTER: u64 = 40_000;
+/// What it takes those beside a run to have again what it has driven from the processor's caches, and how long such a run is.
+const COLD: u64 = 60_000;
+const COLD_FROM: u64 = 120_000;
 /// What a run counts for at least, and what it is believed to have taken at most.
 const RUN_MIN: u64 = 5_000;
 const RUN_MAX: u64 = 3_600_000_000_000;
@@ -225,20 +229,21 @@ impl Drop for Claim {
 pub(super) struct Here {
     pub processor: u32,
     pub event_loop: Option<Id>,
-    /// For how long its processor is busy after the run.
+    /// What it costs if the run is on its processor.
     after: u64,
 }
 
 impl Here {
-    /// Where the calling thread is, which asks for a run of a function of this kind.
-    pub fn now(kind: Kind) -> Self {
+    /// Where the calling thread is, which asks for a run of a function of this kind that takes so many nanoseconds as a rule.
+    pub fn now(kind: Kind, typical: u64) -> Self {
         let event_loop = Handle::try_current().ok().map(|handle| handle.id());
-        Self { processor: rustix::thread::sched_getcpu() as u32, event_loop, after: after(kind) }
+        Self { processor: rustix::thread::sched_getcpu() as u32, event_loop, after: after(kind, typical) }
     }
 }
 
-fn after(kind: Kind) -> u64 {
-    if kind == Kind::Native { AFTER } else { 0 }
+fn after(kind: Kind, typical: u64) -> u64 {
+    let process = if kind == Kind::Native { AFTER } else { 0 };
+    process + if typical >= COLD_FROM { COLD } else { 0 }
 }
 
 /// What a run is expected to take after one that took `took`: the last few count most.
@@ -254,8 +259,8 @@ mod tests {
     #[test]
     fn the_nearest_is_the_one_that_is_free_first() {
         let mut engines = Engines::default();
-        let at = |processor, kind| Here { processor, event_loop: None, after: after(kind) };
-        let wasm = |processor| at(processor, Kind::Wasm);
+        let at = |processor, kind, typical| Here { processor, event_loop: None, after: after(kind, typical) };
+        let wasm = |processor| at(processor, Kind::Wasm, 20_000);
         let here = Terms::default();
         let [one, other] = [3, 4].map(|processor| engines.of(&here, processor).unwrap());
         assert!(Arc::ptr_eq(&one, &engines.of(&here, 3).unwrap()) && engines.of(&here, u32::MAX).is_none());
@@ -274,8 +279,9 @@ mod tests {
             EngineState { pu: 0, processor: 3, for_long: false, rests: false, requests: 0, runs: 1, busy: 700 }
         );
         assert_eq!(one.distance(&wasm(3)), 0);
-        let process = at(3, Kind::Native);
-        assert!(one.distance(&process) > other.distance(&process), "what comes after a run is in nobody's way");
+        for here in [at(3, Kind::Native, 1), at(3, Kind::Wasm, COLD_FROM), at(3, Kind::Native, 1_000_000)] {
+            assert!(one.distance(&here) > other.distance(&here), "what a run costs others is in nobody's way");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::balance::Run;
 use bytes::Bytes;
 use cfork::chain::{Order, Place};
 use cfork::invocation::{self, CONTENT_TYPE_MAX, PART_MAX, Processor, Ran, Served, Started, WITH_FAREWELL};
-use interconnect::channel::{Channel, Message, SendError};
+use interconnect::channel::{Channel, Message, SendError, Tail};
 use interconnect::doorbell;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -81,6 +81,8 @@ pub(super) enum Event {
     /// It has answered.
     Replied {
         body: Bytes,
+        /// The end of its answer, if it is to stay where it is.
+        tail: Option<Tail>,
         failed: bool,
         served: Served,
         /// The same and more, where it is an engine that has answered.
@@ -170,6 +172,8 @@ pub(super) struct Instance {
     owes_room: bool,
     /// Whether it is a stage of a chain, or becomes one.
     chained: bool,
+    /// Whether the end of an answer may stay where it is.
+    lends: bool,
     response_max: usize,
     /// Messages received, and times that it has rung for them.
     messages: u64,
@@ -200,10 +204,16 @@ impl Instance {
             open: false,
             owes_room: false,
             chained: false,
+            lends: false,
             response_max: parts.response_max,
             messages: 0,
             rings: 0,
         }
+    }
+
+    /// From now on the end of an answer may stay where it is, or not.
+    pub fn set_lends(&mut self, lends: bool) {
+        self.lends = lends;
     }
 
     /// Writes a request into the channel.
@@ -373,6 +383,7 @@ impl Instance {
         let wants_farewell = message.kind() == invocation::READY && message.body_len() == WITH_FAREWELL.len();
         let (event, started) = match stage_event(&message) {
             Some(event) if self.chained => (event, None),
+            _ if self.lends && self.ready && is_lendable(&message, self.response_max) => (lent(message), None),
             _ => understand(&message, self.ready, self.open, self.response_max),
         };
         self.started = started.unwrap_or(self.started);
@@ -419,10 +430,21 @@ fn understand(message: &Message<'_>, ready: bool, open: bool, body_max: usize) -
         kind @ (invocation::REPLY | invocation::FAILED) if ready => {
             let ran = Ran::decode(message.head());
             let failed = kind == invocation::FAILED;
-            (Event::Replied { body: body(), failed, served: ran.served, ran }, None)
+            (Event::Replied { body: body(), tail: None, failed, served: ran.served, ran }, None)
         }
         _ => (Event::Broken, None),
     }
+}
+
+fn is_lendable(message: &Message<'_>, body_max: usize) -> bool {
+    message.kind() == invocation::REPLY && message.has_tail() && message.body_len() <= body_max
+}
+
+/// An answer whose end stays where it is.
+fn lent(message: Message<'_>) -> Event {
+    let ran = Ran::decode(message.head());
+    let (front, tail) = message.split();
+    Event::Replied { body: front.into(), tail, failed: false, served: ran.served, ran }
 }
 
 impl Drop for Instance {

@@ -24,6 +24,7 @@ use crate::function::{Function, Isolation};
 use crate::placement::Terms;
 use bytes::Bytes;
 use cfork::invocation::{Cause, Invocation, Ran};
+use interconnect::channel::Tail;
 use sandbox::spec::End;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,6 +51,8 @@ struct Course {
     cancel: Option<Arc<Cancel>>,
     /// What an engine said of the run.
     ran: Ran,
+    /// The end of its answer, where that has stayed.
+    tail: Option<Tail>,
 }
 
 /// What came of one attempt.
@@ -85,7 +88,8 @@ pub(super) async fn run(
     let (admission, mut step) = node.admit(&function, &call)?;
     let spans = Spans { accepted, ..Spans::default() };
     let (announced, last, ran) = (false, false, Ran::default());
-    let mut course = Course { node, function, call, reception, admission, spans, sought, announced, last, cancel, ran };
+    let mut course =
+        Course { node, function, call, reception, admission, spans, sought, announced, last, cancel, ran, tail: None };
     loop {
         match course.attempt(step).await {
             Attempt::Done(result) => {
@@ -153,6 +157,7 @@ impl Course {
         let start = if instance.has_served { StartKind::Warm } else { StartKind::Stem };
         let mut answer = Answer { start, body: Ok(Bytes::new()), begun, init: None, limit: self.timeout() };
         instance.journal.begin(&self.call.request_id, self.call.log_tail);
+        instance.set_lends(self.call.lends);
         self.announce(instance);
         // Engines are told nothing but the sets.
         let head = if self.function.kind.is_pure() { Vec::new() } else { self.head(api::time::now_ms()) };
@@ -178,6 +183,7 @@ impl Course {
         };
         // Before it is loaded, as its own lines may follow at once.
         self.announce(&mut instance);
+        instance.set_lends(self.call.lends);
         let loading = self.timeout().max(self.node.config.init_timeout());
         instance.set_deadline(decided + loading.as_nanos() as u64);
         let first = instance.next().await;
@@ -220,8 +226,8 @@ impl Course {
                     (part, None)
                 }
                 Event::Part(part) => (part, None),
-                Event::Replied { body, failed: false, served, ran } if self.reception.is_open() => {
-                    (body, Some(Event::Replied { body: Bytes::new(), failed: false, served, ran }))
+                Event::Replied { body, tail, failed: false, served, ran } if self.reception.is_open() => {
+                    (body, Some(Event::Replied { body: Bytes::new(), tail, failed: false, served, ran }))
                 }
                 event => return event,
             };
@@ -281,7 +287,8 @@ impl Course {
         let untouched = may_repeat && untouched;
         let id = &self.call.request_id;
         let (body, sound) = match event {
-            Event::Replied { body, failed, served, ran } => {
+            Event::Replied { body, tail, failed, served, ran } => {
+                self.tail = tail;
                 (self.spans.begun, self.spans.ended) = (served.begun, served.ended);
                 if self.function.kind.is_pure() {
                     self.ran = ran;
@@ -367,7 +374,7 @@ impl Course {
             init: answer.init,
             produced: match &answer.body {
                 Ok(_) if self.reception.is_open() => self.reception.came(),
-                Ok(body) => body.len(),
+                Ok(body) => body.len() + self.tail.as_ref().map_or(0, Tail::len),
                 Err(failure) => failure.body.len(),
             },
         };
@@ -399,7 +406,7 @@ impl Course {
     }
 
     fn outcome(
-        &self,
+        &mut self,
         (instance, terms): (u64, Terms),
         figures: &Figures,
         answer: Answer,
@@ -434,7 +441,8 @@ impl Course {
             cause: self.ran.cause,
             spans: self.spans,
         };
+        let tail = self.tail.take().filter(|_| fault.is_none());
         let body = answer.body.unwrap_or_else(|failure| failure.body);
-        Outcome { body, failed: fault.is_some(), log_tail, report }
+        Outcome { body, tail, failed: fault.is_some(), log_tail, report }
     }
 }

@@ -285,7 +285,7 @@ mod tests {
 
     fn start(template: u64, instance: u64, config: usize) -> Said {
         let code = Some(Code { folder: "/code".into(), layers: None, config: "x".repeat(config) });
-        let spec = StartSpec { instance, code, limits: Limits::for_memory(128, 512), for_long: false };
+        let spec = StartSpec { instance, code, limits: Limits::for_memory(128, 512), for_long: false, apart: None };
         Said::Start { template, start: Ordered { kit: instance, spec } }
     }
 

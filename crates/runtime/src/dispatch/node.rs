@@ -26,6 +26,10 @@ use tokio::sync::oneshot;
 
 /// Instances of a pure function for each engine.
 const CHANNELS_PER_CORE: usize = 16;
+/// Runs of a pure function after which it is looked at whether it has a choice between engines, and for how long one that is not asked any more
+/// wants it, in nanoseconds.
+pub(super) const RUNS_TO_CHOICE: u32 = 8;
+const LATELY: u64 = 1_000_000_000;
 
 /// A request that waits for an instance, or for leave to start one.
 pub(super) type Waiter = oneshot::Sender<Grant>;
@@ -71,6 +75,10 @@ pub(super) struct Post {
     long_ones: u32,
     /// That no engine for long runs could be had: it does without.
     no_long: bool,
+    /// Of a pure function: runs, the processor of the last one's engine, and how many there are where it may run.
+    pub runs: u32,
+    lately: Option<u32>,
+    cores: u32,
     pub used: Option<u64>,
     /// Whether it is in the queue for starts.
     pub listed: bool,
@@ -100,12 +108,25 @@ impl Post {
     }
 
     fn take_where(&mut self, habit: Habit, may: impl Fn(&Instance) -> bool) -> Option<(Box<Instance>, StartKind)> {
-        let here = Here::now(self.function.kind);
+        let here = Here::now(self.function.kind, habit.typical);
         let suits = |instance: &Instance| instance.shared.terms.for_long == habit.long && may(instance);
         let nearest = self.pool.take_nearest(|instance| suits(instance).then(|| instance.distance(&here)));
         let (mut instance, kind) = nearest.or_else(|| self.pool.take_stem(|stem| suits(stem)))?;
         instance.claim(habit.typical);
+        self.lately = instance.processor;
         Some((instance, kind))
+    }
+
+    /// Whether it is to have another instance, of another processor's engine, if there is one: its requests come from here and there, and with
+    /// one instance alone it would be by chance whether that is near. Not before it has been asked a few times, and as long as it is.
+    pub fn wants_choice(&self, now: u64) -> bool {
+        let is_asked = self.runs >= RUNS_TO_CHOICE && self.used.is_some_and(|used| now.saturating_sub(used) < LATELY);
+        is_asked && self.live_for(self.for_long) == 1 && self.cores > 1 && self.has_two_engines() && !self.closed
+    }
+
+    /// The processor that another instance is to be apart from.
+    pub fn apart(&self) -> Option<u32> {
+        self.lately.filter(|_| self.function.kind.is_pure())
     }
 
     /// The same where there is none that suits, and none is to come: of an engine that rests, or is for others.
@@ -130,6 +151,7 @@ impl Post {
         let ran = std::mem::take(&mut instance.ran);
         let mut typical = 0;
         if ran.took > 0 {
+            self.runs = self.runs.saturating_add(1);
             typical = self.habits.learn(instance.asked, ran.took).typical;
             instance.engine.iter().for_each(|engine| engine.ran(ran.took));
         }
@@ -189,6 +211,8 @@ pub(super) struct Permit {
     pub version: Version,
     /// Nothing from a generic template, else the log stream of the dedicated one.
     pub stream: Option<Arc<str>>,
+    /// Of a pure function: the processor whose engine it had better not be of.
+    pub apart: Option<u32>,
 }
 
 /// How a request gets its instance.
@@ -278,8 +302,10 @@ impl State {
         self.next_post += 1;
         entry.posts.push((function.revision.clone(), id));
         let meter = entry.meter.clone();
+        let places = self.places(function);
+        let cores = places.iter().map(|place| self.pus[usize::from(place.terms.pu)].spec.cores()).sum();
         let post = Post {
-            places: self.places(function),
+            places,
             function: function.clone(),
             meter,
             stream: spec::log_stream(function).into(),
@@ -294,6 +320,9 @@ impl State {
             for_long: false,
             long_ones: 0,
             no_long: false,
+            runs: 0,
+            lately: None,
+            cores,
             used: None,
             listed: false,
         };
@@ -388,15 +417,15 @@ impl State {
         self.next_instance += 1;
         self.instances.insert(shared.id, shared.clone());
         let stream = matches!(seat, Seat::Dedicated(_)).then(|| post.stream.clone());
-        Some(Permit { shared, link, function: post.function_on(terms), purpose, template, version, stream })
+        let (function, apart) = (post.function_on(terms), post.apart());
+        Some(Permit { shared, link, function, purpose, template, version, stream, apart })
     }
 
     /// Whether more channels to engines would be of no use: engines run one request after the other, and those that wait
     /// are better off here, where they go to whichever is free.
     fn has_enough_channels(&self, post_id: u64) -> bool {
         let Some(post) = self.posts.get(post_id).filter(|post| post.function.kind.is_pure()) else { return false };
-        let cores: u32 = post.places.iter().map(|place| self.pus[usize::from(place.terms.pu)].spec.cores()).sum();
-        post.live_for(post.for_long) >= CHANNELS_PER_CORE * cores.max(1) as usize
+        post.live_for(post.for_long) >= CHANNELS_PER_CORE * post.cores.max(1) as usize
     }
 
     /// A start is over, well or not.

@@ -10,7 +10,7 @@ use super::reception::Reception;
 use super::{Dispatcher, invoke};
 use crate::function::{Function, Pure};
 use bytes::Bytes;
-use sets::wire::{self, Data, Encode};
+use sets::wire::{self, Data, Encode, Source, Split};
 use sets::{Item, Limits, Set, Sets};
 use std::sync::Arc;
 
@@ -26,6 +26,9 @@ const BODY: &str = "body";
 pub struct Computed {
     /// The outputs, or Lambda's error object, whose type begins with `Pure.` where the function is to blame.
     pub outcome: Result<Sets<Payload>, Bytes>,
+    /// Whether the last item's data lies where its engine has written it, and may still do: it is to be handed to the kernel, or copied
+    /// before it is looked at. Only if the call [`lends`](Call::lends).
+    pub is_lent: bool,
     /// The last 4 KB of this run's log, where they were asked for.
     pub log_tail: Option<Vec<u8>>,
     pub report: Report,
@@ -74,11 +77,15 @@ impl Dispatcher {
         is_lasting: bool,
     ) -> Result<Computed, InvokeError> {
         let outcome = self.compute_or_remember(function, call, is_lasting).await?;
+        let (is_lent, tail) = (outcome.tail.is_some(), outcome.tail.map(|tail| Bytes::from_owner(tail.in_place())));
         let result = match outcome.failed {
             true => Err(outcome.body),
-            false => Ok(outputs(&outcome.body).map_err(|reason| InvokeError::BadSets { reason })?),
+            false => {
+                let message = Split { front: outcome.body, tail };
+                Ok(outputs(&message).map_err(|reason| InvokeError::BadSets { reason })?)
+            }
         };
-        Ok(Computed { outcome: result, log_tail: outcome.log_tail, report: outcome.report })
+        Ok(Computed { outcome: result, is_lent, log_tail: outcome.log_tail, report: outcome.report })
     }
 
     /// Runs one on an event, JSON: sets, or the one item.
@@ -136,8 +143,8 @@ pub fn of_event(pure: &Pure, event: &Bytes) -> Result<Sets<Bytes>, InvokeError> 
 }
 
 /// Reads outputs; an engine, which a guest may have broken, has written them.
-pub(super) fn outputs(body: &Bytes) -> Result<Sets<Payload>, String> {
-    wire::decode(body, Limits::default()).map_err(|error| format!("the engine's answer makes no sense: {error}"))
+pub(super) fn outputs(message: &impl Source<Part = Bytes>) -> Result<Sets<Payload>, String> {
+    wire::decode(message, Limits::default()).map_err(|error| format!("the engine's answer makes no sense: {error}"))
 }
 
 /// The only item of all sets.

@@ -71,6 +71,7 @@ impl Dispatcher {
             code,
             limits: spec::limits(function),
             for_long: permit.shared.terms.for_long,
+            apart: permit.apart,
         };
         ticket.told();
         permit.link.tell(Said::Start { template: permit.template, start: Ordered { kit: kit.number, spec } });

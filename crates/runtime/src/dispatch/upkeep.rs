@@ -237,9 +237,9 @@ impl Post {
 
     /// How many stems there should be.
     fn stems_wanted(&self, config: &DispatchConfig, now: u64) -> u32 {
-        // Attaching to an engine takes no time that would be worth a channel kept ready.
+        // Attaching to an engine takes no time that would be worth a channel kept ready, but where it makes a choice.
         if self.function.kind.is_pure() {
-            return 0;
+            return u32::from(self.wants_choice(now));
         }
         let keep = config.keep_alive().as_nanos() as u64;
         let isolation = self.function.isolation;

@@ -291,14 +291,15 @@ impl Engines {
         }
     }
 
-    /// The engine with the fewest instances, made where it is missing.
+    /// The engine with the fewest instances, made where it is missing: `apart` from one processor if there is another.
     async fn engine_for(
         self: &Arc<Self>,
         kind: ::engine::Kind,
         for_long: bool,
+        apart: Option<u32>,
     ) -> Result<Arc<EngineProcess>, PrepareError> {
         let instances = |core: &&Core| core.place(kind, for_long).engine().map_or(0, |engine| engine.instances());
-        let core = self.cores.iter().min_by_key(instances);
+        let core = self.cores.iter().min_by_key(|core| (apart == Some(core.cpu), instances(core)));
         let core = core.ok_or_else(|| PrepareError::Sandbox("this unit has no processors".to_owned()))?;
         let place = core.place(kind, for_long);
         let starting = place.starting.lock().await;
@@ -402,7 +403,7 @@ impl Backend for Pure {
         Box::pin(async move {
             let wanted = Wanted::of(kind, &code)?;
             let program = self.engines.program(&wanted);
-            let engine = self.engines.engine_for(wanted.engine, false).await?;
+            let engine = self.engines.engine_for(wanted.engine, false, None).await?;
             program.load_into(&engine, &wanted).await
         })
     }

@@ -32,7 +32,7 @@ impl PureTemplate {
             Some(code) => {
                 let wanted = Wanted::of(spec.kind, code)?;
                 let program = engines.program(&wanted);
-                let engine = engines.engine_for(wanted.engine, false).await?;
+                let engine = engines.engine_for(wanted.engine, false, None).await?;
                 program.load_into(&engine, &wanted).await?;
                 Some((program, wanted))
             }
@@ -60,7 +60,7 @@ impl PureTemplate {
         // The engine that was chosen may be about to end.
         for _ in 0..2 {
             let attempt = async {
-                let engine = self.engines.engine_for(wanted.engine, start.spec.for_long).await?;
+                let engine = self.engines.engine_for(wanted.engine, start.spec.for_long, start.spec.apart).await?;
                 program.load_into(&engine, &wanted).await?;
                 let told = engine.attach((id, program.id), wanted.terms.clone(), &descriptors).await;
                 Ok((told.map_err(PrepareError::Engine)?, engine))

@@ -215,11 +215,11 @@ impl Course {
                     reception.take(part).await;
                     continue;
                 }
-                (at, Event::Replied { body, failed: false, served, ran }) if at == last && reception.is_open() => {
+                (at, Event::Replied { body, tail, failed: false, served, ran }) if at == last && reception.is_open() => {
                     reception.take(body).await;
                     let whole = match reception.excess() {
                         Some(_) => Event::TooLarge,
-                        None => Event::Replied { body: reception.collected(), failed: false, served, ran },
+                        None => Event::Replied { body: reception.collected(), tail, failed: false, served, ran },
                     };
                     (at, whole)
                 }
