@@ -2,7 +2,7 @@
 //!
 //! | direction | kind | head | body |
 //! |---|---|---|---|
-//! | down | [`INVOKE`] | [`Invocation`] | the event |
+//! | down | [`INVOKE`] | [`Invocation`]; to an engine, when it was sent (`CLOCK_MONOTONIC`, nanoseconds, 8 bytes) | the event; sets |
 //! | up | [`READY`] | [`Started`] | empty, or [`WITH_FAREWELL`], or its [`Processor`] |
 //! | up | [`REPLY`] | [`Served`] | the answer |
 //! | up | [`FAILED`] | [`Served`] | Lambda's error object: the function raised |

@@ -419,7 +419,8 @@ impl Receiver {
         }
         let read = &mut self.bulk_read[area];
         *read = read.wrapping_add(1);
-        let bulk = Bulk { at: self.bulks[area], len, kept_max: self.kept_max, released: self.released[area], read: *read };
+        let bulk =
+            Bulk { at: self.bulks[area], len, kept_max: self.kept_max, released: self.released[area], read: *read };
         Ok(Some((frame, Some(bulk))))
     }
 

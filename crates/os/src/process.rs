@@ -69,22 +69,22 @@ pub fn fork_unit(kinds: Kinds, life: impl FnOnce() -> i32) -> io::Result<(i32, O
 /// time: of two that have had their share, the one with less goes first. Their share is the usual one. Linux before 6.12
 /// knows no such times.
 pub fn preempt_nobody(nanoseconds: u64) -> io::Result<()> {
-    schedule(libc::SCHED_BATCH, Some(nanoseconds))
+    schedule(libc::SCHED_BATCH, nanoseconds)
 }
 
-/// The same without saying how long it runs at a time, or that the calling thread, when it wakes up, preempts whoever has run
+/// Has the calling thread, and those that it starts, run for so many nanoseconds at a time, and preempt when they wake up whoever has run
 /// for long enough, or is one that runs for longer at a time.
-pub fn preempt(somebody: bool) -> io::Result<()> {
-    schedule(if somebody { libc::SCHED_OTHER } else { libc::SCHED_BATCH }, None)
+pub fn preempt_longer(nanoseconds: u64) -> io::Result<()> {
+    schedule(libc::SCHED_OTHER, nanoseconds)
 }
 
-fn schedule(policy: libc::c_int, nanoseconds: Option<u64>) -> io::Result<()> {
+fn schedule(policy: libc::c_int, nanoseconds: u64) -> io::Result<()> {
     // SAFETY: an all-zero one is valid storage, which the kernel fills.
     let mut attr: libc::sched_attr = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel writes no more bytes than it is told there are.
     check(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &mut attr, size_of::<libc::sched_attr>(), 0) })?;
     attr.sched_policy = policy as u32;
-    attr.sched_runtime = nanoseconds.unwrap_or(attr.sched_runtime);
+    attr.sched_runtime = nanoseconds;
     // SAFETY: the kernel reads as many bytes as `size` says.
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &attr, 0) }).map(drop)
 }

@@ -179,7 +179,8 @@ impl Bench {
 
 fn order(instances: impl IntoIterator<Item = (u64, u64)>) -> Order {
     let start = |(instance, kit)| {
-        let spec = StartSpec { instance, code: None, limits: Limits::for_memory(128, 512), for_long: false, apart: None };
+        let spec =
+            StartSpec { instance, code: None, limits: Limits::for_memory(128, 512), for_long: false, apart: None };
         Ordered { kit, spec }
     };
     Order { template: 1, starts: instances.into_iter().map(start).collect() }

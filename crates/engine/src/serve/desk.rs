@@ -27,8 +27,8 @@ pub enum Order {
     Attach(Box<Attachment>),
     /// Serve them no more.
     Detach { instance: u64 },
-    /// From now on the thread preempts others when it wakes up, or nobody.
-    Preempt { somebody: bool },
+    /// An engine for long runs is on the same processor from now on, or none.
+    BesideLong { there: bool },
     /// This engine has a name, by which others know what it holds. It is to meet these, and all of higher numbers.
     Name { number: u32, others: Vec<u32> },
     /// Another engine of the unit. Ends in [`Told::Watches`](super::Told::Watches).

@@ -55,6 +55,8 @@ pub(super) struct Lane {
     pub round: u64,
     /// Nanoseconds that its last few runs took.
     pub typical: u64,
+    /// When the last request was sent; 0 if that is not known.
+    pub sent: u64,
     /// A request for what an engine holds that is not known here yet, and how long it waits.
     waiting: Option<(Asked, Instant)>,
 }
@@ -77,7 +79,7 @@ impl Lane {
         let super::Attachment { instance, program, mut channel, log, terms } = attachment;
         channel.receiver.keep(KEPT_MAX);
         let _ = rustix::io::ioctl_fionbio(&log, true);
-        Self { instance, program, channel, log, terms, rings: 0, round: 0, typical: 0, waiting: None }
+        Self { instance, program, channel, log, terms, rings: 0, round: 0, typical: 0, sent: 0, waiting: None }
     }
 
     /// Says that the function is loaded, and where it runs.
@@ -126,6 +128,7 @@ impl Lane {
             Ok(Some(message)) => message,
             Err(ReceiveError::Broken) => return Err(Broken),
         };
+        self.sent = message.head().try_into().map_or(0, u64::from_le_bytes);
         let (front, tail) = message.split();
         // The gateway is trusted, and writes nothing to what it has sent until that is given back.
         let tail = tail.map(|tail| Bytes::from_owner(tail.in_place()));

@@ -17,9 +17,11 @@ mod desk;
 mod lane;
 #[cfg(test)]
 mod tests;
+mod waking;
 
 pub use desk::{Attachment, Crowded, Desk, Order};
 pub use lane::Terms;
+pub use waking::{LONG_SLICE, SLICE};
 
 use crate::held::Shelf;
 use crate::{Engine, LoadError, Program};
@@ -33,6 +35,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
+use waking::Waking;
 
 /// What the desk's bell is called; channels have their places.
 const BELL: u64 = u64::MAX;
@@ -88,6 +91,8 @@ pub struct Serving<T> {
     round: u64,
     /// Since when nobody has had anything to say; 0: somebody has.
     quiet_since: u64,
+    /// Whether it comes in time when it is woken.
+    waking: Waking,
     /// When the last run ended, and when the bells were heard.
     ended: u64,
     heard: u64,
@@ -104,6 +109,7 @@ impl<T: Fn(Told)> Serving<T> {
         desk: Arc<Desk>,
         shelf: Shelf,
         spin: Duration,
+        for_long: bool,
         tell: T,
     ) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
@@ -121,6 +127,7 @@ impl<T: Fn(Told)> Serving<T> {
             busy: Vec::new(),
             round: 0,
             quiet_since: 0,
+            waking: Waking::new(for_long),
             ended: 0,
             heard: 0,
             turn: 0,
@@ -244,6 +251,7 @@ impl<T: Fn(Told)> Serving<T> {
             return (true, true);
         }
         let begun = os::monotonic_ns();
+        self.waking.begins(lane.sent, begun);
         let (finished, ask) = match (request, self.programs.get_mut(&lane.program)) {
             (Request::Inputs(inputs, ask), Some(program)) => {
                 (lane.run(program.as_mut(), &inputs, &self.desk.stop), ask)
@@ -288,7 +296,9 @@ impl<T: Fn(Told)> Serving<T> {
         self.busy.retain(|place| lanes.get(*place).and_then(Option::as_ref).is_some_and(|lane| lately(lane)));
         let mut busy = self.busy.iter().filter_map(|place| lanes.get(*place)?.as_ref());
         let is_soon = self.shelf.is_leaving() || busy.any(|lane| lane.is_waiting());
+        let since = os::monotonic_ns();
         self.hear(is_soon.then_some(&SOON));
+        self.waking.slept(since, self.heard);
         let lanes = self.busy.iter().filter_map(|place| self.lanes.get(*place)?.as_ref());
         lanes.for_each(|lane| lane.channel.receiver.stay_awake());
     }
@@ -331,7 +341,7 @@ impl<T: Fn(Told)> Serving<T> {
                     }
                 }
                 // Without it, it waits for others a little longer.
-                Order::Preempt { somebody } => drop(os::process::preempt(somebody)),
+                Order::BesideLong { there } => self.waking.beside_long(there),
                 Order::Name { number, others } => self.shelf.named(number, &others),
                 // One that cannot be watched is lent nothing, and its items are found by nobody.
                 Order::Watch { number, board } => {

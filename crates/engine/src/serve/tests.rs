@@ -76,7 +76,7 @@ impl Bench {
         let (shelf, window) = Shelf::new(Arena::new(16 << 20).unwrap(), 8 << 20).unwrap();
         let thread = std::thread::spawn(move || {
             let tell = move |what| drop(tell.send(what));
-            Serving::new(vec![Box::new(Echo)], its, shelf, Duration::from_micros(20), tell).unwrap().run();
+            Serving::new(vec![Box::new(Echo)], its, shelf, Duration::from_micros(20), false, tell).unwrap().run();
         });
         let artefact = Artefact { kind: Kind::Wasm, file: File::open("/dev/null").unwrap() };
         desk.give(Order::Load { program: 1, artefact }).unwrap();
@@ -198,7 +198,7 @@ fn short_runs_come_before_long_ones_that_wait_too() {
 fn by_hand() -> (Serving<impl Fn(Told)>, [Guest; 2]) {
     let desk = Arc::new(Desk::new().unwrap());
     let (shelf, _) = Shelf::new(Arena::new(16 << 20).unwrap(), 8 << 20).unwrap();
-    let mut serving = Serving::new(vec![Box::new(Echo)], desk.clone(), shelf, Duration::ZERO, drop).unwrap();
+    let mut serving = Serving::new(vec![Box::new(Echo)], desk.clone(), shelf, Duration::ZERO, false, drop).unwrap();
     let artefact = Artefact { kind: Kind::Wasm, file: File::open("/dev/null").unwrap() };
     desk.give(Order::Load { program: 1, artefact }).unwrap();
     let mut guests = [1, 2].map(|instance| attach(&desk, instance, 1));

@@ -254,7 +254,8 @@ mod tests {
         for text in &texts {
             assert_eq!((type_of_lent(text), content_type(text)), (Some(TEXT), TEXT));
         }
-        for octets in [cut(long("é")), cut(long("ab€")), wrong(long("é"), 5000), wrong(long("x "), 4096), vec![0xc3]] {
+        for octets in [cut(long("é")), cut(long("ab€")), wrong(long("é"), 5000), wrong(long("x "), 4096), vec![0xc3]]
+        {
             assert_eq!((type_of_lent(&octets), content_type(&octets)), (Some(OCTETS), OCTETS));
         }
         for either in [&b"  [1]"[..], b"{", b"", &[b' '; 9000]] {

@@ -159,9 +159,10 @@ impl Course {
         instance.journal.begin(&self.call.request_id, self.call.log_tail);
         instance.set_lends(self.call.lends);
         self.announce(instance);
-        // Engines are told nothing but the sets.
-        let head = if self.function.kind.is_pure() { Vec::new() } else { self.head(api::time::now_ms()) };
-        if instance.send(&head, self.call.parts()).is_err() {
+        // Engines are told nothing but the sets, and when these were sent.
+        let (sent, head) =
+            (begun.to_le_bytes(), (!self.function.kind.is_pure()).then(|| self.head(api::time::now_ms())));
+        if instance.send(head.as_deref().unwrap_or(&sent), self.call.parts()).is_err() {
             answer.body = Err(Failure::broken(&self.call.request_id));
             return self.conclude(lease, false, answer).await;
         }

@@ -253,7 +253,8 @@ mod tests {
     }
 
     fn order(link: &Link, instance: u64) {
-        let spec = StartSpec { instance, code: None, limits: Limits::for_memory(128, 512), for_long: false, apart: None };
+        let spec =
+            StartSpec { instance, code: None, limits: Limits::for_memory(128, 512), for_long: false, apart: None };
         link.tell(Said::Start { template: 1, start: Ordered { kit: instance, spec } });
     }
 

@@ -2,6 +2,7 @@
 //! user of its own without capabilities, and a filter.
 
 use crate::pure::message::Make;
+use engine::serve::{LONG_SLICE, SLICE};
 use os::process;
 use os::seccomp::Filter;
 use os::{caps, mount, ns};
@@ -60,11 +61,6 @@ pub fn confine(make: &Make, stage: &Path, filter: &Filter, entrances: Vec<OwnedF
     process::no_new_privileges().map_err(step("give up gaining privileges"))?;
     filter.install().map_err(|error| ("install its filter", io::Error::other(error)))
 }
-
-/// How long it may run at a time, in nanoseconds: longer than what others have by default.
-const SLICE: u64 = 6_000_000;
-/// The same of engines for long runs: as long as there is. Of two the one that runs for less at a time goes first.
-const LONG_SLICE: u64 = 100_000_000;
 
 /// Whoever wakes up on its processor, and has had less of it than its share, goes first from now on, and whoever wakes it
 /// goes on: it computes, and others have somebody who waits for them. An event loop that has more requests sends them all

@@ -77,7 +77,7 @@ impl Nursery {
                 if let Err((step, error)) = confine(order, &self.stage, &self.filter, entrances) {
                     return failed(step, &error);
                 }
-                resident::run(socket, prepared)
+                resident::run(socket, prepared, for_long)
             }
             What::Compiler { kind } => {
                 process::set_name(c"lichen-compiler");

@@ -23,13 +23,15 @@ const SPIN: Duration = Duration::ZERO;
 const STACK: usize = 8 << 20;
 
 /// Is the engine: its exit status.
-pub fn run(socket: OwnedFd, prepared: Prepared) -> i32 {
+pub fn run(socket: OwnedFd, prepared: Prepared, for_long: bool) -> i32 {
     MEMORY.switch_on();
     let Ok(desk) = Desk::new() else { return 1 };
     let (desk, socket) = (Arc::new(desk), Arc::new(socket));
     let (its_desk, its_socket) = (desk.clone(), socket.clone());
     let compute = move || {
-        let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| compute(its_desk, &its_socket, prepared)));
+        let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            compute(its_desk, &its_socket, prepared, for_long)
+        }));
         // Whatever ends this thread ends the process: its runs are over, and the worker starts another.
         process::exit_now(if died.is_ok() { 0 } else { 101 })
     };
@@ -49,7 +51,7 @@ fn tell(socket: &OwnedFd, told: &FromEngine) {
     let _ = say(socket, told, &[]);
 }
 
-fn compute(desk: Arc<Desk>, socket: &Arc<OwnedFd>, mut prepared: Prepared) {
+fn compute(desk: Arc<Desk>, socket: &Arc<OwnedFd>, mut prepared: Prepared, for_long: bool) {
     let Some((shelf, window)) = prepared.shelf.take() else { process::exit_now(1) };
     let (engines, missing) = engines(prepared);
     let kinds = engines.iter().map(|engine| engine.kind()).collect();
@@ -61,7 +63,7 @@ fn compute(desk: Arc<Desk>, socket: &Arc<OwnedFd>, mut prepared: Prepared) {
     os::resident::let_go();
     let its = socket.clone();
     let report = move |what: Told| tell(&its, &said(what));
-    match Serving::new(engines, desk, shelf, SPIN, report) {
+    match Serving::new(engines, desk, shelf, SPIN, for_long, report) {
         Ok(serving) => serving.run(),
         Err(_) => process::exit_now(1),
     }
@@ -98,7 +100,7 @@ fn obey(desk: &Desk, socket: &OwnedFd, order: ToEngine, descriptors: Vec<OwnedFd
         ToEngine::Load { program, kind } => load(desk, program, kind, descriptors),
         ToEngine::Unload { program } => desk.give(Order::Unload { program }).is_ok(),
         ToEngine::Detach { instance } => desk.give(Order::Detach { instance }).is_ok(),
-        ToEngine::BesideLong { there } => desk.give(Order::Preempt { somebody: there }).is_ok(),
+        ToEngine::BesideLong { there } => desk.give(Order::BesideLong { there }).is_ok(),
         ToEngine::Name { number, others } => desk.give(Order::Name { number, others }).is_ok(),
         ToEngine::Watch { number } => first(descriptors, |board| desk.give(Order::Watch { number, board })),
         ToEngine::Lend { number } => first(descriptors, |arena| desk.give(Order::Lend { number, arena })),

@@ -147,8 +147,13 @@ impl Bench {
         host.receiver.sleep_by_event();
         host.receiver.receive().expect("an empty channel");
         let (log, log_theirs) = std::io::pipe().expect("a pipe");
-        let spec =
-            StartSpec { instance: NEXT.fetch_add(1, Ordering::Relaxed), code, limits: self.limits(), for_long: false, apart: None };
+        let spec = StartSpec {
+            instance: NEXT.fetch_add(1, Ordering::Relaxed),
+            code,
+            limits: self.limits(),
+            for_long: false,
+            apart: None,
+        };
         (Start { spec, channel: guest, log: log_theirs.into() }, host, log)
     }
 }

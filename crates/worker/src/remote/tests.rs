@@ -74,7 +74,13 @@ impl Way {
         channel.receiver.sleep_by_event();
         let (log, printer) = std::io::pipe().unwrap();
         let code = Code { folder: folder.to_owned(), layers: None, config: "{}".into() };
-        let start = StartSpec { instance, code: Some(code), limits: Limits::for_memory(128, 512), for_long: false, apart: None };
+        let start = StartSpec {
+            instance,
+            code: Some(code),
+            limits: Limits::for_memory(128, 512),
+            for_long: false,
+            apart: None,
+        };
         let kit = Kit { channel: guest, log: printer.into() };
         let number = self.kits.get() + 1;
         self.kits.set(number);

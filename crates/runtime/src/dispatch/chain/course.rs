@@ -215,7 +215,9 @@ impl Course {
                     reception.take(part).await;
                     continue;
                 }
-                (at, Event::Replied { body, tail, failed: false, served, ran }) if at == last && reception.is_open() => {
+                (at, Event::Replied { body, tail, failed: false, served, ran })
+                    if at == last && reception.is_open() =>
+                {
                     reception.take(body).await;
                     let whole = match reception.excess() {
                         Some(_) => Event::TooLarge,
