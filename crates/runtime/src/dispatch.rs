@@ -30,7 +30,7 @@
 //! | `pu`, `link`, `events` | one PU and its worker: what it is told, what it says |
 //! | `kits`, `orders` | what instances are given, made ahead; the way that starts are ordered |
 //! | `upkeep` | what is done in the background |
-//! | `engines`, `habits`, `watched` | which engine a run goes to; how long runs take; which event loop waits for one |
+//! | `engines`, `ways`, `habits`, `watched` | which engine a run goes to; how far it is; how long runs take; which event loop waits for one |
 //! | `clock`, `keep_going`, `latency` | deadlines; invocations nobody waits for; fast wake-ups |
 //! | `failure`, `lines`, `trace` | how errors, logs and traces are worded |
 //!
@@ -73,6 +73,7 @@ mod ticket;
 mod trace;
 mod upkeep;
 mod watched;
+mod ways;
 
 pub use call::{Call, InvokeError, Outcome, PlatformError, Report, Spans, StartKind, ThrottleReason};
 pub use config::{DispatchConfig, Latency};

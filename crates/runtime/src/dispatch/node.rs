@@ -11,6 +11,7 @@ use super::posts::Posts;
 use super::pu::{Pu, Source};
 use super::shared::{Departure, Shared};
 use super::ticket::Grant;
+use super::ways::Ways;
 use super::{PlatformError, StartKind, spec};
 use crate::function::{Function, FunctionKey};
 use crate::placement::{self, Candidate, Choice, Place, Terms};
@@ -103,16 +104,24 @@ impl Post {
 
     /// An instance of a pure function for a request: of the engines that it is for, and that work, the one that comes to it
     /// first.
-    fn take_nearest(&mut self, habit: Habit) -> Option<(Box<Instance>, StartKind)> {
-        self.take_where(habit, |instance| !instance.rests())
+    fn take_nearest(&mut self, habit: Habit, ways: &mut Ways) -> Option<(Box<Instance>, StartKind)> {
+        self.take_where(habit, ways, |instance| !instance.rests())
     }
 
-    fn take_where(&mut self, habit: Habit, may: impl Fn(&Instance) -> bool) -> Option<(Box<Instance>, StartKind)> {
-        let here = Here::now(self.function.kind, habit.typical);
+    fn take_where(
+        &mut self,
+        habit: Habit,
+        ways: &mut Ways,
+        may: impl Fn(&Instance) -> bool,
+    ) -> Option<(Box<Instance>, StartKind)> {
+        let here = Here::now(self.function.kind, habit.typical, ways);
         let suits = |instance: &Instance| instance.shared.terms.for_long == habit.long && may(instance);
         let nearest = self.pool.take_nearest(|instance| suits(instance).then(|| instance.distance(&here)));
         let (mut instance, kind) = nearest.or_else(|| self.pool.take_stem(|stem| suits(stem)))?;
         instance.claim(habit.typical);
+        if self.pool.busy() == 1 && here.is_way_alone {
+            instance.sets_out(&here);
+        }
         self.lately = instance.processor;
         Some((instance, kind))
     }
@@ -130,13 +139,13 @@ impl Post {
     }
 
     /// The same where there is none that suits, and none is to come: of an engine that rests, or is for others.
-    fn take_any(&mut self, mut habit: Habit) -> Option<(Box<Instance>, StartKind)> {
-        let resting = self.take_where(habit, |_| true);
+    fn take_any(&mut self, mut habit: Habit, ways: &mut Ways) -> Option<(Box<Instance>, StartKind)> {
+        let resting = self.take_where(habit, ways, |_| true);
         if resting.is_some() || self.live_for(habit.long) > 0 {
             return resting;
         }
         habit.long = !habit.long;
-        self.take_where(habit, |_| true)
+        self.take_where(habit, ways, |_| true)
     }
 
     /// Whether its requests are for one engine of a processor or for another by how long they take.
@@ -341,7 +350,7 @@ impl State {
         habit.long &= post.has_two_engines();
         post.for_long = habit.long;
         let taken = match post.places.len() {
-            1 if post.function.kind.is_pure() => post.take_nearest(habit),
+            1 if post.function.kind.is_pure() => post.take_nearest(habit, &mut self.engines.ways),
             1 => post.pool.take(),
             _ => self.take_where_preferred(post_id),
         };
@@ -362,7 +371,9 @@ impl State {
         if is_first && let Some(permit) = self.permit(post_id, Purpose::Request, now) {
             return Ok(Step::Start(permit));
         }
-        if is_first && let Some((instance, _)) = self.posts.get_mut(post_id).and_then(|post| post.take_any(habit)) {
+        let ways = &mut self.engines.ways;
+        let any = self.posts.get_mut(post_id).filter(|_| is_first).and_then(|post| post.take_any(habit, ways));
+        if let Some((instance, _)) = any {
             return Ok(Step::Take(instance));
         }
         let (waiter, granted) = oneshot::channel();
@@ -481,6 +492,9 @@ impl State {
         if instance.ran.took > 0 && spec.tier != Tier::Remote {
             let fixed = Some(fixed).filter(|fixed| *fixed > 0);
             self.engines.note(instance.shared.terms.pu, (spec.cores(), fixed), now, instance.ran);
+            if let Some(way) = instance.way {
+                self.engines.ways.took(way, instance.ran.waited + instance.ran.answered);
+            }
         }
     }
 
