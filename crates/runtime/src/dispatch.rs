@@ -19,7 +19,7 @@
 //! | [`counters`] | what is counted |
 //! | [`snapshot`] | what a node looks like at a moment |
 //! | `invoke` | one invocation, from its admission to its bill |
-//! | `node` | the state behind the lock, and all decisions on it |
+//! | `node`, `post` | the state behind the lock, and all decisions on it; what of it is one function's |
 //! | `placing` | where instances are and can be |
 //! | [`pure`] | runs of pure functions |
 //! | `holding` | what engines hold for a run of a flow |
@@ -61,6 +61,7 @@ mod link;
 mod node;
 mod orders;
 mod placing;
+mod post;
 mod posts;
 mod pu;
 pub mod pure;
@@ -100,8 +101,9 @@ use interconnect::layout::INLINE_MAX;
 use keep_going::KeepGoing;
 use latency::Wakefulness;
 use link::Link;
-use node::{Meter, Permit, RUNS_TO_CHOICE, State, Step, Waiter};
+use node::{Meter, Permit, State, Step, Waiter};
 use orders::Attachment;
+use post::RUNS_TO_CHOICE;
 use reception::Reception;
 use sandbox::spec::{Kind, Version};
 use std::os::fd::OwnedFd;

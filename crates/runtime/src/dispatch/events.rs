@@ -1,8 +1,9 @@
 //! What the worker says, and what follows.
 
 use super::link::Link;
-use super::node::{Post, Purpose, State};
+use super::node::{Purpose, State};
 use super::orders::{self, Attachment};
+use super::post::Post;
 use super::pu::Worker;
 use super::shared::Departure;
 use super::ticket::Grant;

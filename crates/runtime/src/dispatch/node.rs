@@ -3,23 +3,23 @@
 
 use super::config::DispatchConfig;
 use super::counters::Counters;
-use super::engines::{Engines, Here};
-use super::habits::{Habit, Habits};
-use super::instance::{Instance, Spot};
+use super::engines::Engines;
+use super::habits::Habits;
+use super::instance::Instance;
 use super::link::Link;
+use super::post::Post;
 use super::posts::Posts;
 use super::pu::{Pu, Source};
 use super::shared::{Departure, Shared};
 use super::ticket::Grant;
-use super::ways::Ways;
 use super::{PlatformError, StartKind, spec};
 use crate::function::{Function, FunctionKey};
-use crate::placement::{self, Candidate, Choice, Place, Terms};
+use crate::placement::{self, Candidate, Choice};
 use crate::pool::{Pool, Waiting};
 use crate::scaling::Demand;
 use crate::templates::Seat;
 use daemon::pu::{Pus, Tier};
-use sandbox::spec::{End, NativeEngine, Version};
+use sandbox::spec::{End, Version};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
@@ -27,10 +27,6 @@ use tokio::sync::oneshot;
 
 /// Instances of a pure function for each engine.
 const CHANNELS_PER_CORE: usize = 16;
-/// Runs of a pure function after which it is looked at whether it has a choice between engines, and for how long one that is not asked any more
-/// wants it, in nanoseconds.
-pub(super) const RUNS_TO_CHOICE: u32 = 8;
-const LATELY: u64 = 1_000_000_000;
 
 /// A request that waits for an instance, or for leave to start one.
 pub(super) type Waiter = oneshot::Sender<Grant>;
@@ -47,151 +43,6 @@ pub(super) struct Meter {
     /// Of all versions of the function together: they share what is reserved for it.
     pub in_flight: Arc<AtomicU32>,
     pub counters: Counters,
-}
-
-/// One revision of a function on this node.
-pub(super) struct Post {
-    pub function: Arc<Function>,
-    pub meter: Arc<Meter>,
-    /// The log stream of all instances that come from its dedicated template.
-    pub stream: Arc<str>,
-    pub pool: Pool<Box<Instance>, Waiter, Spot>,
-    /// Where it may run, by its profiles, the place that it likes best first.
-    pub places: Vec<Place>,
-    /// Instances being started for requests.
-    pub starting: u32,
-    /// Instances being started ahead of time.
-    pub stemming: u32,
-    /// No stems before this: the last could not be loaded.
-    pub stems_after: u64,
-    /// Whether it stays when it has no instances.
-    pub deployed: bool,
-    /// Ends with its last instance.
-    pub closed: bool,
-    pub demand: Demand,
-    /// How long runs take.
-    habits: Habits,
-    /// Whether the last request was for the engines of long runs, and instances that there are of those, or will be.
-    for_long: bool,
-    long_ones: u32,
-    /// That no engine for long runs could be had: it does without.
-    no_long: bool,
-    /// Of a pure function: runs, the processor of the last one's engine, and how many there are where it may run.
-    pub runs: u32,
-    lately: Option<u32>,
-    cores: u32,
-    pub used: Option<u64>,
-    /// Whether it is in the queue for starts.
-    pub listed: bool,
-}
-
-impl Post {
-    /// Instances that there are or will be.
-    pub fn live(&self) -> usize {
-        let waiting = self.pool.idle() + self.pool.stems();
-        waiting + (self.pool.busy() + self.starting + self.stemming) as usize
-    }
-
-    /// Those of the engines of long runs, or the others.
-    fn live_for(&self, long: bool) -> usize {
-        let long_ones = self.long_ones as usize;
-        if long { long_ones } else { self.live().saturating_sub(long_ones) }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.live() == 0 && self.pool.queued() == 0
-    }
-
-    /// An instance of a pure function for a request: of the engines that it is for, and that work, the one that comes to it
-    /// first.
-    fn take_nearest(&mut self, habit: Habit, ways: &mut Ways) -> Option<(Box<Instance>, StartKind)> {
-        self.take_where(habit, ways, |instance| !instance.rests())
-    }
-
-    fn take_where(
-        &mut self,
-        habit: Habit,
-        ways: &mut Ways,
-        may: impl Fn(&Instance) -> bool,
-    ) -> Option<(Box<Instance>, StartKind)> {
-        let here = Here::now(self.function.kind, habit.typical, ways);
-        let suits = |instance: &Instance| instance.shared.terms.for_long == habit.long && may(instance);
-        let nearest = self.pool.take_nearest(|instance| suits(instance).then(|| instance.distance(&here)));
-        let (mut instance, kind) = nearest.or_else(|| self.pool.take_stem(|stem| suits(stem)))?;
-        instance.claim(habit.typical);
-        if self.pool.busy() == 1 && here.is_way_alone {
-            instance.sets_out(&here);
-        }
-        self.lately = instance.processor;
-        Some((instance, kind))
-    }
-
-    /// Whether it is to have another instance, of another processor's engine, if there is one: its requests come from here and there, and with
-    /// one instance alone it would be by chance whether that is near. Not before it has been asked a few times, and as long as it is.
-    pub fn wants_choice(&self, now: u64) -> bool {
-        let is_asked = self.runs >= RUNS_TO_CHOICE && self.used.is_some_and(|used| now.saturating_sub(used) < LATELY);
-        is_asked && self.live_for(self.for_long) == 1 && self.cores > 1 && self.has_two_engines() && !self.closed
-    }
-
-    /// The processor that another instance is to be apart from.
-    pub fn apart(&self) -> Option<u32> {
-        self.lately.filter(|_| self.function.kind.is_pure())
-    }
-
-    /// The same where there is none that suits, and none is to come: of an engine that rests, or is for others.
-    fn take_any(&mut self, mut habit: Habit, ways: &mut Ways) -> Option<(Box<Instance>, StartKind)> {
-        let resting = self.take_where(habit, ways, |_| true);
-        if resting.is_some() || self.live_for(habit.long) > 0 {
-            return resting;
-        }
-        habit.long = !habit.long;
-        self.take_where(habit, ways, |_| true)
-    }
-
-    /// Whether its requests are for one engine of a processor or for another by how long they take.
-    fn has_two_engines(&self) -> bool {
-        let is_usual = self.function.kind.is_pure() && self.function.pure.engine != NativeEngine::Kvm;
-        is_usual && self.places.len() == 1 && !self.no_long
-    }
-
-    /// What an invocation, and perhaps a start before it, has taken where it ran: of use where there is a choice. What a run
-    /// like it is expected to take of an engine.
-    pub fn learn(&mut self, instance: &mut Instance) -> u64 {
-        let ran = std::mem::take(&mut instance.ran);
-        let mut typical = 0;
-        if ran.took > 0 {
-            self.runs = self.runs.saturating_add(1);
-            typical = self.habits.learn(instance.asked, ran.took).typical;
-            instance.engine.iter().for_each(|engine| engine.ran(ran.took));
-        }
-        if self.places.len() > 1 {
-            self.learn_of_place(instance);
-        }
-        typical
-    }
-
-    fn learn_of_place(&mut self, instance: &mut Instance) {
-        let pu = instance.shared.terms.pu;
-        let Some(place) = self.places.iter_mut().find(|place| place.terms.pu == pu) else { return };
-        place.ran(instance.took);
-        match std::mem::take(&mut instance.start_took) {
-            0 => {}
-            took => place.started(took),
-        }
-    }
-
-    /// One of its instances is not there any more.
-    fn lose(&mut self, shared: &Shared) {
-        self.long_ones -= u32::from(shared.terms.for_long);
-    }
-
-    /// The function as it is on these terms.
-    pub fn function_on(&self, terms: Terms) -> Arc<Function> {
-        if terms.memory_mib == self.function.memory_mib {
-            return self.function.clone();
-        }
-        Arc::new(Function { memory_mib: terms.memory_mib, ..(*self.function).clone() })
-    }
 }
 
 /// A version of a function, whatever its revision.

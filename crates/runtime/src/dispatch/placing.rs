@@ -2,7 +2,8 @@
 //! has to go where there are too many.
 
 use super::instance::Instance;
-use super::node::{Post, State};
+use super::node::State;
+use super::post::Post;
 use super::pu::Source;
 use crate::dispatch::StartKind;
 use crate::function::Function;

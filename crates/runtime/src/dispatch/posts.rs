@@ -1,7 +1,7 @@
 //! The posts of a node, and which of them are awake: those that something has happened to since they were last seen to
 //! have nothing. A node has ten thousand functions and a handful that are used; its upkeep looks at the handful.
 
-use super::node::Post;
+use super::post::Post;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 

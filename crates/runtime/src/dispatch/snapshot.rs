@@ -2,8 +2,9 @@
 
 use super::counters::Tally;
 pub use super::engines::EngineState;
-use super::node::{Post, State};
+use super::node::State;
 use super::orders::Ways;
+use super::post::Post;
 use super::pu::{Pu, Worker};
 use crate::function::FunctionKey;
 use crate::templates::{Phase, Seat};
