@@ -123,6 +123,50 @@ class Pure(unittest.TestCase):
                 large = os.urandom(3 << 20)
                 self.assertEqual(self.post(f"echo-{kind}", large)[:2], (200, large))
 
+    def test_long_answers_are_what_they_are(self):
+        json_text = json.dumps(["x" * 70_000, 1]).encode()
+        for kind in self.kinds:
+            for body, content in (
+                ("é".encode() * 50_001, "text/plain; charset=utf-8"),
+                (b"x" * 99_999 + b"\xc3", "application/octet-stream"),
+                (json_text, "application/json"),
+                (json_text[:-1], "text/plain; charset=utf-8"),
+            ):
+                with self.subTest(kind=kind, content=content):
+                    self.assertEqual(self.post(f"echo-{kind}", body), (200, body, content))
+            form = {"sets": {"in": [{"name": "a", "text": "1"}, {"name": "b", "text": "2" * 90_000}]}}
+            status, sets, content = self.post(f"echo-{kind}", json.dumps(form))
+            items = [item["text"] for found in json.loads(sets)["sets"].values() for item in found]
+            self.assertEqual((status, content, sorted(items)), (200, "application/json", ["1", "2" * 90_000]))
+
+    def test_a_slow_client_gets_its_own_answer_whatever_others_do(self):
+        address = urllib.parse.urlsplit(self.node.endpoint)
+        for kind in self.kinds:
+            slow = []
+            for _ in range(4):
+                body = os.urandom(2 << 20)
+                client = socket.socket()
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.settimeout(60)
+                client.connect((address.hostname, address.port))
+                head = f"POST /v1/functions/echo-{kind}/invoke HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+                client.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+                self.addCleanup(client.close)
+                slow.append((client, body, client.recv(12)))
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                others = [os.urandom(100_000 + at) for at in range(100)]
+                answers = list(pool.map(lambda body: self.post(f"echo-{kind}", body)[:2], others))
+            self.assertTrue(all(answer == (200, body) for answer, body in zip(answers, others, strict=True)))
+            # What is on its way needs its engine no more.
+            for engine in self.engines():
+                os.kill(engine, signal.SIGKILL)
+            for client, body, answer in slow:
+                while more := client.recv(1 << 20):
+                    answer += more
+                self.assertTrue(answer.startswith(b"HTTP/1.1 200"), answer[:200])
+                self.assertTrue(answer.endswith(b"\r\n\r\n" + body), "another answer than its own")
+            eventually(lambda: self.post(f"echo-{kind}", b"x")[0] == 200, "an engine is there again")
+
     def test_files_and_arguments_come_with_the_code_that_lambda_is_given(self):
         tool = GUESTS / "tool.wasm"
         if not tool.exists():

@@ -279,7 +279,8 @@ impl State {
         self.next_instance += 1;
         self.instances.insert(shared.id, shared.clone());
         let stream = matches!(seat, Seat::Dedicated(_)).then(|| post.stream.clone());
-        let (function, apart) = (post.function_on(terms), post.apart());
+        let function = post.function_on(terms);
+        let apart = if purpose == Purpose::Stem { post.apart() } else { None };
         Some(Permit { shared, link, function, purpose, template, version, stream, apart })
     }
 
