@@ -43,7 +43,7 @@ struct system_data __dandelion_system_data = {.exit_code = NEVER_ENDED, .heap_be
 /* Outputs in the order in which they were put; sorted by set at the end. */
 static struct {
     struct output {
-        size_t set;
+        size_t set, number;
         struct system_buf buf;
     } *all;
     size_t len, room;
@@ -105,11 +105,12 @@ static int more_outputs(void) {
     return 1;
 }
 
+/* How many items a set has: its last one knows, which is not far as a rule. */
 static size_t items_put(size_t set) {
-    size_t count = 0;
-    for (size_t i = 0; i < outputs.len; i++)
-        count += outputs.all[i].set == set;
-    return count;
+    for (size_t i = outputs.len; i > 0; i--)
+        if (outputs.all[i - 1].set == set)
+            return outputs.all[i - 1].number + 1;
+    return 0;
 }
 
 int lichen_put(const char *set_name, const lichen_item *item) {
@@ -123,13 +124,13 @@ int lichen_put(const char *set_name, const lichen_item *item) {
     char *name = lichen_alloc(item->name_len ? item->name_len : DIGITS_MAX);
     if (!name)
         return LICHEN_ENOMEM;
-    size_t name_len = item->name_len;
+    size_t name_len = item->name_len, number = items_put(set);
     if (name_len)
         memcpy(name, item->name, name_len);
     else
-        name_len = decimal(items_put(set), name);
+        name_len = decimal(number, name);
     outputs.all[outputs.len++] =
-        (struct output){set, {name, name_len, item->data, item->len, (size_t)item->key}};
+        (struct output){set, number, {name, name_len, item->data, item->len, (size_t)item->key}};
     return LICHEN_OK;
 }
 

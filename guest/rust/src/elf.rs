@@ -166,6 +166,7 @@ pub struct Outputs<'a> {
 
 struct Output<'a> {
     set: usize,
+    number: usize,
     name: alloc::string::String,
     key: u64,
     data: Cow<'a, [u8]>,
@@ -175,14 +176,13 @@ impl<'a> Outputs<'a> {
     /// Adds an item. One without a name is named by its number in the set.
     pub fn put(&mut self, set: &str, item: &str, key: u64, data: impl Into<Cow<'a, [u8]>>) -> Result<(), Error> {
         let set = Self::number(set).ok_or(Error::NoSet)?;
-        let name = match item {
-            "" => self.put.iter().filter(|output| output.set == set).count().to_string(),
-            item => item.into(),
-        };
+        // The set's last item is not far as a rule.
+        let number = self.put.iter().rfind(|output| output.set == set).map_or(0, |last| last.number + 1);
+        let name = if item.is_empty() { number.to_string() } else { item.into() };
         if !name::is_good(&name) {
             return Err(Error::Name);
         }
-        self.put.push(Output { set, name, key, data: data.into() });
+        self.put.push(Output { set, number, name, key, data: data.into() });
         Ok(())
     }
 
