@@ -94,7 +94,7 @@ fn lay_out_set(files: &mut Files, at: NodeId, set: &Set<Blob>, read_only: bool) 
             None => (at, &*path),
         };
         check_name(name).map_err(|why| bad_input(format!("item {:?} of set {:?}: {why}", item.name, set.name)))?;
-        let name = free_name(files, parent, name);
+        let name = free_name(files, parent, name, before_key(name, item));
         files.place(parent, name, Content::File(Data::Given(item.data.clone())), read_only);
     }
     Ok(())
@@ -104,14 +104,21 @@ fn check_name(name: &str) -> Result<(), sets::NameError> {
     sets::name::check(name)
 }
 
-/// Items of one name are told apart: `x`, `x~2`, `x~3`.
-fn free_name(files: &Files, parent: NodeId, name: &str) -> Name {
+/// Where in the name of an item's file its key begins, or would.
+fn before_key(name: &str, item: &Item<Blob>) -> usize {
+    let is_there = item.key != 0 || has_key(&item.name);
+    name.rfind('@').filter(|_| is_there).unwrap_or(name.len())
+}
+
+/// Items of one name and key are told apart, and keep the key: `x@7`, `x~2@7`, `x~3@7`.
+fn free_name(files: &Files, parent: NodeId, name: &str, before_key: usize) -> Name {
     let taken = |name: &[u8]| files.folder(parent).is_ok_and(|its| its.get(name).is_some());
     if !taken(name.as_bytes()) {
         return name.into();
     }
     // Binary search keeps thousands of equal names cheap: the numbers that are taken are the first ones.
-    let numbered = |number: u64| format!("{name}~{number}").into_bytes();
+    let (name, key) = name.split_at(before_key);
+    let numbered = |number: u64| format!("{name}~{number}{key}").into_bytes();
     let mut step = 1;
     while taken(&numbered(1 + step)) {
         step *= 2;

@@ -69,6 +69,16 @@ fn sets_are_folders() {
 }
 
 #[test]
+fn items_of_one_name_keep_their_keys() {
+    let code = COPY.replace("in/a/x", "in/a/x~2@7").replace("(i32.const 6)", "(i32.const 10)");
+    let mut program = program(&code);
+    let mut given = given();
+    given.inputs = vec![set("a", &[("x", 7, "one"), ("x", 0, "two"), ("x", 7, "three"), ("x", 0, "four")])];
+    let expected = [("b".to_owned(), vec![("y".to_owned(), 7, "three".to_owned())])];
+    assert_eq!(plain(&given.run(&mut *program)), expected);
+}
+
+#[test]
 fn nothing_of_a_run_is_there_in_the_next() {
     let mut counter = program(
         r#"(global $g (mut i32) (i32.const 0))
