@@ -143,6 +143,11 @@ impl Lane {
     /// Runs the program once on these inputs.
     pub fn run(&self, program: &mut dyn Program, inputs: &[Set<Blob>], stop: &Stop) -> Finished {
         let terms = &self.terms;
+        if let Some(set) = terms.fixed.iter().find(|own| inputs.iter().any(|set| set.name == own.name)) {
+            // It may be its code: Python's script, say.
+            let why = format!("the set {:?} is the function's own: a request brings none of that name", set.name);
+            return Finished::failed(RunError::BadInput(why));
+        }
         let all: Vec<Set<Blob>>;
         let all = match terms.fixed.is_empty() {
             true => inputs,

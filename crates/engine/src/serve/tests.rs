@@ -95,11 +95,15 @@ impl Bench {
 }
 
 fn attach(desk: &Desk, instance: u64, program: u64) -> Guest {
+    let terms = Terms { name: "f".into(), timeout: Duration::from_secs(20), ..Terms::default() };
+    attach_on(desk, instance, program, terms)
+}
+
+fn attach_on(desk: &Desk, instance: u64, program: u64, terms: Terms) -> Guest {
     let (channel, theirs) = Channel::create(1 << 20).unwrap();
     channel.receiver.sleep_by_event();
     let (log, printer) = std::io::pipe().unwrap();
     let channel_theirs = Channel::attach(&theirs.region, theirs.down, theirs.up).unwrap();
-    let terms = Terms { name: "f".into(), timeout: Duration::from_secs(20), ..Terms::default() };
     let attachment = Attachment { instance, program, channel: channel_theirs, log: printer.into(), terms };
     desk.give(Order::Attach(Box::new(attachment))).unwrap();
     Guest { channel, log: log.into() }
@@ -155,6 +159,23 @@ fn sets_go_in_and_come_out() {
     // Long ones travel beside the ring.
     guest.ask("x", &vec![3; 200_000]);
     assert_eq!(guest.answer().1[0].items[0].data.len(), 200_000);
+}
+
+#[test]
+fn a_request_does_not_replace_what_a_function_brings() {
+    let bench = Bench::new();
+    let own = Set::new("app", vec![Item::new("main.py", 0, Blob::from(b"its own".to_vec()))]);
+    let timeout = Duration::from_secs(20);
+    let terms = |fixed| Terms { name: "f".into(), timeout, fixed, ..Terms::default() };
+    let mut other = attach_on(&bench.desk, 1, 1, terms(vec![own.clone()]));
+    let mut same = attach_on(&bench.desk, 2, 1, terms(vec![Set { name: "in".into(), ..own }]));
+    [&mut other, &mut same].into_iter().for_each(|guest| guest.ask("x", b""));
+    assert_eq!((other.hear().0, same.hear().0), (invocation::READY, invocation::READY));
+    let sets: Vec<String> = other.answer().1.into_iter().map(|set| set.name).collect();
+    assert_eq!(sets, ["in", "app"]);
+    let (kind, _, body) = same.hear();
+    let body = String::from_utf8(body).unwrap();
+    assert!(kind == invocation::FAILED && body.contains("Pure.BadInput") && body.contains("own"), "{kind} {body}");
 }
 
 #[test]
