@@ -43,6 +43,14 @@ impl Function {
         }
     }
 
+    /// Other names of inputs, each with the one that it is another name of.
+    pub fn aliases(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Http => &[("request", "requests")],
+            Self::ObjectGet | Self::ObjectPut | Self::ObjectList => &[],
+        }
+    }
+
     pub fn outputs(self) -> &'static [&'static str] {
         match self {
             Self::Http => &["headers", "bodies", "responses", STATUS],

@@ -123,7 +123,8 @@ impl Fetch {
         terms: Terms<'_>,
     ) -> Result<Sets<Bytes>, FetchError> {
         let known = function.inputs();
-        if let Some(unknown) = inputs.iter().find(|set| !known.contains(&set.name.as_str())) {
+        let takes = |name: &str| known.contains(&name) || function.aliases().iter().any(|(alias, _)| *alias == name);
+        if let Some(unknown) = inputs.iter().find(|set| !takes(&set.name)) {
             let (function, set) = (function.name(), unknown.name.clone());
             return Err(FetchError::UnknownSet { function, set, known });
         }

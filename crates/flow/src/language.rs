@@ -45,12 +45,21 @@ pub enum Lookup {
 pub struct Signature {
     pub inputs: Vec<String>,
     pub outputs: Vec<String>,
+    /// Other names of inputs, each with the one that it is another name of.
+    pub aliases: Vec<(String, String)>,
 }
 
 impl Signature {
     pub fn new(inputs: &[&str], outputs: &[&str]) -> Self {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Self { inputs: owned(inputs), outputs: owned(outputs) }
+        Self { inputs: owned(inputs), outputs: owned(outputs), aliases: Vec::new() }
+    }
+
+    /// The input that a name means, if there is one.
+    pub fn input(&self, name: &str) -> Option<&str> {
+        let alias = self.aliases.iter().find(|(alias, _)| alias == name);
+        let meant = alias.map_or(name, |(_, meant)| meant);
+        self.inputs.iter().find(|input| *input == meant).map(String::as_str)
     }
 }
 

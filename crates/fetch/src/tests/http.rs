@@ -40,9 +40,13 @@ async fn only_what_is_taken_is_made() {
     let sets = run(&fetch(|_| {}, &[]), &[server.url("/")], &["bodies", "other"]).await.unwrap();
     assert_eq!((sets.len(), sets[0].name.as_str(), sets[0].items.len()), (1, "bodies", 1));
     assert!(run(&fetch(|_| {}, &[]), &[], &["headers"]).await.unwrap()[0].items.is_empty());
-    let terms = Terms { deadline: Instant::now() + Duration::from_secs(9), outputs: &[] };
-    let unknown = fetch(|_| {}, &[]).run(Function::Http, vec![Set::new("request", Vec::new())], terms).await;
-    assert!(unknown.unwrap_err().to_string().contains("it takes requests"));
+    let given = async |function, name| {
+        let terms = Terms { deadline: Instant::now() + Duration::from_secs(9), outputs: &[] };
+        fetch(|_| {}, &[]).run(function, vec![Set::new(name, Vec::new())], terms).await
+    };
+    assert!(given(Function::Http, "wishes").await.unwrap_err().to_string().contains("it takes requests"));
+    assert!(given(Function::Http, "request").await.is_ok(), "its other name");
+    assert!(given(Function::ObjectGet, "request").await.is_err());
 }
 
 #[tokio::test]

@@ -66,12 +66,12 @@ impl<'a> World<'a> {
 /// The sets that a flow of another text takes and gives.
 fn of_program(program: &Program) -> Signature {
     let names = |sets: &[(String, usize)]| sets.iter().map(|(name, _)| name.clone()).collect();
-    Signature { inputs: names(&program.main().inputs), outputs: names(&program.main().outputs) }
+    Signature { inputs: names(&program.main().inputs), outputs: names(&program.main().outputs), aliases: Vec::new() }
 }
 
 fn signature(inputs: &[Name], outputs: &[Name]) -> Signature {
     let texts = |names: &[Name]| names.iter().map(|name| name.text.clone()).collect();
-    Signature { inputs: texts(inputs), outputs: texts(outputs) }
+    Signature { inputs: texts(inputs), outputs: texts(outputs), aliases: Vec::new() }
 }
 
 pub fn program(module: &Module, main: Option<&str>, known: &dyn Known, findings: &mut Findings<'_>) -> Option<Program> {
@@ -80,6 +80,7 @@ pub fn program(module: &Module, main: Option<&str>, known: &dyn Known, findings:
     let orders: Vec<Vec<usize>> = module.flows.iter().map(|flow| scope::check(&world, flow, findings)).collect();
     unused_functions(&world, findings);
     let order = nesting(&world, main, findings)?;
+    unused_flows(&world, main, &order, findings);
     if findings.has_errors() {
         return None;
     }
@@ -137,10 +138,13 @@ fn known_differently(function: &Function, known: &dyn Known, findings: &mut Find
         Lookup::Flow(program) => of_program(&program),
         Lookup::Open | Lookup::Missing | Lookup::Unfit(_) => return,
     };
-    let sides = [("takes", &function.inputs, &actual.inputs), ("gives", &function.outputs, &actual.outputs)];
-    for (verb, declared, actual) in sides {
+    let takes = |name: &str| actual.input(name).is_some();
+    let gives = |name: &str| actual.outputs.iter().any(|output| output == name);
+    let inputs = ("takes", &function.inputs, &actual.inputs, &takes as &dyn Fn(&str) -> bool);
+    let outputs = ("gives", &function.outputs, &actual.outputs, &gives as &dyn Fn(&str) -> bool);
+    for (verb, declared, actual, has) in [inputs, outputs] {
         let names: Vec<&str> = actual.iter().map(String::as_str).collect();
-        for name in declared.iter().filter(|name| !names.contains(&name.text.as_str())) {
+        for name in declared.iter().filter(|name| !has(&name.text)) {
             let message = format!("function `{}` {verb} no set `{}`", function.name.text, name.text);
             findings.error(&name.span, message).hint(near::hint(&name.text, &names, "it has none"));
         }
@@ -171,6 +175,16 @@ fn unused_functions(world: &World<'_>, findings: &mut Findings<'_>) {
             let message = format!("function `{}` is declared and not applied", function.name.text);
             findings.warn(&function.name.span, message).hint("leave the declaration out");
         }
+    }
+}
+
+/// A text is one flow and what that is made of.
+fn unused_flows(world: &World<'_>, main: usize, order: &[usize], findings: &mut Findings<'_>) {
+    let flows = &world.module.flows;
+    for flow in (0..flows.len()).filter(|index| !order.contains(index)).map(|index| &flows[index]) {
+        let message =
+            format!("flow `{}` is no part of `{}`, the flow that this text is", flow.name.text, flows[main].name.text);
+        findings.warn(&flow.name.span, message).hint("put it into a text of its own, apply it, or leave it out");
     }
 }
 

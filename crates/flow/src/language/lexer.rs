@@ -25,7 +25,9 @@ pub struct Lexeme {
 
 /// All tokens of `text`, the last of which is [`Token::End`]. What is no token is said and left out.
 pub fn lex(text: &str, findings: &mut Findings<'_>) -> Vec<Lexeme> {
-    let mut lexer = Lexer { text, at: 0, findings };
+    // Some editors begin texts with a mark of their encoding.
+    let at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    let mut lexer = Lexer { text, at, findings };
     let mut lexemes = Vec::new();
     loop {
         lexer.skip();

@@ -63,6 +63,34 @@ fn what_dandelion_takes_is_taken() {
 }
 
 #[test]
+fn a_mark_of_the_encoding_is_no_part_of_a_text() {
+    let checked = check("\u{feff}flow f(A) => (B) {\r\n g(x = all A) => (B = y);\r\n}", None, &Offline);
+    assert_eq!(checked.diagnostics, []);
+}
+
+#[test]
+fn of_flows_that_the_last_one_does_not_apply_it_is_said() {
+    let text = "flow a(X) => (X) {} flow b(X) => (X) {} flow c(X) => (Y) { a(X = all X) => (Y = X); }";
+    let checked = check(text, None, &Offline);
+    let expected = [(Severity::Warning, 1, 26, "flow `b` is no part of `c`, the flow that this text is")];
+    assert_eq!(messages(&checked), expected);
+    assert_eq!(checked.program.unwrap().main().name, "c");
+}
+
+#[test]
+fn another_name_of_an_input_means_it() {
+    let flow = |inputs: &str| format!("flow f(A, B) => (C) {{ fetch({inputs}) => (C = bodies); }}");
+    let said =
+        |inputs: &str| messages(&check(&flow(inputs), None, &Registry)).iter().map(|said| said.3.to_owned()).collect();
+    let none: Vec<String> = vec![];
+    assert_eq!([said("requests = all A, o = all B"), said("request = all A, o = all B")], [none.clone(), none]);
+    let missing: Vec<String> = said("o = all A, o = all B");
+    assert!(missing.iter().any(|said| said == "`fetch` is not given its set `requests`"), "{missing:?}");
+    let declared = format!("function fetch(request, o) => (bodies); {}", flow("request = all A, o = all B"));
+    assert_eq!(check(&declared, None, &Registry).diagnostics, []);
+}
+
+#[test]
 fn flows_within_flows_are_put_in_where_they_take_whole_sets() {
     let text = "flow inner(X, Y) => (Z) { f(a = each X) => (M = r); g(m = all M, y = all Y) => (Z = r); }
         flow outer(A, B) => (C, D) {
@@ -87,6 +115,10 @@ impl Known for Registry {
         match function {
             "count" => Lookup::Exact(Signature::new(&["log", "pattern"], &["n"])),
             "handler" | "count:live" => Lookup::Open,
+            "fetch" => Lookup::Exact(Signature {
+                aliases: vec![("request".into(), "requests".into())],
+                ..Signature::new(&["requests", "o"], &["bodies"])
+            }),
             _ => Lookup::Missing,
         }
     }

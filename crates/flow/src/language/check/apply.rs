@@ -70,7 +70,7 @@ fn parameters(application: &Application, signature: Option<&Signature>, findings
             findings.error(&name.span, format!("`{}` is given twice", name.text)).hint("leave one of them out");
         }
         let Some(signature) = signature else { continue };
-        if !signature.inputs.contains(&name.text) {
+        if signature.input(&name.text).is_none() {
             let known: Vec<&str> = signature.inputs.iter().map(String::as_str).collect();
             findings.error(&name.span, format!("`{}` takes no set `{}`", target.text, name.text)).hint(near::hint(
                 &name.text,
@@ -79,9 +79,13 @@ fn parameters(application: &Application, signature: Option<&Signature>, findings
             ));
         }
     }
-    let missing = signature.into_iter().flat_map(|signature| &signature.inputs);
-    let given = |name: &&String| !application.inputs.iter().any(|input| input.parameter.text == **name);
-    let missing: Vec<&str> = missing.filter(given).map(String::as_str).collect();
+    let missing = signature.into_iter().flat_map(|signature| {
+        signature.inputs.iter().filter(|name| {
+            let mut given = application.inputs.iter();
+            !given.any(|input| signature.input(&input.parameter.text) == Some(name.as_str()))
+        })
+    });
+    let missing: Vec<&str> = missing.map(String::as_str).collect();
     if !missing.is_empty() {
         let sets = if missing.len() == 1 { "its set" } else { "its sets" };
         findings

@@ -86,7 +86,9 @@ pub struct Registered<'a>(pub Flows<'a>);
 impl Known for Registered<'_> {
     fn lookup(&self, name: &str) -> Lookup {
         if let Some(io) = fetch::Function::named(name) {
-            return Lookup::Exact(Signature::new(io.inputs(), io.outputs()));
+            let aliases =
+                io.aliases().iter().map(|(alias, meant)| ((*alias).to_owned(), (*meant).to_owned())).collect();
+            return Lookup::Exact(Signature { aliases, ..Signature::new(io.inputs(), io.outputs()) });
         }
         let target = name::resolve(name.into(), None, self.0.scope.clone());
         match target.and_then(|target| target.find(self.0.gateway)) {
@@ -109,5 +111,9 @@ impl Known for Registered<'_> {
 /// Handlers take and give what they like; a pure function may say what it does.
 fn signature(function: &Function) -> Lookup {
     let (inputs, outputs) = (function.pure.inputs.clone(), function.pure.outputs.clone());
-    if inputs.is_empty() || outputs.is_empty() { Lookup::Open } else { Lookup::Exact(Signature { inputs, outputs }) }
+    if inputs.is_empty() || outputs.is_empty() {
+        Lookup::Open
+    } else {
+        Lookup::Exact(Signature { inputs, outputs, aliases: Vec::new() })
+    }
 }
