@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A node that needs longer to take a function has a problem.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// A node that needs longer to take a function has a problem: two minutes for its code, and others' code before it.
+const PATIENCE: Duration = Duration::from_secs(300);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a function is made of and how it is to run: for `deploy` and for `run`.
@@ -171,7 +171,7 @@ impl Settings {
 }
 
 pub fn act(arguments: Arguments) -> Verdict {
-    let client = arguments.node.client()?;
+    let client = arguments.node.client()?.with_patience(Some(PATIENCE));
     let quiet = arguments.output.format == Format::Json;
     let how = if quiet { How::Quiet } else { How::Told };
     let (package, manifest) = arguments.settings.pack(&arguments.path, arguments.name, how)?;
