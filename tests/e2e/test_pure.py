@@ -177,6 +177,8 @@ class Pure(unittest.TestCase):
         self.assertEqual(self.post("own", b"two")[:2], (200, b"one, two"))
         self.api.update_function_code(FunctionName="own", ZipFile=package("three, "))
         self.assertEqual(self.post("own", b"two")[:2], (200, b"three, two"))
+        status, body, _ = self.post("own", '{"sets": {"words": [{"name": "a", "text": "not its own, "}], "in": ["x"]}}')
+        self.assertEqual((status, json.loads(body)["errorType"]), (502, "Pure.BadInput"), body)
 
     def test_lambda_invokes(self):
         for kind in self.kinds:
@@ -220,16 +222,39 @@ class Pure(unittest.TestCase):
                     self.assertEqual(status, 504 if b"Pure.Timeout" in body else 502)
                     self.assertEqual(self.post(f"echo-{kind}", b"still here")[1], b"still here")
 
-    def test_a_client_that_goes_ends_its_run(self):
-        self.create("endless", "wasm", (GUESTS / "hostile.wasm").read_bytes(), Timeout=60)
+    def endless(self, name, kind):
+        """More runs without an end than there are engines: who waits for them, and whether there still are any."""
+        self.create(name, kind, (GUESTS / f"hostile.{self.kinds[kind]}").read_bytes(), Timeout=60)
         address = urllib.parse.urlsplit(self.node.endpoint)
         clients = []
-        for _ in range(2 * (os.cpu_count() or 1)):
+        for _ in range(3 * (os.cpu_count() or 1)):
             client = socket.create_connection((address.hostname, address.port))
-            client.sendall(b"POST /v1/functions/endless/invoke HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\n\r\nloop")
+            head = f"POST /v1/functions/{name}/invoke HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\n\r\n"
+            client.sendall(head.encode() + b"loop")
             clients.append(client)
-        busy = lambda: any(shown["busy"] > 0 for shown in self.instances("endless"))
+        busy = lambda: any(shown["busy"] > 0 for shown in self.instances(name))
         eventually(busy, "the runs go on")
+        return clients, busy
+
+    def test_neighbours_do_not_wait_for_runs_without_an_end(self):
+        waiting = [self.endless(f"hog-{kind}", kind) for kind in self.kinds]
+        begun = time.monotonic()
+        for kind, ending in self.kinds.items():
+            # One that is known, and one that nobody has heard of.
+            self.create(f"new-{kind}", kind, (GUESTS / f"echo.{ending}").read_bytes())
+            for _ in range(10):
+                self.assertEqual(self.post(f"echo-{kind}", b"short")[1], b"short")
+                self.assertEqual(self.post(f"new-{kind}", b"short")[1], b"short")
+        took = time.monotonic() - begun
+        self.assertTrue(any(busy() for _, busy in waiting), "they go on all the while")
+        for client in (client for clients, _ in waiting for client in clients):
+            client.close()
+        self.assertLess(took, 30, "a run that hogs its engine has 60 s")
+        for _, busy in waiting:
+            eventually(lambda: not busy(), "the runs have ended")
+
+    def test_a_client_that_goes_ends_its_run(self):
+        clients, busy = self.endless("endless", "wasm")
         for client in clients:
             client.close()
         begun = time.monotonic()

@@ -30,12 +30,14 @@
 //! | `pu`, `link`, `events` | one PU and its worker: what it is told, what it says |
 //! | `kits`, `orders` | what instances are given, made ahead; the way that starts are ordered |
 //! | `upkeep` | what is done in the background |
-//! | `engines`, `ways`, `habits`, `watched` | which engine a run goes to; how far it is; how long runs take; which event loop waits for one |
+//! | `engines`, `ways`, `habits`, `aside` | which engine a run goes to; how far it is; how long runs take; those that are in the way |
+//! | `watched` | which event loop waits for an instance |
 //! | `clock`, `keep_going`, `latency` | deadlines; invocations nobody waits for; fast wake-ups |
 //! | `failure`, `lines`, `trace` | how errors, logs and traces are worded |
 //!
 //! The policies are elsewhere, and pure: [`crate::placement`], [`crate::pool`], [`crate::scaling`], [`crate::keepalive`], [`crate::templates`].
 
+mod aside;
 pub mod awake;
 mod cached;
 pub mod call;
@@ -101,7 +103,7 @@ use interconnect::layout::INLINE_MAX;
 use keep_going::KeepGoing;
 use latency::Wakefulness;
 use link::Link;
-use node::{Meter, Permit, State, Step, Waiter};
+use node::{Asked, Meter, Permit, State, Step, Waiter};
 use orders::Attachment;
 use post::RUNS_TO_CHOICE;
 use reception::Reception;
@@ -332,7 +334,7 @@ impl Dispatcher {
         let post = state.post(function);
         let meter = self.within_limits(&state, post, function)?;
         let admission = Admission::new(self.clone(), meter);
-        Ok((admission, self.seek(state, post, call.len(), now)))
+        Ok((admission, self.seek(state, post, Asked { bytes: call.len(), passes: false }, now)))
     }
 
     /// The state, where an invocation like this may be let in at all.
@@ -385,16 +387,16 @@ impl Dispatcher {
         Ok((Admission::new(self.clone(), meter), meters))
     }
 
-    /// Another instance for an invocation, on so many bytes, that was let in.
-    fn acquire(self: &Arc<Self>, function: &Arc<Function>, bytes: usize) -> Result<Step, PlatformError> {
+    /// Another instance for an invocation that was let in.
+    fn acquire(self: &Arc<Self>, function: &Arc<Function>, asked: Asked) -> Result<Step, PlatformError> {
         let mut state = self.state();
         let post = state.post(function);
-        self.seek(state, post, bytes, os::monotonic_ns())
+        self.seek(state, post, asked, os::monotonic_ns())
     }
 
-    fn seek(&self, mut state: MutexGuard<'_, State>, post: u64, bytes: usize, now: u64) -> Result<Step, PlatformError> {
+    fn seek(&self, mut state: MutexGuard<'_, State>, post: u64, asked: Asked, now: u64) -> Result<Step, PlatformError> {
         let warm = state.posts.get(post).is_some_and(|post| post.pool.idle() > 0);
-        let step = state.acquire(post, bytes, now);
+        let step = state.acquire(post, asked, now);
         if warm {
             return step;
         }

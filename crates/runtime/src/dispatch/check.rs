@@ -47,6 +47,12 @@ impl Dispatcher {
         tokio::time::timeout(PATIENCE, told).await.ok()?.ok()?
     }
 
+    /// Whether somebody waits for that.
+    pub(super) fn is_checking(&self) -> bool {
+        let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        checks.waiting.values().any(|waiting| !waiting.is_closed())
+    }
+
     /// A worker has looked.
     pub(super) fn checked(&self, check: u64, refusal: Option<String>) {
         let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);

@@ -178,6 +178,11 @@ impl Engines {
         }
     }
 
+    /// Whether engines for long runs have been heard of on this PU.
+    pub fn has_long(&self, pu: u8) -> bool {
+        self.all.iter().any(|engine| engine.pu == pu && engine.for_long)
+    }
+
     pub fn states(&self) -> Vec<EngineState> {
         self.all.iter().map(|engine| engine.state()).collect()
     }
@@ -204,6 +209,16 @@ impl Engine {
         self.rests.load(Relaxed)
     }
 
+    /// Whether a request waits behind the one that it runs.
+    pub fn is_waited_for(&self) -> bool {
+        self.requests.load(Relaxed) > 1
+    }
+
+    /// Runs so far.
+    pub fn runs(&self) -> u64 {
+        self.runs.load(Relaxed)
+    }
+
     /// A run is over that took so many nanoseconds.
     pub fn ran(&self, nanoseconds: u64) {
         self.runs.fetch_add(1, Relaxed);
@@ -224,6 +239,12 @@ impl Claim {
         engine.expected.fetch_add(nanoseconds, Relaxed);
         engine.requests.fetch_add(1, Relaxed);
         Self { engine, nanoseconds }
+    }
+
+    /// It takes so many nanoseconds more than was expected.
+    pub fn grow(&mut self, nanoseconds: u64) {
+        self.engine.expected.fetch_add(nanoseconds, Relaxed);
+        self.nanoseconds += nanoseconds;
     }
 }
 
@@ -283,18 +304,23 @@ mod tests {
         let here = Terms::default();
         let [one, other] = [3, 4].map(|processor| engines.of(&here, processor).unwrap());
         assert!(Arc::ptr_eq(&one, &engines.of(&here, 3).unwrap()) && engines.of(&here, u32::MAX).is_none());
+        assert!(!engines.has_long(0));
         let third = engines.of(&Terms { for_long: true, ..here }, 3).unwrap();
+        assert!(engines.has_long(0) && !engines.has_long(1));
         assert!(!Arc::ptr_eq(&one, &third), "there are two on a processor");
         assert!(one.distance(&wasm(3)) < other.distance(&wasm(3)) && other.distance(&wasm(4)) < one.distance(&wasm(4)));
-        let short = Claim::new(one.clone(), 0);
+        let mut short = Claim::new(one.clone(), 0);
         assert!(one.has_only(&short) && one.way(&wasm(3)) == Way::Here && other.way(&wasm(3)) == Way::Away);
         assert!(one.distance(&wasm(3)) < other.distance(&wasm(3)), "waiting for a short one is shorter than the way");
         let long = Claim::new(one.clone(), 1_000_000);
         assert!(!one.has_only(&short) && !one.has_only(&long));
         assert!(one.distance(&wasm(3)) > other.distance(&wasm(3)));
-        assert_eq!(engines.states()[0].requests, 2);
+        assert!(engines.states()[0].requests == 2 && one.is_waited_for() && !other.is_waited_for());
         one.ran(700);
-        drop((short, long));
+        drop(long);
+        short.grow(1_000_000);
+        assert!(one.distance(&wasm(3)) > other.distance(&wasm(3)) && !one.is_waited_for());
+        drop(short);
         assert_eq!(
             engines.states()[0],
             EngineState { pu: 0, processor: 3, for_long: false, rests: false, requests: 0, runs: 1, busy: 700 }

@@ -45,16 +45,27 @@ impl Habits {
         nearest.map_or_else(Habit::default, |(_, habit)| *habit)
     }
 
+    /// A run on a request of so many bytes takes so many nanoseconds at least: it is a long one without seven others.
+    pub fn learn_long(&mut self, bytes: usize, takes: u64) {
+        let habit = self.known(bytes);
+        habit.typical = habit.typical.max(takes);
+        (habit.long, habit.against) = (true, 0);
+    }
+
     /// A run on a request of so many bytes took so many nanoseconds. What is expected of the next one.
     pub fn learn(&mut self, bytes: usize, took: u64) -> Habit {
+        let habit = self.known(bytes);
+        habit.learn(took);
+        *habit
+    }
+
+    fn known(&mut self, bytes: usize) -> &mut Habit {
         let size = size(bytes);
         let at = self.by_size.iter().position(|(known, _)| *known == size).unwrap_or_else(|| {
             self.by_size.push((size, Habit::default()));
             self.by_size.len() - 1
         });
-        let habit = &mut self.by_size[at].1;
-        habit.learn(took);
-        *habit
+        &mut self.by_size[at].1
     }
 }
 
@@ -86,6 +97,8 @@ mod tests {
             assert!(habits.learn(100, took).long, "what is neither long nor short stays as it was");
         }
         assert!((1..RUNS).all(|_| habits.learn(100, 1).long) && !habits.learn(100, 1).long);
+        habits.learn_long(100, 50 * LONG);
+        assert!(habits.of(100).long && habits.of(100).typical == 50 * LONG, "one that was in the way is enough");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Dropping it ends it: the worker is told, unless it has told us.
 
+use super::aside::Aside;
 use super::awake::Attention;
 use super::clock::Clock;
 use super::engines::{Claim, Engine, Here};
@@ -114,6 +115,8 @@ pub(super) enum Event {
     TimedOut,
     /// Nobody waits for its answer any more. Said by who has asked, not by the instance.
     Cancelled,
+    /// The request is better off with another engine. Said by who has asked.
+    Aside(Aside),
     Departed(Departure),
 }
 
@@ -248,6 +251,11 @@ impl Instance {
     /// Whether it has taken the request, as far as it says. One that has not has done nothing with it.
     pub fn has_taken_request(&self) -> bool {
         self.wire.get_ref().0.sender.is_read()
+    }
+
+    /// Whether it has said something that nobody has heard yet.
+    pub fn has_message(&self) -> bool {
+        self.wire.get_ref().0.receiver.has_message()
     }
 
     /// Whether it has said nothing unasked, and lives.

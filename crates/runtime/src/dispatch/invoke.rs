@@ -7,12 +7,13 @@
 //!              ╰──────── once more, where the instance has not taken the request ╯
 //! ```
 
+use super::aside::{self, Aside, Look};
 use super::call::{Call, InvokeError, Outcome, PlatformError, Report, Spans, StartKind};
 use super::failure::Failure;
 use super::instance::{Event, Instance};
 use super::keep_going::Cancel;
 use super::lines::{self, Figures};
-use super::node::Step;
+use super::node::{Asked, Step};
 use super::placing::kinds_of;
 use super::reception::Reception;
 use super::shared::Departure;
@@ -47,6 +48,9 @@ struct Course {
     announced: bool,
     /// Whether the request was sent before, and so is not sent again.
     last: bool,
+    /// Whether it passes by the engines of long runs, and has done so.
+    passes: bool,
+    has_passed: bool,
     /// Tells where the run ends when nobody waits for it any more.
     cancel: Option<Arc<Cancel>>,
     /// What an engine said of the run.
@@ -87,9 +91,24 @@ pub(super) async fn run(
     let accepted = if call.accepted > 0 { call.accepted } else { sought };
     let (admission, mut step) = node.admit(&function, &call)?;
     let spans = Spans { accepted, ..Spans::default() };
-    let (announced, last, ran) = (false, false, Ran::default());
-    let mut course =
-        Course { node, function, call, reception, admission, spans, sought, announced, last, cancel, ran, tail: None };
+    let ran = Ran::default();
+    let [announced, last, passes, has_passed] = [false; 4];
+    let mut course = Course {
+        node,
+        function,
+        call,
+        reception,
+        admission,
+        spans,
+        sought,
+        announced,
+        last,
+        passes,
+        has_passed,
+        cancel,
+        ran,
+        tail: None,
+    };
     loop {
         match course.attempt(step).await {
             Attempt::Done(result) => {
@@ -98,7 +117,7 @@ pub(super) async fn run(
                 }
                 return result;
             }
-            Attempt::Again => step = course.node.acquire(&course.function, course.call.len()),
+            Attempt::Again => step = course.node.acquire(&course.function, course.asked()),
         }
     }
 }
@@ -166,8 +185,7 @@ impl Course {
             answer.body = Err(Failure::broken(&self.call.request_id));
             return self.conclude(lease, false, answer).await;
         }
-        instance.set_deadline(begun + self.patience().as_nanos() as u64);
-        let event = self.hear_out(instance).await;
+        let event = self.hear_out(instance, begun + self.patience().as_nanos() as u64).await;
         self.settle(lease, event, answer).await
     }
 
@@ -186,8 +204,13 @@ impl Course {
         self.announce(&mut instance);
         instance.set_lends(self.call.lends);
         let loading = self.timeout().max(self.node.config.init_timeout());
-        instance.set_deadline(decided + loading.as_nanos() as u64);
+        let may_pass = !self.has_passed && self.node.may_pass(&instance, self.call.len());
+        let patience = if may_pass { aside::START } else { loading.as_nanos() as u64 };
+        instance.set_deadline(decided + patience);
         let first = instance.next().await;
+        if may_pass && matches!(first, Event::TimedOut) {
+            return self.pass(Aside::Short);
+        }
         let seen = os::monotonic_ns();
         let mut answer =
             Answer { start: StartKind::Cold, body: Ok(Bytes::new()), begun: decided, init: None, limit: loading };
@@ -205,21 +228,16 @@ impl Course {
         answer.init = Some(Duration::from_nanos(answer.begun - decided));
         instance.start_took = answer.begun - decided;
         answer.limit = self.timeout();
-        instance.set_deadline(answer.begun + self.patience().as_nanos() as u64);
-        let event = self.hear_out(instance).await;
+        let event = self.hear_out(instance, answer.begun + self.patience().as_nanos() as u64).await;
         self.settle(lease, event, answer).await
     }
 
-    /// What the instance comes to say at last, once all parts of its answer are where they are wanted.
-    async fn hear_out(&mut self, instance: &mut Instance) -> Event {
-        if let Some(cancel) = &self.cancel {
-            cancel.begin();
-            return tokio::select! {
-                biased;
-                event = instance.next() => event,
-                () = cancel.told() => Event::Cancelled,
-            };
+    /// What the instance comes to say at last, until `due`, once all parts of its answer are where they are wanted.
+    async fn hear_out(&mut self, instance: &mut Instance, due: u64) -> Event {
+        if let Some(cancel) = self.cancel.clone() {
+            return self.hear_engine(instance, &cancel, due).await;
         }
+        instance.set_deadline(due);
         loop {
             let (part, last) = match instance.next().await {
                 Event::Opened { content_type, part } => {
@@ -241,6 +259,32 @@ impl Course {
                 return event;
             }
         }
+    }
+
+    /// What an engine comes to say, unless the request is better off with another one.
+    async fn hear_engine(&mut self, instance: &mut Instance, cancel: &Cancel, due: u64) -> Event {
+        cancel.begin();
+        let mut look = Look::default();
+        loop {
+            instance.set_deadline(due.min(aside::next_look(os::monotonic_ns())));
+            let event = tokio::select! {
+                biased;
+                event = instance.next() => event,
+                () = cancel.told() => Event::Cancelled,
+            };
+            if !matches!(event, Event::TimedOut) || os::monotonic_ns() >= due {
+                return event;
+            }
+            match self.node.look(instance, self.call.len(), &mut look) {
+                Some(Aside::Short) if self.has_passed => {}
+                Some(aside) => return Event::Aside(aside),
+                None => {}
+            }
+        }
+    }
+
+    fn asked(&self) -> Asked {
+        Asked { bytes: self.call.len(), passes: self.passes }
     }
 
     fn timeout(&self) -> Duration {
@@ -276,8 +320,20 @@ impl Course {
         }
     }
 
+    /// It goes to another engine.
+    fn pass(&mut self, aside: Aside) -> Attempt {
+        self.passes = aside == Aside::Short;
+        self.has_passed |= self.passes;
+        // What was to come first in its log comes first in the next one's.
+        self.announced = false;
+        Attempt::Again
+    }
+
     /// What became of the request.
     async fn settle(&mut self, mut lease: Lease, event: Event, mut answer: Answer) -> Attempt {
+        if let Event::Aside(aside) = event {
+            return self.pass(aside);
+        }
         let instance = &lease.instance;
         let untouched = !self.reception.is_open() && !instance.has_taken_request();
         if untouched && answer.start == StartKind::Warm && matches!(event, Event::Departed(_)) {

@@ -75,6 +75,14 @@ pub(super) struct Permit {
     pub apart: Option<u32>,
 }
 
+/// What a request asks of an instance.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asked {
+    pub bytes: usize,
+    /// Whether it passes by the engines of long runs, whatever the habit.
+    pub passes: bool,
+}
+
 /// How a request gets its instance.
 pub(super) enum Step {
     Take(Box<Instance>),
@@ -190,15 +198,15 @@ impl State {
         id
     }
 
-    /// An instance for a request of so many bytes, or leave to start one, or a place in the queue. The post exists.
-    pub fn acquire(&mut self, post_id: u64, bytes: usize, now: u64) -> Result<Step, PlatformError> {
+    /// An instance for a request, or leave to start one, or a place in the queue. The post exists.
+    pub fn acquire(&mut self, post_id: u64, asked: Asked, now: u64) -> Result<Step, PlatformError> {
         let Some(post) = self.posts.get_mut(post_id) else {
             debug_assert!(false, "a post is made and asked under one lock");
             return Err(PlatformError::WorkerLost);
         };
         post.used = Some(now);
-        let mut habit = post.habits.of(bytes);
-        habit.long &= post.has_two_engines();
+        let mut habit = post.habits.of(asked.bytes);
+        habit.long &= post.has_two_engines() && !asked.passes;
         post.for_long = habit.long;
         let taken = match post.places.len() {
             1 if post.function.kind.is_pure() => post.take_nearest(habit, &mut self.engines.ways),
@@ -368,8 +376,10 @@ impl State {
         let shared = self.forget(instance)?;
         let not_spawned = matches!(departure, Departure::NotSpawned { .. });
         shared.depart(departure);
+        // One that is there and does not answer is busy.
+        let has_long = self.engines.has_long(shared.terms.pu);
         let post = self.posts.get_mut(shared.post)?;
-        post.no_long |= not_spawned && shared.terms.for_long;
+        post.no_long |= not_spawned && shared.terms.for_long && !has_long;
         post.for_long &= !post.no_long;
         post.pool.remove(|waiting| waiting.shared.id == instance)
     }

@@ -3,7 +3,7 @@
 
 use super::super::call::PlatformError;
 use super::super::instance::Event;
-use super::super::node::Step;
+use super::super::node::{Asked, Step};
 use super::super::shared::Departure;
 use super::super::ticket::{Grant, Lease, Ticket};
 use super::super::{Dispatcher, HEAD_OVERHEAD, InvokeError, failure::Failure, invoke};
@@ -61,7 +61,7 @@ pub(super) async fn build(node: &Arc<Dispatcher>, flow: &Arc<Flow>) -> Result<Se
 /// An instance for a stage, as any request gets one, with its function loaded.
 async fn man(node: &Arc<Dispatcher>, function: &Arc<Function>) -> Result<Lease, Unmanned> {
     for _ in 0..ATTEMPTS {
-        let grant = match node.acquire(function, 0)? {
+        let grant = match node.acquire(function, Asked::default())? {
             Step::Take(instance) => Grant::Instance(Lease::new(node.clone(), instance)),
             Step::Start(permit) => Grant::Start(Ticket::new(node.clone(), permit)),
             Step::Wait(granted) => invoke::wait(node, function, granted).await?,
