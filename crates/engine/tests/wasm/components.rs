@@ -111,6 +111,10 @@ fn main() {
     println!("printed");
     eprintln!("said");
     if fs::exists("/in/loop").unwrap() { loop { io::stderr().flush().unwrap(); } }
+    if fs::exists("/in/net").unwrap() {
+        let listener = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap().write_all(b"x").unwrap();
+    }
     if fs::exists("/in/fail").unwrap() { std::process::exit(3); }
 }
 "#;
@@ -146,6 +150,10 @@ fn rust_programs_run() {
         assert_eq!(sets[0].1[1], ("copy".into(), 7, "two and more".into()));
         assert_eq!((finished.stdout, lossy(&finished.stderr)), (b"printed\n".to_vec(), "said\n".into()));
     }
+    given.inputs.push(set("net", &[]));
+    let refused = RunError::Forbidden("the network (wasi:sockets)".into());
+    assert_eq!(given.run(&mut *program).outcome.unwrap_err(), refused, "that it was imported is no fault");
+    given.inputs.pop();
     given.inputs.push(set("fail", &[]));
     assert_eq!(given.run(&mut *program).outcome.unwrap_err(), RunError::Exit(1), "preview 2 knows well and not");
     given.inputs.push(set("loop", &[]));

@@ -69,7 +69,7 @@ pub fn prepare(linker: &Linker<Context>, component: &Component) -> wasmtime::Res
     ProgramPre::new(linker.instantiate_pre(component)?)
 }
 
-/// Functions that trap, and resources of which there are none.
+/// Functions that trap, and resources of which there are none but those of `wasi:io`, which sockets are said to share.
 fn refuse<'a>(
     linker: &mut LinkerInstance<'_, Context>,
     items: impl Iterator<Item = (&'a str, ComponentExtern<'a>)>,
@@ -80,7 +80,15 @@ fn refuse<'a>(
                 let what = "the network (wasi:sockets)".to_owned();
                 Err(over(store.data_mut(), RunError::Forbidden(what)))
             })?,
-            ComponentItem::Resource(_) => linker.resource(name, ResourceType::host::<()>(), |_, _| Ok(()))?,
+            ComponentItem::Resource(_) => {
+                let kind = match name {
+                    "pollable" => ResourceType::host::<streams::Pollable>(),
+                    "input-stream" => ResourceType::host::<streams::InputStream>(),
+                    "output-stream" => ResourceType::host::<streams::OutputStream>(),
+                    _ => ResourceType::host::<()>(),
+                };
+                linker.resource(name, kind, |_, _| Ok(()))?;
+            }
             _ => {}
         }
     }
