@@ -9,6 +9,7 @@
 
 use super::Dispatcher;
 use super::instance::Instance;
+use super::node::Asked;
 use super::post::Post;
 use crate::templates::Phase;
 
@@ -28,6 +29,8 @@ pub(super) fn next_look(now: u64) -> u64 {
 pub(super) struct Look {
     /// Whether its engine had taken it.
     taken: bool,
+    /// For how long it had run by then, at least.
+    took: u64,
     /// What its engine had run before; nothing as long as nobody has looked.
     runs: Option<u64>,
 }
@@ -40,19 +43,21 @@ pub(super) enum Aside {
 }
 
 impl Dispatcher {
-    /// Looks at a request of so many bytes that an engine was given.
-    pub(super) fn look(&self, instance: &mut Instance, bytes: usize, last: &mut Look) -> Option<Aside> {
+    /// Looks at a request that an engine was given.
+    pub(super) fn look(&self, instance: &mut Instance, asked: Asked, last: &mut Look) -> Option<Aside> {
         let terms = instance.shared.terms;
         let mut state = self.state();
         if let (None, Some(processor)) = (&instance.engine, instance.processor) {
             instance.engine = state.engines.of(&terms, processor);
         }
         let engine = instance.engine.clone()?;
-        let now = Look { taken: instance.has_taken_request(), runs: Some(engine.runs()) };
+        let taken = instance.has_taken_request();
+        let took = if last.taken { last.took + LOOK } else { 0 };
+        let now = Look { taken, took, runs: Some(engine.runs()) };
         let before = std::mem::replace(last, now);
         let is_stuck = before.runs == now.runs;
         if instance.claim.is_none() {
-            instance.claim(LOOK);
+            instance.claim(0);
         }
         let pu = state.pu(terms.pu);
         let is_awaited = engine.is_waited_for()
@@ -60,17 +65,19 @@ impl Dispatcher {
             || pu.templates.iter().any(|(_, phase)| matches!(phase, Phase::Preparing { .. }))
             || self.is_checking();
         let post = state.posts.get_mut(instance.shared.post)?;
-        match (now.taken, terms.for_long) {
+        match (taken, terms.for_long) {
             (true, _) if !before.taken || instance.has_message() => None,
             (true, false) if is_awaited && post.has_two_engines() => {
-                post.habits.learn_long(bytes, LOOK);
+                post.habits.learn_long(asked.bytes, LOOK);
                 Some(Aside::Long)
             }
             (true, _) => {
-                instance.claim.iter_mut().for_each(|claim| claim.grow(LOOK));
+                instance.claim.iter_mut().for_each(|claim| claim.at_least(took));
                 None
             }
-            (false, true) if is_stuck && is_soon(post, bytes) => Some(Aside::Short),
+            (false, true) if is_stuck && is_soon(post, asked.bytes) => Some(Aside::Short),
+            // What one like it has shown meanwhile need not be found out again.
+            (false, false) if !asked.passes && post.goes_long(asked.bytes) => Some(Aside::Long),
             (false, _) => None,
         }
     }

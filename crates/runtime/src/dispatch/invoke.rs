@@ -275,7 +275,7 @@ impl Course {
             if !matches!(event, Event::TimedOut) || os::monotonic_ns() >= due {
                 return event;
             }
-            match self.node.look(instance, self.call.len(), &mut look) {
+            match self.node.look(instance, self.asked(), &mut look) {
                 Some(Aside::Short) if self.has_passed => {}
                 Some(aside) => return Event::Aside(aside),
                 None => {}

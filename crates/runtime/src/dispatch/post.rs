@@ -124,6 +124,11 @@ impl Post {
         is_usual && self.places.len() == 1 && !self.no_long
     }
 
+    /// Whether a request of so many bytes is for an engine of long runs, and there are instances of those.
+    pub fn goes_long(&self, bytes: usize) -> bool {
+        self.has_two_engines() && self.live_for(true) > 0 && self.habits.of(bytes).long
+    }
+
     /// What an invocation, and perhaps a start before it, has taken where it ran: of use where there is a choice. What a run
     /// like it is expected to take of an engine.
     pub fn learn(&mut self, instance: &mut Instance) -> u64 {
