@@ -47,10 +47,14 @@ pub fn json(value: &Value) -> anyhow::Result<()> {
     line(&serde_json::to_string_pretty(value)?)
 }
 
-/// Prints bytes as they are, and ends the line.
+/// Prints bytes as they are, and ends the line where they are text.
 pub fn answer(answer: &[u8]) -> anyhow::Result<()> {
-    let end: &[u8] = if answer.ends_with(b"\n") { b"" } else { b"\n" };
-    bytes(&[answer, end].concat())
+    bytes(&[answer, end_of(answer)].concat())
+}
+
+fn end_of(answer: &[u8]) -> &'static [u8] {
+    let is_over = answer.ends_with(b"\n") || std::str::from_utf8(answer).is_err();
+    if is_over { b"" } else { b"\n" }
 }
 
 /// Rows of cells under headings.
@@ -100,6 +104,11 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_added_to_what_is_no_text() {
+        assert_eq!([&b"a"[..], b"a\n", b"", b"\xff\xfe"].map(end_of), [&b"\n"[..], b"", b"\n", b""]);
+    }
 
     #[test]
     fn columns_line_up() {
