@@ -197,6 +197,13 @@ class Pure(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         done = lichen("invoke", "counted", "-d", '"two words"', endpoint=self.node.endpoint)
         self.assertEqual(done.returncode, 0, done.stderr)
+        # A program of another name, and of another kind.
+        done = lichen("deploy", GUESTS / "echo.wasm", "--name", "counted", endpoint=self.node.endpoint)
+        self.assertEqual((done.returncode, self.post("counted", b"x")[1]), (0, b"x"), done.stderr)
+        if "native" in self.kinds:
+            line = ["deploy", GUESTS / "echo.elf", "--name", "counted", "--runtime", "native"]
+            done = lichen(*line, endpoint=self.node.endpoint)
+            self.assertEqual((done.returncode, self.post("counted", b"y")[1]), (0, b"y"), done.stderr)
         nonsense = self.node.folder / "nonsense.wasm"
         nonsense.write_bytes(b"\0asm nonsense")
         done = lichen("deploy", nonsense, "--name", "nonsense", endpoint=self.node.endpoint)

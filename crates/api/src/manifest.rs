@@ -46,6 +46,11 @@ impl Manifest {
         body.into()
     }
 
+    /// The body of `UpdateFunctionCode`; `zip` in base64.
+    pub fn update_code(&self, zip: String) -> Value {
+        json!({ "ZipFile": zip, "Lichen": { "Runtime": self.runtime, "Handler": self.handler } })
+    }
+
     /// The body of `UpdateFunctionConfiguration`. What the manifest leaves open keeps its value, but for the environment
     /// and the options, which are replaced as a whole: a deployment says all of them.
     pub fn update(&self) -> Value {

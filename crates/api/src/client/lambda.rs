@@ -21,10 +21,11 @@ impl Client {
         self.json(&Request::new("POST", FUNCTIONS).with_headers(JSON).with_body(body.as_bytes()))
     }
 
-    /// `UpdateFunctionCode`, with a zip file.
-    pub fn update_code(&self, name: &str, zip: &[u8]) -> Result<FunctionConfiguration, CallError> {
-        let body = json!({ "ZipFile": BASE64.encode(zip) }).to_string();
-        self.json(&Request::new("PUT", &function(name, "/code")).with_headers(JSON).with_body(body.as_bytes()))
+    /// `UpdateFunctionCode`, with a zip file, and what of it the manifest says is the function.
+    pub fn update_code(&self, manifest: &Manifest, zip: &[u8]) -> Result<FunctionConfiguration, CallError> {
+        let body = manifest.update_code(BASE64.encode(zip)).to_string();
+        let path = function(&manifest.name, "/code");
+        self.json(&Request::new("PUT", &path).with_headers(JSON).with_body(body.as_bytes()))
     }
 
     /// `UpdateFunctionConfiguration`.

@@ -207,7 +207,7 @@ pub fn put(
         Ok(there) => {
             let same_code = there.code_sha256 == BASE64.encode(Sha256::digest(&package.zip));
             if !same_code {
-                client.update_code(&manifest.name, &package.zip).map_err(explain)?;
+                client.update_code(manifest, &package.zip).map_err(explain)?;
                 settled(client, &manifest.name)?;
             }
             client.update_configuration(manifest).map_err(explain)?;

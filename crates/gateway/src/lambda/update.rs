@@ -6,6 +6,7 @@ use super::name;
 use super::shape::{Moment, configuration};
 use super::versions::is_wanted;
 use super::{layer_use, logging_config, model, package, pure_code, runtime_version, schema, scope};
+use crate::gateway::Gateway;
 use crate::http::answer;
 use crate::route::{Answer, Exchange, Route, route};
 use hyper::StatusCode;
@@ -26,6 +27,7 @@ async fn code(mut exchange: Exchange) -> Answer {
             let entry = target.find(gateway)?;
             let mut request = parse(&body)?;
             drop(body);
+            let program = program(&mut request, gateway)?;
             model::check("UpdateFunctionCode", &request, &gateway.config.functions)?;
             if request.get("ImageUri").is_some_and(|image| !image.is_null()) {
                 let message = "Please don't provide ImageUri when updating a function with packageType Zip.";
@@ -35,13 +37,16 @@ async fn code(mut exchange: Exchange) -> Answer {
             let architectures = request.remove("Architectures").filter(|value| !value.is_null());
             let code = package::store(&mut request, gateway, &entry.id.region)?;
             layer_use::check(gateway, &entry.content.settings, code.id())?;
-            pure_code::check(gateway, &entry.id, &Content { code: code.id(), ..entry.content.clone() })?;
+            let mut content = Content { code: code.id(), ..entry.content.clone() };
+            schema::change_settings(&mut content.settings, program.clone());
+            pure_code::check(gateway, &entry.id, &content)?;
             if request.get("DryRun").is_some_and(|flag| flag == &Value::Bool(true)) {
                 return Ok(answer::json(StatusCode::OK, &configuration(&entry, Moment::Settled)));
             }
             let changed = gateway.registry.update(&entry.id, revision.as_deref(), |content| -> Result<(), Fault> {
                 (content.code, content.code_bytes) = (code.id(), code.zip_bytes());
                 content.settings.extend(architectures.map(|value| ("Architectures".to_owned(), value)));
+                schema::change_settings(&mut content.settings, program);
                 Ok(())
             })?;
             let mut shown = configuration(&changed, Moment::Updated);
@@ -53,6 +58,17 @@ async fn code(mut exchange: Exchange) -> Answer {
             Ok(answer::json(StatusCode::OK, &shown))
         })
         .await?
+}
+
+/// What of new code is the function, and what runs it, where a client of Lichen says so: they go with the code, which would not
+/// run with the old ones, nor the old code with these.
+fn program(request: &mut Map<String, Value>, gateway: &Gateway) -> Result<Map<String, Value>, Fault> {
+    let Some(Value::Object(mut said)) = request.remove("Lichen") else { return Ok(Map::new()) };
+    said.retain(|member, _| ["Runtime", "Handler"].contains(&member.as_str()));
+    let bounds = schema::bounds_for(&said, &gateway.config.functions);
+    model::check("UpdateFunctionConfiguration", &said, &bounds)?;
+    schema::check_update(&said, &bounds)?;
+    Ok(said)
 }
 
 async fn settings(mut exchange: Exchange) -> Answer {

@@ -274,7 +274,7 @@ fn the_client_and_the_gateway_speak_the_same_language() {
     use base64::Engine;
     let package = |text: &str| base64::engine::general_purpose::STANDARD.decode(zip("index.js", text)).unwrap();
     client.create_function(&manifest, &package("1")).unwrap();
-    client.update_code("f", &package("2")).unwrap();
+    client.update_code(&manifest, &package("2")).unwrap();
     let updated = client.update_configuration(&Manifest { min_warm: Some(3), ..manifest.clone() }).unwrap();
     let options = client.function("f").unwrap().lichen.unwrap();
     assert_eq!((options.min_warm, options.network, &options.pu), (Some(3), manifest.network, &manifest.pu));
