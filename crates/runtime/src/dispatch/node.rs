@@ -272,12 +272,16 @@ impl State {
         let mut terms = post.places.iter().find(|place| place.terms.pu == number)?.terms;
         terms.for_long = post.for_long;
         let pu = &mut self.pus[usize::from(number)];
+        if terms.for_long && !pu.may_start_long() {
+            return None;
+        }
         let Source::Template { seat, id: template } = pu.source(post_id, &post.function) else { return None };
         let worker = pu.ready()?;
         let (link, version) = (worker.link.clone(), worker.language_for(&post.function));
         *post.starting_mut(purpose) += 1;
         post.long_ones += u32::from(terms.for_long);
         pu.starting += 1;
+        pu.starting_long += u32::from(terms.for_long);
         pu.hold(terms);
         pu.templates.started(seat, now);
         if purpose == Purpose::Request {
@@ -301,7 +305,9 @@ impl State {
 
     /// A start is over, well or not.
     pub fn start_is_over(&mut self, shared: &Shared, purpose: Purpose) {
-        self.pu(shared.terms.pu).starting -= 1;
+        let pu = self.pu(shared.terms.pu);
+        pu.starting -= 1;
+        pu.starting_long -= u32::from(shared.terms.for_long);
         if let Some(post) = self.posts.get_mut(shared.post) {
             *post.starting_mut(purpose) -= 1;
         }

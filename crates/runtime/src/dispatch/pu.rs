@@ -74,6 +74,8 @@ pub(super) struct Pu {
     pub losses: u64,
     /// Starts in flight.
     pub starting: u32,
+    /// Those on engines for long runs, which may be busy for long.
+    pub starting_long: u32,
     starts_max: u32,
     /// Counted once: the kernel is asked for them in a dozen calls.
     cores: u32,
@@ -147,6 +149,7 @@ impl Pu {
             templates: Templates::new(first),
             losses: 0,
             starting: 0,
+            starting_long: 0,
             starts_max,
             cores,
             present: 0,
@@ -162,6 +165,11 @@ impl Pu {
     /// Whether another start may be in flight.
     pub fn may_start(&self) -> bool {
         self.starting < self.starts_max
+    }
+
+    /// Whether one on an engine for long runs may begin: some are left for others.
+    pub fn may_start_long(&self) -> bool {
+        self.starting_long < self.starts_max.div_ceil(2)
     }
 
     /// One more instance is there, or will be.
