@@ -78,7 +78,7 @@ class Cluster:
             subprocess.run(["umount", "-l", path], capture_output=True)
 
     def start(self):
-        line = [BINARY, "net", "serve", "--folder", self.folder / "net"]
+        line = [BINARY, "net", "serve", "--folder", self.folder / "net", "--users", self.folder / "users"]
         self.daemon = subprocess.Popen([str(word) for word in line], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         eventually((self.folder / "net/socket").exists, "the daemon of networks listens")
 
@@ -133,6 +133,10 @@ class Cluster:
     def networks(self):
         listed = run(BINARY, "net", "ls", "--folder", self.folder / "net", "-o", "json")
         return json.loads(listed)
+
+    def users(self):
+        """Who can come to a network's broker."""
+        return sorted(int(path.name) for path in (self.folder / "users").glob("*/*") if path.is_dir())
 
     def leftovers(self):
         """What a plugin has left: records, namespaces, networks."""
@@ -239,6 +243,49 @@ class Cni(unittest.TestCase):
         cluster.plugin("DEL", "one", pod, cluster.ours())
         self.assertEqual(cluster.leftovers(), [])
 
+    def test_a_pod_that_is_not_split(self):
+        cluster, named = self.cluster, {"pods": "none", "users": [1337, 12001]}
+        if not (REFERENCE / "bridge").exists():
+            self.skipTest(f"no CNI plugins in {REFERENCE}: install containernetworking-plugins, or set CNI_PLUGINS")
+        pod = cluster.namespace("pod")
+        first = cluster.plugin("ADD", "one", pod, cluster.bridge("1.0.0"), REFERENCE / "bridge")
+        looks = [["nft", "list", "ruleset"], ["ip", "-br", "address"], ["ip", "rule"], ["tc", "qdisc", "show"],
+                 ["sysctl", "-a", "-r", r"^net\.ipv[46]\.(ip_|conf\.(all|default)\.)"]]
+        picture = lambda: [run("nsenter", f"--net={pod}", *look) for look in looks]
+        before, config = picture(), {**cluster.ours("1.0.0", **named), "prevResult": first}
+        self.assertEqual(cluster.plugin("ADD", "one", pod, config), first, "it is passed on")
+        self.assertEqual(picture(), before, "the Pod is as it was")
+        (network,) = cluster.networks()
+        self.assertEqual(([half["pu"] for half in network["halves"]], network["users"]), (["cpu"], [1337, 12001]))
+        self.assertEqual(cluster.users(), [1337, 12001])
+        with self.assertRaises(Failed) as failed:
+            cluster.plugin("ADD", "one", pod, config)
+        self.assertEqual(failed.exception.code, 100)
+        cluster.stop(signal.SIGKILL)
+        cluster.start()
+        cluster.plugin("CHECK", "one", pod, config)
+
+        # It is split by hand, with what the chain has said of its addresses.
+        peer = cluster.namespace("peer")
+        run(BINARY, "net", "split", network["name"], "--half", f"dpu={peer}", "--folder", cluster.folder / "net")
+        v4 = first["ips"][0]["address"].split("/")[0]
+        self.enterContext(serve(peer, ("0.0.0.0", 8080), b"from the peer"))
+        eventually(lambda: answers(cluster.host, (v4, 8080)), "the host reaches the peer's port")
+        cluster.plugin("CHECK", "one", pod, config)
+        for _ in range(2):
+            cluster.plugin("DEL", "one", pod, config)
+        self.assertEqual((cluster.leftovers(), cluster.users()), ([], []))
+        self.assertEqual(picture(), before)
+        cluster.plugin("DEL", "one", pod, cluster.bridge("1.0.0"), REFERENCE / "bridge")
+
+        # With nobody named it is passed by, also where nobody keeps networks.
+        cluster.stop()
+        config = {**cluster.ours("1.0.0", pods="none"), "prevResult": first}
+        self.assertEqual(cluster.plugin("ADD", "two", pod, config), first)
+        with self.assertRaises(Failed) as failed:
+            cluster.plugin("ADD", "two", pod, {**cluster.ours("1.0.0", **named), "prevResult": first})
+        self.assertEqual(failed.exception.code, 11)
+
     def test_a_peer_that_is_there_already(self):
         cluster = self.cluster
         pod, peer = cluster.namespace("pod"), cluster.namespace("peer")
@@ -254,7 +301,9 @@ class Cni(unittest.TestCase):
         chance = random.Random(int(os.environ.get("SEED", 1)))
         for number in range(12):
             pod = cluster.namespace(f"pod{number}")
-            process = cluster.plugin("ADD", "one", pod, cluster.ours(), popen=True)
+            # Of two halves, and of one.
+            config = cluster.ours(**({} if number % 4 < 2 else {"pods": "none", "users": [1337, 12001]}))
+            process = cluster.plugin("ADD", "one", pod, config, popen=True)
             with process:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(chance.uniform(0, 0.03))
@@ -265,12 +314,12 @@ class Cni(unittest.TestCase):
             if number % 2:
                 cluster.plugin("GC", "", None, {**cluster.ours(), "cni.dev/valid-attachments": []})
             else:
-                cluster.plugin("DEL", "one", pod, cluster.ours())
+                cluster.plugin("DEL", "one", pod, config)
 
             # What the daemon was told before its caller died it may do after this: the next look takes it.
             def clean():
                 cluster.plugin("GC", "", None, {**cluster.ours(), "cni.dev/valid-attachments": []})
-                return cluster.leftovers() == []
+                return cluster.leftovers() == [] == cluster.users()
 
             eventually(clean, "nothing is left")
 

@@ -2,6 +2,7 @@
 can have, see or spoil what is another's."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -48,6 +49,15 @@ RULES = """*nat
 -A OUTPUT -d 127.0.0.1/32 -j RETURN
 -A OUTPUT -p tcp -j REDIRECT --to-ports 15001
 COMMIT
+"""
+
+# Comes by a door, and ends with the error that it gets.
+COMES = """
+import socket, sys
+try:
+    socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect(sys.argv[1])
+except OSError as error:
+    sys.exit(error.errno)
 """
 
 # What a process of one user can do to another's, by hand: each line is a thing that it could do, and was to be refused.
@@ -172,6 +182,11 @@ class Users(Halves, unittest.TestCase):
     def join(self, *words):
         named = [word for user in (APP, PROXY) for word in ("--user", user)]
         self.net("join", "web", "--half", f"cpu={self.a}", "--half", f"dpu={self.b}", *named, *words)
+
+    def join_alone(self, namespace):
+        """A network of one half: a Pod that is not split."""
+        named = [word for user in (APP, PROXY) for word in ("--user", user)]
+        self.net("join", "web", "--half", f"cpu={namespace}", *named)
 
     def program(self, user, namespace, text, *words, ports=()):
         options = ["--users", self.users, *(word for port in ports for word in ("--port", port))]
@@ -299,7 +314,14 @@ class Users(Halves, unittest.TestCase):
 
     def test_a_hostile_user_has_nothing_of_anothers(self):
         self.join()
-        server, port = self.serve(APP, self.b, self.a)
+        self.be_hostile(self.b)
+
+    def test_a_hostile_user_in_one_half(self):
+        self.join_alone(self.a)
+        self.be_hostile(self.a)
+
+    def be_hostile(self, there):
+        server, port = self.serve(APP, there, self.a)
         caller = self.program(APP, self.a, CALLS, port)
         self.in_memory(caller, port)
         doors = [next(self.users.glob(f"*/{user}/broker")) for user in (PROXY, APP)]
@@ -313,6 +335,52 @@ class Users(Halves, unittest.TestCase):
         self.in_memory(second, port)
         self.end(hostile)
         eventually(lambda: self.listed(0)["processes"] == 3, "what it had is free")
+
+    def test_one_half_and_then_another(self):
+        with self.assertRaises(subprocess.CalledProcessError) as refused:
+            self.net("join", "web", "--half", f"cpu={self.a}")
+        self.assertIn("name those who may share memory", refused.exception.stderr)
+        self.join_alone(self.a)
+        server, port = self.serve(PROXY, self.a, self.a)
+        caller = self.program(APP, self.a, CALLS, port)
+        (seen,) = self.in_memory(caller, port)
+        self.assertTrue(all(end["sends"] == "memory" for end in seen["ends"]), seen)
+        # Who is not named has a broker of its own, and TCP; one that goes by another's door is refused.
+        stranger = self.program(STRANGER, self.a, CALLS, port)
+        for _ in range(5):
+            self.turn(stranger)
+        self.assertEqual((len(self.known(0, port)), self.known(STRANGER, port)), (1, []))
+        self.assertEqual(self.listed(STRANGER)["processes"], 1, "it has a broker of its own")
+        doors = list(self.users.glob("*/*/broker"))
+        self.assertEqual(sorted(int(door.parent.name) for door in doors), [PROXY, APP])
+        for door in (*doors, *self.users.glob("*/broker")):
+            refused = subprocess.run(["setpriv", f"--reuid={STRANGER}", "--clear-groups", PYTHON, "-c", COMES, door])
+            self.assertEqual(refused.returncode, errno.EACCES, door)
+
+        # Its broker is killed: what has memory keeps it, and what comes later meets again.
+        killed = self.broker()
+        os.kill(killed, signal.SIGKILL)
+        self.turn(caller)
+        second = self.program(APP, self.a, CALLS, port)
+        self.in_memory(second, port)
+        eventually(lambda: self.turn(caller) or len(self.known(PROXY, port)) == 2, "the next one is told of both")
+        self.assertNotEqual(self.broker(), killed)
+
+        # The Pod is split: nothing is missed, and the other half's programs meet those that were there.
+        self.net("split", "web", "--half", f"dpu={self.b}")
+        for one in (caller, second):
+            self.turn(one)
+        third = self.program(APP, self.b, CALLS, port)
+        self.in_memory(third, port)
+        eventually(lambda: [self.turn(one) for one in (caller, second)] and len(self.known(0, port)) == 3, "all are known")
+        self.net("leave", "web")
+        # Without the network, memory stays theirs who have it.
+        for one in (caller, second):
+            self.turn(one)
+        self.assertEqual([path for path in self.users.iterdir() if path.is_dir()], [])
+        eventually(lambda: self.broker() is None, "its broker has ended")
+        for one in (caller, second, third, stranger, server):
+            self.end(one)
 
     def test_what_comes_after_a_connection_is_not_taken_for_it(self):
         self.join()
@@ -349,6 +417,16 @@ class Users(Halves, unittest.TestCase):
         (python,) = self.python_of(caller)
         self.assertFalse("memfd:lichen-pair" in Path(f"/proc/{python}/maps").read_text(), "it was given memory")
 
+    @unittest.skipUnless(shutil.which("iptables-restore"), "needs iptables")
+    def test_a_sidecar_in_one_half(self):
+        """A Pod as most are, with rules as its mesh has written them."""
+        for words in ("link add eth0 type veth peer name afar", "address add 10.77.0.5/24 dev eth0", "link set afar up",
+                      "link set eth0 up", "route add default via 10.77.0.1"):
+            run("nsenter", f"--net={self.a}", "ip", *words.split())
+        run("nsenter", f"--net={self.a}", "iptables-restore", input=RULES)
+        self.join_alone(self.a)
+        self.calls_by_a_proxy(self.a, [self.a])
+
     def test_a_sidecar_of_another_user(self):
         for words in ("link add eth0 type veth peer name afar", "address add 10.77.0.5/24 dev eth0", "link set afar up",
                       "link set eth0 up", "route add default via 10.77.0.1"):
@@ -357,10 +435,13 @@ class Users(Halves, unittest.TestCase):
         rules = self.folder / "rules.txt"
         rules.write_text(RULES)
         self.net("capture", "web", "--proxy", "dpu", "--v4", rules)
-        proxy = self.program(PROXY, self.b, SIDECAR, 15001, ports=(15001,))
-        self.assertEqual(proxy.stdout.readline(), "ready\n")
         # From the other half, and from the proxy's own.
-        for half in (self.a, self.b):
+        self.calls_by_a_proxy(self.b, [self.a, self.b])
+
+    def calls_by_a_proxy(self, there, callers):
+        proxy = self.program(PROXY, there, SIDECAR, 15001, ports=(15001,))
+        self.assertEqual(proxy.stdout.readline(), "ready\n")
+        for half in callers:
             caller = self.program(APP, half, CALLS_AFAR, "203.0.113.9", 80, ports=(80,))
             self.turn(caller)
             self.assertEqual(proxy.stdout.readline(), "203.0.113.9 80\n")

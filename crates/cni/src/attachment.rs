@@ -17,11 +17,28 @@ pub struct Key {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
     pub key: Key,
-    /// The container's network namespace, and the other half's.
+    /// The container's network namespace.
     pub namespace: PathBuf,
-    pub peer_namespace: PathBuf,
     pub pu: String,
-    pub peer: String,
+    #[serde(flatten)]
+    pub other: Option<Other>,
+}
+
+/// The other half of a container that is split.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Other {
+    #[serde(rename = "peer")]
+    pub pu: String,
+    #[serde(rename = "peer_namespace")]
+    pub namespace: PathBuf,
+}
+
+impl Attachment {
+    /// The PU and namespace of each half, the container's own first.
+    pub fn halves(&self) -> impl Iterator<Item = (&String, &PathBuf)> {
+        let other = self.other.iter().map(|other| (&other.pu, &other.namespace));
+        std::iter::once((&self.pu, &self.namespace)).chain(other)
+    }
 }
 
 impl Key {

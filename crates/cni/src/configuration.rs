@@ -78,6 +78,8 @@ pub enum Pods {
     All,
     /// Those with the annotation, whose value is the PU of the other half.
     Annotated,
+    /// No Pod, whatever its annotations say.
+    None,
 }
 
 /// What is under `lichen`.
@@ -176,7 +178,7 @@ fn ours(value: Value) -> Result<Ours, ReadError> {
         return Ok(Ours::default());
     }
     let ours: Ours = Ours::deserialize(&value).map_err(|why| ReadError::Ours { value: value.to_string(), why })?;
-    if ours.pu == ours.peer { Err(ReadError::OnePu(ours.pu)) } else { Ok(ours) }
+    if ours.pu == ours.peer && ours.pods != Pods::None { Err(ReadError::OnePu(ours.pu)) } else { Ok(ours) }
 }
 
 /// The version in which the caller speaks, and wants to be answered.

@@ -8,7 +8,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::attachment::{self, Attachment, Key};
+use crate::attachment::{self, Attachment, Key, Other};
 use crate::configuration::{Configuration, Pods, VERSIONS, version_of};
 use crate::environment::{Command, Environment};
 use crate::failure::Failure;
@@ -62,17 +62,17 @@ impl Call<'_> {
         if !namespace.exists() {
             return Err(Failure::Variable("CNI_NETNS"));
         }
-        let Some(peer) = self.peer() else {
+        if !self.is_wanted() {
             return Ok(outcome::result(previous.as_ref(), version, &[]));
-        };
+        }
         let name = key.name();
         let state = self.state()?;
         if state.has(&name) {
             return Err(Failure::Attached);
         }
-        let peer_namespace = self.peer_namespace().unwrap_or_else(|| state.namespace(&name));
-        let pu = self.configuration.ours.pu.clone();
-        let attachment = Attachment { key, namespace, peer_namespace, pu, peer };
+        let peer_namespace = || self.peer_namespace().unwrap_or_else(|| state.namespace(&name));
+        let other = self.peer().map(|pu| Other { pu, namespace: peer_namespace() });
+        let attachment = Attachment { key, namespace, pu: self.configuration.ours.pu.clone(), other };
         if let Err(failure) = self.attach(&state, &attachment) {
             // Whatever there is goes: the caller may not ask for it. The first failure is the one to tell.
             let _ = self.detach(&state, &name);
@@ -84,19 +84,16 @@ impl Call<'_> {
     fn attach(&self, state: &State, attachment: &Attachment) -> Result<(), Failure> {
         let name = attachment.key.name();
         state.write(attachment)?;
-        if attachment.peer_namespace == state.namespace(&name) {
-            namespace::make(&attachment.peer_namespace)?;
+        if let Some(other) = attachment.other.as_ref().filter(|other| other.namespace == state.namespace(&name)) {
+            namespace::make(&other.namespace)?;
         }
         let previous = self.configuration.previous.as_ref();
         let half =
-            |pu: &String, namespace: &PathBuf| Half { pu: pu.clone(), namespace: namespace.clone(), process: None };
+            |(pu, namespace): (&String, &PathBuf)| Half { pu: pu.clone(), namespace: namespace.clone(), process: None };
         let network = Network {
             name,
             addresses: previous.map(|result| outcome::addresses(result, &attachment.namespace)).unwrap_or_default(),
-            halves: vec![
-                half(&attachment.pu, &attachment.namespace),
-                half(&attachment.peer, &attachment.peer_namespace),
-            ],
+            halves: attachment.halves().map(half).collect(),
             // What a plugin before this one has made is in the container's own half.
             uplink: previous.map(|_| attachment.pu.clone()),
             users: self.configuration.ours.users.clone(),
@@ -124,7 +121,7 @@ impl Call<'_> {
     fn check(&self) -> Result<(), Failure> {
         let key = self.key()?;
         let namespace = self.environment.namespace()?;
-        if self.peer().is_none() {
+        if !self.is_wanted() {
             return Ok(());
         }
         let name = key.name();
@@ -140,7 +137,7 @@ impl Call<'_> {
         let network = self.networks.all()?.into_iter().find(|network| network.name == name);
         let network = network.ok_or(Failure::NotAsMade("the daemon knows no such network"))?;
         let there = |pu: &String| network.halves.iter().any(|half| half.pu == *pu && half.there);
-        if there(&attachment.pu) && there(&attachment.peer) {
+        if attachment.halves().all(|(pu, _)| there(pu)) {
             Ok(())
         } else {
             Err(Failure::NotAsMade("a half of the network is gone"))
@@ -183,13 +180,18 @@ impl Call<'_> {
         Ok(Key { network, container, ifname: self.environment.ifname()?.to_owned() })
     }
 
+    /// Whether the Pod is to have a network: of several halves, or for its users.
+    fn is_wanted(&self) -> bool {
+        self.peer().is_some() || !self.configuration.ours.users.is_empty()
+    }
+
     /// The PU of the other half; none for a Pod that is not to be split.
     fn peer(&self) -> Option<String> {
         let Configuration { ours, annotation, .. } = self.configuration;
         match (ours.pods, annotation) {
-            (_, Some(peer)) => Some(peer.clone()),
+            (Pods::None, _) | (Pods::Annotated, None) => None,
             (Pods::All, None) => Some(ours.peer.clone()),
-            (Pods::Annotated, None) => None,
+            (_, Some(peer)) => Some(peer.clone()),
         }
     }
 
@@ -204,7 +206,8 @@ impl Call<'_> {
     }
 }
 
-fn ends(attachment: &Attachment) -> [End<'_>; 2] {
-    let namespaces = [&attachment.namespace, &attachment.peer_namespace];
-    [0, 1].map(|half| End { link: LINKS[half], namespace: namespaces[half] })
+/// Of the link between its halves.
+fn ends(attachment: &Attachment) -> Vec<End<'_>> {
+    let halves = attachment.halves().zip(LINKS).map(|((_, namespace), link)| End { link, namespace });
+    if attachment.other.is_some() { halves.collect() } else { Vec::new() }
 }

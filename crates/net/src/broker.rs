@@ -212,9 +212,10 @@ impl Broker {
         self.doors = doors;
     }
 
-    /// Who has come, if this is the way: by a door its user, to a network's broker otherwise who it is of, to another broker whoever
-    /// its owner lets come, in whose stead he is.
-    fn admitted(&self, peer: Peer, door: Option<&Door>) -> Option<Peer> {
+    /// Who has come, if this is the way: by a door its user, from a namespace of the network's or the broker's own; to a network's broker
+    /// otherwise who it is of; to another broker whoever its owner lets come, in whose stead he is.
+    fn admitted(&self, socket: &OwnedFd, door: Option<&Door>) -> Option<Peer> {
+        let peer = seqpacket::peer(socket).ok()?;
         let own = rustix::process::geteuid().as_raw();
         let expected = door.map_or(own, |door| door.user);
         if peer.uid != expected && (door.is_some() || self.members.are_of_users()) {
@@ -225,6 +226,16 @@ impl Broker {
             );
             return None;
         }
+        // Its number is that of other networks' users too, who may see the door.
+        let namespace = |socket: &OwnedFd| os::netlink::namespace_of(socket).ok();
+        let is_of_network = || {
+            let from = namespace(socket);
+            from.is_some_and(|from| self.networks.has(from)) || from == namespace(&self.listener)
+        };
+        if door.is_some() && !is_of_network() {
+            tracing::warn!(user = peer.uid, "somebody comes from another network, and is hung up on");
+            return None;
+        }
         Some(Peer { uid: expected, ..peer })
     }
 
@@ -233,7 +244,7 @@ impl Broker {
         loop {
             match seqpacket::accept(door.map_or(self.listener.as_fd(), AsFd::as_fd)) {
                 Ok(Some(socket)) => {
-                    let peer = seqpacket::peer(&socket).ok().and_then(|peer| self.admitted(peer, door));
+                    let peer = self.admitted(&socket, door);
                     let crowder = peer.and_then(|peer| self.members.admit(socket, peer, door.is_some()));
                     if let Some(crowder) = crowder {
                         self.gone(crowder);

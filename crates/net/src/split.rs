@@ -7,7 +7,7 @@
 //!        └──────── link1 ══════════ link0 ──────┘       eth0 ── outside
 //! ```
 //!
-//! The *halves* (two to four) are ordinary network namespaces. All have the Pod's addresses and a loopback, and a port belongs
+//! The *halves* (up to four) are ordinary network namespaces. All have the Pod's addresses and a loopback, and a port belongs
 //! to one of them: what is sent to a port of the other half, at a loopback address or one of the Pod's, goes over the link
 //! and arrives as if it had never left; both ends see the same addresses and ports. HeteroPod calls it a port-based reverse
 //! mapping. The kernel's packet filter does all of it; nobody is asked on the way.
@@ -27,6 +27,9 @@
 //! | `daemon`, `client`, `state` | `lichen net` |
 //!
 //! The halves stand under one kernel. Between kernels nothing claims a port yet.
+//!
+//! A network of one half has nothing to lead anywhere: its namespace is left as it is, and known for its users' sake, until it is
+//! split.
 
 mod behaviour;
 mod capture;
@@ -96,7 +99,7 @@ pub struct Network {
     /// The Pod's. They are on the uplink's devices already, and become local in all halves.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
-    /// Two to four.
+    /// One to four. One: it is not split, and nothing is changed there.
     pub halves: Vec<Half>,
     /// The PU whose half is connected with the outside; its half has a default route. None: the Pod has no outside.
     #[serde(default)]
@@ -135,7 +138,7 @@ pub enum Rules {
 pub enum NetworkError {
     #[error("{0:?} is no name: 1 to {NAME_MAX} letters, digits, dots, underscores and dashes, and not a dot first")]
     Name(String),
-    #[error("a network has 2 to {HALVES_MAX} halves, not {0}")]
+    #[error("a network has 1 to {HALVES_MAX} halves, not {0}")]
     Halves(usize),
     #[error("two halves on the PU {0}")]
     Twice(String),
@@ -155,7 +158,7 @@ impl Network {
         for name in std::iter::once(&self.name).chain(self.halves.iter().map(|half| &half.pu)) {
             check_name(name)?;
         }
-        if !(2..=HALVES_MAX).contains(&self.halves.len()) {
+        if !(1..=HALVES_MAX).contains(&self.halves.len()) {
             return Err(NetworkError::Halves(self.halves.len()));
         }
         for (at, half) in self.halves.iter().enumerate() {
@@ -175,6 +178,11 @@ impl Network {
             Some(address) => Err(NetworkError::Address(*address)),
             None => Ok(()),
         }
+    }
+
+    /// Whether it has several halves, there or lost: something is between them.
+    pub fn is_split(&self) -> bool {
+        self.halves.len() > 1
     }
 
     /// Which of the halves is on this PU.
@@ -219,7 +227,8 @@ mod tests {
     #[test]
     fn what_cannot_be_is_told() {
         assert_eq!(network(&["cpu", "dpu"]).check(), Ok(()));
-        assert_eq!(network(&["dpu"]).check(), Err(NetworkError::Halves(1)));
+        assert_eq!(network(&["dpu"]).check(), Ok(()));
+        assert_eq!(network(&[]).check(), Err(NetworkError::Halves(0)));
         assert_eq!(network(&["dpu", "a", "b", "c", "d"]).check(), Err(NetworkError::Halves(5)));
         assert_eq!(network(&["dpu", "dpu"]).check(), Err(NetworkError::Twice("dpu".to_owned())));
         assert_eq!(network(&["cpu", "cpu2"]).check(), Err(NetworkError::Uplink("dpu".to_owned())));

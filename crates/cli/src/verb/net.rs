@@ -27,7 +27,7 @@ pub struct Arguments {
 enum Verb {
     /// Keep the split networks of this machine's Pods, until told to end
     Serve(Serve),
-    /// Make one network of network namespaces on several PUs
+    /// Make one network of network namespaces on several PUs, or of one, for its users to share memory
     Join(Join),
     /// Take a network apart, and its namespaces back to what they were
     Leave { network: String },
@@ -39,6 +39,8 @@ enum Verb {
         #[arg(long, value_parser = half)]
         half: Half,
     },
+    /// Take one more half into a network
+    Split(Split),
     /// Hand connections to a sidecar on one of the PUs, as its rules say
     Capture(Capture),
     /// Hand them to nobody any more
@@ -67,7 +69,7 @@ struct Serve {
 #[derive(Debug, Args)]
 struct Join {
     network: String,
-    /// A half: the path of its network namespace, or a process in it, whose end is the end of the half. Two to four of them
+    /// A half: the path of its network namespace, or a process in it, whose end is the end of the half. One to four of them
     #[arg(long = "half", value_name = "PU=PATH|PID", value_parser = half, required = true)]
     halves: Vec<Half>,
     /// The PU whose half is connected with the outside
@@ -80,6 +82,20 @@ struct Join {
     /// named so
     #[arg(long = "user", value_name = "UID")]
     users: Vec<u32>,
+}
+
+#[derive(Debug, Args)]
+struct Split {
+    network: String,
+    /// The half: the path of its network namespace, or a process in it
+    #[arg(long, value_name = "PU=PATH|PID", value_parser = half)]
+    half: Half,
+    /// The PU whose half is connected with the outside, if the network had one half, and was not told
+    #[arg(long, value_name = "PU")]
+    uplink: Option<String>,
+    /// An address of the Pod's, likewise
+    #[arg(long = "address", value_name = "IP")]
+    addresses: Vec<IpAddr>,
 }
 
 #[derive(Debug, Args)]
@@ -112,6 +128,7 @@ pub fn act(arguments: Arguments) -> Verdict {
         Verb::Leave { network } => Request::Leave { network },
         Verb::Lose { network, pu } => Request::Lose { network, pu },
         Verb::Rejoin { network, half } => Request::Rejoin { network, half },
+        Verb::Split(Split { network, half, uplink, addresses }) => Request::Split { network, half, uplink, addresses },
         Verb::Capture(capture) => {
             let rules = rules(&capture)?;
             Request::Capture { network: capture.network, proxy: capture.proxy, rules }
@@ -171,6 +188,8 @@ fn brokers(networks: PathBuf, ways: Serve) -> impl FnMut(&[Known]) {
 
 fn serve(folder: &Path, ways: Serve) -> Verdict {
     os::process::set_name(c"lichen-net");
+    // Some for each half, and for each broker.
+    os::process::raise_descriptors();
     telemetry::start(&telemetry::Log::default()).map_err(|error| wrong(error.to_string()))?;
     let _own = keep(supervisor::broker(vec![format!("--networks={}", folder.display())]))?;
     let ready = || {

@@ -204,3 +204,65 @@ fn pods_that_do_not_ask_are_left_alone() {
     let odd = world.does(Command::Add, "two", &annotated(r#""lichen.dev/split":"../x""#));
     assert!(matches!(odd, Err(Failure::Network(AskError::Refused(_)))));
 }
+
+#[test]
+fn a_pod_that_is_not_split_has_a_network_for_its_users() {
+    let world = World::new();
+    let result = r#""prevResult":{"cniVersion":"1.1.0","interfaces":[{"name":"eth0","sandbox":"/proc/self/ns/net"}],"ips":[{"address":"10.1.0.5/16","interface":0}]}"#;
+    let of = |pods: &str, more: &str| format!(r#","pods":"{pods}","users":[1000,1337]}},{result}{more}"#) + "}";
+    let asks = r#","runtimeConfig":{"io.kubernetes.cri.pod-annotations":{"lichen.dev/split":"dpu7"}}"#;
+    for config in [of("annotated", ""), of("none", asks)] {
+        let said = world.does(Command::Add, "one", &config).unwrap();
+        assert!(said.contains("eth0") && !said.contains("link"), "{said}");
+        let network = world.networks.networks.borrow()[0].clone();
+        let pus: Vec<_> = network.halves.iter().map(|half| half.pu.as_str()).collect();
+        assert_eq!(
+            (pus, network.users.as_slice(), network.uplink.as_deref()),
+            (vec!["cpu"], &[1000, 1337][..], Some("cpu"))
+        );
+        assert_eq!(network.addresses, ["10.1.0.5".parse::<std::net::IpAddr>().unwrap()]);
+        world.does(Command::Check, "one", &config).unwrap();
+        assert!(matches!(world.does(Command::Check, "two", &config), Err(Failure::NotAsMade(_))), "never added");
+        assert!(matches!(world.does(Command::Add, "one", &config), Err(Failure::Attached)));
+        // By hand, it was given another half: that is no reason to complain, and goes with it.
+        world.networks.networks.borrow_mut()[0].halves.push(Half { pu: "dpu".to_owned(), ..network.halves[0].clone() });
+        world.does(Command::Check, "one", &config).unwrap();
+        for _ in 0..2 {
+            world.does(Command::Del, "one", &config).unwrap();
+            assert!(world.is_clean());
+        }
+    }
+    world.does(Command::Add, "one", &of("annotated", asks)).unwrap();
+    assert_eq!(world.networks.networks.borrow()[0].halves[1].pu, "dpu7");
+    world.does(Command::Add, "two", &of("none", "")).unwrap();
+    let valid = |container: &str| {
+        format!(r#"}},"cni.dev/valid-attachments":[{{"containerID":"{container}","ifname":"eth0"}}]}}"#)
+    };
+    world.does(Command::Gc, "", &valid("two")).unwrap();
+    assert_eq!(world.networks.networks.borrow().len(), 1);
+    world.does(Command::Gc, "", &valid("none")).unwrap();
+    assert!(world.is_clean());
+    // With nobody named there is nothing to do, and no daemon has to be there.
+    world.networks.absent.set(true);
+    let nobody = format!(r#","pods":"none"}},{result}}}"#);
+    assert!(world.does(Command::Add, "one", &nobody).unwrap().contains("eth0") && world.is_clean());
+    assert!(matches!(
+        world.does(Command::Add, "one", &of("none", "")),
+        Err(Failure::Network(AskError::NoDaemon { .. }))
+    ));
+    assert!(world.is_clean());
+}
+
+/// As plugins before this one have written it.
+#[test]
+fn records_of_split_pods_are_read() {
+    let old = r#"{"key":{"network":"n","container":"c","ifname":"e"},"namespace":"/a","peer_namespace":"/b","pu":"cpu","peer":"dpu"}"#;
+    let attachment: Attachment = serde_json::from_str(old).unwrap();
+    let halves: Vec<_> = attachment.halves().map(|(pu, at)| (pu.as_str(), at.to_str())).collect();
+    assert_eq!(halves, [("cpu", Some("/a")), ("dpu", Some("/b"))]);
+    let alone = Attachment { other: None, ..attachment.clone() };
+    for attachment in [attachment, alone] {
+        let text = serde_json::to_string(&attachment).unwrap();
+        assert_eq!(serde_json::from_str::<Attachment>(&text).unwrap(), attachment, "{text}");
+    }
+}

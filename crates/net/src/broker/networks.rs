@@ -42,6 +42,11 @@ impl Networks {
         users[0] == users[1] || self.users.as_ref().is_some_and(is_declared)
     }
 
+    /// Whether a namespace is known to be a network's.
+    pub fn has(&self, namespace: u64) -> bool {
+        self.of.contains_key(&namespace)
+    }
+
     /// The network of a namespace.
     pub fn of(&mut self, namespace: u64) -> u64 {
         self.refresh();

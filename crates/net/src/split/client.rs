@@ -29,6 +29,8 @@ pub enum Request {
     Lose { network: String, pu: String },
     /// A half that was gone is there again.
     Rejoin { network: String, half: Half },
+    /// Takes one more half in. Of a network that was not split, the uplink and the addresses may be said now.
+    Split { network: String, half: Half, uplink: Option<String>, addresses: Vec<IpAddr> },
     /// Hands connections to a proxy that stands on this PU, as the rules say.
     Capture { network: String, proxy: String, rules: Rules },
     /// Hands them to nobody.

@@ -8,19 +8,22 @@
 //! One thread, and no event loop but a poll. What it has made works without it, and outlives it: Pods do. Only claims are not
 //! made while it is away; the next daemon finds what was bound meanwhile.
 
+mod growth;
+mod joined;
+
 use super::capture::{Capture, CaptureError};
-use super::client::{Answer, HalfStatus, REQUEST_LIMIT, Request, SOCKET, Status};
+use super::client::{Answer, REQUEST_LIMIT, Request, SOCKET};
 use super::halves::{self, MakeError, Standing, Whole};
 use super::hooks::{HookError, Hooks, Space};
 use super::listing;
 use super::place::Place;
 use super::plan::Side;
-use super::ports::{Change, Port, Table};
-use super::rules::{OWN, TABLE};
+use super::ports::{Port, Table};
+use super::rules::TABLE;
 use super::state::{Folder, HalfMemory, Known, Memory};
 use super::{Half, Network, NetworkError, Rules, plan};
-use crate::netlink::set::Element;
 use crate::redirect::{Family, ReadError, Redirects, read_nft, read_tables};
+use joined::Joined;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -66,6 +69,14 @@ enum Refusal {
     HalfThere(String),
     #[error("the half on {0} is gone")]
     HalfGone(String),
+    #[error("the half on {0} is in the network {1} already")]
+    Elsewhere(String, String),
+    #[error("a network of one half is for its users alone: name those who may share memory there, or more halves")]
+    Idle,
+    #[error("the network {0} has one half: a mesh's rules do there what they say")]
+    Whole(String),
+    #[error("the network {0} is split: its uplink and addresses are what they were")]
+    Split(String),
     #[error(transparent)]
     Make(#[from] MakeError),
     #[error("ports on {pu} cannot be claimed: {source}")]
@@ -76,16 +87,6 @@ enum Refusal {
     Rules(#[from] ReadError),
     #[error(transparent)]
     Capture(#[from] CaptureError),
-}
-
-/// A network, as it is kept.
-struct Joined {
-    /// For the programs in the kernel; never 0, never given twice.
-    id: u32,
-    memory: Memory,
-    halves: Vec<Option<Standing>>,
-    table: Table,
-    redirects: Option<(usize, Redirects)>,
 }
 
 struct Daemon {
@@ -216,6 +217,7 @@ impl Daemon {
                 self.lose(&network, number).map(|()| Answer::Done)
             }
             Request::Rejoin { network, half } => self.rejoin(&network, half),
+            Request::Split { network, half, uplink, addresses } => self.split(&network, half, uplink, addresses),
             Request::Capture { network, proxy, rules } => self.capture(&network, &proxy, rules),
             Request::Release { network } => {
                 let joined = self.joined(&network)?;
@@ -254,11 +256,17 @@ impl Daemon {
         if self.joined(&name).is_ok() {
             return Err(Refusal::There(name));
         }
+        if !network.is_split() && network.users.is_empty() {
+            return Err(Refusal::Idle);
+        }
         let count = network.halves.len();
         let (mut halves, mut memories) = (Vec::new(), Vec::new());
         for (number, half) in network.halves.iter().enumerate() {
-            let standing = Standing::of(half)?;
-            let was = standing.note(&half.pu, &Side::new(number, count, &[]))?;
+            let standing = self.stand(half)?;
+            let was = match network.is_split() {
+                true => standing.note(&half.pu, &Side::new(number, count, &[]))?,
+                false => Vec::new(),
+            };
             memories.push(HalfMemory { namespace: standing.namespace, was });
             halves.push(Some(standing));
         }
@@ -278,8 +286,21 @@ impl Daemon {
         }
     }
 
+    /// A half that is to be a network's, and is no other's.
+    fn stand(&self, half: &Half) -> Result<Standing, Refusal> {
+        let standing = Standing::of(half)?;
+        let other = self.standing().find(|(_, _, other)| other.namespace == standing.namespace);
+        match other {
+            Some((at, ..)) => Err(Refusal::Elsewhere(half.pu.clone(), self.networks[at].memory.network.name.clone())),
+            None => Ok(standing),
+        }
+    }
+
     /// Makes what is there of a network, all of it or as much as is missing.
     fn complete(&mut self, name: &str) -> Result<Vec<Port>, Refusal> {
+        if !self.joined(name)?.memory.network.is_split() {
+            return Ok(Vec::new());
+        }
         self.joined(name)?.whole(&[]).furnish()?;
         let contended = self.claim(name)?;
         self.joined(name)?.filter()?;
@@ -391,11 +412,11 @@ impl Daemon {
 
     fn rejoin(&mut self, name: &str, half: Half) -> Result<Answer, Refusal> {
         let number = self.half(name, &half.pu)?;
-        let joined = self.joined(name)?;
-        if joined.halves[number].is_some() {
+        if self.joined(name)?.halves[number].is_some() {
             return Err(Refusal::HalfThere(half.pu));
         }
-        let standing = Standing::of(&half)?;
+        let standing = self.stand(&half)?;
+        let joined = self.joined(name)?;
         let was = standing.note(&half.pu, &Side::new(number, joined.halves.len(), &[]))?;
         joined.memory.halves[number] = HalfMemory { namespace: standing.namespace, was };
         joined.memory.network.halves[number] = half;
@@ -418,6 +439,9 @@ impl Daemon {
 
     fn capture(&mut self, name: &str, proxy: &str, rules: Rules) -> Result<Answer, Refusal> {
         let number = self.half(name, proxy)?;
+        if !self.joined(name)?.memory.network.is_split() {
+            return Err(Refusal::Whole(name.to_owned()));
+        }
         let redirects = read(&rules)?;
         Capture { redirects: &redirects, proxy: number }.check()?;
         let joined = self.joined(name)?;
@@ -474,86 +498,6 @@ impl Daemon {
             ports.extend(joined.table.claims().into_iter().chain(now).map(|(port, _)| (joined.id, port)));
         }
     }
-}
-
-impl Joined {
-    fn whole<'a>(&'a self, claims: &'a [(Port, usize)]) -> Whole<'a> {
-        let capture = self.redirects.as_ref().map(|(proxy, redirects)| Capture { redirects, proxy: *proxy });
-        Whole { network: &self.memory.network, halves: &self.halves, claims, capture }
-    }
-
-    fn there(&self) -> Vec<usize> {
-        self.whole(&[]).there()
-    }
-
-    /// Writes the filters of all halves that are there.
-    fn filter(&self) -> Result<(), MakeError> {
-        let claims = self.table.claims();
-        let whole = self.whole(&claims);
-        (0..self.halves.len()).try_for_each(|number| {
-            whole.filter(number, &self.memory.halves[number].was)?;
-            whole.lead(number)
-        })
-    }
-
-    /// Something has become of a half's devices: packets may enter where there is no program yet.
-    fn look_around(&self, number: usize) {
-        let Some(half) = &self.halves[number] else { return };
-        // What cannot be heard is asked for all the same.
-        let _ = half.news.wait(Duration::ZERO);
-        if let Err(error) = self.whole(&[]).lead(number) {
-            warn!(network = self.memory.network.name, "{error}");
-        }
-    }
-
-    /// Changes the sets of the halves, which they have where a sidecar's rules need them. One whose sets are not what they should be gets its whole filter anew.
-    fn tell(&self, changes: &[Change]) {
-        for (number, half) in self.halves.iter().enumerate().filter(|_| self.redirects.is_some()) {
-            let Some(half) = half else { continue };
-            let of_half: Vec<_> = changes.iter().filter(|change| change.half == number).collect();
-            if of_half.is_empty() {
-                continue;
-            }
-            let names: Vec<_> = of_half.iter().map(|change| set_of(number, change.of)).collect();
-            let elements = of_half.iter().zip(&names).map(|(change, set)| element(change, set));
-            if let Err(error) = half.filter.change_sets(TABLE, &elements.collect::<Vec<_>>()) {
-                warn!(network = self.memory.network.name, half = number, "its ports are written anew: {error}");
-                let claims = self.table.claims();
-                if let Err(error) = self.whole(&claims).filter(number, &self.memory.halves[number].was) {
-                    warn!(network = self.memory.network.name, "{error}");
-                }
-            }
-        }
-    }
-
-    fn status(&self) -> Status {
-        let network = &self.memory.network;
-        let claims = self.table.claims();
-        let half = |(number, half): (usize, &Half)| HalfStatus {
-            pu: half.pu.clone(),
-            there: self.halves[number].is_some(),
-            ports: claims.iter().filter(|(_, owner)| *owner == number).map(|(port, _)| *port).collect(),
-        };
-        Status {
-            name: network.name.clone(),
-            addresses: network.addresses.clone(),
-            uplink: network.uplink.clone(),
-            halves: network.halves.iter().enumerate().map(half).collect(),
-            proxy: self.redirects.as_ref().map(|(proxy, _)| network.halves[*proxy].pu.clone()),
-            users: network.users.clone(),
-        }
-    }
-}
-
-fn set_of(half: usize, owner: usize) -> String {
-    if half == owner { OWN.to_owned() } else { plan::set(owner) }
-}
-
-fn element<'a>(change: &Change, set: &'a str) -> Element<'a> {
-    let mut key = vec![change.port.protocol.number(), 0, 0, 0];
-    key.extend_from_slice(&change.port.number.to_be_bytes());
-    key.extend_from_slice(&[0, 0]);
-    Element { set, key, there: change.there }
 }
 
 /// Claims what was bound before. The ports that another half has.

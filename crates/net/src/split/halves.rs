@@ -260,8 +260,11 @@ impl<'a> Whole<'a> {
         there.map(way).collect()
     }
 
-    /// Takes a half back to what it was, as far as it goes: the namespace may be about to end.
+    /// Takes a half back to what it was, as far as it goes: the namespace may be about to end. One that is alone is as it was.
     pub fn strip(&self, number: usize, half: &Standing, was: &[Was]) {
+        if !self.network.is_split() {
+            return;
+        }
         let pu = self.pu(number);
         let told = |what: &str, result: io::Result<()>| {
             if let Err(error) = result {

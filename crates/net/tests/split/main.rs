@@ -3,6 +3,7 @@
 //!
 //! One process with one thread to begin with, hence without the usual harness.
 
+mod one;
 mod sidecar;
 mod talk;
 mod ways;
@@ -46,7 +47,7 @@ fn main() {
 
 type Test = (&'static str, fn(&Path));
 
-const TESTS: [Test; 15] = [
+const TESTS: [Test; 18] = [
     ("both halves reach each other as themselves", reach),
     ("the outside reaches both, and both reach the outside", outside),
     ("a port is one half's", claim),
@@ -54,6 +55,9 @@ const TESTS: [Test; 15] = [
     ("a killed daemon is missed only by new ports", kill),
     ("a lost half takes its ports along", lose),
     ("three halves", three),
+    ("one half: nothing is changed", one::untouched),
+    ("one half is split later", one::later),
+    ("three and four, one after the other", one::further),
     ("what makes no sense is refused, and leaves nothing", refuse),
     ("connections outlive their listener, and their halves' ranges", ways::outlive),
     ("a kernel chooses a port that another half has claimed", ways::choose),

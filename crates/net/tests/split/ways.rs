@@ -18,7 +18,7 @@ const CHOSEN: u16 = 33000;
 const IN_VAIN: Duration = Duration::from_millis(300);
 
 /// Both ends of a connection hear each other.
-fn talks(mut here: &TcpStream, mut there: &TcpStream) {
+pub fn talks(mut here: &TcpStream, mut there: &TcpStream) {
     for _ in 0..3 {
         let mut heard = [0];
         here.write_all(b"?").expect("it is sent");
@@ -38,7 +38,7 @@ fn connect(place: &Place, port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn accept(listener: &TcpListener) -> TcpStream {
+pub fn accept(listener: &TcpListener) -> TcpStream {
     let (stream, _) = listener.accept().expect("a caller");
     stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
     stream

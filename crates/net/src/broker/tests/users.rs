@@ -150,6 +150,21 @@ fn a_door_is_one_users() {
     assert!(shared.ask(PROXY).broker);
 }
 
+/// Users have the same numbers in other networks, and may see its folder there.
+#[test]
+fn a_door_is_one_networks() {
+    let Some(shared) = share(namespace(), quick()) else { return };
+    let door = shared.door(APP);
+    let elsewhere = std::thread::spawn(move || {
+        os::ns::unshare(os::ns::Kinds::NET).unwrap();
+        let app = Uid::from_raw(APP);
+        rustix::thread::set_thread_res_uid(app, app, app).unwrap();
+        (Member::join(&door).is_ok(), ask(&door).is_ok())
+    });
+    assert_eq!(elsewhere.join().unwrap(), (false, false));
+    assert_eq!(shared.ask(APP).processes, 0);
+}
+
 #[test]
 fn what_is_one_users_is_of_no_use_to_another() {
     let Some(shared) = share(namespace(), quick()) else { return };
