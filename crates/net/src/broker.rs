@@ -23,6 +23,7 @@ mod adopted;
 mod call;
 mod census;
 mod client;
+mod closer;
 pub mod doors;
 mod meetings;
 mod members;
@@ -37,6 +38,7 @@ pub use memory::Sharing;
 
 use crate::split::Known;
 use call::Call;
+use closer::Shown;
 use doors::Door;
 use meetings::{Meetings, Offered};
 use members::{Bell, Event, Members, Number};
@@ -45,7 +47,7 @@ use os::seqpacket::{self, Peer};
 use pairs::{Pairs, Work};
 use rustix::event::{PollFd, PollFlags, poll};
 use socket::member::{Connection, Key, LISTED};
-use std::io;
+use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -96,6 +98,8 @@ pub struct Broker {
     listener: OwnedFd,
     /// Of a network's users.
     doors: Vec<Door>,
+    /// Can be read when one of these is to be heard again.
+    relieved: Option<PipeReader>,
     calls: Vec<Call>,
     /// A descriptor that is given up to admit somebody when there are no others.
     spare: Option<OwnedFd>,
@@ -126,6 +130,7 @@ impl Broker {
         Ok(Self {
             listener,
             doors: Vec::new(),
+            relieved: None,
             calls,
             spare: spare(),
             bounds,
@@ -150,9 +155,13 @@ impl Broker {
     pub fn of_network(path: &Path, folder: &Path, known: &Known, bounds: Bounds) -> io::Result<Self> {
         let broker = Self::bind(path, bounds)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        let (doors, calls) = Door::open_all(folder, known)?;
+        let (relieved, relieves) = io::pipe()?;
+        for end in [relieved.as_fd(), relieves.as_fd()] {
+            rustix::io::ioctl_fionbio(end, true)?;
+        }
+        let (doors, calls) = Door::open_all(folder, known, &relieves)?;
         let (networks, members) = (Networks::one(known), Members::of_users(known.users.len()));
-        Ok(Self { doors, calls, networks, members, ..broker })
+        Ok(Self { doors, relieved: Some(relieved), calls, networks, members, ..broker })
     }
 
     /// Connections that were brought together.
@@ -185,7 +194,9 @@ impl Broker {
         let mut polled =
             vec![PollFd::from_borrowed_fd(stop, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
         polled.extend(sockets.into_iter().map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
-        polled.extend(self.doors.iter().map(|door| PollFd::new(door, PollFlags::IN)));
+        let heard = self.doors.iter().filter(|door| !door.closer.is_behind());
+        polled.extend(heard.map(|door| PollFd::new(door, PollFlags::IN)));
+        polled.extend(self.relieved.iter().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
         let limit =
             self.pace.into_iter().chain(self.calls.iter().map(Call::left)).min().map(|pace| rustix::time::Timespec {
                 tv_sec: pace.as_secs() as i64,
@@ -198,6 +209,9 @@ impl Broker {
         }
         let said = |at: usize| !polled[at].revents().is_empty();
         let stops = said(0);
+        if let Some(pipe) = &self.relieved {
+            while rustix::io::read(pipe, &mut [0; 64]).is_ok_and(|len| len > 0) {}
+        }
         let ready = (0..numbers.len()).filter(|at| said(at + 2)).map(|at| numbers[at]).collect();
         if naps {
             self.members.each(|notice, _| notice.sleep(0));
@@ -214,7 +228,7 @@ impl Broker {
 
     /// Who has come, if this is the way: by a door its user, from a namespace of the network's or the broker's own; to a network's broker
     /// otherwise who it is of; to another broker whoever its owner lets come, in whose stead he is.
-    fn admitted(&self, socket: &OwnedFd, door: Option<&Door>) -> Option<Peer> {
+    fn admitted(&self, socket: &Shown, door: Option<&Door>) -> Option<Peer> {
         let peer = seqpacket::peer(socket).ok()?;
         let own = rustix::process::geteuid().as_raw();
         let expected = door.map_or(own, |door| door.user);
@@ -227,10 +241,10 @@ impl Broker {
             return None;
         }
         // Its number is that of other networks' users too, who may see the door.
-        let namespace = |socket: &OwnedFd| os::netlink::namespace_of(socket).ok();
+        let namespace = |socket: BorrowedFd<'_>| os::netlink::namespace_of(socket).ok();
         let is_of_network = || {
-            let from = namespace(socket);
-            from.is_some_and(|from| self.networks.has(from)) || from == namespace(&self.listener)
+            let from = namespace(socket.as_fd());
+            from.is_some_and(|from| self.networks.has(from)) || from == namespace(self.listener.as_fd())
         };
         if door.is_some() && !is_of_network() {
             tracing::warn!(user = peer.uid, "somebody comes from another network, and is hung up on");
@@ -239,10 +253,15 @@ impl Broker {
         Some(Peer { uid: expected, ..peer })
     }
 
+    fn accept(&self, door: Option<&Door>) -> io::Result<Option<Shown>> {
+        let socket = seqpacket::accept(door.map_or(self.listener.as_fd(), AsFd::as_fd))?;
+        Ok(socket.map(|socket| Shown::by(door.map(|door| &door.closer), socket)))
+    }
+
     /// Those who come by a door, or else to this broker's own socket.
     fn admit_by(&mut self, door: Option<&Door>) {
-        loop {
-            match seqpacket::accept(door.map_or(self.listener.as_fd(), AsFd::as_fd)) {
+        while door.is_none_or(|door| !door.closer.is_behind()) {
+            match self.accept(door) {
                 Ok(Some(socket)) => {
                     let peer = self.admitted(&socket, door);
                     let crowder = peer.and_then(|peer| self.members.admit(socket, peer, door.is_some()));
@@ -255,8 +274,7 @@ impl Broker {
                 Err(error) => {
                     tracing::warn!(%error, "the broker of sockets cannot admit anybody");
                     let had = self.spare.take().is_some();
-                    let next = || seqpacket::accept(door.map_or(self.listener.as_fd(), AsFd::as_fd));
-                    let turned_away = had && matches!(next(), Ok(Some(_)));
+                    let turned_away = had && matches!(self.accept(door), Ok(Some(_)));
                     self.spare = spare();
                     if !turned_away {
                         return;
@@ -303,7 +321,7 @@ impl Broker {
     }
 
     /// An end of a connection is offered.
-    fn introduce(&mut self, end: Number, key: &Key, socket: OwnedFd, bell: Option<Bell>) {
+    fn introduce(&mut self, end: Number, key: &Key, socket: Shown, bell: Option<Bell>) {
         // A key is of use to its user alone.
         let user = self.members.user(end);
         let owner = self.members.by_key(key).filter(|owner| self.members.user_of(*owner) == Some(user));
@@ -338,7 +356,7 @@ impl Broker {
     }
 
     /// A process tells of memory that it has from another broker, and of its connections there.
-    fn adopt(&mut self, number: Number, memory: (&Arc<OwnedFd>, usize), connections: Vec<(Connection, OwnedFd)>) {
+    fn adopt(&mut self, number: Number, memory: (&Arc<OwnedFd>, usize), connections: Vec<(Connection, Shown)>) {
         let Some(place) = self.members.place_of(number) else { return };
         let (file, store) = memory;
         let watched = self.pairs.has(place, file, store)

@@ -13,6 +13,8 @@ use std::path::Path;
 
 /// The most descriptors one message can carry here.
 pub const DESCRIPTORS_MAX: usize = 64;
+/// The most that the kernel lets anybody send with one.
+const SENT_MAX: usize = 253;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
@@ -96,9 +98,10 @@ pub fn send(socket: impl AsFd, parts: &[IoSlice<'_>], descriptors: &[BorrowedFd<
 }
 
 /// Receives one message into `buffer`: its length, and its descriptors, which close on exec. A length of 0 means that
-/// the other end is gone. A message longer than `buffer` is an error, not a truncation.
+/// the other end is gone. A message longer than `buffer` is an error, not a truncation, and so is one with more descriptors than
+/// may be; what came with it is among `descriptors` then too, for the caller to close.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SENT_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let got = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
     descriptors.clear();
@@ -107,7 +110,8 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8], descriptors: &mut Vec<Owned
             descriptors.extend(received);
         }
     }
-    if got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+    let is_cut = got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
+    if is_cut || descriptors.len() > DESCRIPTORS_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a message was longer than its reader expects"));
     }
     Ok(got.bytes)

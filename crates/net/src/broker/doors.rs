@@ -9,12 +9,13 @@
 //! once more, as a user may let others use what is its own.
 
 use super::call::Call;
+use super::closer::Closer;
 use crate::split::Known;
 use os::seqpacket;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io;
+use std::io::{self, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -134,29 +135,35 @@ fn make(folder: &Path) -> io::Result<()> {
 pub struct Door {
     listener: OwnedFd,
     pub user: u32,
+    pub closer: Closer,
 }
 
 impl Door {
     /// Opens the door of a user, and calls those who have come by it to a broker before this one.
-    fn open(folder: &Path, namespace: u64, user: u32) -> io::Result<(Self, Call)> {
-        let path = door(folder, namespace, user);
+    fn open(path: &Path, (user, closer): (u32, &Closer)) -> io::Result<(Self, Call)> {
         // Of a broker that has ended: who has the lock is the only one.
-        let _ = fs::remove_file(&path);
-        let listener = seqpacket::listen(&path)?;
-        let call = Call::at(&path)?;
-        for (file, mode) in [(&socket::member::call_beside(&path), 0o400), (&path, 0o600)] {
+        let _ = fs::remove_file(path);
+        let listener = seqpacket::listen(path)?;
+        let call = Call::at(path)?;
+        for (file, mode) in [(&*socket::member::call_beside(path), 0o400), (path, 0o600)] {
             fs::set_permissions(file, Permissions::from_mode(mode))?;
             chown(file, Some(user), None)?;
         }
-        Ok((Self { listener, user }, call))
+        Ok((Self { listener, user, closer: closer.clone() }, call))
     }
 
-    /// All of a network.
-    pub fn open_all(folder: &Path, known: &Known) -> io::Result<(Vec<Self>, Vec<Call>)> {
-        let places = known.namespaces.iter().flat_map(|half| known.users.iter().map(move |user| (*half, *user)));
-        let opened: io::Result<Vec<(Self, Call)>> =
-            places.map(|(namespace, user)| Self::open(folder, namespace, user)).collect();
-        Ok(opened?.into_iter().unzip())
+    /// All of a network; `relieved` is written to when somebody is to be heard again.
+    pub fn open_all(folder: &Path, known: &Known, relieved: &PipeWriter) -> io::Result<(Vec<Self>, Vec<Call>)> {
+        let (mut doors, mut calls) = (Vec::new(), Vec::new());
+        for &user in &known.users {
+            let closer = Closer::start(relieved.try_clone()?)?;
+            for &namespace in &known.namespaces {
+                let (opened, call) = Self::open(&door(folder, namespace, user), (user, &closer))?;
+                doors.push(opened);
+                calls.push(call);
+            }
+        }
+        Ok((doors, calls))
     }
 }
 

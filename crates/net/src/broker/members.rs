@@ -4,6 +4,7 @@
 //! is gone. They are told in ways that cannot make the broker wait.
 
 use super::Bounds;
+use super::closer::Shown;
 use super::pairs::Pairs;
 use os::seqpacket::{self, Peer};
 use socket::build;
@@ -30,7 +31,7 @@ pub type Number = u64;
 
 /// A connection.
 struct Member {
-    socket: OwnedFd,
+    socket: Shown,
     /// The process that has connected, and whose it is.
     process: i32,
     user: u32,
@@ -53,7 +54,7 @@ struct Place {
 /// How a receiver is woken: what the other end is to be given.
 pub struct Bell {
     pub number: u64,
-    pub pipe: OwnedFd,
+    pub pipe: Shown,
 }
 
 /// What a connection says, or that it is gone.
@@ -64,10 +65,10 @@ pub enum Event {
     Stranger(build::Other),
     Pair(OwnedFd, usize),
     /// Memory in which it has this store, and connections that lie there.
-    Has(OwnedFd, usize, Vec<(Connection, OwnedFd)>),
+    Has(OwnedFd, usize, Vec<(Connection, Shown)>),
     Knock,
     /// An end of a connection, by whose key it is offered, and how its receiver is woken.
-    Offer(Key, OwnedFd, Option<Bell>),
+    Offer(Key, Shown, Option<Bell>),
     /// It wants to know all there is.
     List,
     Gone,
@@ -170,13 +171,15 @@ impl Members {
         self.places.values().for_each(|place| tell(&place.notice, place.user));
     }
 
+    /// Of those who are heard.
     pub fn sockets(&self) -> impl Iterator<Item = (Number, BorrowedFd<'_>)> {
-        self.all.iter().map(|(&number, member)| (number, member.socket.as_fd()))
+        let heard = self.all.iter().filter(|(_, member)| !member.socket.is_behind());
+        heard.map(|(&number, member)| (number, member.socket.as_fd()))
     }
 
     /// One more has connected. Where there is no room, whoever takes most of it makes some: which connection is to be removed. Of
     /// guests, each user has room of its own.
-    pub fn admit(&mut self, socket: OwnedFd, peer: seqpacket::Peer, guest: bool) -> Option<Number> {
+    pub fn admit(&mut self, socket: Shown, peer: seqpacket::Peer, guest: bool) -> Option<Number> {
         let Peer { pid: process, uid: user, .. } = peer;
         let number = self.next;
         self.next += 1;
@@ -238,7 +241,7 @@ impl Members {
         let heard = ready.flat_map(|(number, member)| {
             let mut gone = false;
             let events = (0..TURN).map_while(move |_| {
-                let event = if gone { None } else { member.next() };
+                let event = if gone || member.socket.is_behind() { None } else { member.next() };
                 // What it says next is said by one who has a place.
                 gone = matches!(event, Some(Event::Gone | Event::Hello(_) | Event::Stranger(_)));
                 event.map(|event| (number, event))
@@ -342,7 +345,9 @@ impl Member {
     /// What it says next, if it has said something.
     fn next(&self) -> Option<Event> {
         let (mut message, mut descriptors) = ([0; MESSAGE_MAX], Vec::new());
-        let len = match seqpacket::receive(&self.socket, &mut message, &mut descriptors) {
+        let received = seqpacket::receive(&self.socket, &mut message, &mut descriptors);
+        let mut descriptors: Vec<Shown> = descriptors.into_iter().map(|file| self.socket.beside(file)).collect();
+        let len = match received {
             Ok(len) => len,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
             Err(_) => return Some(Event::Gone),
@@ -357,6 +362,7 @@ impl Member {
         if shown.as_ref().is_some_and(|memory| !os::memfd::has_ordinary_pages(memory)) {
             return Some(Event::Gone);
         }
+        let shown = shown.and_then(Shown::into_memory);
         Some(match (&message[..len], shown) {
             ([1], None) if has_place => Event::Knock,
             ([PAIR, store], Some(memory)) if has_place => Event::Pair(memory, usize::from(*store)),
@@ -380,16 +386,16 @@ fn identity(file: &OwnedFd) -> io::Result<(u64, u64)> {
 }
 
 /// What a message about memory says; nothing if it is none.
-fn has(store: u8, said: &[u8], descriptors: Vec<OwnedFd>) -> Option<Event> {
+fn has(store: u8, said: &[u8], descriptors: Vec<Shown>) -> Option<Event> {
     let connections = Connection::all_of(said)?;
     let mut descriptors = descriptors.into_iter();
-    let memory = descriptors.next().filter(|memory| os::memfd::has_ordinary_pages(memory))?;
+    let memory = descriptors.next().filter(|memory| os::memfd::has_ordinary_pages(memory))?.into_memory()?;
     (connections.len() == descriptors.len())
         .then(|| Event::Has(memory, store.into(), connections.into_iter().zip(descriptors).collect()))
 }
 
 /// What an offer says; nothing if it is none.
-fn offer(said: &[u8], descriptors: Vec<OwnedFd>) -> Option<Event> {
+fn offer(said: &[u8], descriptors: Vec<Shown>) -> Option<Event> {
     let (key, number) = said.split_first_chunk::<KEY>()?;
     let mut descriptors = descriptors.into_iter();
     let socket = descriptors.next()?;

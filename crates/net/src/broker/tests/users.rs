@@ -4,6 +4,7 @@ use super::*;
 use crate::broker::doors;
 use rustix::process::{Gid, Uid};
 use socket::member::HELLO;
+use std::io::Write;
 use std::net::TcpStream;
 
 const APP: u32 = 12_001;
@@ -22,6 +23,11 @@ fn namespace() -> u64 {
 
 /// None: it takes root.
 fn share(namespace: u64, bounds: Bounds) -> Option<Shared> {
+    share_after(namespace, bounds, |_| ())
+}
+
+/// The same, of which this was done before it serves.
+fn share_after(namespace: u64, bounds: Bounds, before: impl FnOnce(&Path)) -> Option<Shared> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }
@@ -33,6 +39,7 @@ fn share(namespace: u64, bounds: Bounds) -> Option<Shared> {
     doors::prepare(folder.path(), &known).unwrap();
     let path = doors::own(folder.path(), &known).unwrap();
     let mut broker = Broker::of_network(&path, folder.path(), &known, bounds).unwrap();
+    before(folder.path());
     let (stopped, stop) = rustix::pipe::pipe().unwrap();
     let thread = std::thread::spawn(move || broker.run(stopped.as_fd()).unwrap());
     Some(Shared { served: Served { path, stop: Some(stop), thread: Some(thread), folder: Some(folder) }, known })
@@ -194,6 +201,59 @@ fn what_is_one_users_is_of_no_use_to_another() {
     assert_eq!((of_proxy.met, of_app.met, all.met), (0, 1, 1));
     assert_eq!((of_proxy.connections.len(), of_app.connections.len(), all.connections.len()), (1, 1, 2));
     assert_ne!(of_proxy.connections, of_app.connections);
+}
+
+/// A socket whose last close takes minutes: what it has sent is not received, and it was told to wait for that.
+fn lingering() -> (TcpStream, TcpStream) {
+    let (mut near, far) = connection();
+    near.set_nonblocking(true).unwrap();
+    while near.write(&[0; 65536]).is_ok() {}
+    rustix::net::sockopt::set_socket_linger(&near, Some(Duration::from_secs(600))).unwrap();
+    (near, far)
+}
+
+#[test]
+fn what_a_user_shows_keeps_nobody_when_it_is_closed() {
+    let mut others = Vec::new();
+    let say = |door: &Path, file: BorrowedFd<'_>| {
+        let socket = seqpacket::connect(door).unwrap();
+        seqpacket::send(&socket, &[IoSlice::new(b"no word of anybody's")], &[file]).unwrap();
+        socket
+    };
+    let mut said = None;
+    let shared = share_after(namespace(), quick(), |folder| {
+        let door = doors::door(folder, namespace(), PROXY);
+        let (near, far) = lingering();
+        others.push(far);
+        said = Some(acting(PROXY, move || say(&door, near.as_fd())));
+    });
+    let Some(shared) = shared else { return };
+    let hangs_up = |socket: &OwnedFd| {
+        poll(&mut [PollFd::new(socket, PollFlags::IN)], None).unwrap();
+        seqpacket::receive(socket, &mut [0; 64], &mut Vec::new()).map_or(0, |len| len)
+    };
+    // It is the broker's alone by now, and nobody waits.
+    let (app, second, (near, far)) = (shared.join(APP), shared.join(APP), connection());
+    let (one, two) = (shared.offer(APP, key(&app), &near), shared.offer(APP, key(&second), &far));
+    assert!(answered(&one).is_some() && answered(&two).is_some());
+    // Whoever shows more is not heard in the end, and nobody else notices.
+    let (door, null) = (shared.door(PROXY), std::fs::File::open("/dev/null").unwrap());
+    let crowd: Vec<OwnedFd> = acting(PROXY, move || (0..closer::MANY).map(|_| say(&door, null.as_fd())).collect());
+    let door = shared.door(PROXY);
+    let (waits, is_heard) = (acting(PROXY, move || say(&door, std::io::stdin().as_fd())), |socket: &OwnedFd| {
+        let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&now)).unwrap() > 0
+    });
+    for _ in 0..8 {
+        drop(shared.join(APP));
+    }
+    assert!(!is_heard(&waits));
+    // It goes on when the first one is closed.
+    drop(others);
+    for socket in said.iter().chain(&crowd).chain([&waits]) {
+        assert_eq!(hangs_up(socket), 0);
+    }
+    drop(shared.join(PROXY));
 }
 
 #[test]
