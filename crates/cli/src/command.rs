@@ -52,7 +52,7 @@ pub enum Verb {
     Pu(pu::Arguments),
     /// Make this machine a processing unit of another one's node
     Join(join::Arguments),
-    /// Keep networks of Pods that stand on several processing units
+    /// Keep networks of Pods: of halves on several processing units, or of one, whose users share memory
     Net(net::Arguments),
     /// Run programs whose TCP connections to each other go through memory
     Socket(socket::Arguments),

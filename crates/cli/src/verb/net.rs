@@ -1,4 +1,4 @@
-//! `lichen net`: networks of Pods whose halves stand on several processing units, and the daemon that keeps them.
+//! `lichen net`: networks of Pods, whose halves stand on several processing units, and the daemon that keeps them.
 
 use crate::print::{self, Format, Output, Table};
 use crate::supervisor::{self, Kept, keep};
@@ -25,7 +25,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Keep the split networks of this machine's Pods, until told to end
+    /// Keep the networks of this machine's Pods, until told to end
     Serve(Serve),
     /// Make one network of network namespaces on several PUs, or of one, for its users to share memory
     Join(Join),
