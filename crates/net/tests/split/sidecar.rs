@@ -2,9 +2,10 @@
 //! each connection was to go.
 
 use crate::talk::{Server, at, both, call, seen};
-use crate::world::{AFAR, Daemon, GATEWAY, PATIENCE, POD, Place, Pod};
-use net::split::Rules;
+use crate::world::{AFAR, Daemon, GATEWAY, PATIENCE, POD, Place, Pod, until};
 use net::split::client::Request;
+use net::split::ports::{Port, Protocol};
+use net::split::{Network, Rules};
 use std::io::{self, Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -98,8 +99,8 @@ pub fn test(folder: &Path) {
         daemon
             .ask(&Request::Capture { network: network(), proxy: pu.to_owned(), rules: rules() })
             .expect("taken apart");
-        let (app, proxy) = if pu == "dpu" { (&pod.cpu, &pod.dpu) } else { (&pod.dpu, &pod.cpu) };
-        captured(&pod, app, proxy);
+        let (app, proxy) = if pu == "dpu" { (("cpu", &pod.cpu), &pod.dpu) } else { (("dpu", &pod.dpu), &pod.cpu) };
+        captured((&pod, &daemon), app, proxy);
     }
     let unknown =
         Rules::Tables { v4: "*nat\n-A OUTPUT -m quota --quota 5 -j REDIRECT\nCOMMIT\n".to_owned(), v6: String::new() };
@@ -111,9 +112,32 @@ pub fn test(folder: &Path) {
     drop(afar);
 }
 
-fn captured(pod: &Pod, app: &Place, proxy: &Place) {
+/// Its rules go on where the network gets one more half, and are that one's too.
+pub fn grown(folder: &Path) {
+    let (pod, daemon, gpu) = (Pod::new(), Daemon::start(folder), Place::new());
+    let network = || pod.network.name.clone();
+    daemon.join(&Network { halves: vec![pod.dpu.half("dpu")], users: vec![1000], ..pod.network.clone() });
+    let split = |place: &Place, pu| {
+        let half = place.half(pu);
+        daemon.ask(&Request::Split { network: network(), half, uplink: None, addresses: Vec::new() }).expect("split")
+    };
+    split(&pod.cpu, "cpu");
+    let capture = Request::Capture { network: network(), proxy: "dpu".to_owned(), rules: rules() };
+    daemon.ask(&capture).expect("taken apart");
+    captured((&pod, &daemon), ("cpu", &pod.cpu), &pod.dpu);
+    split(&gpu, "gpu");
+    captured((&pod, &daemon), ("cpu", &pod.cpu), &pod.dpu);
+    captured((&pod, &daemon), ("gpu", &gpu), &pod.dpu);
+    daemon.leave(&pod.network);
+}
+
+fn captured((pod, daemon): (&Pod, &Daemon<'_>), (pu, app): (&str, &Place), proxy: &Place) {
     let (outbound, inbound) = (Proxy::start(proxy, OUTBOUND), Proxy::start(proxy, INBOUND));
     let serving = Server::start(app, "::", APP).expect("it serves");
+    let claimed = Port { protocol: Protocol::Tcp, number: APP };
+    until("the daemon has told all halves of it", || {
+        daemon.status()[0].halves.iter().any(|half| half.pu == pu && half.ports.contains(&claimed))
+    });
     let afar = Server::start(&pod.outside, "::", EXCLUDED).expect("it serves");
     for place in [app, proxy] {
         for address in AFAR {
