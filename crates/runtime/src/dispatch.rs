@@ -30,7 +30,7 @@
 //! | `pu`, `link`, `events` | one PU and its worker: what it is told, what it says |
 //! | `kits`, `orders` | what instances are given, made ahead; the way that starts are ordered |
 //! | `upkeep` | what is done in the background |
-//! | `engines`, `ways`, `habits`, `aside` | which engine a run goes to; how far it is; how long runs take; those that are in the way |
+//! | `engines`, `habits`, `aside` | which engine a run goes to; how long runs take; those that are in the way |
 //! | `watched` | which event loop waits for an instance |
 //! | `clock`, `keep_going`, `latency` | deadlines; invocations nobody waits for; fast wake-ups |
 //! | `failure`, `lines`, `trace` | how errors, logs and traces are worded |
@@ -76,7 +76,6 @@ mod ticket;
 mod trace;
 mod upkeep;
 mod watched;
-mod ways;
 
 pub use call::{Call, InvokeError, Outcome, PlatformError, Report, Spans, StartKind, ThrottleReason};
 pub use config::{DispatchConfig, Latency};

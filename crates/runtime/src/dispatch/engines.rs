@@ -1,16 +1,15 @@
 //! Engines as those see them who choose one: how long each is expected to be busy.
 //!
 //! An engine runs one request after the other, each to its end, and has a processor of its own. A request goes to the one
-//! that is expected to come to it first, so that short runs pass by a long one. Of those that are alike it is the one to which
-//! the way is shorter ([`super::ways`]): on the processor where the request is, as the engine comes to life there as soon as the asking
-//! thread sleeps, or on another. There rather, where each run takes a process: one is taken down and another made after it, and the
-//! answer would wait for that; and where a run takes so long that nothing of the loop's, and of a client's beside it, is left in the processor's
-//! caches.
+//! that is expected to come to it first, so that short runs pass by a long one. Of those that are alike it is the one on
+//! the processor where the request is: the engine comes to life there as soon as the asking thread sleeps, without the tens
+//! of microseconds in which another processor is woken. Not so where each run takes a process: one is taken down and another
+//! made after it, and the answer would wait for that. Nor where a run takes so long that nothing of the loop's, and of a client's beside it,
+//! is left in the processor's caches.
 //!
 //! Where fewer processors are to compute than there are ([`crate::balance`]), the engines of the others rest: they finish what
 //! they have, and are asked again when those that work have no channel left.
 
-use super::ways::{Way, Ways};
 use crate::balance::{Balance, Run};
 use crate::placement::Terms;
 use sandbox::spec::Kind;
@@ -21,7 +20,9 @@ use tokio::runtime::{Handle, Id};
 
 /// The PU whose processors the event loops are on.
 const HOST: u8 = 0;
-/// What comes after a run in a process, and is in the way of an answer from the same processor, in nanoseconds.
+/// What it takes to wake an engine on another processor, and to be woken from there, in nanoseconds.
+const AWAY: u64 = 20_000;
+/// What comes after a run in a process, and is in the way of an answer from the same processor.
 const AFTER: u64 = 40_000;
 /// What it takes those beside a run to have again what it has driven from the processor's caches, and how long such a run is.
 const COLD: u64 = 60_000;
@@ -96,7 +97,6 @@ pub(super) struct Engines {
     all: Vec<Arc<Engine>>,
     /// Of the host's own.
     pub computing: Arc<Computing>,
-    pub ways: Ways,
     /// How many processors of each PU compute.
     crews: HashMap<u8, Crew>,
 }
@@ -191,18 +191,8 @@ impl Engines {
 impl Engine {
     /// After how long it would come to a request that is on this processor.
     pub fn distance(&self, here: &Here) -> u64 {
-        let way = if self.way(here) == Way::Here { here.here } else { here.away };
-        self.expected.load(Relaxed).saturating_add(way)
-    }
-
-    /// Which way it is from there.
-    pub fn way(&self, here: &Here) -> Way {
-        if self.processor == here.processor { Way::Here } else { Way::Away }
-    }
-
-    /// Whether it is given nothing but this.
-    pub fn has_only(&self, claim: &Claim) -> bool {
-        self.expected.load(Relaxed) == claim.nanoseconds
+        let away = if self.processor == here.processor { here.after } else { AWAY };
+        self.expected.load(Relaxed).saturating_add(away)
     }
 
     pub fn rests(&self) -> bool {
@@ -261,21 +251,20 @@ impl Drop for Claim {
 pub(super) struct Here {
     pub processor: u32,
     pub event_loop: Option<Id>,
-    /// What it costs if the run is on its processor, and if it is not, in nanoseconds.
-    here: u64,
-    away: u64,
-    /// Whether it costs nothing but the way.
-    pub is_way_alone: bool,
+    /// What it costs if the run is on its processor, in nanoseconds.
+    after: u64,
 }
 
 impl Here {
     /// Where the calling thread is, which asks for a run of a function of this kind that takes so many nanoseconds as a rule.
-    pub fn now(kind: Kind, typical: u64, ways: &mut Ways) -> Self {
+    pub fn now(kind: Kind, typical: u64) -> Self {
         let event_loop = Handle::try_current().ok().map(|handle| handle.id());
-        let after = after(kind, typical);
-        let (here, away) = if after == 0 { ways.next() } else { ways.expected() };
-        let processor = rustix::thread::sched_getcpu() as u32;
-        Self { processor, event_loop, here: here + after, away, is_way_alone: after == 0 }
+        Self { processor: rustix::thread::sched_getcpu() as u32, event_loop, after: after(kind, typical) }
+    }
+
+    /// Whether an engine on another processor is nearer.
+    pub fn prefers_others(&self) -> bool {
+        self.after > AWAY
     }
 }
 
@@ -297,10 +286,7 @@ mod tests {
     #[test]
     fn the_nearest_is_the_one_that_is_free_first() {
         let mut engines = Engines::default();
-        let at = |processor, kind, typical| {
-            let ((here, away), after) = (Ways::default().expected(), after(kind, typical));
-            Here { processor, event_loop: None, here: here + after, away, is_way_alone: after == 0 }
-        };
+        let at = |processor, kind, typical| Here { processor, event_loop: None, after: after(kind, typical) };
         let wasm = |processor| at(processor, Kind::Wasm, 20_000);
         let here = Terms::default();
         let [one, other] = [3, 4].map(|processor| engines.of(&here, processor).unwrap());
@@ -311,10 +297,8 @@ mod tests {
         assert!(!Arc::ptr_eq(&one, &third), "there are two on a processor");
         assert!(one.distance(&wasm(3)) < other.distance(&wasm(3)) && other.distance(&wasm(4)) < one.distance(&wasm(4)));
         let mut short = Claim::new(one.clone(), 0);
-        assert!(one.has_only(&short) && one.way(&wasm(3)) == Way::Here && other.way(&wasm(3)) == Way::Away);
         assert!(one.distance(&wasm(3)) < other.distance(&wasm(3)), "waiting for a short one is shorter than the way");
         let long = Claim::new(one.clone(), 1_000_000);
-        assert!(!one.has_only(&short) && !one.has_only(&long));
         assert!(one.distance(&wasm(3)) > other.distance(&wasm(3)));
         assert!(engines.states()[0].requests == 2 && one.is_waited_for() && !other.is_waited_for());
         one.ran(700);
@@ -326,7 +310,7 @@ mod tests {
             engines.states()[0],
             EngineState { pu: 0, processor: 3, for_long: false, rests: false, requests: 0, runs: 1, busy: 700 }
         );
-        assert_eq!(one.distance(&wasm(3)), wasm(3).here);
+        assert_eq!(one.distance(&wasm(3)), 0);
         for here in [at(3, Kind::Native, 1), at(3, Kind::Wasm, COLD_FROM), at(3, Kind::Native, 1_000_000)] {
             assert!(one.distance(&here) > other.distance(&here), "what a run costs others is in nobody's way");
         }

@@ -11,7 +11,6 @@ use super::journal::{Journal, TooMuch};
 use super::link::{Link, Said};
 use super::shared::{Departure, Shared, Verdict};
 use super::watched::Watched;
-use super::ways::Way;
 use crate::balance::Run;
 use bytes::Bytes;
 use cfork::chain::{Order, Place};
@@ -161,8 +160,6 @@ pub(super) struct Instance {
     pub engine: Option<Arc<Engine>>,
     /// What its request is expected to take of it.
     pub claim: Option<Claim>,
-    /// The way of a request that is alone.
-    pub way: Option<Way>,
     link: Weak<Link>,
     clock: Arc<Clock>,
     farewells: Arc<Farewells>,
@@ -200,7 +197,6 @@ impl Instance {
             processor: None,
             engine: None,
             claim: None,
-            way: None,
             link: parts.link,
             clock: parts.clock,
             farewells: parts.farewells,
@@ -232,14 +228,6 @@ impl Instance {
     /// It is given a request that is expected to take so many nanoseconds.
     pub fn claim(&mut self, nanoseconds: u64) {
         self.claim = self.engine.clone().map(|engine| Claim::new(engine, nanoseconds));
-        self.way = None;
-    }
-
-    /// The request that it was given comes from there: where nothing else is to be done, that tells what the way takes.
-    pub fn sets_out(&mut self, from: &Here) {
-        let alone =
-            self.engine.as_ref().filter(|engine| self.claim.as_ref().is_some_and(|claim| engine.has_only(claim)));
-        self.way = alone.map(|engine| engine.way(from));
     }
 
     /// Has it become a stage of a chain, step by step; it stays one.

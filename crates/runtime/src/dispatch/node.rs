@@ -190,6 +190,7 @@ impl State {
             no_long: false,
             runs: 0,
             lately: None,
+            prefers_others: false,
             cores,
             used: None,
             listed: false,
@@ -209,7 +210,7 @@ impl State {
         habit.long &= post.has_two_engines() && !asked.passes;
         post.for_long = habit.long;
         let taken = match post.places.len() {
-            1 if post.function.kind.is_pure() => post.take_nearest(habit, &mut self.engines.ways),
+            1 if post.function.kind.is_pure() => post.take_nearest(habit),
             1 => post.pool.take(),
             _ => self.take_where_preferred(post_id),
         };
@@ -230,9 +231,7 @@ impl State {
         if is_first && let Some(permit) = self.permit(post_id, Purpose::Request, now) {
             return Ok(Step::Start(permit));
         }
-        let ways = &mut self.engines.ways;
-        let any = self.posts.get_mut(post_id).filter(|_| is_first).and_then(|post| post.take_any(habit, ways));
-        if let Some((instance, _)) = any {
+        if is_first && let Some((instance, _)) = self.posts.get_mut(post_id).and_then(|post| post.take_any(habit)) {
             return Ok(Step::Take(instance));
         }
         let (waiter, granted) = oneshot::channel();
@@ -358,9 +357,6 @@ impl State {
         if instance.ran.took > 0 && spec.tier != Tier::Remote {
             let fixed = Some(fixed).filter(|fixed| *fixed > 0);
             self.engines.note(instance.shared.terms.pu, (spec.cores(), fixed), now, instance.ran);
-            if let Some(way) = instance.way {
-                self.engines.ways.took(way, instance.ran.waited + instance.ran.answered);
-            }
         }
     }
 

@@ -6,7 +6,6 @@ use super::habits::{Habit, Habits};
 use super::instance::{Instance, Spot};
 use super::node::{Meter, Waiter};
 use super::shared::Shared;
-use super::ways::Ways;
 use crate::function::Function;
 use crate::placement::{Place, Terms};
 use crate::pool::Pool;
@@ -49,6 +48,8 @@ pub(super) struct Post {
     /// Of a pure function: runs, the processor of the last one's engine, and how many there are where it may run.
     pub runs: u32,
     pub lately: Option<u32>,
+    /// Whether its runs are better off on another processor than the request.
+    pub prefers_others: bool,
     pub cores: u32,
     pub used: Option<u64>,
     /// Whether it is in the queue for starts.
@@ -74,33 +75,31 @@ impl Post {
 
     /// An instance of a pure function for a request: of the engines that it is for, and that work, the one that comes to it
     /// first.
-    pub fn take_nearest(&mut self, habit: Habit, ways: &mut Ways) -> Option<(Box<Instance>, StartKind)> {
-        self.take_where(habit, ways, |instance| !instance.rests())
+    pub fn take_nearest(&mut self, habit: Habit) -> Option<(Box<Instance>, StartKind)> {
+        self.take_where(habit, |instance| !instance.rests())
     }
 
-    pub fn take_where(
-        &mut self,
-        habit: Habit,
-        ways: &mut Ways,
-        may: impl Fn(&Instance) -> bool,
-    ) -> Option<(Box<Instance>, StartKind)> {
-        let here = Here::now(self.function.kind, habit.typical, ways);
+    pub fn take_where(&mut self, habit: Habit, may: impl Fn(&Instance) -> bool) -> Option<(Box<Instance>, StartKind)> {
+        let here = Here::now(self.function.kind, habit.typical);
         let suits = |instance: &Instance| instance.shared.terms.for_long == habit.long && may(instance);
         let nearest = self.pool.take_nearest(|instance| suits(instance).then(|| instance.distance(&here)));
         let (mut instance, kind) = nearest.or_else(|| self.pool.take_stem(|stem| suits(stem)))?;
         instance.claim(habit.typical);
-        if self.pool.busy() == 1 && here.is_way_alone {
-            instance.sets_out(&here);
-        }
+        self.prefers_others = here.prefers_others();
         self.lately = instance.processor;
         Some((instance, kind))
     }
 
-    /// Whether it is to have another instance, of another processor's engine, if there is one: its requests come from here and there, and with
-    /// one instance alone it would be by chance whether that is near. Not before it has been asked a few times, and as long as it is.
+    /// Whether it is to have another instance, of another processor's engine, if there is one: its runs had better not be where its requests come
+    /// from, and with one instance alone they would be by chance. Not before it has been asked a few times, and as long as it is.
     pub fn wants_choice(&self, now: u64) -> bool {
         let is_asked = self.runs >= RUNS_TO_CHOICE && self.used.is_some_and(|used| now.saturating_sub(used) < LATELY);
-        is_asked && self.live_for(self.for_long) == 1 && self.cores > 1 && self.has_two_engines() && !self.closed
+        is_asked
+            && self.prefers_others
+            && self.live_for(self.for_long) == 1
+            && self.cores > 1
+            && self.has_two_engines()
+            && !self.closed
     }
 
     /// The processor that another instance is to be apart from.
@@ -109,13 +108,13 @@ impl Post {
     }
 
     /// The same where there is none that suits, and none is to come: of an engine that rests, or is for others.
-    pub fn take_any(&mut self, mut habit: Habit, ways: &mut Ways) -> Option<(Box<Instance>, StartKind)> {
-        let resting = self.take_where(habit, ways, |_| true);
+    pub fn take_any(&mut self, mut habit: Habit) -> Option<(Box<Instance>, StartKind)> {
+        let resting = self.take_where(habit, |_| true);
         if resting.is_some() || self.live_for(habit.long) > 0 {
             return resting;
         }
         habit.long = !habit.long;
-        self.take_where(habit, ways, |_| true)
+        self.take_where(habit, |_| true)
     }
 
     /// Whether its requests are for one engine of a processor or for another by how long they take.
