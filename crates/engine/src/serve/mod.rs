@@ -340,7 +340,6 @@ impl<T: Fn(Told)> Serving<T> {
                         self.end(place, false);
                     }
                 }
-                // Without it, it waits for others a little longer.
                 Order::BesideLong { there } => self.waking.beside_long(there),
                 Order::Name { number, others } => self.shelf.named(number, &others),
                 // One that cannot be watched is lent nothing, and its items are found by nobody.

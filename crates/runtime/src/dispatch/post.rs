@@ -45,11 +45,11 @@ pub(super) struct Post {
     pub long_ones: u32,
     /// That no engine for long runs could be had: it does without.
     pub no_long: bool,
-    /// Of a pure function: runs, the processor of the last one's engine, and how many there are where it may run.
+    /// Of a pure function: runs, the processor of the last one's engine, and whether that had better not be the request's.
     pub runs: u32,
     pub lately: Option<u32>,
-    /// Whether its runs are better off on another processor than the request.
     pub prefers_others: bool,
+    /// Processors where it may run.
     pub cores: u32,
     pub used: Option<u64>,
     /// Whether it is in the queue for starts.
@@ -79,7 +79,7 @@ impl Post {
         self.take_where(habit, |instance| !instance.rests())
     }
 
-    pub fn take_where(&mut self, habit: Habit, may: impl Fn(&Instance) -> bool) -> Option<(Box<Instance>, StartKind)> {
+    fn take_where(&mut self, habit: Habit, may: impl Fn(&Instance) -> bool) -> Option<(Box<Instance>, StartKind)> {
         let here = Here::now(self.function.kind, habit.typical);
         let suits = |instance: &Instance| instance.shared.terms.for_long == habit.long && may(instance);
         let nearest = self.pool.take_nearest(|instance| suits(instance).then(|| instance.distance(&here)));
@@ -88,6 +88,16 @@ impl Post {
         self.prefers_others = here.prefers_others();
         self.lately = instance.processor;
         Some((instance, kind))
+    }
+
+    /// The same where there is none that suits, and none is to come: of an engine that rests, or is for others.
+    pub fn take_any(&mut self, mut habit: Habit) -> Option<(Box<Instance>, StartKind)> {
+        let resting = self.take_where(habit, |_| true);
+        if resting.is_some() || self.live_for(habit.long) > 0 {
+            return resting;
+        }
+        habit.long = !habit.long;
+        self.take_where(habit, |_| true)
     }
 
     /// Whether it is to have another instance, of another processor's engine, if there is one: its runs had better not be where its requests come
@@ -105,16 +115,6 @@ impl Post {
     /// The processor that another instance is to be apart from.
     pub fn apart(&self) -> Option<u32> {
         self.lately.filter(|_| self.function.kind.is_pure())
-    }
-
-    /// The same where there is none that suits, and none is to come: of an engine that rests, or is for others.
-    pub fn take_any(&mut self, mut habit: Habit) -> Option<(Box<Instance>, StartKind)> {
-        let resting = self.take_where(habit, |_| true);
-        if resting.is_some() || self.live_for(habit.long) > 0 {
-            return resting;
-        }
-        habit.long = !habit.long;
-        self.take_where(habit, |_| true)
     }
 
     /// Whether its requests are for one engine of a processor or for another by how long they take.
@@ -144,7 +144,7 @@ impl Post {
         typical
     }
 
-    pub fn learn_of_place(&mut self, instance: &mut Instance) {
+    fn learn_of_place(&mut self, instance: &mut Instance) {
         let pu = instance.shared.terms.pu;
         let Some(place) = self.places.iter_mut().find(|place| place.terms.pu == pu) else { return };
         place.ran(instance.took);

@@ -90,10 +90,13 @@ impl Ticket {
         let post = self.permit.shared.post;
         if self.permit.function.kind.is_pure() {
             // Those of pure functions have nothing that a run would add, and are chosen among by where they are.
-            let mut state = self.node.state();
-            state.start_is_over(&self.permit.shared, Purpose::Stem);
-            state.posts.get_mut(post).into_iter().for_each(|post| post.pool.adopt());
-            drop(state);
+            let granted = {
+                let mut state = self.node.state();
+                state.start_is_over(&self.permit.shared, Purpose::Stem);
+                state.posts.get_mut(post).into_iter().for_each(|post| post.pool.adopt());
+                state.pump(os::monotonic_ns())
+            };
+            self.node.deliver(granted);
             return self.node.put(instance);
         }
         let (handed, granted) = {
