@@ -4,6 +4,8 @@
  *   /in/SET/ITEM, /in/SET/ITEM@KEY      what there is to read
  *   /out/SET/ITEM, /out/SET/ITEM@KEY    what the function leaves
  *
+ * A folder below a set's is %2F in an item's name, and % is %25 where it would be read as one of these.
+ *
  * It calls WASI itself, with or without a C library beside it. Folders are read once; an item's bytes when it is asked
  * for. What the platform has opened beforehand may be "/", or "/in" and "/out".
  */
@@ -53,15 +55,18 @@ enum {
     OPEN_DIRECTORY = 2,
     OPEN_TRUNCATE = 8,
     ERROR_NO_ENTRY = 44,
+    TYPE_DIRECTORY = 3,
     FIRST_PREOPEN = 3,
     FILE_NAME_MAX = NAME_MAX_BYTES + 1 + DIGITS_MAX,
     PATH_ROOM = 16 + 2 * (FILE_NAME_MAX + 1),
 };
 
+/* Paths below a folder. */
 struct names {
     struct name {
         char *text;
         size_t len;
+        int folder;
     } *all;
     size_t len;
 };
@@ -143,7 +148,8 @@ static uint32_t open_at(const struct place *place, uint32_t how, uint64_t rights
     return wasi_open(place->fd, 0, place->path, place->len, how, rights, rights, 0, fd);
 }
 
-static int add_name(struct names *names, const char *text, size_t len) {
+/* `folder` is where the entry lies, below the folder that all names are below. */
+static int add_name(struct names *names, struct name folder, const char *text, size_t len, int is_folder) {
     size_t count = names->len;
     if ((count & (count - 1)) == 0) {
         struct name *more = lichen_alloc((count ? count * 2 : 1) * sizeof(*more));
@@ -154,16 +160,21 @@ static int add_name(struct names *names, const char *text, size_t len) {
         lichen_free(names->all);
         names->all = more;
     }
-    char *copy = lichen_alloc(len);
+    size_t before = folder.len ? folder.len + 1 : 0;
+    char *copy = lichen_alloc(before + len);
     if (!copy)
         return 0;
-    memcpy(copy, text, len);
-    names->all[names->len++] = (struct name){copy, len};
+    if (before) {
+        memcpy(copy, folder.text, folder.len);
+        copy[folder.len] = '/';
+    }
+    memcpy(copy + before, text, len);
+    names->all[names->len++] = (struct name){copy, before + len, is_folder};
     return 1;
 }
 
 /* Takes the entries out of what fd_readdir has written; the last one may be cut off. 0: nothing more can come. */
-static int take_entries(struct names *names, const char *text, size_t len, uint64_t *cookie) {
+static int take_entries(struct names *names, struct name folder, const char *text, size_t len, uint64_t *cookie) {
     int taken = 0;
     while (len >= sizeof(entry_wasi)) {
         entry_wasi entry;
@@ -172,7 +183,9 @@ static int take_entries(struct names *names, const char *text, size_t len, uint6
             break;
         const char *name = text + sizeof(entry);
         int itself = same(name, entry.name_len, ".", 1) || same(name, entry.name_len, "..", 2);
-        if (!itself && entry.name_len <= FILE_NAME_MAX && !add_name(names, name, entry.name_len))
+        int is_folder = (entry.type & 0xff) == TYPE_DIRECTORY;
+        if (!itself && folder.len + 1 + entry.name_len <= FILE_NAME_MAX &&
+            !add_name(names, folder, name, entry.name_len, is_folder))
             return 0;
         *cookie = entry.next;
         text = name + entry.name_len;
@@ -182,17 +195,33 @@ static int take_entries(struct names *names, const char *text, size_t len, uint6
     return taken;
 }
 
-static void list(const struct place *place, struct names *names) {
+/* Adds what lies in a folder, or in one within it. */
+static void list(const struct place *place, struct name folder, struct names *names) {
+    struct place at = *place;
     uint32_t fd;
-    if (open_at(place, OPEN_DIRECTORY, RIGHT_READDIR, &fd))
+    if (folder.len)
+        enter(&at, folder.text, folder.len);
+    if (open_at(&at, OPEN_DIRECTORY, RIGHT_READDIR, &fd))
         return;
     char text[4096];
     uint64_t cookie = 0;
     size_t used = sizeof(text);
     while (used == sizeof(text))
-        if (wasi_readdir(fd, text, sizeof(text), cookie, &used) || !take_entries(names, text, used, &cookie))
+        if (wasi_readdir(fd, text, sizeof(text), cookie, &used) || !take_entries(names, folder, text, used, &cookie))
             break;
     wasi_close(fd);
+}
+
+/* The files below a folder, however deep they lie. Folders that were found are looked into in turn: no recursion. */
+static void list_files(const struct place *place, struct names *names) {
+    size_t kept = 0;
+    list(place, (struct name){0}, names);
+    for (size_t i = 0; i < names->len; i++)
+        if (names->all[i].folder)
+            list(place, names->all[i], names);
+        else
+            names->all[kept++] = names->all[i];
+    names->len = kept;
 }
 
 static void read_inputs(void) {
@@ -202,7 +231,7 @@ static void read_inputs(void) {
     inputs.read = 1;
     if (!locate(IN, &in))
         return;
-    list(&in, &inputs.names);
+    list(&in, (struct name){0}, &inputs.names);
     inputs.items = lichen_alloc(inputs.names.len * sizeof(*inputs.items));
     if (!inputs.items)
         inputs.names.len = 0;
@@ -210,7 +239,7 @@ static void read_inputs(void) {
         struct place set = in;
         inputs.items[i] = (struct names){0};
         enter(&set, inputs.names.all[i].text, inputs.names.all[i].len);
-        list(&set, &inputs.items[i]);
+        list_files(&set, &inputs.items[i]);
     }
 }
 
@@ -241,7 +270,7 @@ static uint64_t cut_key(const char *name, size_t *len) {
     size_t at = *len;
     while (at > 0 && name[at - 1] >= '0' && name[at - 1] <= '9')
         at--;
-    if (at < 2 || at == *len || *len - at > DIGITS_MAX || name[at - 1] != '@')
+    if (at < 2 || at == *len || *len - at > DIGITS_MAX || name[at - 1] != '@' || name[at - 2] == '/')
         return 0;
     uint64_t key = 0;
     for (size_t i = at; i < *len; i++)
@@ -273,23 +302,56 @@ static int read_whole(uint32_t fd, lichen_item *item) {
     return LICHEN_OK;
 }
 
+/* Whether "%25" or "%2F" is here, and so what it stands for. 0: neither. */
+static char escaped(const char *at, size_t len) {
+    if (len < 3 || at[0] != '%' || at[1] != '2')
+        return 0;
+    return at[2] == '5' ? '%' : at[2] == 'F' ? '/' : 0;
+}
+
+/* The name of the item whose file has this path; the path itself where that is the same. NULL: no memory. */
+static const char *name_of(const char *path, size_t *len) {
+    size_t longer = 0;
+    for (size_t i = 0; i < *len; i++)
+        longer += path[i] == '/' || escaped(path + i, *len - i) ? 2 : 0;
+    if (!longer)
+        return path;
+    char *name = lichen_alloc(*len + longer), *end = name;
+    if (!name)
+        return NULL;
+    for (size_t i = 0; i < *len; i++) {
+        int is_folder = path[i] == '/';
+        if (is_folder || escaped(path + i, *len - i)) {
+            memcpy(end, is_folder ? "%2F" : "%25", 3);
+            end += 3;
+        } else {
+            *end++ = path[i];
+        }
+    }
+    *len += longer;
+    return name;
+}
+
 int lichen_get(size_t set, size_t index, lichen_item *item) {
     if (set >= lichen_inputs())
         return LICHEN_ENOSET;
     if (index >= inputs.items[set].len)
         return LICHEN_ENOITEM;
-    struct name *name = &inputs.items[set].all[index];
+    struct name *file = &inputs.items[set].all[index];
     struct place place;
     uint32_t fd;
     if (!locate(IN, &place))
         return LICHEN_EIO;
+    size_t len = file->len;
+    uint64_t key = cut_key(file->text, &len);
+    const char *name = name_of(file->text, &len);
+    if (!name)
+        return LICHEN_ENOMEM;
+    *item = (lichen_item){name, len, key, NULL, 0};
     enter(&place, inputs.names.all[set].text, inputs.names.all[set].len);
-    enter(&place, name->text, name->len);
+    enter(&place, file->text, file->len);
     if (open_at(&place, 0, RIGHT_READ | RIGHT_STAT, &fd))
         return LICHEN_EIO;
-    size_t len = name->len;
-    uint64_t key = cut_key(name->text, &len);
-    *item = (lichen_item){name->text, len, key, NULL, 0};
     int result = read_whole(fd, item);
     wasi_close(fd);
     return result;
@@ -320,19 +382,44 @@ static int write_whole(uint32_t fd, const lichen_item *item) {
     return LICHEN_OK;
 }
 
-/* The file's name: that of the item, or its number; a key that is not 0, and one that a reader would see in the name. */
-static void enter_item(struct place *place, const lichen_item *item, size_t number) {
+/* A name as a path, to the end of the place. 0: parts of it are no names of files. */
+static int enter_path(struct place *place, const char *name, size_t len) {
+    append(place, "/", 1);
+    size_t part = place->len;
+    for (size_t i = 0; i < len; i++) {
+        char meant = escaped(name + i, len - i);
+        if (meant == '/') {
+            if (!good_name(place->path + part, place->len - part))
+                return 0;
+            part = place->len + 1;
+        }
+        append(place, meant ? &meant : &name[i], 1);
+        i += meant ? 2 : 0;
+    }
+    return good_name(place->path + part, place->len - part);
+}
+
+/* The file's path: the item's name, or its number; a key that is not 0, and one that a reader would see in the name. */
+static int enter_item(struct place *place, const lichen_item *item, size_t number) {
     char digits[DIGITS_MAX];
     size_t seen = item->name_len;
-    if (item->name_len)
-        enter(place, item->name, item->name_len);
-    else
+    if (!item->name_len)
         enter(place, digits, decimal(number, digits));
+    else if (!enter_path(place, item->name, item->name_len))
+        return 0;
     cut_key(item->name, &seen);
     if (item->key || seen != item->name_len) {
         append(place, "@", 1);
         append(place, digits, decimal(item->key, digits));
     }
+    return 1;
+}
+
+/* Makes the folders that a file lies in, from the set's on. */
+static void make_folders(const struct place *file, size_t from) {
+    for (size_t i = from; i < file->len; i++)
+        if (file->path[i] == '/')
+            wasi_mkdir(file->fd, file->path, i);
 }
 
 int lichen_put(const char *set, const lichen_item *item) {
@@ -348,12 +435,15 @@ int lichen_put(const char *set, const lichen_item *item) {
         return LICHEN_ENOMEM;
     if (!locate(OUT, &place))
         return LICHEN_EIO;
+    size_t out = place.len + 1;
     enter(&place, set, len);
-    struct place folder = place;
-    enter_item(&place, item, items->count);
+    if (!enter_item(&place, item, items->count))
+        return LICHEN_ENAME;
     uint32_t error = open_at(&place, OPEN_CREATE | OPEN_TRUNCATE, RIGHT_WRITE, &fd);
-    if (error == ERROR_NO_ENTRY && !wasi_mkdir(folder.fd, folder.path, folder.len))
+    if (error == ERROR_NO_ENTRY) {
+        make_folders(&place, out);
         error = open_at(&place, OPEN_CREATE | OPEN_TRUNCATE, RIGHT_WRITE, &fd);
+    }
     if (error)
         return LICHEN_EIO;
     items->count++;

@@ -95,6 +95,16 @@ class Libraries(unittest.TestCase):
                 found = sorted((item.get("name"), item.get("key", 0), item.get("text")) for item in answer)
                 self.assertEqual(found, [("0", 0, "three"), ("a", 7, "one"), ("b@5", 0, "two"), ("c", 0, "")])
 
+    def test_folders_within_a_set_are_part_of_names(self):
+        names = ["a%2Fb%2Fc", "a%2Fd", "a%2Fb%2Fe%252F", "100%", "f"]
+        items = [{"name": name, "key": key, "text": f"{name} {key}"} for name in names for key in (0, 7)]
+        for file in ["echo.wasm", "echo-libc.wasm", "echo-rust.wasm", "echo.elf", "echo-rust.elf"]:
+            with self.subTest(file):
+                name = self.function(file, "--outputs", "out")
+                answer = json.loads(self.sets(name, **{"in": items}))["sets"]["out"]
+                found = {(item["name"], item.get("key", 0), item["text"]) for item in answer}
+                self.assertEqual(found, {(item["name"], item["key"], item["text"]) for item in items})
+
     def test_matrices(self):
         for file in ["matmul.wasm", "matmul-rust.wasm", "matmul.elf", "matmul-rust.elf"]:
             with self.subTest(file):

@@ -64,6 +64,27 @@ def descendants(root):
     return below
 
 
+def long_to_compile(salt, functions=80, steps=5000):
+    """A module of 4 MB that does nothing: its functions, which nobody calls, are long chains of sums and products."""
+
+    def number(n):
+        return bytes([n]) if n < 128 else bytes([n & 127 | 128]) + number(n >> 7)
+
+    def section(n, parts):
+        inside = number(len(parts)) + b"".join(parts)
+        return bytes([n]) + number(len(inside)) + inside
+
+    def function(body):
+        return number(len(body)) + body
+
+    local = b"\x01\x02\x7e"
+    step = [b"\x20\x00\x42%c\x7e\x20\x01\x7c\x21%c" % ((7 * n + salt) % 63 + 1, n % 2) for n in range(steps)]
+    bodies = [function(local + b"".join(step) + b"\x0b")] * functions + [function(b"\x00\x0b")]
+    exports = [b"\x06_start\x00" + number(functions), b"\x06memory\x02\x00"]
+    sections = [(1, [b"\x60\x00\x00"]), (3, [b"\x00"] * len(bodies)), (5, [b"\x00\x01"]), (7, exports), (10, bodies)]
+    return b"\x00asm\x01\x00\x00\x00" + b"".join(section(*one) for one in sections)
+
+
 def call(node, method, path, body):
     """The status of the answer, and what it brings."""
     connection = http.client.HTTPConnection(urllib.parse.urlsplit(node.endpoint).netloc, timeout=60)
@@ -219,6 +240,20 @@ class Pure(unittest.TestCase):
                     FunctionName="absent", Runtime=kind, Handler="g", Role=ROLE, Code={"ZipFile": zip_of({"f": b"x"})}
                 )
             self.assertIn("no file g", str(refused.exception))
+
+    def test_code_that_is_long_to_compile_holds_up_its_like_alone(self):
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            slow = [pool.submit(self.create, f"slow-{n}", "wasm", long_to_compile(n)) for n in range(2)]
+            eventually(lambda: set(named("lichen-compiler")) & set(descendants(self.node.process.pid)), "a compiler")
+            self.create("quick", "wasm", (GUESTS / "count.wasm").read_bytes())
+            self.api.get_waiter("function_active_v2").wait(FunctionName="quick", WaiterConfig={"Delay": 0.05, "MaxAttempts": 400})
+            states = [self.api.get_function(FunctionName=f"slow-{n}")["Configuration"]["State"] for n in range(2) if slow[n].done()]
+            self.assertLess(states.count("Active"), 2, "both were compiled before the quick one")
+            self.assertEqual(self.post("quick", b"two words")[0], 200)
+            for n, created in enumerate(slow):
+                created.result(timeout=120)
+                self.api.get_waiter("function_active_v2").wait(FunctionName=f"slow-{n}", WaiterConfig={"Delay": 0.1, "MaxAttempts": 1200})
+                self.assertEqual(self.post(f"slow-{n}", b"")[0], 200)
 
     def test_hostile_ones_are_errors_and_neighbours_go_on(self):
         for kind in self.kinds:

@@ -39,7 +39,7 @@ pub struct Mirror {
 }
 
 /// A file's path below its folder as an item's name: `/` is `%2F` there.
-fn item_name(path: &str) -> String {
+pub fn item_name(path: &str) -> String {
     path.replace("%25", "%2525").replace("%2F", "%252F").replace('/', "%2F")
 }
 

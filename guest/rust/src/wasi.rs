@@ -4,6 +4,7 @@
 //! /in/SET/ITEM, /in/SET/ITEM@KEY      what there is to read
 //! /out/SET/ITEM, /out/SET/ITEM@KEY    what the function leaves
 //! ```
+//! What lies in a folder within a set's has `%2F` in its name.
 //!
 //! An item's bytes are read when it is asked for, and stay for the rest of the run: memory is the run's own.
 
@@ -13,7 +14,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::{fs, io};
 
 /// The input sets.
@@ -34,24 +35,45 @@ pub struct Outputs<'a> {
     inputs: core::marker::PhantomData<&'a ()>,
 }
 
-/// The names in a folder, in the platform's order.
-fn list(path: &str) -> Result<&'static [String], Error> {
-    let entries = fs::read_dir(path).map_err(|_| Error::NoSet)?;
-    let names = entries.map(|entry| entry?.file_name().into_string().map_err(|_| io::ErrorKind::InvalidData.into()));
-    let names: Result<Vec<String>, io::Error> = names.collect();
-    Ok(names.map_err(|_| Error::Refused)?.leak())
+/// What is in a folder: names, and whether they are folders'.
+fn list(path: &str) -> io::Result<Vec<(String, bool)>> {
+    let entry = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry?;
+        let name = entry.file_name().into_string().map_err(|_| io::ErrorKind::InvalidData)?;
+        Ok((name, entry.file_type()?.is_dir()))
+    };
+    fs::read_dir(path)?.map(entry).collect()
+}
+
+/// The paths below a set's folder of all files in it, however deep they lie.
+fn files(set: &str) -> Result<&'static [String], Error> {
+    let mut found = list(&format!("/in/{set}")).map_err(|_| Error::NoSet)?;
+    let mut files = Vec::new();
+    while !found.is_empty() {
+        let mut deeper = Vec::new();
+        for (path, is_folder) in found {
+            if !is_folder {
+                files.push(path);
+                continue;
+            }
+            let within = list(&format!("/in/{set}/{path}")).map_err(|_| Error::Refused)?;
+            deeper.extend(within.into_iter().map(|(name, is_folder)| (format!("{path}/{name}"), is_folder)));
+        }
+        found = deeper;
+    }
+    Ok(files.leak())
 }
 
 impl Inputs {
     /// The input set of this name.
     pub fn set(&self, name: &str) -> Result<Set<'_>, Error> {
-        Ok(Set { name: name.to_owned().leak(), files: list(&format!("/in/{name}"))? })
+        Ok(Set { name: name.to_owned().leak(), files: files(name)? })
     }
 
     /// All input sets.
     pub fn sets(&self) -> impl Iterator<Item = Set<'_>> {
-        let names = list("/in").unwrap_or(&[]);
-        names.iter().filter_map(|name| self.set(name).ok())
+        let names = list("/in").unwrap_or_default();
+        names.into_iter().filter_map(|(name, _)| self.set(&name).ok())
     }
 }
 
@@ -80,7 +102,11 @@ impl<'a> Set<'a> {
 
 fn read<'a>(set: &str, file: &'a str) -> Result<Item<'a>, Error> {
     let data = fs::read(format!("/in/{set}/{file}")).map_err(|_| Error::Refused)?;
-    let (name, key) = name::split(file);
+    let (name, key) = name::of_path(file);
+    let name = match name {
+        Cow::Borrowed(name) => name,
+        Cow::Owned(name) => name.leak(),
+    };
     Ok(Item { name, key, data: data.leak() })
 }
 
@@ -95,13 +121,13 @@ impl<'a> Outputs<'a> {
         if !name::is_good(&item) {
             return Err(Error::Name);
         }
+        let file = Path::new("/out").join(set).join(name::path(&item, key).ok_or(Error::Name)?);
         *count += 1;
-        let folder = PathBuf::from("/out").join(set);
-        let file = folder.join(name::join(&item, key));
         let data: Cow<'_, [u8]> = data.into();
         match fs::write(&file, &data) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(&folder).and_then(|()| fs::write(&file, &data)).map_err(|_| Error::Refused)
+                let folder = file.parent().unwrap_or(&file);
+                fs::create_dir_all(folder).and_then(|()| fs::write(&file, &data)).map_err(|_| Error::Refused)
             }
             written => written.map_err(|_| Error::Refused),
         }

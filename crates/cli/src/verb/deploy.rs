@@ -11,6 +11,7 @@ use api::{Client, Manifest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -68,7 +69,7 @@ pub struct Arguments {
     /// A folder, a zip, a .py, .js, .mjs, .cjs or .wasm file, or a program that is its own runtime
     path: PathBuf,
     /// The function's name
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     name: String,
     #[command(flatten)]
     settings: Settings,
@@ -86,6 +87,14 @@ pub struct Arguments {
     output: Output,
     #[command(flatten)]
     node: Endpoint,
+}
+
+/// What holds for a program that is run like a command.
+#[derive(Debug)]
+pub struct OfAProgram {
+    pub environment: Vec<(String, String)>,
+    pub memory_mib: Option<u32>,
+    pub timeout_s: Option<u32>,
 }
 
 /// What `--runtime` names.
@@ -112,7 +121,7 @@ impl Settings {
     pub fn pack(self, path: &Path, name: String, how: How) -> anyhow::Result<(Package, Manifest)> {
         let described = Described::of(path)?;
         let built = described.build(path, how == How::Quiet)?;
-        let settings = self.over(described)?;
+        let mut settings = self.over(described)?;
         let wishes = Wishes {
             language: settings.runtime.as_ref().map(|runtime| runtime.language),
             handler: settings.handler.as_deref(),
@@ -121,9 +130,14 @@ impl Settings {
             quiet: how == How::Quiet,
         };
         let package = package::pack(&built.path, &wishes)?;
-        let runtime =
-            settings.runtime.map_or_else(|| usual_runtime(package.language).to_owned(), |runtime| runtime.name);
+        let runtime = settings.runtime.take();
+        let runtime = runtime.map_or_else(|| usual_runtime(package.language).to_owned(), |runtime| runtime.name);
         let is_pure = matches!(package.language, Language::Wasm | Language::Native);
+        let vain = settings.vain_for(package.language).join(", ");
+        if !vain.is_empty() {
+            let kind = if is_pure { "native functions have" } else { "pure functions (wasm, native) have" };
+            return Err(wrong(format!("{vain}: only {kind} this, and {name} is a function of runtime {runtime}")));
+        }
         let manifest = Manifest {
             name,
             runtime,
@@ -143,9 +157,39 @@ impl Settings {
         Ok((package, manifest))
     }
 
-    /// What of it holds for a program that is run like a command: environment, memory, time.
-    pub fn of_a_program(self) -> (Vec<(String, String)>, Option<u32>, Option<u32>) {
-        (self.env, self.memory, self.timeout)
+    /// What was asked for that functions of this language do not have.
+    fn vain_for(&self, language: Language) -> Vec<&'static str> {
+        let is_pure = matches!(language, Language::Wasm | Language::Native);
+        let asked = [
+            ("inputs", self.inputs.is_some(), is_pure),
+            ("outputs", self.outputs.is_some(), is_pure),
+            ("deterministic", self.deterministic, is_pure),
+            ("cache", self.cache, is_pure),
+            ("engine", self.engine.is_some(), language == Language::Native),
+        ];
+        asked.into_iter().filter(|(_, asked, has)| *asked && !has).map(|(name, ..)| name).collect()
+    }
+
+    /// What of it holds for a program; an error where there is more.
+    pub fn of_a_program(self) -> anyhow::Result<OfAProgram> {
+        let asked = [
+            ("--handler", self.handler.is_some()),
+            ("--isolation", self.isolation.is_some()),
+            ("--network", self.network.is_some()),
+            ("--inputs", self.inputs.is_some()),
+            ("--outputs", self.outputs.is_some()),
+            ("--deterministic", self.deterministic),
+            ("--cache", self.cache),
+            ("--engine", self.engine.is_some()),
+        ];
+        let vain: Vec<&str> = asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).collect();
+        if !vain.is_empty() {
+            let vain = vain.join(", ");
+            return Err(wrong(format!(
+                "{vain}: for functions; a program runs as one, on a node for one call, with -d"
+            )));
+        }
+        Ok(OfAProgram { environment: self.env, memory_mib: self.memory, timeout_s: self.timeout })
     }
 
     /// What was typed, and where nothing was, what the folder says.
@@ -332,6 +376,17 @@ mod tests {
         assert_eq!(parsed("wasm").unwrap(), (Language::Wasm, "wasm".into()));
         assert!(parsed("cuda").unwrap_err().contains("not supported yet"));
         assert!(parsed("ruby3.3").is_err() && parsed("python3.").is_err());
+    }
+
+    #[test]
+    fn nothing_is_asked_for_in_vain() {
+        let settings =
+            Settings { cache: true, inputs: Some(vec![]), engine: Some(NativeEngine::Kvm), ..Settings::default() };
+        assert_eq!(settings.vain_for(Language::Python), ["inputs", "cache", "engine"]);
+        assert_eq!(settings.vain_for(Language::Wasm), ["engine"]);
+        assert!(settings.vain_for(Language::Native).is_empty());
+        assert!(Settings::default().vain_for(Language::Node).is_empty());
+        assert!(settings.of_a_program().is_err() && Settings::default().of_a_program().is_ok());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! `lichen run FILE.wasm`: a WASI program as a pure function, as if it were a command: arguments, environment, standard
 //! streams, exit code. Folders are copied in, and back out when it has ended well.
 //!
-//! No node is started. The program is compiled once for each of its versions (`~/.cache/lichen/programs`) and runs in a
-//! confined process, of which nothing is left.
+//! No node is started. The program is compiled once for each of its versions (`~/.cache/lichen/programs`, where what
+//! nobody has run for a month is removed) and runs in a confined process, of which nothing is left.
 
 use crate::mirror::{LARGEST, Mirror, MirrorError};
 use crate::verdict::{Exit, Verdict, wrong};
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Bytes of memory where nothing is said: a person's own machine is less thrifty than a node.
 const MEMORY_MIB: u32 = 1024;
@@ -21,6 +21,9 @@ const MEMORY_MIB: u32 = 1024;
 const NO_HURRY: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Bytes of the files that it makes, at most: what an engine holds.
 const OUTPUTS: u64 = 192 << 20;
+
+/// Compiled programs that nobody has run for so long are removed when another one is compiled.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What a program is given.
 #[derive(Debug)]
@@ -109,6 +112,8 @@ fn run(alone: &Alone, kept: &Path, path: &Path, order: &Order) -> anyhow::Result
             compile(alone, path, &artefact)?;
         }
         let compiled = File::open(&artefact).with_context(|| format!("cannot read {}", artefact.display()))?;
+        // Somebody else's cache can be read without being kept fresh.
+        let _ = compiled.set_modified(SystemTime::now());
         match alone.run(compiled, order) {
             Err(AloneError::Stale) if attempt == 0 => {}
             done => return done.map_err(failed),
@@ -126,7 +131,20 @@ fn compile(alone: &Alone, path: &Path, artefact: &Path) -> anyhow::Result<()> {
         error => failed(error),
     })?;
     staged.persist(artefact).context("cannot keep what was compiled")?;
+    sweep(folder, SystemTime::now());
     Ok(())
+}
+
+/// Removes what was not used for long, and what compilers left that were killed. What can't be removed now can be later.
+fn sweep(folder: &Path, now: SystemTime) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let Ok(meta) = entry.metadata() else { continue };
+        let age = meta.modified().ok().and_then(|modified| now.duration_since(modified).ok());
+        if meta.is_file() && age.is_some_and(|age| age > KEPT) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Its own exit code where it has one: that is what the caller's script looks at.
@@ -155,6 +173,19 @@ fn usage(error: MirrorError) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn programs_are_kept_for_a_month() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        for (name, age) in [("old", KEPT + KEPT / 30), ("used", KEPT - KEPT / 30), ("new", Duration::ZERO)] {
+            File::create(folder.path().join(name)).unwrap().set_modified(now - age).unwrap();
+        }
+        fs::create_dir(folder.path().join("stage")).unwrap();
+        sweep(folder.path(), now + KEPT / 60);
+        let left = ["old", "used", "new", "stage"].map(|name| folder.path().join(name).exists());
+        assert_eq!(left, [false, true, true, true]);
+    }
 
     #[test]
     fn folders_have_two_places() {

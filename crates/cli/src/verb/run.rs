@@ -47,7 +47,7 @@ pub struct Arguments {
 pub fn act(arguments: Arguments) -> Verdict {
     let Arguments { path, data, arguments, folders, function, log_level } = arguments;
     if data.is_none() && program::is_program(&path) {
-        let (environment, memory_mib, timeout_s) = function.of_a_program();
+        let deploy::OfAProgram { environment, memory_mib, timeout_s } = function.of_a_program()?;
         return program::act(Program { path, arguments, environment, folders, memory_mib, timeout_s });
     }
     if !arguments.is_empty() || !folders.is_empty() {

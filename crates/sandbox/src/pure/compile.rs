@@ -3,21 +3,19 @@
 //! What it makes lies in a file beside the package, and appears there whole. Code that is not valid is refused with the
 //! reason; a compiler that is broken by what it was given can write a wrong artefact for that code, and do nothing else.
 
+use super::lanes::{Over, PATIENCE, Turn};
 use super::message::{Make, What};
 use super::program::Wanted;
 use super::{Engines, engine};
 use crate::PrepareError;
 use crate::spec::Kind;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 
-/// How long a compiler may take.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// Bytes of memory that it may take.
 const MEMORY: u64 = 2 << 30;
 /// Bytes of code.
@@ -67,7 +65,7 @@ pub(super) async fn make(engines: &Engines, wanted: &Wanted, path: &Path) -> Res
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let staged = folder.join(format!(".new-{}-{id}", std::process::id()));
     let artefact = File::create_new(&staged).map_err(failed)?;
-    let made = compiled(engines, wanted.kind, code, &artefact).await;
+    let made = compiled(engines, wanted.kind, &code, &artefact).await;
     let named = made.and_then(|()| std::fs::rename(&staged, path).map_err(failed));
     if let Err(error) = named {
         let _ = std::fs::remove_file(&staged);
@@ -76,9 +74,35 @@ pub(super) async fn make(engines: &Engines, wanted: &Wanted, path: &Path) -> Res
     Ok(File::open(path).map_err(failed)?.into())
 }
 
-async fn compiled(engines: &Engines, kind: Kind, code: File, artefact: &File) -> Result<(), PrepareError> {
+/// How a compiler that was not in its own code's way has ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Went {
+    Well,
+    /// It was stopped, as others were waiting: it is to begin again.
+    Aside,
+}
+
+async fn compiled(engines: &Engines, kind: Kind, code: &File, artefact: &File) -> Result<(), PrepareError> {
+    let failed = |error: io::Error| PrepareError::Sandbox(format!("its files could not be used again: {error}"));
+    let mut turn = engines.compiling.soon().await;
+    while attempt(engines, kind, code, artefact, turn).await? == Went::Aside {
+        // The compiler's descriptors share their places in these files.
+        [code, artefact].into_iter().try_for_each(|mut file| file.rewind()).map_err(failed)?;
+        artefact.set_len(0).map_err(failed)?;
+        turn = engines.compiling.long().await;
+    }
+    Ok(())
+}
+
+/// A compiler, for as long as its turn is.
+async fn attempt(
+    engines: &Engines,
+    kind: Kind,
+    code: &File,
+    artefact: &File,
+    turn: Turn<'_>,
+) -> Result<Went, PrepareError> {
     let failed = |error: io::Error| PrepareError::Sandbox(format!("the compiler could not be started: {error}"));
-    let _turn = engines.compiling.acquire().await.map_err(|error| PrepareError::Sandbox(error.to_string()))?;
     let group = engines.group("compiler", engine::limits(MEMORY)).map_err(failed)?;
     let (report, its_report) = io::pipe().map_err(failed)?;
     let entrances = group.as_ref().map(|group| group.entrances()).transpose().map_err(failed)?;
@@ -88,7 +112,7 @@ async fn compiled(engines: &Engines, kind: Kind, code: File, artefact: &File) ->
     let result = match engines.make(order, &descriptors).await {
         Ok(made) => {
             drop(its_report);
-            said(made.process, report).await
+            said(made.process, report, turn).await
         }
         Err(reason) => Err(PrepareError::Sandbox(reason)),
     };
@@ -102,24 +126,36 @@ async fn compiled(engines: &Engines, kind: Kind, code: File, artefact: &File) ->
     }
     // An empty one is what a compiler leaves that was ended.
     let is_empty = artefact.metadata().map_or(true, |meta| meta.len() == 0);
-    result.and_then(|()| match is_empty {
-        true => Err(PrepareError::Refused("the compiler ended in the middle of this code".to_owned())),
-        false => Ok(()),
-    })
+    match result {
+        Ok(Went::Well) if is_empty => {
+            Err(PrepareError::Refused("the compiler ended in the middle of this code".to_owned()))
+        }
+        result => result,
+    }
 }
 
 /// Waits for the compiler's end: what it has said.
-async fn said(process: OwnedFd, report: io::PipeReader) -> Result<(), PrepareError> {
-    let ended = AsyncFd::new(process).map_err(|error| PrepareError::Sandbox(error.to_string()))?;
-    if tokio::time::timeout(PATIENCE, ended.readable()).await.is_err() {
-        let _ = os::pidfd::kill(ended.get_ref());
-        let _ = ended.readable().await;
-        return Err(PrepareError::Refused(format!("compiling it takes longer than {} s", PATIENCE.as_secs())));
+async fn said(process: OwnedFd, report: io::PipeReader, mut turn: Turn<'_>) -> Result<Went, PrepareError> {
+    let process = AsyncFd::new(process).map_err(|error| PrepareError::Sandbox(error.to_string()))?;
+    let over = tokio::select! {
+        biased;
+        _ = process.readable() => None,
+        over = turn.over() => Some(over),
+    };
+    if let Some(over) = over {
+        let _ = os::pidfd::kill(process.get_ref());
+        let _ = process.readable().await;
+        return match over {
+            Over::InTheWay => Ok(Went::Aside),
+            Over::TooLong => {
+                Err(PrepareError::Refused(format!("compiling it takes longer than {} s", PATIENCE.as_secs())))
+            }
+        };
     }
     let mut reason = String::new();
     // All its writers are gone. What they wrote is not theirs to choose alone, so only what is text is shown.
     let mut bytes = Vec::new();
     let _ = report.take(REASON_MAX).read_to_end(&mut bytes);
     reason.push_str(&String::from_utf8_lossy(&bytes));
-    if reason.is_empty() { Ok(()) } else { Err(PrepareError::Refused(reason)) }
+    if reason.is_empty() { Ok(Went::Well) } else { Err(PrepareError::Refused(reason)) }
 }

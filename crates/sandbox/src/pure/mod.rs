@@ -19,7 +19,7 @@
 //! | `resident` | an engine process from within |
 //! | `engine` | an engine process as the worker sees it |
 //! | `neighbours` | how engines come to know what others hold |
-//! | `program` `package` `compile` | code, what lies beside it, and what is made of it |
+//! | `program` `package` `compile` `lanes` | code, what lies beside it, what is made of it and in which order |
 //! | `template` `instance` | the seam's types |
 //! | `alone` | one run for a person, without a worker |
 //! | `message` | what the processes say to each other |
@@ -29,6 +29,7 @@ mod compile;
 mod confine;
 mod engine;
 mod instance;
+mod lanes;
 mod message;
 mod neighbours;
 mod nursery;
@@ -45,6 +46,7 @@ use crate::spec::{Code, End, Kind, TemplateSpec, Version};
 use crate::{Answer, Backend, PrepareError, Template};
 pub use engine::EngineError;
 use engine::EngineProcess;
+use lanes::Lanes;
 use message::{Crew, Make, ToEngine, What};
 use neighbours::Neighbours;
 pub use nursery::NurseryError;
@@ -59,15 +61,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use template::PureTemplate;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, oneshot};
 
 /// The users of engines: below those of containers, so many for each unit.
 const FIRST_ID: u32 = 1 << 27;
 const IDS_OF_A_UNIT: u32 = 1 << 14;
 /// Users of one process.
 const IDS: u32 = 2;
-/// Compilers at work at the same time.
-const COMPILERS: usize = 1;
 /// An engine that had no instance for so long ends.
 const IDLE: Duration = Duration::from_secs(60);
 /// For so many times that, items of a flow are held for it.
@@ -114,7 +114,7 @@ pub struct Engines {
     /// Of each processor its engines, once there are some.
     cores: Vec<Core>,
     programs: Mutex<HashMap<(::engine::Kind, PathBuf, String), Weak<Program>>>,
-    compiling: Semaphore,
+    compiling: Lanes,
     neighbours: Arc<Neighbours>,
     /// Told when the nursery is gone.
     lost: Notify,
@@ -184,7 +184,7 @@ impl Pure {
             config: ground.config,
             cores: cores.map(Core::new).collect(),
             programs: Mutex::default(),
-            compiling: Semaphore::new(COMPILERS),
+            compiling: Lanes::default(),
             neighbours: Arc::default(),
             lost: Notify::new(),
             next: AtomicU64::new(1),

@@ -21,7 +21,7 @@ pub struct Invoke {
     /// Its inputs as {"sets": …}, or one item of its first input: JSON, @FILE, or - for standard input
     #[arg(short, long, value_name = "JSON", allow_hyphen_values = true, conflicts_with = "sets")]
     data: Option<String>,
-    /// Items of one input: a text, @FILE, or @FOLDER for an item of each file; can be given again
+    /// Items of one input: a text, @FILE, or @FOLDER for an item of each file in it, however deep; can be given again
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
     sets: Vec<(String, String)>,
     /// Do not wait: print the run's id

@@ -1,5 +1,6 @@
 //! Files with texts in the flow language, and the files that these name: read here, where they are, and sent along.
 
+use crate::mirror::item_name;
 use crate::node::{Endpoint, explain};
 use crate::print::{self, Format, Output};
 use crate::verdict::{Exit, Verdict, wrong};
@@ -56,19 +57,31 @@ pub fn spec(file: &str, name: Option<String>, timeout_s: Option<u32>) -> anyhow:
     Ok(FlowSpec { name, text: Some(text), files, timeout_s, ..FlowSpec::default() })
 }
 
-/// One file, or those that lie in a folder, by their names.
+/// One file, or those that lie in a folder and in folders within it, by their names.
 fn files(path: &Path) -> std::io::Result<Vec<FlowFile>> {
-    let one = |path: &Path| {
+    let mut files = Vec::new();
+    if path.is_dir() {
+        walk(path, "", &mut files)?;
+    } else {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(FlowFile { name, data: BASE64.encode(fs::read(path)?) })
-    };
-    if !path.is_dir() {
-        return Ok(vec![one(path)?]);
+        files.push(FlowFile { name: item_name(&name), data: BASE64.encode(fs::read(path)?) });
     }
-    let mut paths = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
-    paths.retain(|path| path.is_file());
-    paths.sort();
-    paths.iter().map(|path| one(path)).collect()
+    Ok(files)
+}
+
+/// Links to files are read; those to folders are not gone into, as they may lead in a circle.
+fn walk(folder: &Path, below: &str, files: &mut Vec<FlowFile>) -> std::io::Result<()> {
+    let mut entries = fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = format!("{below}{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            walk(&entry.path(), &format!("{path}/"), files)?;
+        } else if entry.path().is_file() {
+            files.push(FlowFile { name: item_name(&path), data: BASE64.encode(fs::read(entry.path())?) });
+        }
+    }
+    Ok(())
 }
 
 /// The picture of a file's text, or of a flow on a node.
@@ -87,9 +100,30 @@ pub fn graph(flow: &str, node: &Endpoint) -> Verdict {
     Ok(Exit::Done)
 }
 
-/// Items for a set that is given on the command line: a text, `@FILE`, or `@FOLDER` with an item for each of its files.
+/// Items for a set that is given on the command line: a text, `@FILE`, or `@FOLDER` with an item for each file in it.
 pub fn items(value: &str) -> anyhow::Result<Vec<serde_json::Value>> {
     let Some(path) = value.strip_prefix('@') else { return Ok(vec![value.into()]) };
     let files = files(Path::new(path)).map_err(|error| wrong(format!("cannot read {path}: {error}")))?;
     Ok(files.into_iter().map(|file| serde_json::json!({ "name": file.name, "data": file.data })).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_read_to_their_ground() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("a/b")).unwrap();
+        for name in ["x", "a/y", "a/b/z%2F"] {
+            fs::write(at(name), name).unwrap();
+        }
+        std::os::unix::fs::symlink(at("x"), at("link")).unwrap();
+        std::os::unix::fs::symlink(folder.path(), at("a/circle")).unwrap();
+        let found: Vec<(String, Vec<u8>)> =
+            files(folder.path()).unwrap().into_iter().map(|f| (f.name, BASE64.decode(f.data).unwrap())).collect();
+        let expected = [("a%2Fb%2Fz%252F", "a/b/z%2F"), ("a%2Fy", "a/y"), ("link", "x"), ("x", "x")];
+        assert_eq!(found, expected.map(|(name, data)| (name.to_owned(), data.as_bytes().to_vec())));
+    }
 }
