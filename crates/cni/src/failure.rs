@@ -54,7 +54,9 @@ impl Failure {
             Self::Namespace(_) => NAMESPACE,
             Self::State(state::StateError::Busy) => 11,
             Self::State(_) => 5,
-            Self::Network(networks::AskError::NoDaemon { .. } | networks::AskError::Gone(_)) => 11,
+            Self::Network(
+                networks::AskError::NoDaemon { .. } | networks::AskError::Gone(_) | networks::AskError::Silent,
+            ) => 11,
             Self::Network(_) => NETWORK,
             Self::Unavailable(_) => 50,
             Self::Collection { first, .. } => first.code(),

@@ -40,6 +40,18 @@ pub fn make(path: &Path) -> Result<(), NamespaceError> {
     born.map_err(NamespaceError::Make)
 }
 
+/// Whether a device of this name is there, and up.
+pub fn has_link(path: &Path, link: &str) -> io::Result<bool> {
+    let namespace = File::open(path)?;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            ns::enter(&namespace, Kinds::NET)?;
+            Ok(Socket::route()?.devices()?.iter().any(|device| device.name == link && device.up))
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// Removes it, or what there is of it. Processes that stand in it keep it until they end.
 pub fn remove(path: &Path) -> Result<(), NamespaceError> {
     while unmount(path, UnmountFlags::DETACH).is_ok() {}

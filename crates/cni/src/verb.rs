@@ -137,11 +137,13 @@ impl Call<'_> {
         let network = self.networks.all()?.into_iter().find(|network| network.name == name);
         let network = network.ok_or(Failure::NotAsMade("the daemon knows no such network"))?;
         let there = |pu: &String| network.halves.iter().any(|half| half.pu == *pu && half.there);
-        if attachment.halves().all(|(pu, _)| there(pu)) {
-            Ok(())
-        } else {
-            Err(Failure::NotAsMade("a half of the network is gone"))
+        if !attachment.halves().all(|(pu, _)| there(pu)) {
+            return Err(Failure::NotAsMade("a half of the network is gone"));
         }
+        if !ends(&attachment).iter().all(|end| self.networks.has_link(end.namespace, end.link)) {
+            return Err(Failure::NotAsMade("the link between the halves is gone, or down"));
+        }
+        Ok(())
     }
 
     fn gc(&self) -> Result<(), Failure> {

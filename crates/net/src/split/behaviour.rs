@@ -24,6 +24,9 @@ pub fn of_half(side: &Side) -> Vec<(String, String)> {
         ("ipv6/conf/all/forwarding".to_owned(), "1".to_owned()),
         // The greater of this and a device's own counts: devices keep theirs.
         ("ipv4/conf/all/rp_filter".to_owned(), "0".to_owned()),
+        // What another half has sent to a socket that hears its loopback alone comes by it from elsewhere.
+        ("ipv4/conf/lo/route_localnet".to_owned(), "1".to_owned()),
+        ("ipv4/conf/lo/accept_local".to_owned(), "1".to_owned()),
         ("ipv4/ip_local_port_range".to_owned(), format!("{first}\t{last}")),
         // Its connections have more ends than names.
         ("mptcp/enabled".to_owned(), "0".to_owned()),
