@@ -102,6 +102,8 @@ impl Place {
                 "ipv4/ip_forward",
                 "ipv4/ip_local_port_range",
                 "ipv4/conf/all/rp_filter",
+                "ipv4/conf/lo/accept_local",
+                "ipv4/conf/lo/route_localnet",
                 "ipv6/conf/all/forwarding",
                 "mptcp/enabled",
             ] {
