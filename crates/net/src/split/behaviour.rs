@@ -33,11 +33,13 @@ pub fn of_half(side: &Side) -> Vec<(String, String)> {
     ]
 }
 
-/// Of a link, with which they go. Loopback addresses may be at its other end, and so are our own.
-pub fn of_link(link: &str) -> Vec<(String, String)> {
-    [("route_localnet", "1"), ("accept_local", "1"), ("rp_filter", "0")]
-        .map(|(switch, value)| (format!("ipv4/conf/{link}/{switch}"), value.to_owned()))
-        .to_vec()
+/// Of a link, with which they go. Loopback addresses may be at its other end, and so are our own. A half that has IPv6 has it
+/// there, whatever it says of devices that come.
+pub fn of_link(link: &str, ipv6: bool) -> Vec<(String, String)> {
+    let v4 = [("route_localnet", "1"), ("accept_local", "1"), ("rp_filter", "0")];
+    let v4 = v4.map(|(switch, value)| (format!("ipv4/conf/{link}/{switch}"), value.to_owned()));
+    let v6 = ipv6.then(|| (format!("ipv6/conf/{link}/disable_ipv6"), "0".to_owned()));
+    v4.into_iter().chain(v6).collect()
 }
 
 /// What the switch says where the calling thread stands; nothing where there is no such switch.

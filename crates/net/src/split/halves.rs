@@ -148,7 +148,7 @@ impl<'a> Whole<'a> {
     }
 
     fn switch(&self, number: usize, half: &Standing, side: &Side) -> Result<(), MakeError> {
-        let of_links = side.peers.iter().flat_map(|peer| behaviour::of_link(&peer.link));
+        let of_links = side.peers.iter().flat_map(|peer| behaviour::of_link(&peer.link, half.ipv6));
         for (switch, value) in behaviour::of_half(side).into_iter().chain(of_links) {
             let set = half.place.visit(|| behaviour::set(&switch, &value));
             set.map_err(|source| MakeError::Switch { pu: self.pu(number), switch, source })?;

@@ -47,7 +47,7 @@ fn main() {
 
 type Test = (&'static str, fn(&Path));
 
-const TESTS: [Test; 20] = [
+const TESTS: [Test; 21] = [
     ("both halves reach each other as themselves", reach),
     ("the outside reaches both, and both reach the outside", outside),
     ("a port is one half's", claim),
@@ -66,6 +66,7 @@ const TESTS: [Test; 20] = [
     ("datagrams in pieces, errors, pings", ways::pieces),
     ("nobody outside is led as the Pod itself", ways::strangers),
     ("a device that comes later", ways::later),
+    ("devices that come have no IPv6", ways::shy),
     ("a sidecar on the other half", sidecar::test),
     ("a sidecar, and one more half", sidecar::grown),
 ];

@@ -239,3 +239,16 @@ pub fn later(folder: &Path) {
     daemon.leave(&pod.network);
     assert_eq!(pod.dpu.say("tc", &["filter", "show", "dev", "eth1", "ingress"]), "");
 }
+
+/// IPv6 is off for devices that come, and links come.
+pub fn shy(folder: &Path) {
+    let (pod, daemon) = (Pod::new(), Daemon::start(folder));
+    for place in [&pod.cpu, &pod.dpu] {
+        place.within(|| std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")).expect("a switch");
+    }
+    daemon.join(&pod.network);
+    for (owner, other) in pod.ways() {
+        let _serving = Server::start(owner, "::", PORT).expect("it serves");
+        ["127.0.0.1", "::1", POD[0], POD[1]].iter().for_each(|address| both(other, at(address, PORT)));
+    }
+}
