@@ -355,6 +355,7 @@ class Cni(unittest.TestCase):
             ("ADD", "a/b", pod, cluster.ours(), 4),
             ("ADD", "one", None, cluster.ours(), 4),
             ("ADD", "one", cluster.folder / "nowhere", cluster.ours(), 4),
+            ("ADD", "one", cluster.host, cluster.ours(), 8),
             ("JUMP", "one", pod, cluster.ours(), 4),
             ("ADD", "one", pod, cluster.ours("9.9.9"), 1),
             ("GC", "one", pod, cluster.ours("1.0.0"), 1),

@@ -37,6 +37,8 @@ pub fn act(command: Command, environment: &Environment, configuration: &Configur
     let networks = Daemon::at(configuration.ours.daemon.as_deref());
     let call = Call { environment, configuration, networks: &networks };
     match command {
+        // Who stands where containers are made is the node, and that is not to be split.
+        Command::Add if environment.namespace().is_ok_and(|path| namespace::is_own(&path)) => Err(Failure::Own),
         Command::Add => call.add(),
         Command::Del => call.del().map(|()| String::new()),
         Command::Check => call.check().map(|()| String::new()),
