@@ -2,12 +2,16 @@
 
 use super::plan::Side;
 use serde::{Deserialize, Serialize};
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+/// The kernel tells a list at once, or only its beginning.
+const VALUE_MAX: usize = 1 << 18;
 const SWITCHES: &str = "/proc/sys/net";
 pub const FORWARD_V4: &str = "ipv4/ip_forward";
+/// Ports that the kernel does not choose by itself.
+pub const RESERVED: &str = "ipv4/ip_local_reserved_ports";
 
 /// A switch, by its path below `net`, and what it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,8 +48,9 @@ pub fn of_link(link: &str, ipv6: bool) -> Vec<(String, String)> {
 
 /// What the switch says where the calling thread stands; nothing where there is no such switch.
 pub fn get(switch: &str) -> io::Result<Option<String>> {
-    match fs::read_to_string(path(switch)) {
-        Ok(value) => Ok(Some(value.trim().to_owned())),
+    let mut value = vec![0; VALUE_MAX];
+    match File::open(path(switch)).and_then(|mut file| file.read(&mut value)) {
+        Ok(len) => Ok(Some(String::from_utf8_lossy(&value[..len]).trim().to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -53,7 +58,8 @@ pub fn get(switch: &str) -> io::Result<Option<String>> {
 
 /// Sets a switch, if there is such a one.
 pub fn set(switch: &str, value: &str) -> io::Result<()> {
-    match fs::write(path(switch), value) {
+    // Nothing would be written of a value that is empty.
+    match fs::write(path(switch), format!("{value}\n")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }

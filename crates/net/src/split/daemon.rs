@@ -493,6 +493,9 @@ impl Daemon {
                 }
             }
             joined.tell(&changes);
+            if changes.iter().any(|change| plan::is_chosen(change.port.number)) {
+                joined.reserve();
+            }
         }
     }
 

@@ -101,6 +101,7 @@ impl Place {
             for switch in [
                 "ipv4/ip_forward",
                 "ipv4/ip_local_port_range",
+                "ipv4/ip_local_reserved_ports",
                 "ipv4/conf/all/rp_filter",
                 "ipv4/conf/lo/accept_local",
                 "ipv4/conf/lo/route_localnet",
