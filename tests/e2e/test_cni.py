@@ -236,7 +236,18 @@ class Cni(unittest.TestCase):
         with self.assertRaises(Failed) as failed:
             cluster.plugin("ADD", "one", pod, cluster.ours())
         self.assertEqual(failed.exception.code, 100)
-        cluster.plugin("CHECK", "one", pod, {**cluster.ours(), "prevResult": result})
+        checked = {**cluster.ours(), "prevResult": result}
+        cluster.plugin("CHECK", "one", pod, checked)
+        # Somebody else changes what was made.
+        for namespace, change in ((pod, ["set", "link1", "down"]), (peer_of(result), ["set", "link0", "down"]),
+                                  (pod, ["del", "link1"])):
+            run("nsenter", f"--net={namespace}", "ip", "link", *change)
+            with self.assertRaises(Failed, msg=change) as failed:
+                cluster.plugin("CHECK", "one", pod, checked)
+            self.assertEqual(failed.exception.code, 101)
+            if "down" in change:
+                run("nsenter", f"--net={namespace}", "ip", "link", "set", change[1], "up")
+                cluster.plugin("CHECK", "one", pod, checked)
         # The namespace is gone before its DEL comes.
         run("umount", "-l", pod)
         cluster.plugin("DEL", "one", None, cluster.ours())
@@ -344,6 +355,7 @@ class Cni(unittest.TestCase):
             ("ADD", "a/b", pod, cluster.ours(), 4),
             ("ADD", "one", None, cluster.ours(), 4),
             ("ADD", "one", cluster.folder / "nowhere", cluster.ours(), 4),
+            ("ADD", "one", cluster.host, cluster.ours(), 8),
             ("JUMP", "one", pod, cluster.ours(), 4),
             ("ADD", "one", pod, cluster.ours("9.9.9"), 1),
             ("GC", "one", pod, cluster.ours("1.0.0"), 1),

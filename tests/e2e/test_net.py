@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from test_broker import CALLS, ECHO
 from test_cni import answers, can_make_namespaces, inside, run, serve
 
 PORT = 8000
+# SO_BINDTODEVICE
+BIND_TO_DEVICE = 25
 
 
 def echo_in_udp(address):
@@ -112,6 +115,48 @@ class Net(Halves, unittest.TestCase):
             self.assertEqual(self.picture(namespace), before)
         self.assertEqual([path.name for path in (self.folder / "net").iterdir() if path.suffix == ".json"], [])
         self.stop()
+
+    def test_sockets_that_hear_their_loopback_alone(self):
+        self.join()
+        device, port = lambda made: made.setsockopt(socket.SOL_SOCKET, BIND_TO_DEVICE, b"lo\0"), PORT + 400
+        for server, caller in ((self.a, self.b), (self.b, self.a)):
+            for address in ("127.0.0.1", "::1"):
+                port += 1
+                family = socket.AF_INET6 if ":" in address else socket.AF_INET
+
+                def made(kind, bound, prepare):
+                    made = self.enterContext(socket.socket(family, kind))
+                    made.settimeout(PATIENCE)
+                    prepare(made)
+                    if bound:
+                        made.bind((address, port))
+                    return made
+
+                # Either end may be bound to the device.
+                for first, second in ((device, id), (id, device)):
+                    listener = inside(server, lambda: made(socket.SOCK_STREAM, True, first))
+                    listener.listen()
+                    client = inside(caller, lambda: made(socket.SOCK_STREAM, False, second))
+                    client.connect((address, port))
+                    served, _ = listener.accept()
+                    served.sendall(b"hello")
+                    self.assertEqual(client.recv(9), b"hello")
+                    for ended in (client, served, listener):
+                        ended.close()
+                    port += 1
+
+                # A server of datagrams that answers by the device by which it was asked, however long they are.
+                level, ask, told = (socket.IPPROTO_IPV6, 49, 50) if ":" in address else (socket.IPPROTO_IP, 8, 8)
+                answerer = inside(server, lambda: made(socket.SOCK_DGRAM, True, lambda s: s.setsockopt(level, ask, 1)))
+                client = inside(caller, lambda: made(socket.SOCK_DGRAM, False, id))
+                for length in (10, 60000):
+                    client.sendto(b"?" * length, (address, port))
+                    question, about, _, who = answerer.recvmsg(100000, 1000)
+                    ((_, kind, information),) = about
+                    index = struct.unpack_from("i", information, 16 if ":" in address else 0)[0]
+                    self.assertEqual((len(question), kind, index), (length, told, 1), "it has come by the loopback")
+                    answerer.sendmsg([b"!"], about, 0, who)
+                    self.assertEqual(client.recv(9), b"!")
 
     def program(self, namespace, text, *words):
         process = subprocess.Popen(

@@ -7,7 +7,7 @@
 //! ```
 
 use crate::environment::{Command, is_container};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -55,11 +55,16 @@ struct Written {
     prev_result: Option<Value>,
     #[serde(default)]
     runtime_config: BTreeMap<String, Value>,
-    #[serde(default, rename = "cni.dev/valid-attachments")]
+    #[serde(default, rename = "cni.dev/valid-attachments", deserialize_with = "listed")]
     valid: Option<Vec<Valid>>,
     /// As the first runtimes wrote it.
-    #[serde(default, rename = "cni.dev/attachments")]
+    #[serde(default, rename = "cni.dev/attachments", deserialize_with = "listed")]
     attachments: Option<Vec<Valid>>,
+}
+
+/// A list that is written. CNI's own library writes `null` for an empty one.
+fn listed<'a, D: Deserializer<'a>>(from: D) -> Result<Option<Vec<Valid>>, D::Error> {
+    Option::deserialize(from).map(|list| Some(list.unwrap_or_default()))
 }
 
 /// An attachment that is in use.
@@ -153,10 +158,11 @@ pub fn read(text: &str, command: Command, version: &mut String) -> Result<Config
     }
     let annotations = written.runtime_config.get(ANNOTATIONS);
     let annotation = annotations.and_then(|all| all.get(ANNOTATION)).and_then(Value::as_str).map(str::to_owned);
-    let valid = match (command, written.valid.or(written.attachments)) {
-        (Command::Gc, None) => return Err(ReadError::NoAttachments),
-        (_, valid) => valid.unwrap_or_default(),
-    };
+    if command == Command::Gc && written.valid.is_none() && written.attachments.is_none() {
+        return Err(ReadError::NoAttachments);
+    }
+    // What either says is in use is.
+    let valid = [written.valid, written.attachments].into_iter().flatten().flatten().collect();
     Ok(Configuration {
         version: version.clone(),
         name: written.name,
@@ -219,6 +225,12 @@ mod tests {
         assert!(read.previous.is_some());
         let old = text.replace("valid-attachments", "attachments");
         assert_eq!(of(&old, Command::Gc).unwrap().valid.len(), 1);
+        let both = |list: &str| {
+            let keys = format!(r#""cni.dev/valid-attachments":{list},"cni.dev/attachments":{list}"#);
+            of(&format!(r#"{{"cniVersion":"1.1.0","name":"pods",{keys}}}"#), Command::Gc).unwrap().valid
+        };
+        assert_eq!((both("null").len(), both("[]").len()), (0, 0));
+        assert!(both(r#"[{"containerID":"a","ifname":"eth0"}]"#).contains(&read.valid[0]));
     }
 
     #[test]

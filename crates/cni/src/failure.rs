@@ -16,6 +16,8 @@ const NAMESPACE: u32 = 103;
 pub enum Failure {
     #[error("{0} is not set, or not as it must be")]
     Variable(&'static str),
+    #[error("CNI_NETNS is the network namespace in which this plugin was started: the node's own")]
+    Own,
     #[error("the configuration cannot be read from standard input")]
     Input(#[source] io::Error),
     #[error("a configuration of more than a mebibyte")]
@@ -49,12 +51,15 @@ impl Failure {
             Self::Configuration(Read::Version(_) | Read::TooOld { .. }) => 1,
             Self::Configuration(Read::Ours { .. }) => 2,
             Self::Configuration(_) | Self::InputTooLong => 7,
+            Self::Own => 8,
             Self::Attached => ATTACHED,
             Self::NotAsMade(_) => NOT_AS_MADE,
             Self::Namespace(_) => NAMESPACE,
             Self::State(state::StateError::Busy) => 11,
             Self::State(_) => 5,
-            Self::Network(networks::AskError::NoDaemon { .. } | networks::AskError::Gone(_)) => 11,
+            Self::Network(
+                networks::AskError::NoDaemon { .. } | networks::AskError::Gone(_) | networks::AskError::Silent,
+            ) => 11,
             Self::Network(_) => NETWORK,
             Self::Unavailable(_) => 50,
             Self::Collection { first, .. } => first.code(),

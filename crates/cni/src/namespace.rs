@@ -5,6 +5,7 @@ use os::ns::{self, Kinds};
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use thiserror::Error;
 
@@ -38,6 +39,24 @@ pub fn make(path: &Path) -> Result<(), NamespaceError> {
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     born.map_err(NamespaceError::Make)
+}
+
+/// Whether it is the one in which this process stands.
+pub fn is_own(path: &Path) -> bool {
+    let number = |path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    matches!((number(path), number(Path::new("/proc/self/ns/net"))), (Ok(one), Ok(own)) if one == own)
+}
+
+/// Whether a device of this name is there, and up.
+pub fn has_link(path: &Path, link: &str) -> io::Result<bool> {
+    let namespace = File::open(path)?;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            ns::enter(&namespace, Kinds::NET)?;
+            Ok(Socket::route()?.devices()?.iter().any(|device| device.name == link && device.up))
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Removes it, or what there is of it. Processes that stand in it keep it until they end.

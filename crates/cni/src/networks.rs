@@ -1,5 +1,6 @@
 //! What is asked of the daemon of networks (`lichen net`).
 
+use crate::namespace;
 use net::split::Network;
 pub use net::split::client::AskError;
 use net::split::client::{self, Answer, Request, Status};
@@ -15,6 +16,9 @@ pub trait Networks {
 
     /// What is known of all networks.
     fn all(&self) -> Result<Vec<Status>, AskError>;
+
+    /// Whether a half has its link, as it was made.
+    fn has_link(&self, namespace: &Path, link: &str) -> bool;
 }
 
 /// The daemon, by its folder.
@@ -41,5 +45,9 @@ impl Networks for Daemon {
             Answer::Networks(networks) => Ok(networks),
             _ => Err(AskError::Answer),
         }
+    }
+
+    fn has_link(&self, namespace: &Path, link: &str) -> bool {
+        namespace::has_link(namespace, link).unwrap_or(false)
     }
 }

@@ -37,6 +37,8 @@ pub fn act(command: Command, environment: &Environment, configuration: &Configur
     let networks = Daemon::at(configuration.ours.daemon.as_deref());
     let call = Call { environment, configuration, networks: &networks };
     match command {
+        // Who stands where containers are made is the node, and that is not to be split.
+        Command::Add if environment.namespace().is_ok_and(|path| namespace::is_own(&path)) => Err(Failure::Own),
         Command::Add => call.add(),
         Command::Del => call.del().map(|()| String::new()),
         Command::Check => call.check().map(|()| String::new()),
@@ -137,11 +139,13 @@ impl Call<'_> {
         let network = self.networks.all()?.into_iter().find(|network| network.name == name);
         let network = network.ok_or(Failure::NotAsMade("the daemon knows no such network"))?;
         let there = |pu: &String| network.halves.iter().any(|half| half.pu == *pu && half.there);
-        if attachment.halves().all(|(pu, _)| there(pu)) {
-            Ok(())
-        } else {
-            Err(Failure::NotAsMade("a half of the network is gone"))
+        if !attachment.halves().all(|(pu, _)| there(pu)) {
+            return Err(Failure::NotAsMade("a half of the network is gone"));
         }
+        if !ends(&attachment).iter().all(|end| self.networks.has_link(end.namespace, end.link)) {
+            return Err(Failure::NotAsMade("the link between the halves is gone, or down"));
+        }
+        Ok(())
     }
 
     fn gc(&self) -> Result<(), Failure> {

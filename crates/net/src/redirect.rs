@@ -159,6 +159,8 @@ pub enum ReadError {
     TooLong,
     #[error("line {0} is not of iptables-save")]
     Line(usize),
+    #[error("the last table has no COMMIT: a part of the rules is missing")]
+    Cut,
     #[error("this is not the JSON of nft -j list ruleset")]
     Json,
     #[error("{} of the rules cannot be taken apart: {}", .0.len(), Listed(.0))]

@@ -6,6 +6,7 @@ use crate::configuration;
 use net::split::client::{HalfStatus, Status};
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::path::Path;
 use tempfile::TempDir;
 
 /// Networks that are only remembered.
@@ -15,6 +16,7 @@ struct Remembered {
     /// How many requests still go well.
     left: Cell<Option<usize>>,
     absent: Cell<bool>,
+    unlinked: Cell<bool>,
 }
 
 impl Remembered {
@@ -62,6 +64,10 @@ impl Networks for Remembered {
             users: network.users.clone(),
         };
         Ok(self.networks.borrow().iter().map(status).collect())
+    }
+
+    fn has_link(&self, _: &Path, _: &str) -> bool {
+        !self.unlinked.get()
     }
 }
 
@@ -127,6 +133,8 @@ fn a_pod_comes_and_goes() {
     world.does(Command::Check, "one", &check).unwrap();
     assert!(matches!(world.does(Command::Check, "one", &chained()), Err(Failure::NotAsMade(_))), "no link in it");
     assert!(matches!(world.does(Command::Check, "two", &check), Err(Failure::NotAsMade(_))), "never added");
+    world.networks.unlinked.set(true);
+    assert!(matches!(world.does(Command::Check, "one", &check), Err(Failure::NotAsMade(_))), "no link");
     for _ in 0..2 {
         world.does(Command::Del, "one", &chained()).unwrap();
         assert!(world.is_clean());

@@ -40,6 +40,8 @@ pub struct Device {
     pub name: String,
     /// Whether its packets begin with a header of Ethernet's.
     pub framed: bool,
+    /// Whether it is to be up.
+    pub up: bool,
 }
 
 impl Socket {
@@ -48,10 +50,11 @@ impl Socket {
         self.list(Message::new(libc::RTM_GETLINK, LISTING, &[0; LINK_HEADER_LEN]), |device| {
             let (kind, index) = (device.get(2..4).map(<[u8; 2]>::try_from), device.get(4..8).map(<[u8; 4]>::try_from));
             let (Some(Ok(kind)), Some(Ok(index))) = (kind, index) else { return };
+            let up = device.get(8..12).is_some_and(|flags| i32::from(flags[0]) & libc::IFF_UP != 0);
             let mut found = attributes(device.get(LINK_HEADER_LEN..).unwrap_or(&[]));
             let name = found.find(|(kind, _)| *kind == IFLA_IFNAME).map(|(_, name)| untext(name));
             let framed = FRAMED.contains(&u16::from_ne_bytes(kind));
-            devices.push(Device { index: u32::from_ne_bytes(index), name: name.unwrap_or_default(), framed });
+            devices.push(Device { index: u32::from_ne_bytes(index), name: name.unwrap_or_default(), framed, up });
         })?;
         Ok(devices)
     }

@@ -37,7 +37,7 @@ pub(super) fn parse(text: &str, family: Family) -> Result<Ruleset, ReadError> {
             _ => return Err(wrong),
         }
     }
-    Ok(rules)
+    if table.is_some() { Err(ReadError::Cut) } else { Ok(rules) }
 }
 
 /// `:NAME POLICY [PACKETS:BYTES]`

@@ -180,6 +180,7 @@ fn two_tables_at_one_place_are_refused() {
 #[test]
 fn what_is_no_listing_is_told() {
     assert_eq!(v4("*nat\n-N A\nCOMMIT"), Err(ReadError::Line(2)));
+    assert_eq!(v4("*nat\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -p tcp -j REDIRECT --to-ports 1\n"), Err(ReadError::Cut));
     assert_eq!(v4("-A OUTPUT -j RETURN"), Err(ReadError::Line(1)));
     assert_eq!(v4("*nat\n-A NOWHERE -j RETURN"), Err(ReadError::Line(2)));
     assert_eq!(v4(&"#".repeat(TEXT_LIMIT + 1)), Err(ReadError::TooLong));

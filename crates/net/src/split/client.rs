@@ -2,17 +2,21 @@
 
 use super::ports::Port;
 use super::{Half, Network, Rules};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 use thiserror::Error;
 
 /// The most bytes of one request: rules are the longest part.
 pub const REQUEST_LIMIT: u64 = 4 << 20;
 /// The most bytes of one answer: a claim is some 40 of them.
 const ANSWER_LIMIT: u64 = 64 << 20;
+/// How long a daemon may be at work for others and say nothing.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Where the daemon's folder is.
 pub const FOLDER: &str = "/run/lichen/net";
 /// The daemon's socket within it.
@@ -84,6 +88,8 @@ pub enum AskError {
     NoDaemon { socket: String, source: io::Error },
     #[error("the daemon for split networks has gone away")]
     Gone(#[source] io::Error),
+    #[error("the daemon for split networks has said nothing for {} seconds", PATIENCE.as_secs())]
+    Silent,
     #[error("the daemon for split networks makes no sense: is it of another version?")]
     Answer,
     #[error("{0}")]
@@ -92,16 +98,56 @@ pub enum AskError {
 
 /// Asks the daemon of a folder ([`FOLDER`]).
 pub fn ask(folder: &Path, request: &Request) -> Result<Answer, AskError> {
+    ask_within(PATIENCE, folder, request)
+}
+
+fn ask_within(patience: Duration, folder: &Path, request: &Request) -> Result<Answer, AskError> {
     let socket = folder.join(SOCKET);
-    let stream = UnixStream::connect(&socket);
-    let stream = stream.map_err(|source| AskError::NoDaemon { socket: socket.display().to_string(), source })?;
+    let stream = reach(&socket, patience).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => AskError::Silent,
+        _ => AskError::NoDaemon { socket: socket.display().to_string(), source },
+    })?;
     let mut line = serde_json::to_vec(request).map_err(|_| AskError::Answer)?;
     line.push(b'\n');
-    (&stream).write_all(&line).map_err(AskError::Gone)?;
+    let gone = |source: io::Error| match source.kind() {
+        io::ErrorKind::WouldBlock => AskError::Silent,
+        _ => AskError::Gone(source),
+    };
+    (&stream).write_all(&line).map_err(gone)?;
     let mut answer = String::new();
-    BufReader::new(stream.take(ANSWER_LIMIT)).read_line(&mut answer).map_err(AskError::Gone)?;
+    BufReader::new(stream.take(ANSWER_LIMIT)).read_line(&mut answer).map_err(gone)?;
     match serde_json::from_str(&answer).map_err(|_| AskError::Answer)? {
         Answer::Refused(why) => Err(AskError::Refused(why)),
         answer => Ok(answer),
+    }
+}
+
+/// Connects, and does not wait for ever: not either for a place in the queue of a daemon that has stopped.
+fn reach(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    for timeout in [sockopt::Timeout::Send, sockopt::Timeout::Recv] {
+        sockopt::set_socket_timeout(&socket, timeout, Some(patience))?;
+    }
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(UnixStream::from(socket))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{bind, listen};
+
+    #[test]
+    fn a_daemon_that_says_nothing_is_not_waited_for_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let daemon = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        bind(&daemon, &SocketAddrUnix::new(folder.path().join(SOCKET)).unwrap()).unwrap();
+        listen(&daemon, 0).unwrap();
+        let ask = || ask_within(Duration::from_millis(20), folder.path(), &Request::List);
+        assert!(matches!(ask(), Err(AskError::Silent)), "it does not answer");
+        let waiting = reach(&folder.path().join(SOCKET), Duration::from_millis(20));
+        assert!(matches!(ask(), Err(AskError::Silent)), "it does not take callers either: {waiting:?}");
+        drop(daemon);
+        assert!(matches!(ask(), Err(AskError::NoDaemon { .. })));
     }
 }

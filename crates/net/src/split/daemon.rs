@@ -156,7 +156,7 @@ impl Daemon {
         }
         for ((name, number), _) in lives.into_iter().zip(ended).filter(|(_, ended)| *ended) {
             warn!(network = name, half = number, "a half is lost: its process has ended");
-            if let Err(error) = self.lose(&name, number) {
+            if let Err(error) = self.part(&name, number) {
                 warn!(network = name, half = number, "the others could not be told: {error}");
             }
         }
@@ -210,11 +210,7 @@ impl Daemon {
             Request::Leave { network } => self.leave(&network),
             Request::Lose { network, pu } => {
                 let number = self.half(&network, &pu)?;
-                let (joined, whole) = self.whole(&network)?;
-                if let Some(half) = &joined.halves[number] {
-                    whole.strip(number, half, &joined.memory.halves[number].was);
-                }
-                self.lose(&network, number).map(|()| Answer::Done)
+                self.part(&network, number).map(|()| Answer::Done)
             }
             Request::Rejoin { network, half } => self.rejoin(&network, half),
             Request::Split { network, half, uplink, addresses } => self.split(&network, half, uplink, addresses),
@@ -379,6 +375,15 @@ impl Daemon {
         Ok(Answer::Done)
     }
 
+    /// Takes a half back to what it was, and goes on without it. Its namespace may outlive the process by which it is known.
+    fn part(&mut self, name: &str, number: usize) -> Result<(), Refusal> {
+        let (joined, whole) = self.whole(name)?;
+        if let Some(half) = &joined.halves[number] {
+            whole.strip(number, half, &joined.memory.halves[number].was);
+        }
+        self.lose(name, number)
+    }
+
     /// Goes on without a half.
     fn lose(&mut self, name: &str, number: usize) -> Result<(), Refusal> {
         let joined = self.joined(name)?;
@@ -431,7 +436,7 @@ impl Daemon {
         match self.complete(name) {
             Ok(contended) => Ok(Answer::Joined { contended }),
             Err(refusal) => {
-                self.lose(name, number)?;
+                self.part(name, number)?;
                 Err(refusal)
             }
         }
@@ -488,6 +493,9 @@ impl Daemon {
                 }
             }
             joined.tell(&changes);
+            if changes.iter().any(|change| plan::is_chosen(change.port.number)) {
+                joined.reserve();
+            }
         }
     }
 

@@ -87,7 +87,8 @@ impl Standing {
     /// What its switches say now: those that will be changed.
     pub fn note(&self, pu: &str, side: &Side) -> Result<Vec<Was>, MakeError> {
         let mut notes = Vec::new();
-        for (switch, _) in behaviour::of_half(side) {
+        let switches = behaviour::of_half(side).into_iter().map(|(switch, _)| switch);
+        for switch in switches.chain([behaviour::RESERVED.to_owned()]) {
             let value = self.place.visit(|| behaviour::get(&switch));
             match value {
                 Ok(Some(value)) => notes.push(Was { switch, value }),
@@ -148,7 +149,7 @@ impl<'a> Whole<'a> {
     }
 
     fn switch(&self, number: usize, half: &Standing, side: &Side) -> Result<(), MakeError> {
-        let of_links = side.peers.iter().flat_map(|peer| behaviour::of_link(&peer.link));
+        let of_links = side.peers.iter().flat_map(|peer| behaviour::of_link(&peer.link, half.ipv6));
         for (switch, value) in behaviour::of_half(side).into_iter().chain(of_links) {
             let set = half.place.visit(|| behaviour::set(&switch, &value));
             set.map_err(|source| MakeError::Switch { pu: self.pu(number), switch, source })?;

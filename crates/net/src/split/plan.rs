@@ -123,6 +123,11 @@ pub fn set(number: usize) -> String {
     format!("ports_{number}")
 }
 
+/// Whether some half's kernel may choose it.
+pub fn is_chosen(port: u16) -> bool {
+    CHOSEN.contains(&port)
+}
+
 /// The ports from which a half's kernel chooses.
 pub fn chosen(number: usize, count: usize) -> RangeInclusive<u16> {
     let each = (CHOSEN.end() - CHOSEN.start() + 1) / count as u16;

@@ -11,7 +11,8 @@
 //! bind a moment ago are found. Between a listener of one half and a connection of another (`SO_REUSEPORT`, a restart that changes
 //! halves) it is the packet that decides: whether it begins something or goes on with it.
 //!
-//! What crosses from `lo` is neither tracked nor routed. Packets from outside are only marked: all checks of the half
+//! What crosses from `lo` is neither tracked nor routed. It is received from the link, or, where that can be noticed, from the other
+//! half's `lo`: datagrams, of which servers ask by which device they have come, and what is for a socket that is bound to `lo`. Packets from outside are only marked: all checks of the half
 //! by which they enter are made. Errors (ICMP) about what was sent go to who has sent it; of a datagram in fragments, which
 //! say nothing of ports but for the first, all halves get the others, and so they do answers to a `ping`.
 
@@ -31,6 +32,7 @@ const REDIRECT: i32 = 23;
 const REDIRECT_PEER: i32 = 155;
 const CLONE_REDIRECT: i32 = 13;
 const LOAD_BYTES: i32 = 26;
+const STORE_BYTES: i32 = 9;
 const CHANGE_TYPE: i32 = 32;
 const LOOK_UP_TCP: i32 = 99;
 const LOOK_UP_UDP: i32 = 85;
@@ -46,7 +48,11 @@ const DROP: i32 = 2;
 const PACKET_TYPE: i16 = 4;
 const PACKET_MARK: i16 = 8;
 const PACKET_PROTOCOL: i16 = 16;
+/// Where a frame says who has sent it: the first byte, of which loopbacks and links make something else, says that `lo` is to receive it.
+const SENDER: i32 = 6;
+const BY_LOOPBACK: i32 = 0xfe;
 /// Of `struct bpf_sock`.
+const SOCKET_DEVICE: i16 = 0;
 const SOCKET_STATE: i16 = 72;
 const TIME_WAIT: i32 = 6;
 const LISTEN: i32 = 10;
@@ -64,6 +70,8 @@ const ERROR_LEN: i32 = 8;
 const HEADER: i16 = -40;
 const TUPLE: i16 = -80;
 const REST: i16 = -96;
+/// Whether it is `lo` that has to receive it.
+const ONLY_LOOPBACK: i16 = -104;
 const PORTS_LEN: i32 = 4;
 /// As far as the flags of TCP.
 const SEGMENT_LEN: i32 = 14;
@@ -99,21 +107,25 @@ pub fn lead(from: Entry, ways: &[Way], addresses: &[IpAddr]) -> Code {
     writer.write()
 }
 
-/// The program of a link: what is for `::1` is received as if it had been sent here, and fragments are whoever's they are sent to.
+/// The program of a link: what is for `::1`, or says so itself, is received as if it had been sent here, and fragments are whoever's they
+/// are sent to.
 pub fn receive() -> Code {
     let mut code = Code::default();
-    let (mine, pass) = (code.label(), code.label());
+    let (mine, other, here, pass) = (code.label(), code.label(), code.label(), code.label());
     code.copy(R6, R1).load(Word, R2, R6, PACKET_TYPE).if_equal(R2, 0, mine);
     code.set(R2, 0).call(CHANGE_TYPE);
-    code.here(mine).load(Word, R2, R6, PACKET_PROTOCOL).if_not_equal(R2, ether(libc::ETH_P_IPV6), pass);
+    code.here(mine).load(Word, R2, R6, PACKET_PROTOCOL).if_not_equal(R2, ether(libc::ETH_P_IPV6), other);
     code.copy(R1, R6).set(R2, FRAME_LEN).copy(R3, R10).add(R3, HEADER.into()).set(R4, Version::V6.header_len());
     code.call(LOAD_BYTES).if_not_equal(R0, 0, pass);
     let last = i32::from_ne_bytes([0, 0, 0, 1]);
     for (word, value) in [0, 0, 0, last].into_iter().enumerate() {
         let at = HEADER + Version::V6.destination() + 4 * word as i16;
-        code.load(Word, R2, R10, at).if_word_not_equal(R2, value, pass);
+        code.load(Word, R2, R10, at).if_word_not_equal(R2, value, other);
     }
-    code.load(Word, R1, R6, PACKET_MARK).or_value(R1, MARK_MASK as i32).store(Word, R6, PACKET_MARK, R1);
+    code.go(here);
+    code.here(other).copy(R1, R6).set(R2, SENDER).copy(R3, R10).add(R3, HEADER.into()).set(R4, 1).call(LOAD_BYTES);
+    code.if_not_equal(R0, 0, pass).load(Byte, R2, R10, HEADER).if_not_equal(R2, BY_LOOPBACK, pass);
+    code.here(here).load(Word, R1, R6, PACKET_MARK).or_value(R1, MARK_MASK as i32).store(Word, R6, PACKET_MARK, R1);
     code.set(R1, LOOPBACK).set(R2, INGRESS).call(REDIRECT).exit();
     code.here(pass).set(R0, PASS).exit();
     code
@@ -406,7 +418,7 @@ impl Writer<'_> {
 
     /// Leads the packet to the half that has a socket for it, this one first. R9: the half of one that would do.
     fn seek(&mut self, version: Version, tcp: bool) {
-        self.code.set(R9, -1);
+        self.code.set(R9, -1).store_value(Word, R10, ONLY_LOOPBACK, i32::from(!tcp));
         let halves = std::iter::once((HERE, self.pass));
         let halves: Vec<_> = halves.chain(self.ways.iter().map(|way| way.namespace).zip(self.ends.clone())).collect();
         for (number, (namespace, end)) in halves.iter().enumerate() {
@@ -415,7 +427,8 @@ impl Writer<'_> {
             self.code.set(R4, *namespace).set(R5, 0).call(if tcp { LOOK_UP_TCP } else { LOOK_UP_UDP });
             self.code.if_equal(R0, 0, next);
             if tcp {
-                self.code.load(Word, R7, R0, SOCKET_STATE);
+                self.code.load(Word, R1, R0, SOCKET_DEVICE).load(Word, R2, R10, ONLY_LOOPBACK).or(R1, R2);
+                self.code.store(Word, R10, ONLY_LOOPBACK, R1).load(Word, R7, R0, SOCKET_STATE);
             }
             self.code.copy(R1, R0).call(RELEASE);
             if tcp {
@@ -443,7 +456,10 @@ impl Writer<'_> {
     fn send(&mut self, way: &Way) {
         match self.from {
             Entry::Here => {
-                self.code.set(R1, way.link as i32).set(R2, 0).call(REDIRECT_PEER).exit();
+                let direct = self.code.label();
+                self.code.load(Word, R1, R10, ONLY_LOOPBACK).if_equal(R1, 0, direct);
+                self.name_sender(BY_LOOPBACK);
+                self.code.here(direct).set(R1, way.link as i32).set(R2, 0).call(REDIRECT_PEER).exit();
             }
             Entry::Outside { .. } => {
                 self.code.load(Word, R1, R6, PACKET_MARK).and(R1, !(MARK_MASK as i32)).or_value(R1, way.mark as i32);
@@ -452,7 +468,19 @@ impl Writer<'_> {
         }
     }
 
+    /// For the link's other end.
+    fn name_sender(&mut self, byte: i32) {
+        self.code.store_value(Byte, R10, REST, byte).copy(R1, R6).set(R2, SENDER).copy(R3, R10).add(R3, REST.into());
+        self.code.set(R4, 1).set(R5, 0).call(STORE_BYTES);
+    }
+
     fn send_to_all(&mut self) {
+        match self.from {
+            Entry::Here => self.name_sender(BY_LOOPBACK),
+            // Nobody outside says what only halves say to each other.
+            Entry::Outside { framed: true } => self.name_sender(0),
+            Entry::Outside { framed: false } => {}
+        }
         for way in self.ways {
             self.code.copy(R1, R6).set(R2, way.link as i32).set(R3, 0).call(CLONE_REDIRECT);
         }

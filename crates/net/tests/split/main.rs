@@ -47,13 +47,14 @@ fn main() {
 
 type Test = (&'static str, fn(&Path));
 
-const TESTS: [Test; 19] = [
+const TESTS: [Test; 21] = [
     ("both halves reach each other as themselves", reach),
     ("the outside reaches both, and both reach the outside", outside),
     ("a port is one half's", claim),
     ("ports that the kernel chooses are divided", choose),
     ("a killed daemon is missed only by new ports", kill),
     ("a lost half takes its ports along", lose),
+    ("a half's process ends before its namespace", stay),
     ("three halves", three),
     ("one half: nothing is changed", one::untouched),
     ("one half is split later", one::later),
@@ -65,6 +66,7 @@ const TESTS: [Test; 19] = [
     ("datagrams in pieces, errors, pings", ways::pieces),
     ("nobody outside is led as the Pod itself", ways::strangers),
     ("a device that comes later", ways::later),
+    ("devices that come have no IPv6", ways::shy),
     ("a sidecar on the other half", sidecar::test),
     ("a sidecar, and one more half", sidecar::grown),
 ];
@@ -299,6 +301,24 @@ fn lose(folder: &Path) {
     both(&pod.cpu, at("127.0.0.1", PORT));
     assert!(call(&pod.dpu, at("127.0.0.1", PORT)).is_err());
     drop((serving, ours));
+}
+
+fn stay(folder: &Path) {
+    let (mut pod, daemon) = (Pod::new(), Daemon::start(folder));
+    let (known, before) = (Place::new(), pod.cpu.picture());
+    pod.network.halves[0].process = known.half("cpu").process;
+    daemon.join(&pod.network);
+    assert_ne!(pod.cpu.picture(), before);
+    known.end();
+    until("it is lost", || !daemon.status()[0].halves[0].there);
+    assert_eq!(pod.cpu.picture(), before, "as it was");
+    let half = pod.cpu.half("cpu");
+    daemon.ask(&Request::Rejoin { network: pod.network.name.clone(), half }).expect("it is back");
+    let serving = Server::start(&pod.cpu, "::", PORT).expect("it serves");
+    both(&pod.dpu, at("127.0.0.1", PORT));
+    drop(serving);
+    daemon.leave(&pod.network);
+    assert_eq!(pod.cpu.picture(), before, "and as it was before it was lost");
 }
 
 fn three(folder: &Path) {

@@ -5,6 +5,7 @@ use crate::world::{AFAR, Daemon, PATIENCE, POD, Place, Pod, until};
 use net::netlink::Socket;
 use net::netlink::route::End;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, socket_with, sockopt};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
@@ -14,6 +15,7 @@ use std::time::Duration;
 const PORT: u16 = 8100;
 /// From which the kernel of the first half chooses.
 const CHOSEN: u16 = 33000;
+const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 /// How long one waits for what is not to come.
 const IN_VAIN: Duration = Duration::from_millis(300);
 
@@ -119,11 +121,47 @@ pub fn choose(folder: &Path) {
         let range = format!("{CHOSEN} {CHOSEN}");
         std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", range).expect("one port to choose from");
     });
+    // Soon after the bind it is not chosen any more.
+    pod.cpu.within(|| until("it is reserved", || reserved() == format!("{CHOSEN}\n")));
+    let taken = pod.cpu.within(|| TcpListener::bind(at("127.0.0.1", 0))).expect_err("none is left");
+    assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+    // Before that it may be.
+    pod.cpu.within(|| std::fs::write(RESERVED, "\n")).expect("a switch");
     for address in ["127.0.0.1", "::1", POD[0], POD[1]] {
         let (told, own) = call(&pod.cpu, at(address, PORT)).expect("it answers");
         assert_eq!((told, own.port()), (own, CHOSEN));
     }
     both(&pod.dpu, at("127.0.0.1", CHOSEN));
+    reserve(&pod, &daemon);
+}
+
+fn reserved() -> String {
+    let mut list = vec![0; 1 << 16];
+    let len = File::open(RESERVED).and_then(|mut file| file.read(&mut list)).expect("a switch, in one piece");
+    String::from_utf8_lossy(&list[..len]).into_owned()
+}
+
+const OWN: &str = "40000,40002,40004,40006,40008,40010,40012,40014";
+
+/// What a half has reserved itself stays, and what another half has claimed is free again with it.
+fn reserve(pod: &Pod, daemon: &Daemon<'_>) {
+    daemon.leave(&pod.network);
+    pod.cpu.within(|| {
+        std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "32768 60999").expect("a switch");
+        std::fs::write(RESERVED, OWN).expect("a switch");
+    });
+    daemon.join(&pod.network);
+    // More than a page has room for.
+    let claim = |number: u16| talk::bind(&pod.dpu, "127.0.0.1", 33002 + 2 * number, false).expect("a port");
+    let claimed: Vec<_> = (0..800).map(claim).collect();
+    pod.cpu.within(|| until("they are reserved", || reserved().split(',').count() == 809));
+    for _ in 0..200 {
+        pod.cpu.within(|| TcpListener::bind(at("127.0.0.1", 0))).expect("a port that is free");
+    }
+    drop(claimed);
+    pod.cpu.within(|| until("they are free", || reserved() == format!("33000,{OWN}\n")));
+    daemon.leave(&pod.network);
+    pod.cpu.within(|| assert_eq!(reserved(), format!("{OWN}\n")));
 }
 
 pub fn at_once(folder: &Path) {
@@ -238,4 +276,17 @@ pub fn later(folder: &Path) {
     drop(serving);
     daemon.leave(&pod.network);
     assert_eq!(pod.dpu.say("tc", &["filter", "show", "dev", "eth1", "ingress"]), "");
+}
+
+/// IPv6 is off for devices that come, and links come.
+pub fn shy(folder: &Path) {
+    let (pod, daemon) = (Pod::new(), Daemon::start(folder));
+    for place in [&pod.cpu, &pod.dpu] {
+        place.within(|| std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")).expect("a switch");
+    }
+    daemon.join(&pod.network);
+    for (owner, other) in pod.ways() {
+        let _serving = Server::start(owner, "::", PORT).expect("it serves");
+        ["127.0.0.1", "::1", POD[0], POD[1]].iter().for_each(|address| both(other, at(address, PORT)));
+    }
 }

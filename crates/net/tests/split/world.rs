@@ -101,7 +101,10 @@ impl Place {
             for switch in [
                 "ipv4/ip_forward",
                 "ipv4/ip_local_port_range",
+                "ipv4/ip_local_reserved_ports",
                 "ipv4/conf/all/rp_filter",
+                "ipv4/conf/lo/accept_local",
+                "ipv4/conf/lo/route_localnet",
                 "ipv6/conf/all/forwarding",
                 "mptcp/enabled",
             ] {

@@ -2,6 +2,7 @@
 
 use crate::netlink::set::Element;
 use crate::redirect::Redirects;
+use crate::split::behaviour::{self, RESERVED};
 use crate::split::capture::Capture;
 use crate::split::client::{HalfStatus, Status};
 use crate::split::halves::{MakeError, Standing, Whole};
@@ -42,7 +43,25 @@ impl Joined {
         (0..self.halves.len()).try_for_each(|number| {
             whole.filter(number, &self.memory.halves[number].was)?;
             whole.lead(number)
-        })
+        })?;
+        self.reserve();
+        Ok(())
+    }
+
+    /// No half's kernel is to choose a port that another half has claimed by its number: the bind would fail.
+    pub fn reserve(&self) {
+        let claims = self.table.claims();
+        for (number, half) in self.halves.iter().enumerate() {
+            let Some(half) = half else { continue };
+            let chosen = plan::chosen(number, self.halves.len());
+            let others = claims.iter().filter(|(port, owner)| *owner != number && chosen.contains(&port.number));
+            let was = self.memory.halves[number].was.iter().filter(|was| was.switch == RESERVED);
+            let was = was.map(|was| was.value.clone()).filter(|value| !value.is_empty());
+            let all: Vec<String> = was.chain(others.map(|(port, _)| port.number.to_string())).collect();
+            if let Err(error) = half.place.visit(|| behaviour::set(RESERVED, &all.join(","))) {
+                warn!(network = self.memory.network.name, half = number, "ports cannot be reserved: {error}");
+            }
+        }
     }
 
     /// Something has become of a half's devices: packets may enter where there is no program yet.
