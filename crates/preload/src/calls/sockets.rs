@@ -64,7 +64,7 @@ fn has_been(entry: &Entry) -> bool {
 /// It is the program's, of this length.
 unsafe fn is_none(address: *const sockaddr, len: socklen_t) -> bool {
     // SAFETY: the caller's.
-    let family = (len as usize >= size_of::<sockaddr>()).then(|| unsafe { address.as_ref() }).flatten();
+    let family = if len as usize >= size_of::<sockaddr>() { unsafe { address.as_ref() } } else { None };
     family.is_some_and(|address| c_int::from(address.sa_family) == libc::AF_UNSPEC)
 }
 
