@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -232,6 +233,27 @@ static void parted(void) {
     close(l);
 }
 
+/* Who asks to be told once is told once, until he asks anew. */
+static void once(void) {
+    struct epoll_event said = {0}, asked = {.events = EPOLLIN | EPOLLOUT | EPOLLONESHOT, .data.fd = b};
+    int set = epoll_create1(EPOLL_CLOEXEC), more = 0;
+    MUST(set >= 0 && !epoll_ctl(set, EPOLL_CTL_ADD, b, &asked));
+    int told = epoll_wait(set, &said, 1, 5000);
+    printf("%s: %d %x\n", name, told, said.events);
+    MUST(send(a, "hello", 5, 0) == 5);
+    for (int i = 0; i < 20; i++) more += epoll_wait(set, &said, 1, 0);
+    asked.events = EPOLLIN | EPOLLONESHOT;
+    MUST(!epoll_ctl(set, EPOLL_CTL_MOD, b, &asked));
+    told = epoll_wait(set, &said, 1, 5000);
+    printf("%s: %d more, then %d %x\n", name, more, told, said.events);
+    close(a);
+    for (int i = more = 0; i < 20; i++) more += epoll_wait(set, &said, 1, 1);
+    MUST(!epoll_ctl(set, EPOLL_CTL_MOD, b, &asked));
+    told = epoll_wait(set, &said, 1, 5000);
+    printf("%s: %d more, then %d %x\n", name, more, told, said.events);
+    close(set);
+}
+
 int main(void) {
     struct {
         const char *name;
@@ -239,7 +261,7 @@ int main(void) {
     } cases[] = {
         {"spawned", spawned}, {"vforked", vforked}, {"executed at", executed_at}, {"standard", standard}, {"placed", placed},
         {"asynchronous", asynchronous}, {"printed", printed}, {"dropped", dropped}, {"many", many}, {"urgent", urgent},
-        {"parted", parted},
+        {"parted", parted}, {"once", once},
     };
     tier = dlsym(RTLD_DEFAULT, "lichen_socket_tier");
     signal(SIGPIPE, SIG_IGN);
