@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -390,6 +391,64 @@ class Broker(unittest.TestCase):
         eventually(lambda: not self.memories(self.python_of(server)), "they go with their connections")
         held = lambda: [fd for fd in os.listdir(f"/proc/{broker}/fd") if "lichen-pair" in self.target(broker, fd)]
         eventually(lambda: not held(), "nor has the broker any")
+
+    def run_in(self, text, *, environment=None, **options):
+        """A program that says its number, and its runner."""
+        line = [BINARY, "socket", "run", "--", sys.executable, "-u", "-c", text]
+        runner = subprocess.Popen(
+            line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**self.environment, **(environment or {})}, start_new_session=True, **options,
+        )
+        self.addCleanup(runner.stderr.close)
+        self.addCleanup(self.end, runner)
+        return runner
+
+    def test_signals_are_the_programs(self):
+        says = """
+import signal, sys
+for name in ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2"):
+    signal.signal(getattr(signal, "SIG" + name), lambda number, frame: print(number) or sys.exit(number))
+print("ready")
+signal.pause()
+"""
+        for sent in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            runner = self.run_in(says)
+            self.assertEqual(runner.stdout.readline(), "ready\n")
+            runner.send_signal(sent)
+            self.assertEqual((runner.stdout.read(), runner.wait()), (f"{sent}\n", sent))
+        # One that it does not handle ends it, and the runner says so as a shell does.
+        runner = self.run_in("import signal; print('ready'); signal.pause()")
+        self.assertEqual(runner.stdout.readline(), "ready\n")
+        runner.terminate()
+        self.assertEqual(runner.wait(), 128 + signal.SIGTERM)
+
+    def test_a_terminal_interrupts_once(self):
+        says = """
+import signal, sys
+signal.signal(signal.SIGINT, lambda number, frame: print("interrupted", flush=True))
+print("ready", flush=True)
+for line in sys.stdin:
+    print("heard", line, end="", flush=True)
+"""
+        child, terminal = pty.fork()
+        if child == 0:
+            os.execve(BINARY, [str(BINARY), "socket", "run", "--", sys.executable, "-c", says], self.environment)
+        said = b""
+        try:
+            for waits, then in ((b"ready", b"\x03"), (b"interrupted", b"line\n"), (b"heard line", b"\x04")):
+                while waits not in said:
+                    said += os.read(terminal, 4096)
+                os.write(terminal, then)
+            self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
+        finally:
+            os.close(terminal)
+        self.assertEqual(said.count(b"interrupted"), 1)
+
+    def test_where_there_can_be_no_broker_all_is_tcp(self):
+        runner = self.run_in("print('runs')", environment={"XDG_RUNTIME_DIR": str(self.folder / "missing")})
+        said, why = runner.communicate()
+        self.assertEqual((said, runner.returncode), ("runs\n", 0))
+        self.assertIn("connections stay on TCP", why)
 
     def test_without_a_broker(self):
         self.assertEqual(self.listed(), {"broker": False, "processes": 0, "met": 0, "connections": []})

@@ -34,6 +34,16 @@ pub fn end_with_parent(command: &mut Command) {
     unsafe { command.pre_exec(|| crate::process::die_with_parent(libc::SIGTERM)) };
 }
 
+/// The program hears these signals, also where this process takes them by descriptor.
+pub fn hear(command: &mut Command, signals: &'static [i32]) {
+    let unblock = || {
+        crate::signal::unblock(signals);
+        Ok(())
+    };
+    // SAFETY: the closure runs between fork and exec, and is one system call.
+    unsafe { command.pre_exec(unblock) };
+}
+
 /// The program has a session of its own: no terminal's signals, and, where the kernel shares out processors by sessions
 /// (autogroups), a share that is not its starter's.
 pub fn in_own_session(command: &mut Command) {

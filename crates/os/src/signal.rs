@@ -22,6 +22,19 @@ pub fn descriptor(signals: &[i32]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Unblocks `signals` for the calling thread.
+pub fn unblock(signals: &[i32]) {
+    // SAFETY: an all-zero sigset_t is valid storage for sigemptyset, which initialises it.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for &signal in signals {
+            libc::sigaddset(&mut set, signal);
+        }
+        libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+    }
+}
+
 /// Unblocks every signal: what a program expects at its start.
 pub fn unblock_all() {
     // SAFETY: an all-zero sigset_t is valid storage for sigemptyset, which initialises it.

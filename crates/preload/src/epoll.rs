@@ -249,11 +249,21 @@ fn correct(set: RawFd, events: &mut [epoll_event], (found, said): (usize, usize)
             continue;
         }
         let data = event.u64;
+        let spent = of.once(data).is_some_and(|member| member.told.is_some());
         if event.events & !WRITE != 0
             && let Some(member) = of.told_by(data)
             && event.events & READ != 0
         {
             event.events &= !sift(set, member);
+        }
+        if spent {
+            // The kernel tells even one that it was asked nothing of that the other end is gone; who asks anew is told.
+            event.events = 0;
+        } else if event.events != 0
+            && let Some(member) = of.once(data)
+        {
+            // Nor is what lies in memory said of it before it is asked for anew.
+            member.told = member.told.or(Some(0));
         }
         // What is in memory was said already.
         let twice = events[..found].iter_mut().find(|other| { other.u64 } == data);

@@ -42,6 +42,15 @@ pub fn queued(fd: RawFd) -> u64 {
     rustix::io::ioctl_fionread(borrow(fd)).unwrap_or(0)
 }
 
+/// Whether what comes next was sent behind an urgent byte: the kernel counts none of it as long as that is so. Who sends such a byte stays on
+/// TCP.
+pub fn is_at_mark(fd: RawFd) -> bool {
+    const SIOCATMARK: libc::c_ulong = 0x8905;
+    let mut mark: libc::c_int = 0;
+    // SAFETY: asks for one int of this frame.
+    (unsafe { crate::real::ioctl(fd, SIOCATMARK, &raw mut mark as libc::c_ulong) }) == 0 && mark != 0
+}
+
 /// Throws away `count` bytes at most, and says at once that they have come: how many. Who sends by Nagle's rule would hold the next bell
 /// back otherwise, until this end's delay is over: nothing goes back over TCP that could tell him.
 pub fn discard(fd: RawFd, count: u64) -> u64 {

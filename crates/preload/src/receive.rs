@@ -282,6 +282,9 @@ impl Call<'_> {
     fn take_tcp(&mut self, incoming: &mut Incoming, parts: &[Part], left: Option<u64>) -> Step {
         let queued = kernel::queued(self.fd);
         let most = match (queued, left) {
+            // As the kernel has it, whose calls do not take what is before an urgent byte with what is behind it.
+            (0, None) if kernel::is_at_mark(self.fd) && self.got > 0 => return Step::Done(self.got as isize),
+            (0, None) if kernel::is_at_mark(self.fd) => usize::MAX as u64,
             (0, _) => return self.ask_tcp(incoming),
             (_, Some(left)) => queued.min(left),
             // The look comes after the question: what is queued is of this stretch unless that has ended.

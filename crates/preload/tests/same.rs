@@ -59,6 +59,17 @@ fn a_program_cannot_tell() {
     assert!(met as usize >= cases, "{met} connections met in {cases} cases");
 }
 
+/// Nor by calls that are seldom made, and ways in which others come to have its descriptors.
+#[test]
+fn a_program_cannot_tell_by_what_it_seldom_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compiled(folder.path(), "seldom");
+    let without = ran(&mut Command::new(&program));
+    let (with, met) = beside_a_broker(&program, &[("LICHEN_SOCKET_AFTER", "2"), ("EXPECT_MEMORY", "1")]);
+    assert_eq!(with, without);
+    assert!(met >= 12, "{met} connections met");
+}
+
 /// Of many connections in an epoll set most sleep: none is forgotten, however the set is waited for.
 #[test]
 fn who_is_called_answers() {

@@ -4,6 +4,8 @@
 //! Elsewhere, where no node of this user's has a broker, the first that runs is one too, for as long as it lives ([`crate::broker`]). Whether
 //! bytes go through memory is not decided here.
 
+mod passing;
+
 use super::settings::Settings;
 use crate::broker::{self, Ways};
 use crate::print::{self, Format, Output, Table};
@@ -121,16 +123,18 @@ fn start(run: Run) -> Verdict {
     command.args(rest);
     let allowed = Settings { config: run.config, ..Settings::default() }.config(None)?.socket;
     let ports = if run.ports.is_empty() { &allowed.ports } else { &run.ports };
+    // Before the broker's thread begins, which is to leave them alone as well.
+    let signals = passing::awaited(&mut command).context("cannot receive signals")?;
     if allowed.allows(Path::new(program)) {
-        let place = match declared(&run.users) {
-            Some(door) => door,
-            None => broker::beside(Ways::of(&allowed))?,
-        };
-        hook(&mut command, ports, &place)?;
+        match declared(&run.users).map_or_else(|| broker::beside(Ways::of(&allowed)), Ok) {
+            Ok(place) => hook(&mut command, ports, &place)?,
+            Err(error) => eprintln!("lichen: {error:#}: connections stay on TCP"),
+        }
     }
-    let status = command.status().map_err(|error| {
+    let child = command.spawn().map_err(|error| {
         wrong(format!("{} cannot be run: {error}: name a program, and its arguments", program.display()))
     })?;
+    let status = passing::on(child, &signals).context("cannot wait for the program")?;
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     Ok(Exit::Program(u8::try_from(code).unwrap_or(u8::MAX)))
 }

@@ -58,6 +58,30 @@ pub unsafe extern "C" fn fexecve(fd: c_int, arguments: Words, environment: Words
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn execveat(
+    folder: c_int,
+    path: *const c_char,
+    arguments: Words,
+    environment: Words,
+    flags: c_int,
+) -> c_int {
+    // SAFETY: the arguments as they came.
+    departing(|| unsafe { real::execveat(folder, path, arguments, environment, flags) })
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn posix_spawn_file_actions_adddup2(actions: *mut c_void, fd: c_int, new: c_int) -> c_int {
+    // The child has it then, also if it is one that closes there; and nobody sees the child's calls before its program begins.
+    settle::descriptor(fd);
+    // SAFETY: the arguments as they came.
+    unsafe { real::posix_spawn_file_actions_adddup2(actions, fd, new) }
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn posix_spawn(
     pid: *mut pid_t,
     path: *const c_char,
@@ -113,6 +137,29 @@ pub unsafe extern "C" fn fdopen(fd: c_int, mode: *const c_char) -> *mut FILE {
     settle::descriptor(fd);
     // SAFETY: the arguments as they came.
     unsafe { real::fdopen(fd, mode) }
+}
+
+/// # Safety
+/// As libc's. (A list of arguments comes as a pointer to where it is.)
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vdprintf(fd: c_int, format: *const c_char, arguments: *mut c_void) -> c_int {
+    settle::descriptor(fd);
+    // SAFETY: the arguments as they came.
+    unsafe { real::vdprintf(fd, format, arguments) }
+}
+
+/// # Safety
+/// As libc's. (As above.)
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __vdprintf_chk(
+    fd: c_int,
+    checks: c_int,
+    format: *const c_char,
+    arguments: *mut c_void,
+) -> c_int {
+    settle::descriptor(fd);
+    // SAFETY: the arguments as they came.
+    unsafe { real::__vdprintf_chk(fd, checks, format, arguments) }
 }
 
 /// The calls of any number of arguments, by the number with which they ask for themselves.

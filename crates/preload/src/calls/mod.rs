@@ -6,12 +6,14 @@
 //! | [`sockets`] | what a socket is, from its making to its end |
 //! | [`waiting`] | poll, select, epoll |
 //! | [`leaving`] | what gives descriptors into other hands |
+//! | [`later`] | reading and writing by libc's own threads |
 //! | [`rings`] | making an `io_uring` |
 //! | [`numbers`] | those by number |
 //!
 //! Each looks up its descriptor; where that is no connection with memory, or one that may get some, the next library's call is made
 //! with the same arguments. What a caller owes libc it owes these.
 
+pub mod later;
 pub mod leaving;
 pub mod numbers;
 pub mod rings;

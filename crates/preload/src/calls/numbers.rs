@@ -1,7 +1,7 @@
 //! `syscall`: calls that programs make by number, of which some are the same as those by name. Event loops close descriptors so (libuv):
 //! unseen, what next has the number would be taken for the socket that had it.
 
-use super::{sockets, streams, waiting};
+use super::{leaving, sockets, streams, waiting};
 use crate::{epoll, real, rings};
 use libc::{c_int, c_long, c_uint, c_ulong};
 
@@ -80,6 +80,8 @@ pub unsafe extern "C" fn syscall(
         libc::SYS_close_range => call!(sockets::close_range, 0 1 2),
         libc::SYS_fcntl => call!(sockets::fcntl, 0 1 2),
         libc::SYS_ioctl => call!(sockets::ioctl, 0 1 2),
+        libc::SYS_execve => call!(leaving::execve, 0 1 2),
+        libc::SYS_execveat => call!(leaving::execveat, 0 1 2 3 4),
         libc::SYS_epoll_create1 => call!(waiting::epoll_create1, 0),
         libc::SYS_epoll_ctl => call!(waiting::epoll_ctl, 0 1 2 3),
         libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2 => {

@@ -34,14 +34,38 @@ fn begun(fd: c_int, is_stream: bool, nonblocking: bool) {
 /// As libc's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int {
-    if let Some(entry) = slot::live(fd) {
+    // SAFETY: the program's address, of this length.
+    let ends = slot::live(fd).is_some_and(|entry| has_been(&entry)) && unsafe { is_none(address, len) };
+    if ends {
+        settle::descriptor(fd);
+    } else if let Some(entry) = slot::live(fd)
+        && has_been(&entry)
+    {
         // A second connection of one socket is another connection.
-        if entry.tcp_out.load(Relaxed) + entry.tcp_in.load(Relaxed) > 0 {
-            entry.give_up();
-        }
+        entry.give_up();
     }
     // SAFETY: the arguments as they came.
-    unsafe { real::connect(fd, address, len) }
+    let result = unsafe { real::connect(fd, address, len) };
+    if ends && result == 0 && slot::is_ours() {
+        // So is the one that this socket may have next.
+        slot::end(fd);
+    }
+    result
+}
+
+/// Whether bytes went over this socket already.
+fn has_been(entry: &Entry) -> bool {
+    entry.state() == state::ATTACHED || entry.tcp_out.load(Relaxed) + entry.tcp_in.load(Relaxed) > 0
+}
+
+/// Whether this is nobody's address: a socket that is connected to it is connected no more.
+///
+/// # Safety
+/// It is the program's, of this length.
+unsafe fn is_none(address: *const sockaddr, len: socklen_t) -> bool {
+    // SAFETY: the caller's.
+    let family = if len as usize >= size_of::<sockaddr>() { unsafe { address.as_ref() } } else { None };
+    family.is_some_and(|address| c_int::from(address.sa_family) == libc::AF_UNSPEC)
 }
 
 /// # Safety
@@ -93,6 +117,9 @@ pub unsafe extern "C" fn shutdown(fd: c_int, how: c_int) -> c_int {
     unsafe { real::shutdown(fd, how) }
 }
 
+/// As Linux has it.
+const TCP_INQ: c_int = 36;
+
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
@@ -106,6 +133,7 @@ pub unsafe extern "C" fn setsockopt(
     let other = [
         (libc::IPPROTO_TCP, libc::TCP_ULP),
         (libc::IPPROTO_TCP, libc::TCP_REPAIR),
+        (libc::IPPROTO_TCP, TCP_INQ),
         (libc::SOL_SOCKET, libc::SO_RCVLOWAT),
     ];
     if other.contains(&(level, name)) || (level, name) == (libc::SOL_SOCKET, libc::SO_OOBINLINE) {
@@ -211,6 +239,7 @@ pub unsafe extern "C" fn closefrom(first: c_int) {
 /// As libc's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dup(fd: c_int) -> c_int {
+    borrowed(fd);
     // SAFETY: the arguments as they came.
     let new = unsafe { real::dup(fd) };
     doubled(fd, new);
@@ -226,12 +255,25 @@ fn doubled(fd: c_int, new: c_int) {
     if new >= 0 && fd != new && concerned && slot::is_ours() {
         slot::duplicate(fd, new);
     }
+    // libc reads and writes there by itself (`stdin`, `stdout`, `stderr`).
+    if (0..=libc::STDERR_FILENO).contains(&new) && slot::live(new).is_some() {
+        settle::descriptor(new);
+    }
+}
+
+/// A child that borrows this process's memory (vfork) is about to have another descriptor of it, which nobody knows of: mostly it becomes
+/// another program then, whose input and output that is.
+fn borrowed(fd: c_int) {
+    if slot::is_known(fd) && !slot::is_ours() {
+        settle::descriptor(fd);
+    }
 }
 
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dup2(fd: c_int, new: c_int) -> c_int {
+    borrowed(fd);
     if fd != new && kernel::is_open(fd) {
         if member::is_ours(new) {
             // As Linux says of a descriptor that another thread is at.
@@ -250,6 +292,7 @@ pub unsafe extern "C" fn dup2(fd: c_int, new: c_int) -> c_int {
 /// As libc's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dup3(fd: c_int, new: c_int, flags: c_int) -> c_int {
+    borrowed(fd);
     if fd != new && kernel::is_open(fd) {
         if member::is_ours(new) {
             // As Linux says of a descriptor that another thread is at.
@@ -271,6 +314,9 @@ const F_SETSIG: c_int = 10;
 /// As libc's. (Its third argument comes where a fixed one does.)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: c_ulong) -> c_int {
+    if matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) {
+        borrowed(fd);
+    }
     // SAFETY: the arguments as they came.
     let result = unsafe { real::fcntl(fd, command, argument) };
     match command {

@@ -1,6 +1,6 @@
 //! Reading and writing.
 
-use crate::kernel::PARTS;
+use crate::kernel::{self, PARTS};
 use crate::slot::{self, Entry, state};
 use crate::{real, receive, send, settle};
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, off64_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
@@ -59,6 +59,54 @@ pub unsafe extern "C" fn readv(fd: c_int, parts: *const iovec, count: c_int) -> 
         Some(parts) => receive::receive(&entry, fd, parts, 0, original),
         None => original(),
     }
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn preadv2(
+    fd: c_int,
+    parts: *const iovec,
+    count: c_int,
+    offset: off64_t,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the arguments as they came.
+    let original = || unsafe { real::preadv2(fd, parts, count, offset, flags) };
+    let Some((entry, flags)) = unplaced(fd, offset, flags) else { return original() };
+    // SAFETY: the program's buffers.
+    match unsafe { many(parts, usize::try_from(count).unwrap_or(0)) } {
+        Some(parts) => receive::receive(&entry, fd, parts, flags, original),
+        None => original(),
+    }
+}
+
+/// A call that would say where in a file, and does not: as what, with which flags. None: it is the kernel's to answer, which refuses what is
+/// a place, and has all there is over TCP for flags that nobody carries.
+fn unplaced(fd: c_int, offset: off64_t, flags: c_int) -> Option<(Entry, c_int)> {
+    let entry = slot::live(fd).filter(|_| offset == -1)?;
+    match flags {
+        0 => Some((entry, 0)),
+        libc::RWF_NOWAIT => Some((entry, libc::MSG_DONTWAIT)),
+        _ => {
+            settle::descriptor(fd);
+            None
+        }
+    }
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn preadv64v2(
+    fd: c_int,
+    parts: *const iovec,
+    count: c_int,
+    offset: off64_t,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the caller's. Offsets have 64 bits in both.
+    unsafe { preadv2(fd, parts, count, offset, flags) }
 }
 
 /// # Safety
@@ -150,15 +198,16 @@ pub unsafe extern "C" fn __recvfrom_chk(
 pub unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
     // SAFETY: the arguments as they came.
     let original = move || unsafe { real::recvmsg(fd, message, flags) };
-    let Some(entry) = slot::live(fd).filter(|_| !message.is_null() && flags & libc::MSG_TRUNC == 0) else {
-        return original();
-    };
+    let Some(entry) = slot::live(fd).filter(|_| !message.is_null()) else { return original() };
     // SAFETY: the program's message.
     let asked = unsafe { &mut *message };
     // SAFETY: the program's buffers.
     let Some(parts) = (unsafe { many(asked.msg_iov, asked.msg_iovlen) }) else { return original() };
     if entry.state() == state::ATTACHED && flags & libc::MSG_ERRQUEUE == 0 {
         (asked.msg_namelen, asked.msg_controllen, asked.msg_flags) = (0, 0, 0);
+    }
+    if flags & libc::MSG_TRUNC != 0 {
+        return dropping(&entry, fd, parts.iter().map(|part| part.len).sum(), flags, original);
     }
     receive::receive(&entry, fd, parts, flags, original)
 }
@@ -177,13 +226,28 @@ pub unsafe extern "C" fn recvmmsg(
         // SAFETY: the arguments as they came.
         return unsafe { real::recvmmsg(fd, messages, count, flags, timeout) };
     }
-    // One of a stream is as good as several.
-    // SAFETY: there is at least one.
-    let first = unsafe { &mut *messages };
-    // SAFETY: the program's message.
-    let got = unsafe { recvmsg(fd, &mut first.msg_hdr, flags & !libc::MSG_WAITFORONE) };
-    first.msg_len = got.max(0) as c_uint;
-    if got < 0 { -1 } else { 1 }
+    // SAFETY: the program's time, if there is one.
+    let time = unsafe { timeout.as_ref() }.map(|time| time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64);
+    let until = time.map(|time| kernel::now().saturating_add(time));
+    let mut flags = flags;
+    for done in 0..count.min(PARTS as c_uint) {
+        // SAFETY: there are `count` of them.
+        let message = unsafe { &mut *messages.add(done as usize) };
+        // SAFETY: the program's message.
+        let got = unsafe { recvmsg(fd, &mut message.msg_hdr, flags & !libc::MSG_WAITFORONE) };
+        if got < 0 {
+            return if done == 0 { -1 } else { done as c_int };
+        }
+        message.msg_len = got as c_uint;
+        if flags & libc::MSG_WAITFORONE != 0 {
+            flags |= libc::MSG_DONTWAIT;
+        }
+        // As the kernel has it: looked at between two messages only.
+        if until.is_some_and(|until| kernel::now() >= until) {
+            return done as c_int + 1;
+        }
+    }
+    count.min(PARTS as c_uint) as c_int
 }
 
 /// # Safety
@@ -208,6 +272,40 @@ pub unsafe extern "C" fn writev(fd: c_int, parts: *const iovec, count: c_int) ->
         Some(parts) => send::send(&entry, fd, parts, 0, original),
         None => original(),
     }
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pwritev2(
+    fd: c_int,
+    parts: *const iovec,
+    count: c_int,
+    offset: off64_t,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the arguments as they came.
+    let original = || unsafe { real::pwritev2(fd, parts, count, offset, flags) };
+    let Some((entry, flags)) = unplaced(fd, offset, flags) else { return original() };
+    // SAFETY: the program's buffers.
+    match unsafe { many(parts, usize::try_from(count).unwrap_or(0)) } {
+        Some(parts) => send::send(&entry, fd, parts, flags, original),
+        None => original(),
+    }
+}
+
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pwritev64v2(
+    fd: c_int,
+    parts: *const iovec,
+    count: c_int,
+    offset: off64_t,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the caller's. Offsets have 64 bits in both.
+    unsafe { pwritev2(fd, parts, count, offset, flags) }
 }
 
 /// # Safety

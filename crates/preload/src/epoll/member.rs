@@ -5,6 +5,10 @@ use crate::receive;
 use crate::slot::{self, Found, Slot};
 use socket::stream::News;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Some member was ever to be told of once.
+pub(super) static ANY_ONCE: AtomicBool = AtomicBool::new(false);
 
 /// A socket in a set.
 pub struct Member {
@@ -33,6 +37,9 @@ pub struct Member {
 
 impl Member {
     pub fn new(fd: RawFd, events: u32, data: u64) -> Self {
+        if events & ONCE != 0 {
+            ANY_ONCE.store(true, Relaxed);
+        }
         Self {
             fd,
             events,

@@ -8,7 +8,7 @@ mod board;
 mod late;
 mod looks;
 
-use super::member::Member;
+use super::member::{ANY_ONCE, Member};
 use super::{ONCE, READ};
 use crate::bell::Bell;
 use crate::{kernel, send, slot};
@@ -214,6 +214,16 @@ impl Set {
         self.receive(at);
         self.awaken(at);
         self.member(at)
+    }
+
+    /// The member of which the program has said this, and that it is to be told of it once; not if it has said so of several.
+    pub fn once(&mut self, data: u64) -> Option<&mut Member> {
+        if !ANY_ONCE.load(Relaxed) {
+            return None;
+        }
+        let mut alike = self.data.range((data, 0)..=(data, usize::MAX));
+        let (Some(&(_, at)), None) = (alike.next(), alike.next()) else { return None };
+        self.member(at).filter(|member| member.events & ONCE != 0 && member.slot().is_some())
     }
 
     fn awaken(&mut self, at: usize) {
