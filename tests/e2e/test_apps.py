@@ -409,7 +409,7 @@ class Flows(unittest.TestCase):
         lines = [line.rsplit(" ", 1) for item in sets["Totals"] for line in item["text"].splitlines()]
         found = {word: int(number) for word, number in lines}
         self.assertEqual((len(found), len(sets["Totals"])), (len(lines), 8))
-        texts = [path.read_text() for path in (REPOSITORY / "docs").iterdir() if path.is_file()]
+        texts = [path.read_text() for path in (REPOSITORY / "docs").rglob("*") if path.is_file()]
         plain = Counter(word for text in texts for word in re.findall(r"(?:[a-zA-Z0-9]|[^\x00-\x7f])+", text))
         small = Counter()
         for word, number in plain.items():

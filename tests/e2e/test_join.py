@@ -4,6 +4,7 @@ The other machine is played by a network namespace: another network, the same ke
 
 import concurrent.futures
 import glob
+import ipaddress
 import json
 import os
 import signal
@@ -74,8 +75,10 @@ class Machine:
     def __init__(self):
         self.name = f"lichen-e2e-{os.getpid()}"
         self.there, self.here = f"lt{os.getpid()}", f"lh{os.getpid()}"
-        # A network that is for tests of benchmarks, and that nobody routes.
-        self.head, self.own = "198.18.77.1", "198.18.77.2"
+        # Two addresses of the network that is for tests of benchmarks, and that nobody routes: other ones for every
+        # process, since a run that was killed leaves its link, and with it a route.
+        first = int(ipaddress.ip_address("198.18.0.0")) + 4 * (os.getpid() % 2**15)
+        self.head, self.own = (str(ipaddress.ip_address(first + n)) for n in (1, 2))
         self.ip("netns", "add", self.name)
         self.ip("link", "add", self.here, "type", "veth", "peer", "name", self.there, "netns", self.name)
         self.ip("addr", "add", f"{self.head}/30", "dev", self.here)

@@ -283,8 +283,10 @@ impl Call<'_> {
         let queued = kernel::queued(self.fd);
         let most = match (queued, left) {
             // As the kernel has it, whose calls do not take what is before an urgent byte with what is behind it.
-            (0, None) if kernel::is_at_mark(self.fd) && self.got > 0 => return Step::Done(self.got as isize),
-            (0, None) if kernel::is_at_mark(self.fd) => usize::MAX as u64,
+            (0, None) if kernel::is_at_mark(self.fd) => match self.got {
+                0 => usize::MAX as u64,
+                got => return Step::Done(got as isize),
+            },
             (0, _) => return self.ask_tcp(incoming),
             (_, Some(left)) => queued.min(left),
             // The look comes after the question: what is queued is of this stretch unless that has ended.
