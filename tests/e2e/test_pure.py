@@ -295,6 +295,27 @@ class Pure(unittest.TestCase):
         for _, busy in waiting:
             eventually(lambda: not busy(), "the runs have ended")
 
+    def test_nor_do_those_that_take_long_themselves(self):
+        hogs = [self.endless(f"forever-{n}-{kind}", kind) for n in range(2) for kind in self.kinds]
+        size = 768
+        matrix = size.to_bytes(8, "little") + bytes(8 * size * size)
+        took = []
+        for kind, ending in self.kinds.items():
+            self.create(f"product-{kind}", kind, (GUESTS / f"matmul.{ending}").read_bytes(), Timeout=60)
+            for _ in range(4):
+                begun = time.monotonic()
+                self.assertEqual(self.post(f"product-{kind}", matrix)[1], matrix)
+                took.append(time.monotonic() - begun)
+        pus = json.loads(call(self.node, "GET", "/v1/pus", None)[1])
+        own = [engine for pu in pus for engine in pu["engines"] if "number" in engine]
+        self.assertTrue(own, "those without an end have engines of their own")
+        self.assertTrue(any(busy() for _, busy in hogs), "they go on all the while")
+        for client in (client for clients, _ in hogs for client in clients):
+            client.close()
+        self.assertLess(max(took), 20, took)
+        for _, busy in hogs:
+            eventually(lambda: not busy(), "the runs have ended")
+
     def test_a_client_that_goes_ends_its_run(self):
         clients, busy = self.endless("endless", "wasm")
         for client in clients:

@@ -289,9 +289,12 @@ pub struct Pu {
 pub struct Engine {
     /// On which it stays.
     pub processor: u32,
-    /// Whether it is the one there for runs that take long.
+    /// Whether it is for runs that take long.
     #[serde(default)]
     pub for_long: bool,
+    /// Which one, of those for the very long runs of some functions alone; nothing for the one that all others share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u8>,
     /// Whether it is to do nothing at present, so that requests and answers have its processor.
     #[serde(default)]
     pub rests: bool,

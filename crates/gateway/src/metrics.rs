@@ -94,8 +94,9 @@ fn engines(page: &mut Page, state: &NodeState) {
     let mut all = |name: &str, kind: &str, help: &str, number: fn(&EngineState) -> f64| {
         page.metric(name, kind, help);
         for engine in &state.engines {
-            let (pu, for_long) = (of(engine.pu), engine.for_long);
-            let labels = format!("{{pu=\"{pu}\",processor=\"{}\",long=\"{for_long}\"}}", engine.processor);
+            let (pu, processor, is_long) = (of(engine.pu), engine.processor, engine.class.is_long());
+            let its_own = engine.class.number().map(|own| format!(",number=\"{own}\"")).unwrap_or_default();
+            let labels = format!("{{pu=\"{pu}\",processor=\"{processor}\",long=\"{is_long}\"{its_own}}}");
             page.sample(name, &labels, number(engine));
         }
     };

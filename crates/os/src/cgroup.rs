@@ -269,6 +269,15 @@ impl Group {
         absent_is_fine(swap)
     }
 
+    /// Has it weigh, where processors are short, as much as one of so many groups that weigh together what any other does.
+    pub fn share(&self, of: u32) -> io::Result<()> {
+        let one_of = |whole: u32, least: u32| (whole / of.max(1)).max(least);
+        match self.unified {
+            true => self.write(0, "cpu.weight", one_of(100, 1)),
+            false => self.write(1, "cpu.shares", one_of(1024, 2)),
+        }
+    }
+
     fn write(&self, hierarchy: usize, file: &str, value: impl std::fmt::Display) -> io::Result<()> {
         let path = self.folders[hierarchy].join(file);
         OpenOptions::new().write(true).open(path)?.write_all(value.to_string().as_bytes())
@@ -333,6 +342,13 @@ mod tests {
         let group = tree.group("test-group", LIMITS).unwrap();
         group.limit(Limits { memory: 128 << 20, ..LIMITS }).unwrap();
         group.limit(Limits { memory: 32 << 20, ..LIMITS }).unwrap();
+        for (of, expected) in [(1, ["1024", "100"]), (8, ["128", "12"]), (1_000_000, ["2", "1"]), (0, ["1024", "100"])]
+        {
+            group.share(of).unwrap();
+            let file = if group.unified { "cpu.weight" } else { "cpu.shares" };
+            let weight = fs::read_to_string(group.folders[usize::from(!group.unified)].join(file)).unwrap();
+            assert_eq!(weight.trim(), expected[usize::from(group.unified)]);
+        }
         assert_eq!(group.entrances().unwrap().len(), group.folders.len());
         assert_eq!(group.out_of_memory_kills(), 0);
         let folders = group.folders.clone();

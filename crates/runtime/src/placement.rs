@@ -13,6 +13,7 @@
 //! What is known of a PU at this moment is the caller's to find out; nothing here looks at chains of functions.
 
 use api::pu::{Price, Profile, PuKind};
+use sandbox::spec::EngineClass;
 
 /// Measured times count half as much with each of so many further ones.
 const MEMORY_OF_TIMES: u64 = 8;
@@ -26,8 +27,8 @@ pub struct Terms {
     pub price: Price,
     /// Whether they are channels to engines.
     pub is_pure: bool,
-    /// Whether those are the engines for runs that take long.
-    pub for_long: bool,
+    /// Which engines.
+    pub class: EngineClass,
 }
 
 /// A PU on which a function may run: the function's side of it.

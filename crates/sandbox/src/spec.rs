@@ -149,11 +149,42 @@ pub struct StartSpec {
     /// What to load, from a generic template; nothing from a dedicated one.
     pub code: Option<Code>,
     pub limits: Limits,
-    /// Of pure functions: whether it is for runs that take long, which have engines of their own.
-    pub for_long: bool,
+    /// Of pure functions: which engine of its processor it is of.
+    pub class: EngineClass,
     /// Of pure functions: a processor whose engine it had better not be of.
     pub apart: Option<u32>,
 }
+
+/// Which of the engines of a processor: one runs one request after the other, each to its end, and others wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EngineClass {
+    /// The one for runs that are done soon.
+    #[default]
+    Short,
+    /// The one for runs that take long, which lets others go first.
+    Long,
+    /// One for runs that others of those would wait for too long for: of a function's own, as far as there are numbers,
+    /// which are below [`OWN_ENGINES`].
+    Own(u8),
+}
+
+impl EngineClass {
+    /// Whether it is for runs that take long.
+    pub fn is_long(self) -> bool {
+        self != Self::Short
+    }
+
+    /// The number of a function's own.
+    pub fn number(self) -> Option<u8> {
+        match self {
+            Self::Own(number) => Some(number),
+            Self::Short | Self::Long => None,
+        }
+    }
+}
+
+/// Engines of functions' own on each processor, at most.
+pub const OWN_ENGINES: usize = 8;
 
 /// How an instance ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

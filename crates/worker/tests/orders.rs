@@ -3,7 +3,7 @@
 //! The backend starts nothing: of every start it is said so, which shows that it was ordered.
 
 use interconnect::channel::{Channel, Descriptors};
-use sandbox::spec::{Kind, Limits, Network, StartSpec, TemplateSpec, Version};
+use sandbox::spec::{EngineClass, Kind, Limits, Network, StartSpec, TemplateSpec, Version};
 use sandbox::{Answer, Backend, Instance, PrepareError, SpawnError, Start, Template};
 use shim::control::{Report, Supervisor};
 use shim::{Config, Shim};
@@ -179,8 +179,13 @@ impl Bench {
 
 fn order(instances: impl IntoIterator<Item = (u64, u64)>) -> Order {
     let start = |(instance, kit)| {
-        let spec =
-            StartSpec { instance, code: None, limits: Limits::for_memory(128, 512), for_long: false, apart: None };
+        let spec = StartSpec {
+            instance,
+            code: None,
+            limits: Limits::for_memory(128, 512),
+            class: EngineClass::Short,
+            apart: None,
+        };
         Ordered { kit, spec }
     };
     Order { template: 1, starts: instances.into_iter().map(start).collect() }

@@ -156,9 +156,8 @@ fn engines(now: &Look, before: Option<&Look>) -> String {
         None => Table::new(&["ENGINE", "PROCESSOR", "RUNS", "BUSY S", "REQUESTS"]),
     };
     for (pu, engine) in all {
-        let last = old
-            .iter()
-            .find(|(of, last)| (of, last.processor, last.for_long) == (&pu, engine.processor, engine.for_long));
+        let which = |engine: &Engine| (engine.processor, engine.for_long, engine.number);
+        let last = old.iter().find(|(of, last)| (of, which(last)) == (&pu, which(&engine)));
         let last = last.map(|(_, last)| *last).unwrap_or_default();
         let (runs, busy) =
             (engine.runs.saturating_sub(last.runs), engine.busy_us.saturating_sub(last.busy_us) as f64 / 1e6);
@@ -169,7 +168,11 @@ fn engines(now: &Look, before: Option<&Look>) -> String {
             }
             None => (runs.to_string(), format!("{busy:.1}")),
         };
-        let long = if engine.for_long { " (long runs)" } else { "" };
+        let long = match (engine.for_long, engine.number) {
+            (_, Some(number)) => format!(" (long runs apart, {number})"),
+            (true, None) => " (long runs)".to_owned(),
+            (false, None) => String::new(),
+        };
         let processor = format!("{}{long}{}", engine.processor, if engine.rests { " (rests)" } else { "" });
         table.row([pu, processor, runs, busy, engine.requests.to_string()]);
     }
@@ -222,14 +225,17 @@ mod tests {
     fn engines_are_shown_where_there_are_any() {
         let begin = Instant::now();
         let look = |runs, busy_us, at| {
-            let engines = vec![Engine { processor: 3, requests: 1, runs, busy_us, for_long: false, rests: false }];
+            let usual = Engine { processor: 3, requests: 1, runs, busy_us, ..Engine::default() };
+            let own = Engine { for_long: true, number: Some(2), runs: 2 * runs, ..usual };
+            let engines = vec![usual, own];
             let pu = Pu { name: "host".into(), engines, ..Pu::default() };
             Look { node: Node::default(), functions: Vec::new(), pus: vec![pu], sockets: Sockets::default(), at }
         };
         let (one, two) = (look(10, 500_000, begin), look(40, 1_500_000, begin + Duration::from_secs(2)));
-        let row = |text: String| text.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
-        assert_eq!(row(engines(&one, None)), "host 3 10 0.5 1");
-        assert_eq!(row(engines(&two, Some(&one))), "host 3 15.0 50.0 1");
+        let row = |text: &str, row| text.lines().nth(row).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(row(&engines(&one, None), 1), "host 3 10 0.5 1");
+        let later = engines(&two, Some(&one));
+        assert_eq!([row(&later, 1), row(&later, 2)], ["host 3 15.0 50.0 1", "host 3 (long runs apart, 2) 30.0 50.0 1"]);
         assert_eq!(engines(&at(1, begin), None), "");
     }
 }

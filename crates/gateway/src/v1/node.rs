@@ -62,7 +62,8 @@ pub async fn pus(exchange: Exchange) -> Answer {
 fn shown_engine(state: &EngineState) -> Engine {
     Engine {
         processor: state.processor,
-        for_long: state.for_long,
+        for_long: state.class.is_long(),
+        number: state.class.number(),
         rests: state.rests,
         requests: state.requests.into(),
         runs: state.runs,

@@ -12,10 +12,10 @@
 
 use crate::balance::{Balance, Run};
 use crate::placement::Terms;
-use sandbox::spec::Kind;
+use sandbox::spec::{EngineClass, Kind};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::runtime::{Handle, Id};
 
 /// The PU whose processors the event loops are on.
@@ -36,7 +36,7 @@ const RUN_MAX: u64 = 3_600_000_000_000;
 pub(super) struct Engine {
     pu: u8,
     processor: u32,
-    for_long: bool,
+    class: EngineClass,
     /// Whether others compute, and its processor is left to those who bring them work.
     rests: AtomicBool,
     /// Nanoseconds that the requests it was given are expected to take.
@@ -44,6 +44,8 @@ pub(super) struct Engine {
     requests: AtomicU32,
     runs: AtomicU64,
     busy: AtomicU64,
+    /// Whose requests they are, by post, where that is of interest: of an engine for the long runs of all.
+    of: Mutex<Vec<u64>>,
 }
 
 /// What an engine has done, and does.
@@ -52,8 +54,8 @@ pub struct EngineState {
     /// The number of its PU.
     pub pu: u8,
     pub processor: u32,
-    /// Whether it is for runs that take long.
-    pub for_long: bool,
+    /// For which runs it is.
+    pub class: EngineClass,
     /// Whether it is to do nothing at present, so that its processor has time for requests and answers.
     pub rests: bool,
     /// Requests that it runs, or that wait for it.
@@ -127,6 +129,7 @@ impl Crew {
 #[derive(Debug)]
 pub(super) struct Claim {
     engine: Arc<Engine>,
+    post: u64,
     nanoseconds: u64,
 }
 
@@ -134,9 +137,9 @@ impl Engines {
     /// The engine on this processor of a PU that serves instances on such terms. What an instance says of where it is is
     /// believed: there are not many processors.
     pub fn of(&mut self, terms: &Terms, processor: u32) -> Option<Arc<Engine>> {
-        let (pu, for_long) = (terms.pu, terms.for_long);
-        let wanted = (pu, processor, for_long);
-        let known = self.all.iter().find(|engine| (engine.pu, engine.processor, engine.for_long) == wanted);
+        let (pu, class) = (terms.pu, terms.class);
+        let wanted = (pu, processor, class);
+        let known = self.all.iter().find(|engine| (engine.pu, engine.processor, engine.class) == wanted);
         if known.is_some() {
             return known.cloned();
         }
@@ -145,7 +148,8 @@ impl Engines {
         }
         let [expected, runs, busy] = [0; 3].map(AtomicU64::new);
         let (rests, requests) = (AtomicBool::new(false), AtomicU32::new(0));
-        let engine = Arc::new(Engine { pu, processor, for_long, rests, expected, requests, runs, busy });
+        let of = Mutex::default();
+        let engine = Arc::new(Engine { pu, processor, class, rests, expected, requests, runs, busy, of });
         self.all.push(engine.clone());
         if let Some(computing) = self.crews.get(&pu).map(|crew| crew.computing) {
             self.choose(pu, computing);
@@ -178,9 +182,9 @@ impl Engines {
         }
     }
 
-    /// Whether engines for long runs have been heard of on this PU.
-    pub fn has_long(&self, pu: u8) -> bool {
-        self.all.iter().any(|engine| engine.pu == pu && engine.for_long)
+    /// Whether engines of this class have been heard of on this PU.
+    pub fn has(&self, pu: u8, class: EngineClass) -> bool {
+        self.all.iter().any(|engine| engine.pu == pu && engine.class == class)
     }
 
     pub fn states(&self) -> Vec<EngineState> {
@@ -204,6 +208,15 @@ impl Engine {
         self.requests.load(Relaxed) > 1
     }
 
+    /// Whether a request of another post is among them, of an engine for long runs.
+    pub fn is_shared_with(&self, post: u64) -> bool {
+        self.of().iter().any(|of| *of != post)
+    }
+
+    fn of(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.of.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     /// Runs so far.
     pub fn runs(&self) -> u64 {
         self.runs.load(Relaxed)
@@ -217,18 +230,21 @@ impl Engine {
 
     fn state(&self) -> EngineState {
         let [runs, busy] = [&self.runs, &self.busy].map(|number| number.load(Relaxed));
-        let (pu, processor, for_long) = (self.pu, self.processor, self.for_long);
+        let (pu, processor, class) = (self.pu, self.processor, self.class);
         let (rests, requests) = (self.rests(), self.requests.load(Relaxed));
-        EngineState { pu, processor, for_long, rests, requests, runs, busy }
+        EngineState { pu, processor, class, rests, requests, runs, busy }
     }
 }
 
 impl Claim {
-    pub fn new(engine: Arc<Engine>, nanoseconds: u64) -> Self {
+    pub fn new(engine: Arc<Engine>, post: u64, nanoseconds: u64) -> Self {
         let nanoseconds = nanoseconds.max(RUN_MIN);
         engine.expected.fetch_add(nanoseconds, Relaxed);
         engine.requests.fetch_add(1, Relaxed);
-        Self { engine, nanoseconds }
+        if engine.class == EngineClass::Long {
+            engine.of().push(post);
+        }
+        Self { engine, post, nanoseconds }
     }
 
     /// It takes so many nanoseconds at least.
@@ -243,6 +259,12 @@ impl Drop for Claim {
     fn drop(&mut self) {
         self.engine.expected.fetch_sub(self.nanoseconds, Relaxed);
         self.engine.requests.fetch_sub(1, Relaxed);
+        if self.engine.class == EngineClass::Long {
+            let mut of = self.engine.of();
+            if let Some(at) = of.iter().position(|post| *post == self.post) {
+                of.swap_remove(at);
+            }
+        }
     }
 }
 
@@ -291,14 +313,24 @@ mod tests {
         let here = Terms::default();
         let [one, other] = [3, 4].map(|processor| engines.of(&here, processor).unwrap());
         assert!(Arc::ptr_eq(&one, &engines.of(&here, 3).unwrap()) && engines.of(&here, u32::MAX).is_none());
-        assert!(!engines.has_long(0));
-        let third = engines.of(&Terms { for_long: true, ..here }, 3).unwrap();
-        assert!(engines.has_long(0) && !engines.has_long(1));
-        assert!(!Arc::ptr_eq(&one, &third), "there are two on a processor");
+        assert!(!engines.has(0, EngineClass::Long));
+        let [third, own] =
+            [EngineClass::Long, EngineClass::Own(1)].map(|class| engines.of(&Terms { class, ..here }, 3).unwrap());
+        assert!(engines.has(0, EngineClass::Long) && !engines.has(1, EngineClass::Long));
+        assert!(engines.has(0, EngineClass::Own(1)) && !engines.has(0, EngineClass::Own(2)));
+        assert!(!Arc::ptr_eq(&one, &third) && !Arc::ptr_eq(&third, &own), "there are several on a processor");
+        let claims = [7, 7].map(|post| Claim::new(third.clone(), post, 0));
+        assert!(!third.is_shared_with(7) && third.is_shared_with(8));
+        let other_post = Claim::new(third.clone(), 8, 0);
+        assert!(third.is_shared_with(7));
+        drop(claims);
+        assert!(third.is_shared_with(7) && !third.is_shared_with(8));
+        drop(other_post);
+        assert!(!third.is_shared_with(7));
         assert!(one.distance(&wasm(3)) < other.distance(&wasm(3)) && other.distance(&wasm(4)) < one.distance(&wasm(4)));
-        let mut short = Claim::new(one.clone(), 0);
+        let mut short = Claim::new(one.clone(), 1, 0);
         assert!(one.distance(&wasm(3)) < other.distance(&wasm(3)), "waiting for a short one is shorter than the way");
-        let long = Claim::new(one.clone(), 1_000_000);
+        let long = Claim::new(one.clone(), 1, 1_000_000);
         assert!(one.distance(&wasm(3)) > other.distance(&wasm(3)));
         assert!(engines.states()[0].requests == 2 && one.is_waited_for() && !other.is_waited_for());
         one.ran(700);
@@ -308,7 +340,15 @@ mod tests {
         drop(short);
         assert_eq!(
             engines.states()[0],
-            EngineState { pu: 0, processor: 3, for_long: false, rests: false, requests: 0, runs: 1, busy: 700 }
+            EngineState {
+                pu: 0,
+                processor: 3,
+                class: EngineClass::Short,
+                rests: false,
+                requests: 0,
+                runs: 1,
+                busy: 700
+            }
         );
         assert_eq!(one.distance(&wasm(3)), 0);
         for here in [at(3, Kind::Native, 1), at(3, Kind::Wasm, COLD_FROM), at(3, Kind::Native, 1_000_000)] {
@@ -320,7 +360,7 @@ mod tests {
     fn engines_of_processors_that_do_not_compute_rest() {
         let mut engines = Engines::default();
         let (here, there) = (Terms::default(), Terms { pu: 1, ..Terms::default() });
-        let long = Terms { for_long: true, ..here };
+        let long = Terms { class: EngineClass::Long, ..here };
         let first = engines.of(&here, 3).unwrap();
         engines.note(0, (3, Some(1)), 0, Run::default());
         assert!(!first.rests(), "one is always at work");

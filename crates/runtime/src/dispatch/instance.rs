@@ -17,6 +17,7 @@ use cfork::chain::{Order, Place};
 use cfork::invocation::{self, CONTENT_TYPE_MAX, PART_MAX, Processor, Ran, Served, Started, WITH_FAREWELL};
 use interconnect::channel::{Channel, Message, SendError, Tail};
 use interconnect::doorbell;
+use sandbox::spec::EngineClass;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Weak};
@@ -124,7 +125,7 @@ pub(super) enum Event {
 pub(super) struct Spot {
     /// The address of its engine; nothing as long as none is known.
     engine: Option<usize>,
-    for_long: bool,
+    class: EngineClass,
     event_loop: Option<Id>,
 }
 
@@ -227,7 +228,7 @@ impl Instance {
 
     /// It is given a request that is expected to take so many nanoseconds.
     pub fn claim(&mut self, nanoseconds: u64) {
-        self.claim = self.engine.clone().map(|engine| Claim::new(engine, nanoseconds));
+        self.claim = self.engine.clone().map(|engine| Claim::new(engine, self.shared.post, nanoseconds));
     }
 
     /// Has it become a stage of a chain, step by step; it stays one.
@@ -307,7 +308,7 @@ impl Instance {
 
     pub fn spot(&self) -> Spot {
         let engine = self.engine.as_ref().map(|engine| Arc::as_ptr(engine).addr());
-        Spot { engine, for_long: self.shared.terms.for_long, event_loop: self.wire.home() }
+        Spot { engine, class: self.shared.terms.class, event_loop: self.wire.home() }
     }
 
     /// How far it is for a request that is here, in nanoseconds: until its engine has time, or its bell is here.

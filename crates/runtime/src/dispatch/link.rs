@@ -278,14 +278,15 @@ fn encoded(start: &StartSpec) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sandbox::spec::{Code, Limits};
+    use sandbox::spec::{Code, EngineClass, Limits};
     use worker::client::Server;
 
     const BODY_MAX: usize = 4096;
 
     fn start(template: u64, instance: u64, config: usize) -> Said {
         let code = Some(Code { folder: "/code".into(), layers: None, config: "x".repeat(config) });
-        let spec = StartSpec { instance, code, limits: Limits::for_memory(128, 512), for_long: false, apart: None };
+        let spec =
+            StartSpec { instance, code, limits: Limits::for_memory(128, 512), class: EngineClass::Short, apart: None };
         Said::Start { template, start: Ordered { kit: instance, spec } }
     }
 

@@ -4,7 +4,7 @@
 use super::config::DispatchConfig;
 use super::counters::Counters;
 use super::engines::Engines;
-use super::habits::Habits;
+use super::habits::{Habits, Length};
 use super::instance::Instance;
 use super::link::Link;
 use super::post::Post;
@@ -14,19 +14,16 @@ use super::shared::{Departure, Shared};
 use super::ticket::Grant;
 use super::{PlatformError, StartKind, spec};
 use crate::function::{Function, FunctionKey};
-use crate::placement::{self, Candidate, Choice};
+use crate::placement::{self, Candidate, Choice, Terms};
 use crate::pool::{Pool, Waiting};
 use crate::scaling::Demand;
 use crate::templates::Seat;
 use daemon::pu::{Pus, Tier};
-use sandbox::spec::{End, Version};
+use sandbox::spec::{End, EngineClass, OWN_ENGINES, Version};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
-
-/// Instances of a pure function for each engine.
-const CHANNELS_PER_CORE: usize = 16;
 
 /// A request that waits for an instance, or for leave to start one.
 pub(super) type Waiter = oneshot::Sender<Grant>;
@@ -185,9 +182,12 @@ impl State {
             closed: false,
             demand: Demand::default(),
             habits: Habits::default(),
-            for_long: false,
+            length: Length::Short,
+            longest: Length::Own,
             long_ones: 0,
-            no_long: false,
+            own_ones: 0,
+            starting_long: 0,
+            number: None,
             runs: 0,
             lately: None,
             prefers_others: false,
@@ -206,9 +206,8 @@ impl State {
             return Err(PlatformError::WorkerLost);
         };
         post.used = Some(now);
-        let mut habit = post.habits.of(asked.bytes);
-        habit.long &= post.has_two_engines() && !asked.passes;
-        post.for_long = habit.long;
+        let habit = post.habit(asked.bytes, asked.passes);
+        post.length = habit.length;
         let taken = match post.places.len() {
             1 if post.function.kind.is_pure() => post.take_nearest(habit),
             1 => post.pool.take(),
@@ -264,23 +263,21 @@ impl State {
         };
         let chosen = placement::choose(self.candidates(post_id, false).filter(suits));
         let Some(Choice::Start(number)) = chosen else { return None };
-        if self.has_enough_channels(post_id) {
-            return None;
-        }
-        let post = self.posts.get_mut(post_id)?;
-        let mut terms = post.places.iter().find(|place| place.terms.pu == number)?.terms;
-        terms.for_long = post.for_long;
+        let class = self.class(post_id)?;
+        let post = self.posts.get_mut(post_id).filter(|post| !post.has_enough_channels())?;
+        let place = post.places.iter().find(|place| place.terms.pu == number)?;
+        let terms = Terms { class, ..place.terms };
         let pu = &mut self.pus[usize::from(number)];
-        if terms.for_long && !pu.may_start_long() {
+        if !pu.may_start_on(class) {
             return None;
         }
         let Source::Template { seat, id: template } = pu.source(post_id, &post.function) else { return None };
         let worker = pu.ready()?;
         let (link, version) = (worker.link.clone(), worker.language_for(&post.function));
         *post.starting_mut(purpose) += 1;
-        post.long_ones += u32::from(terms.for_long);
-        pu.starting += 1;
-        pu.starting_long += u32::from(terms.for_long);
+        post.gain(class);
+        post.starting_long += u32::from(class == EngineClass::Long);
+        pu.starting_mut(class).into_iter().flatten().for_each(|starting| *starting += 1);
         pu.hold(terms);
         pu.templates.started(seat, now);
         if purpose == Purpose::Request {
@@ -295,19 +292,29 @@ impl State {
         Some(Permit { shared, link, function, purpose, template, version, stream, apart })
     }
 
-    /// Whether more channels to engines would be of no use: engines run one request after the other, and those that wait
-    /// are better off here, where they go to whichever is free.
-    fn has_enough_channels(&self, post_id: u64) -> bool {
-        let Some(post) = self.posts.get(post_id).filter(|post| post.function.kind.is_pure()) else { return false };
-        post.live_for(post.for_long) >= CHANNELS_PER_CORE * post.cores.max(1) as usize
+    /// The engines that a post's next instance is for. Its own have the number that the fewest others have.
+    fn class(&mut self, post_id: u64) -> Option<EngineClass> {
+        let post = self.posts.get(post_id)?;
+        let number = match (post.length, post.number) {
+            (Length::Short, _) => return Some(EngineClass::Short),
+            (Length::Long, _) => return Some(EngineClass::Long),
+            (Length::Own, Some(number)) => number,
+            (Length::Own, None) => {
+                let having = |number: &u8| self.posts.awake().filter(|(_, post)| post.number == Some(*number)).count();
+                (0..OWN_ENGINES as u8).min_by_key(having)?
+            }
+        };
+        self.posts.get_mut(post_id)?.number = Some(number);
+        Some(EngineClass::Own(number))
     }
 
     /// A start is over, well or not.
     pub fn start_is_over(&mut self, shared: &Shared, purpose: Purpose) {
         let pu = self.pu(shared.terms.pu);
-        pu.starting -= 1;
-        pu.starting_long -= u32::from(shared.terms.for_long);
+        let class = shared.terms.class;
+        pu.starting_mut(class).into_iter().flatten().for_each(|starting| *starting -= 1);
         if let Some(post) = self.posts.get_mut(shared.post) {
+            post.starting_long -= u32::from(class == EngineClass::Long);
             *post.starting_mut(purpose) -= 1;
         }
     }
@@ -323,6 +330,12 @@ impl State {
     /// Whether requests wait for leave to start.
     pub fn is_behind(&self) -> bool {
         !self.turn.is_empty()
+    }
+
+    /// Whether requests of another post wait for leave to start on engines for long runs.
+    pub fn wants_long_besides(&self, post_id: u64) -> bool {
+        let mut others = self.turn.iter().filter(|id| **id != post_id).filter_map(|id| self.posts.get(*id));
+        others.any(|post| post.length == Length::Long && post.pool.queued() > 0)
     }
 
     /// Gives leave to start to those who wait, in turn, as far as possible.
@@ -379,10 +392,12 @@ impl State {
         let not_spawned = matches!(departure, Departure::NotSpawned { .. });
         shared.depart(departure);
         // One that is there and does not answer is busy.
-        let has_long = self.engines.has_long(shared.terms.pu);
+        let is_there = self.engines.has(shared.terms.pu, shared.terms.class);
         let post = self.posts.get_mut(shared.post)?;
-        post.no_long |= not_spawned && shared.terms.for_long && !has_long;
-        post.for_long &= !post.no_long;
+        if not_spawned && !is_there {
+            post.longest = post.longest.min(Length::of(shared.terms.class).less());
+            post.length = post.length.min(post.longest);
+        }
         post.pool.remove(|waiting| waiting.shared.id == instance)
     }
 

@@ -226,7 +226,7 @@ pub(super) async fn attend(link: &Link, attachment: Option<&Attachment>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sandbox::spec::{Limits, StartSpec};
+    use sandbox::spec::{EngineClass, Limits, StartSpec};
     use shim::control::{Report, Supervisor};
     use std::path::Path;
     use std::sync::Arc;
@@ -253,8 +253,13 @@ mod tests {
     }
 
     fn order(link: &Link, instance: u64) {
-        let spec =
-            StartSpec { instance, code: None, limits: Limits::for_memory(128, 512), for_long: false, apart: None };
+        let spec = StartSpec {
+            instance,
+            code: None,
+            limits: Limits::for_memory(128, 512),
+            class: EngineClass::Short,
+            apart: None,
+        };
         link.tell(Said::Start { template: 1, start: Ordered { kit: instance, spec } });
     }
 

@@ -2,7 +2,7 @@
 
 use super::StartKind;
 use super::engines::Here;
-use super::habits::{Habit, Habits};
+use super::habits::{Habit, Habits, Length};
 use super::instance::{Instance, Spot};
 use super::node::{Meter, Waiter};
 use super::shared::Shared;
@@ -10,9 +10,12 @@ use crate::function::Function;
 use crate::placement::{Place, Terms};
 use crate::pool::Pool;
 use crate::scaling::Demand;
-use sandbox::spec::NativeEngine;
+use sandbox::spec::{EngineClass, NativeEngine};
 use std::sync::Arc;
 
+/// Instances of a pure function for each engine: its own ones run nothing else, and what waits is better off elsewhere.
+const CHANNELS: usize = 16;
+const CHANNELS_OF_OWN: usize = 1;
 /// Runs of a pure function after which it is looked at whether it has a choice between engines, and for how long one that is not asked any more
 /// wants it, in nanoseconds.
 pub(super) const RUNS_TO_CHOICE: u32 = 8;
@@ -40,11 +43,15 @@ pub(super) struct Post {
     pub demand: Demand,
     /// How long runs take.
     pub habits: Habits,
-    /// Whether the last request was for the engines of long runs, and instances that there are of those, or will be.
-    pub for_long: bool,
+    /// Which engines the last request was for, and which it does with, as others could not be had.
+    pub length: Length,
+    pub longest: Length,
+    /// Instances that there are or will be of engines for long runs, and of its own ones; and those of the former that are being started.
     pub long_ones: u32,
-    /// That no engine for long runs could be had: it does without.
-    pub no_long: bool,
+    pub own_ones: u32,
+    pub starting_long: u32,
+    /// The number of its own engines, once it has some.
+    pub number: Option<u8>,
     /// Of a pure function: runs, the processor of the last one's engine, and whether that had better not be the request's.
     pub runs: u32,
     pub lately: Option<u32>,
@@ -63,10 +70,29 @@ impl Post {
         waiting + (self.pool.busy() + self.starting + self.stemming) as usize
     }
 
-    /// Those of the engines of long runs, or the others.
-    pub fn live_for(&self, long: bool) -> usize {
-        let long_ones = self.long_ones as usize;
-        if long { long_ones } else { self.live().saturating_sub(long_ones) }
+    /// Those of these engines.
+    pub fn live_for(&self, length: Length) -> usize {
+        let (long_ones, own_ones) = (self.long_ones as usize, self.own_ones as usize);
+        match length {
+            Length::Short => self.live().saturating_sub(long_ones + own_ones),
+            Length::Long => long_ones,
+            Length::Own => own_ones,
+        }
+    }
+
+    /// Whether more channels to engines would be of no use: engines run one request after the other, and those that wait
+    /// are better off in the queue, from which they go to whichever is free.
+    pub fn has_enough_channels(&self) -> bool {
+        let per_core = if self.length == Length::Own { CHANNELS_OF_OWN } else { CHANNELS };
+        self.function.kind.is_pure() && self.live_for(self.length) >= per_core * self.cores.max(1) as usize
+    }
+
+    /// What is expected of a request of so many bytes, as far as it has a choice.
+    pub fn habit(&self, bytes: usize, passes: bool) -> Habit {
+        let mut habit = self.habits.of(bytes);
+        let longest = if self.has_choice() && !passes { self.longest } else { Length::Short };
+        habit.length = habit.length.min(longest);
+        habit
     }
 
     pub fn is_empty(&self) -> bool {
@@ -81,7 +107,7 @@ impl Post {
 
     fn take_where(&mut self, habit: Habit, may: impl Fn(&Instance) -> bool) -> Option<(Box<Instance>, StartKind)> {
         let here = Here::now(self.function.kind, habit.typical);
-        let suits = |instance: &Instance| instance.shared.terms.for_long == habit.long && may(instance);
+        let suits = |instance: &Instance| Length::of(instance.shared.terms.class) == habit.length && may(instance);
         let nearest = self.pool.take_nearest(|instance| suits(instance).then(|| instance.distance(&here)));
         let (mut instance, kind) = nearest.or_else(|| self.pool.take_stem(|stem| suits(stem)))?;
         instance.claim(habit.typical);
@@ -93,11 +119,15 @@ impl Post {
     /// The same where there is none that suits, and none is to come: of an engine that rests, or is for others.
     pub fn take_any(&mut self, mut habit: Habit) -> Option<(Box<Instance>, StartKind)> {
         let resting = self.take_where(habit, |_| true);
-        if resting.is_some() || self.live_for(habit.long) > 0 {
+        if resting.is_some() || self.live_for(habit.length) > 0 {
             return resting;
         }
-        habit.long = !habit.long;
-        self.take_where(habit, |_| true)
+        let wanted = habit.length;
+        let others = [Length::Long, Length::Short, Length::Own].into_iter().filter(|length| *length != wanted);
+        others.into_iter().find_map(|length| {
+            habit.length = length;
+            self.take_where(habit, |_| true)
+        })
     }
 
     /// Whether it is to have another instance, of another processor's engine, if there is one: its runs had better not be where its requests come
@@ -106,9 +136,9 @@ impl Post {
         let is_asked = self.runs >= RUNS_TO_CHOICE && self.used.is_some_and(|used| now.saturating_sub(used) < LATELY);
         is_asked
             && self.prefers_others
-            && self.live_for(self.for_long) == 1
+            && self.live_for(self.length) == 1
             && self.cores > 1
-            && self.has_two_engines()
+            && self.has_choice()
             && !self.closed
     }
 
@@ -118,14 +148,15 @@ impl Post {
     }
 
     /// Whether its requests are for one engine of a processor or for another by how long they take.
-    pub fn has_two_engines(&self) -> bool {
+    pub fn has_choice(&self) -> bool {
         let is_usual = self.function.kind.is_pure() && self.function.pure.engine != NativeEngine::Kvm;
-        is_usual && self.places.len() == 1 && !self.no_long
+        is_usual && self.places.len() == 1 && self.longest > Length::Short
     }
 
-    /// Whether a request of so many bytes is for an engine of long runs, and there are instances of those.
-    pub fn goes_long(&self, bytes: usize) -> bool {
-        self.has_two_engines() && self.live_for(true) > 0 && self.habits.of(bytes).long
+    /// Whether a request of so many bytes is for longer runs' engines than these, and there are instances of those.
+    pub fn goes_beyond(&self, length: Length, bytes: usize) -> bool {
+        let wanted = self.habit(bytes, false).length;
+        wanted > length && self.live_for(wanted) > 0
     }
 
     /// What an invocation, and perhaps a start before it, has taken where it ran: of use where there is a choice. What a run
@@ -156,7 +187,24 @@ impl Post {
 
     /// One of its instances is not there any more.
     pub fn lose(&mut self, shared: &Shared) {
-        self.long_ones -= u32::from(shared.terms.for_long);
+        if let Some(ones) = self.ones_mut(shared.terms.class) {
+            *ones -= 1;
+        }
+    }
+
+    /// One more is there of its instances, or will be.
+    pub fn gain(&mut self, class: EngineClass) {
+        if let Some(ones) = self.ones_mut(class) {
+            *ones += 1;
+        }
+    }
+
+    fn ones_mut(&mut self, class: EngineClass) -> Option<&mut u32> {
+        match class {
+            EngineClass::Short => None,
+            EngineClass::Long => Some(&mut self.long_ones),
+            EngineClass::Own(_) => Some(&mut self.own_ones),
+        }
     }
 
     /// The function as it is on these terms.

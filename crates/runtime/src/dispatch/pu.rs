@@ -3,13 +3,14 @@
 //! What runs where is decided elsewhere ([`crate::placement`]); nothing here knows of other PUs.
 
 use super::config::DispatchConfig;
+use super::habits::Length;
 use super::link::Link;
 use crate::function::Function;
 use crate::placement::Terms;
 use crate::registry::kind_of;
 use crate::templates::{Seat, Templates};
 use daemon::pu::Tier;
-use sandbox::spec::{Kind, Version};
+use sandbox::spec::{EngineClass, Kind, OWN_ENGINES, Version};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -72,10 +73,10 @@ pub(super) struct Pu {
     pub templates: Templates,
     /// How often its worker has been lost.
     pub losses: u64,
-    /// Starts in flight.
+    /// Starts in flight; those on engines for long runs, which may be busy for long, and on functions' own.
     pub starting: u32,
-    /// Those on engines for long runs, which may be busy for long.
     pub starting_long: u32,
+    starting_own: u32,
     starts_max: u32,
     /// Counted once: the kernel is asked for them in a dozen calls.
     cores: u32,
@@ -89,16 +90,16 @@ pub(super) struct Pu {
 struct Reserved {
     /// MiB of sandboxes: each has what it was promised as long as it lives.
     sandboxes: u64,
-    /// Channels to engines, by the MiB of a run: to those for short runs, and to those for long ones. A channel has nothing,
-    /// and an engine has one run at a time.
-    channels: [BTreeMap<u32, u32>; 2],
+    /// Channels to engines, by the MiB of a run: to those for short runs, to those for long ones, and to functions' own. A
+    /// channel has nothing, and an engine has one run at a time.
+    channels: [BTreeMap<u32, u32>; 3],
 }
 
 impl Reserved {
     /// MiB: as many runs are under way as there are engines, at most, the largest of all in the worst case.
     fn mib(&self, cores: u32) -> u64 {
-        let largest = |channels: &BTreeMap<u32, u32>| {
-            let mut free = cores;
+        let largest = |(length, channels): (Length, &BTreeMap<u32, u32>)| {
+            let mut free = if length == Length::Own { cores * OWN_ENGINES as u32 } else { cores };
             let runs = channels.iter().rev().map(|(mib, count)| {
                 let runs = free.min(*count);
                 free -= runs;
@@ -106,7 +107,7 @@ impl Reserved {
             });
             runs.sum::<u64>()
         };
-        self.sandboxes + self.channels.iter().map(largest).sum::<u64>()
+        self.sandboxes + Length::ALL.into_iter().zip(&self.channels).map(largest).sum::<u64>()
     }
 
     /// The same with one more instance.
@@ -118,9 +119,13 @@ impl Reserved {
 
     fn add(&mut self, terms: Terms) {
         match terms.is_pure {
-            true => *self.channels[usize::from(terms.for_long)].entry(terms.memory_mib).or_default() += 1,
+            true => *self.channels_to(terms.class).entry(terms.memory_mib).or_default() += 1,
             false => self.sandboxes += u64::from(terms.memory_mib),
         }
+    }
+
+    fn channels_to(&mut self, class: EngineClass) -> &mut BTreeMap<u32, u32> {
+        &mut self.channels[Length::of(class) as usize]
     }
 
     fn take_away(&mut self, terms: Terms) {
@@ -128,7 +133,7 @@ impl Reserved {
             self.sandboxes -= u64::from(terms.memory_mib);
             return;
         }
-        let channels = &mut self.channels[usize::from(terms.for_long)];
+        let channels = self.channels_to(terms.class);
         if let Some(count) = channels.get_mut(&terms.memory_mib) {
             *count -= 1;
             if *count == 0 {
@@ -150,6 +155,7 @@ impl Pu {
             losses: 0,
             starting: 0,
             starting_long: 0,
+            starting_own: 0,
             starts_max,
             cores,
             present: 0,
@@ -167,9 +173,23 @@ impl Pu {
         self.starting < self.starts_max
     }
 
-    /// Whether one on an engine for long runs may begin: some are left for others.
-    pub fn may_start_long(&self) -> bool {
-        self.starting_long < self.starts_max.div_ceil(2)
+    /// Whether one on an engine of this class may begin: of those that may be busy for long, some are left for others.
+    pub fn may_start_on(&self, class: EngineClass) -> bool {
+        match class {
+            EngineClass::Short => true,
+            EngineClass::Long => self.starting_long < self.starts_max.div_ceil(2),
+            EngineClass::Own(_) => self.starting_own < self.starts_max.div_ceil(4),
+        }
+    }
+
+    /// The counts of starts in flight that one on an engine of this class is in.
+    pub fn starting_mut(&mut self, class: EngineClass) -> [Option<&mut u32>; 2] {
+        let among = match class {
+            EngineClass::Short => None,
+            EngineClass::Long => Some(&mut self.starting_long),
+            EngineClass::Own(_) => Some(&mut self.starting_own),
+        };
+        [Some(&mut self.starting), among]
     }
 
     /// One more instance is there, or will be.
@@ -266,10 +286,17 @@ mod tests {
         }
         reserved.take_away(pure(30));
         assert_eq!(reserved.mib(2), 150);
-        let long = Terms { for_long: true, ..pure(70) };
+        let long = Terms { class: EngineClass::Long, ..pure(70) };
         reserved.add(long);
         assert_eq!(reserved.mib(2), 220, "engines for long runs have theirs at the same time");
         reserved.take_away(long);
+        for (own, expected) in [(1, 220), (1, 290), (7, 360)] {
+            reserved.add(Terms { class: EngineClass::Own(own), ..pure(70) });
+            assert_eq!(reserved.mib(2), expected, "as many as there are channels");
+        }
+        for own in [7, 1, 1] {
+            reserved.take_away(Terms { class: EngineClass::Own(own), ..pure(70) });
+        }
         for mib in [30, 20, 10, 5] {
             reserved.take_away(pure(mib));
         }

@@ -70,7 +70,7 @@ impl Dispatcher {
             instance: permit.shared.id,
             code,
             limits: spec::limits(function),
-            for_long: permit.shared.terms.for_long,
+            class: permit.shared.terms.class,
             apart: permit.apart,
         };
         ticket.told();

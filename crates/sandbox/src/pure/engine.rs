@@ -290,6 +290,13 @@ impl EngineProcess {
         });
     }
 
+    /// From now on it weighs as much as one of so many that weigh what any other does together, where it has a group.
+    pub fn weigh(&self, of: u32) {
+        if let Some(Err(error)) = self.group.as_ref().map(|group| group.share(of)) {
+            tracing::warn!(%error, "an engine weighs as much as before");
+        }
+    }
+
     /// Ends the process.
     pub fn kill(&self) {
         let _ = os::pidfd::kill(&self.process);

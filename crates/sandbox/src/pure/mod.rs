@@ -1,5 +1,5 @@
-//! Pure functions: code that only computes, run by engine processes: one for each core, and one more for each where there are
-//! runs that take long.
+//! Pure functions: code that only computes, run by engine processes: one for each core, one more for each where there are
+//! runs that take long, and some for functions whose runs not even those could wait for.
 //!
 //! ```text
 //! worker ─┬─ nursery                        makes engines and compilers, executes nothing
@@ -42,7 +42,7 @@ mod template;
 use crate::config::EnginesConfig;
 use crate::conversation::Conversation;
 use crate::nursery::Said;
-use crate::spec::{Code, End, Kind, TemplateSpec, Version};
+use crate::spec::{Code, End, EngineClass, Kind, OWN_ENGINES, TemplateSpec, Version};
 use crate::{Answer, Backend, PrepareError, Template};
 pub use engine::EngineError;
 use engine::EngineProcess;
@@ -57,7 +57,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use template::PureTemplate;
@@ -121,11 +121,14 @@ pub struct Engines {
     next: AtomicU64,
 }
 
+#[derive(Default)]
 struct Core {
     cpu: u32,
     usual: Place,
     /// The same for runs that take long: others go first.
     long: Place,
+    /// The same for some functions alone, which have the weight of one together.
+    own: [Place; OWN_ENGINES],
     machines: Place,
 }
 
@@ -142,30 +145,64 @@ struct Place {
     engine: Mutex<Option<Arc<EngineProcess>>>,
     /// Held by who makes it.
     starting: tokio::sync::Mutex<()>,
+    /// Instances that are on their way to it.
+    coming: AtomicUsize,
+}
+
+/// An instance's way to a place, until it is dropped.
+struct Way<'a>(&'a Place);
+
+impl<'a> Way<'a> {
+    fn to(place: &'a Place) -> Self {
+        place.coming.fetch_add(1, Ordering::Relaxed);
+        Self(place)
+    }
+}
+
+impl Drop for Way<'_> {
+    fn drop(&mut self) {
+        self.0.coming.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Core {
     fn new(cpu: u32) -> Self {
-        Self { cpu, usual: Place::default(), long: Place::default(), machines: Place::default() }
+        Self { cpu, ..Self::default() }
     }
 
-    /// Where engines of this kind are, for long runs or for the usual ones.
-    fn place(&self, kind: ::engine::Kind, for_long: bool) -> &Place {
-        match kind {
-            ::engine::Kind::Wasm | ::engine::Kind::Process if for_long => &self.long,
-            ::engine::Kind::Wasm | ::engine::Kind::Process => &self.usual,
-            ::engine::Kind::Kvm => &self.machines,
+    /// Where the engine of this kind and class is. A number that none has is none to make one for.
+    fn place(&self, kind: ::engine::Kind, class: EngineClass) -> Option<&Place> {
+        match (kind, class) {
+            (::engine::Kind::Kvm, _) => Some(&self.machines),
+            (_, EngineClass::Short) => Some(&self.usual),
+            (_, EngineClass::Long) => Some(&self.long),
+            (_, EngineClass::Own(number)) => self.own.get(usize::from(number)),
         }
     }
 
     fn engines(&self) -> impl Iterator<Item = Arc<EngineProcess>> {
-        [&self.usual, &self.long, &self.machines].into_iter().filter_map(Place::engine)
+        [&self.usual, &self.long, &self.machines].into_iter().chain(&self.own).filter_map(Place::engine)
+    }
+
+    /// Has the usual engine know whether there are any for long runs, and functions' own ones share what one of them weighs.
+    fn settle(&self) {
+        let own: Vec<_> = self.own.iter().filter_map(Place::engine).collect();
+        own.iter().for_each(|engine| engine.weigh(own.len() as u32));
+        if let Some(usual) = self.usual.engine() {
+            usual.tell_later(ToEngine::BesideLong { there: !own.is_empty() || self.long.engine().is_some() });
+        }
     }
 }
 
 impl Place {
     fn engine(&self) -> Option<Arc<EngineProcess>> {
         lock(&self.engine).clone().filter(|engine| engine.is_alive())
+    }
+
+    /// Instances that its engine has, or will have.
+    fn instances(&self) -> usize {
+        let there = self.engine().map_or(0, |engine| engine.instances());
+        there + self.coming.load(Ordering::Relaxed)
     }
 }
 
@@ -291,48 +328,47 @@ impl Engines {
         }
     }
 
-    /// The engine with the fewest instances, made where it is missing: `apart` from one processor if there is another.
+    /// The engine with the fewest instances, made where it is missing: `apart` from one processor if there is another. It counts one
+    /// more as long as the way is there.
     async fn engine_for(
         self: &Arc<Self>,
         kind: ::engine::Kind,
-        for_long: bool,
+        class: EngineClass,
         apart: Option<u32>,
-    ) -> Result<Arc<EngineProcess>, PrepareError> {
-        let instances = |core: &&Core| core.place(kind, for_long).engine().map_or(0, |engine| engine.instances());
-        let core = self.cores.iter().min_by_key(|core| (apart == Some(core.cpu), instances(core)));
-        let core = core.ok_or_else(|| PrepareError::Sandbox("this unit has no processors".to_owned()))?;
-        let place = core.place(kind, for_long);
+    ) -> Result<(Arc<EngineProcess>, Way<'_>), PrepareError> {
+        let places = self.cores.iter().filter_map(|core| Some((core, core.place(kind, class)?)));
+        let nearest = places.min_by_key(|(core, place)| (apart == Some(core.cpu), place.instances()));
+        let (core, place) = nearest
+            .ok_or_else(|| PrepareError::Sandbox(format!("this unit has no processor with an engine {class:?}")))?;
+        let way = Way::to(place);
         let starting = place.starting.lock().await;
         let engine = match place.engine() {
             Some(engine) => engine,
             None => {
-                let engine = self.start(core.cpu, kind, for_long).await?;
+                let engine = self.start(core.cpu, kind, class).await?;
                 *lock(&place.engine) = Some(engine.clone());
                 if kind != ::engine::Kind::Kvm {
-                    self.tell_of_long(core, for_long.then_some(&engine));
+                    self.has_come(core, class, &engine);
                 }
                 engine
             }
         };
         drop(starting);
         engine.runs(kind).await.map_err(PrepareError::Engine)?;
-        Ok(engine)
+        Ok((engine, way))
     }
 
-    /// Has the usual engine of this core know whether there is one for long runs, which is this one if it is new.
-    fn tell_of_long(self: &Arc<Self>, core: &Core, new: Option<&Arc<EngineProcess>>) {
-        let there = core.long.engine().is_some();
-        if let Some(usual) = core.usual.engine().filter(|_| there || new.is_none()) {
-            usual.tell_later(ToEngine::BesideLong { there });
+    /// This core has another engine: the others hear of it, and of its end.
+    fn has_come(self: &Arc<Self>, core: &Core, class: EngineClass, new: &EngineProcess) {
+        core.settle();
+        if class == EngineClass::Short {
+            return;
         }
-        let Some(new) = new else { return };
         let (engines, ended, cpu) = (Arc::downgrade(self), new.ended(), core.cpu);
         tokio::spawn(async move {
             ended.await;
             let Some(engines) = engines.upgrade() else { return };
-            if let Some(core) = engines.cores.iter().find(|core| core.cpu == cpu) {
-                engines.tell_of_long(core, None);
-            }
+            engines.cores.iter().filter(|core| core.cpu == cpu).for_each(Core::settle);
         });
     }
 
@@ -340,7 +376,7 @@ impl Engines {
         self: &Arc<Self>,
         cpu: u32,
         kind: ::engine::Kind,
-        for_long: bool,
+        class: EngineClass,
     ) -> Result<Arc<EngineProcess>, PrepareError> {
         let failed = |error: io::Error| PrepareError::Sandbox(format!("no engine could be started: {error}"));
         let group = self.group("engine", engine::limits(0)).map_err(PrepareError::Cgroup)?;
@@ -352,6 +388,7 @@ impl Engines {
             ::engine::Kind::Wasm | ::engine::Kind::Process => Crew::Usual,
             ::engine::Kind::Kvm => Crew::Machines { limit_us: self.config.kvm_limit_us },
         };
+        let for_long = class.is_long();
         let order =
             Make { id: 0, what: What::Engine { cpu: Some(cpu), crew, for_long }, outside: None, processes: None };
         let process = self.make(order, &descriptors).await.map_err(PrepareError::Sandbox)?;
@@ -403,7 +440,7 @@ impl Backend for Pure {
         Box::pin(async move {
             let wanted = Wanted::of(kind, &code)?;
             let program = self.engines.program(&wanted);
-            let engine = self.engines.engine_for(wanted.engine, false, None).await?;
+            let (engine, _way) = self.engines.engine_for(wanted.engine, EngineClass::Short, None).await?;
             program.load_into(&engine, &wanted).await
         })
     }

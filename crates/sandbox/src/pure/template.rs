@@ -7,7 +7,7 @@ use super::engine::{EngineError, EngineProcess};
 use super::instance::PureInstance;
 use super::program::{Program, Wanted};
 use super::{Engines, lock};
-use crate::spec::{Kind, TemplateSpec};
+use crate::spec::{EngineClass, Kind, TemplateSpec};
 use crate::{Answer, Instance, PrepareError, SpawnError, Start, Template};
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -32,7 +32,7 @@ impl PureTemplate {
             Some(code) => {
                 let wanted = Wanted::of(spec.kind, code)?;
                 let program = engines.program(&wanted);
-                let engine = engines.engine_for(wanted.engine, false, None).await?;
+                let (engine, _way) = engines.engine_for(wanted.engine, EngineClass::Short, None).await?;
                 program.load_into(&engine, &wanted).await?;
                 Some((program, wanted))
             }
@@ -60,7 +60,8 @@ impl PureTemplate {
         // The engine that was chosen may be about to end.
         for _ in 0..2 {
             let attempt = async {
-                let engine = self.engines.engine_for(wanted.engine, start.spec.for_long, start.spec.apart).await?;
+                let chosen = self.engines.engine_for(wanted.engine, start.spec.class, start.spec.apart);
+                let (engine, _way) = chosen.await?;
                 program.load_into(&engine, &wanted).await?;
                 let told = engine.attach((id, program.id), wanted.terms.clone(), &descriptors).await;
                 Ok((told.map_err(PrepareError::Engine)?, engine))

@@ -3,7 +3,7 @@
 use crate::samples;
 use cfork::invocation::{self, Invocation, Served, Started};
 use interconnect::channel::Channel;
-use sandbox::spec::{Code, End, Kind, Limits, Network, StartSpec, TemplateSpec, Version};
+use sandbox::spec::{Code, End, EngineClass, Kind, Limits, Network, StartSpec, TemplateSpec, Version};
 use sandbox::{Backend, Instance, PrepareError, SpawnError, Start, Template};
 use serde_json::{Value, json};
 use std::io::Read;
@@ -126,10 +126,10 @@ impl Bench {
         self.start_as(template, self.order(code)).await
     }
 
-    /// Starts one of a pure function for runs that take long.
-    pub async fn start_for_long(&self, template: &Arc<dyn Template>) -> Probe {
+    /// Starts one of a pure function on an engine of this class.
+    pub async fn start_on(&self, template: &Arc<dyn Template>, class: EngineClass) -> Probe {
         let (mut start, channel, log) = self.order(None);
-        start.spec.for_long = true;
+        start.spec.class = class;
         self.start_as(template, (start, channel, log)).await.expect("an instance")
     }
 
@@ -151,7 +151,7 @@ impl Bench {
             instance: NEXT.fetch_add(1, Ordering::Relaxed),
             code,
             limits: self.limits(),
-            for_long: false,
+            class: EngineClass::Short,
             apart: None,
         };
         (Start { spec, channel: guest, log: log_theirs.into() }, host, log)

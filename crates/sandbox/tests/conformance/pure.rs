@@ -8,7 +8,7 @@ use crate::cases::{
 use crate::probe::Bench;
 use crate::{Case, case, leftovers};
 use cfork::invocation;
-use sandbox::spec::{Code, End, Kind};
+use sandbox::spec::{Code, End, EngineClass, Kind, OWN_ENGINES};
 use serde_json::json;
 use std::os::unix::fs::FileExt;
 
@@ -20,6 +20,7 @@ pub const CASES: &[Case] = &[
     case!(an_endless_run_ends_at_its_deadline),
     case!(a_run_can_be_ended),
     case!(short_runs_do_not_wait_for_long_ones),
+    case!(nor_do_long_ones_for_those_that_have_engines_of_their_own),
     case!(code_that_is_none_is_refused),
     case!(retiring_leaves_nothing),
     case!(a_discarded_template_takes_its_instances_along),
@@ -107,7 +108,7 @@ async fn short_runs_do_not_wait_for_long_ones(bench: &Bench) {
     let mut endless = Vec::new();
     // More than there are engines for them.
     for _ in 0..=cores {
-        let mut probe = bench.start_for_long(&template).await;
+        let mut probe = bench.start_on(&template, EngineClass::Long).await;
         probe.send(&json!({"do": "order", "value": "l"}));
         endless.push(probe);
     }
@@ -119,8 +120,36 @@ async fn short_runs_do_not_wait_for_long_ones(bench: &Bench) {
         probe.instance.kill();
         assert_eq!(probe.instance.ended().await, End::Exit(0));
     }
-    let mut next = bench.start_for_long(&template).await;
+    let mut next = bench.start_on(&template, EngineClass::Long).await;
     assert_eq!(next.reply(json!({"do": "echo", "value": 1})).await, json!(1));
+}
+
+async fn nor_do_long_ones_for_those_that_have_engines_of_their_own(bench: &Bench) {
+    let template = bench.dedicated().await;
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let mut endless = Vec::new();
+    for number in 0..OWN_ENGINES as u8 {
+        for _ in 0..cores {
+            let mut probe = bench.start_on(&template, EngineClass::Own(number)).await;
+            probe.send(&json!({"do": "order", "value": "l"}));
+            endless.push(probe);
+        }
+    }
+    assert!(leftovers::engines().len() > OWN_ENGINES * cores);
+    for class in [EngineClass::Short, EngineClass::Long] {
+        let mut probe = bench.start_on(&template, class).await;
+        for n in 0..20 {
+            assert_eq!(probe.reply(json!({"do": "echo", "value": n})).await, json!(n), "{class:?}");
+        }
+    }
+    for probe in &mut endless {
+        probe.instance.kill();
+        assert_eq!(probe.instance.ended().await, End::Exit(0));
+    }
+    let (mut start, ..) = bench.order(None);
+    start.spec.class = EngineClass::Own(OWN_ENGINES as u8);
+    let refused = template.spawn(vec![start]).await.pop().unwrap();
+    assert!(refused.is_err_and(|error| error.to_string().contains("no processor")), "there are no more numbers");
 }
 
 async fn code_that_is_none_is_refused(bench: &Bench) {

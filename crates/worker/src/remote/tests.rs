@@ -9,7 +9,7 @@ use interconnect::doorbell;
 use interconnect::layout::{RING, RINGS};
 use interconnect::link::shm::Shm;
 use sandbox::conversation::{self, MESSAGE_MAX};
-use sandbox::spec::{Code, End as Ending, Kind, Limits, Network, StartSpec, TemplateSpec, Version};
+use sandbox::spec::{Code, End as Ending, EngineClass, Kind, Limits, Network, StartSpec, TemplateSpec, Version};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -78,7 +78,7 @@ impl Way {
             instance,
             code: Some(code),
             limits: Limits::for_memory(128, 512),
-            for_long: false,
+            class: EngineClass::Short,
             apart: None,
         };
         let kit = Kit { channel: guest, log: printer.into() };
