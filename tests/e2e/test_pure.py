@@ -296,7 +296,7 @@ class Pure(unittest.TestCase):
             eventually(lambda: not busy(), "the runs have ended")
 
     def test_nor_do_those_that_take_long_themselves(self):
-        hogs = [self.endless(f"forever-{n}-{kind}", kind) for n in range(2) for kind in self.kinds]
+        hogs = [self.endless(f"forever-{n}-{kind}", kind) for n in range(5) for kind in self.kinds]
         size = 768
         matrix = size.to_bytes(8, "little") + bytes(8 * size * size)
         took = []

@@ -18,8 +18,10 @@ use crate::templates::Phase;
 /// Nanoseconds after which a run is looked at, again and again, and in which a few times the clock wakes up for that.
 const LOOK: u64 = 50_000_000;
 const TICKS: u64 = 4;
-/// After which a run is in the way of long ones.
+/// After which a run is in the way of long ones: twice as much for each other function that it would share its own engine with, and might
+/// wait for without end, up to so many.
 const FAR: u64 = 4 * LOOK;
+const SHARERS_MAX: u32 = 8;
 /// After which an engine for long runs that has not taken an instance in is busy with something longer.
 pub(super) const START: u64 = 4 * LOOK;
 
@@ -65,6 +67,7 @@ impl Dispatcher {
             instance.claim(0);
         }
         let others_want = state.wants_long_besides(instance.shared.post);
+        let far = if took >= FAR { FAR << state.sharers(instance.shared.post).min(SHARERS_MAX) } else { FAR };
         let pu = state.pu(terms.pu);
         let starting_long = pu.starting_long;
         let is_awaited = engine.is_waited_for()
@@ -88,7 +91,7 @@ impl Dispatcher {
         }
         let longer = match length {
             Length::Short if is_awaited => Length::Long,
-            Length::Long if took >= FAR && is_awaited_by_others => Length::Own,
+            Length::Long if took >= far && is_awaited_by_others => Length::Own,
             _ => length,
         };
         if longer > length && post.has_choice() && longer <= post.longest {

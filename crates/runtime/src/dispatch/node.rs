@@ -292,16 +292,28 @@ impl State {
         Some(Permit { shared, link, function, purpose, template, version, stream, apart })
     }
 
+    /// How many other posts have the same engines of their own, or will have.
+    pub fn sharers(&self, post_id: u64) -> u32 {
+        let number = self.posts.get(post_id).filter(|post| post.own_ones > 0).and_then(|post| post.number);
+        let having = |number| self.having(number, post_id);
+        number.map_or_else(|| (0..OWN_ENGINES as u8).map(having).min().unwrap_or(0), having)
+    }
+
+    fn having(&self, number: u8, but: u64) -> u32 {
+        let others = self.posts.awake().filter(|(id, post)| *id != but && post.number == Some(number));
+        others.filter(|(_, post)| post.own_ones > 0 || post.pool.queued() > 0).count() as u32
+    }
+
     /// The engines that a post's next instance is for. Its own have the number that the fewest others have.
     fn class(&mut self, post_id: u64) -> Option<EngineClass> {
         let post = self.posts.get(post_id)?;
         let number = match (post.length, post.number) {
             (Length::Short, _) => return Some(EngineClass::Short),
             (Length::Long, _) => return Some(EngineClass::Long),
-            (Length::Own, Some(number)) => number,
-            (Length::Own, None) => {
-                let having = |number: &u8| self.posts.awake().filter(|(_, post)| post.number == Some(*number)).count();
-                (0..OWN_ENGINES as u8).min_by_key(having)?
+            (Length::Own, Some(number)) if post.own_ones > 0 => number,
+            (Length::Own, had) => {
+                let others = |number: &u8| (self.having(*number, post_id), had != Some(*number));
+                (0..OWN_ENGINES as u8).min_by_key(others)?
             }
         };
         self.posts.get_mut(post_id)?.number = Some(number);

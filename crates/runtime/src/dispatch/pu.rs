@@ -73,10 +73,11 @@ pub(super) struct Pu {
     pub templates: Templates,
     /// How often its worker has been lost.
     pub losses: u64,
-    /// Starts in flight; those on engines for long runs, which may be busy for long, and on functions' own.
+    /// Starts in flight, and those of them on engines for long runs, which may be busy for long.
     pub starting: u32,
     pub starting_long: u32,
-    starting_own: u32,
+    /// Others, on functions' own engines of each number: nobody else waits for those.
+    starting_own: [u32; OWN_ENGINES],
     starts_max: u32,
     /// Counted once: the kernel is asked for them in a dozen calls.
     cores: u32,
@@ -155,7 +156,7 @@ impl Pu {
             losses: 0,
             starting: 0,
             starting_long: 0,
-            starting_own: 0,
+            starting_own: [0; OWN_ENGINES],
             starts_max,
             cores,
             present: 0,
@@ -173,23 +174,22 @@ impl Pu {
         self.starting < self.starts_max
     }
 
-    /// Whether one on an engine of this class may begin: of those that may be busy for long, some are left for others.
+    /// Whether one on an engine of this class may begin where one may: some are left for those whose engines are not busy for long.
     pub fn may_start_on(&self, class: EngineClass) -> bool {
         match class {
             EngineClass::Short => true,
             EngineClass::Long => self.starting_long < self.starts_max.div_ceil(2),
-            EngineClass::Own(_) => self.starting_own < self.starts_max.div_ceil(4),
+            EngineClass::Own(number) => self.starting_own.get(usize::from(number)).is_some_and(|own| *own < self.cores),
         }
     }
 
     /// The counts of starts in flight that one on an engine of this class is in.
     pub fn starting_mut(&mut self, class: EngineClass) -> [Option<&mut u32>; 2] {
-        let among = match class {
-            EngineClass::Short => None,
-            EngineClass::Long => Some(&mut self.starting_long),
-            EngineClass::Own(_) => Some(&mut self.starting_own),
-        };
-        [Some(&mut self.starting), among]
+        match class {
+            EngineClass::Short => [Some(&mut self.starting), None],
+            EngineClass::Long => [Some(&mut self.starting), Some(&mut self.starting_long)],
+            EngineClass::Own(number) => [self.starting_own.get_mut(usize::from(number)), None],
+        }
     }
 
     /// One more instance is there, or will be.
