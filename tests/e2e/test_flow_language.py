@@ -158,9 +158,16 @@ class FlowLanguage(unittest.TestCase):
         self.assertEqual(self.api.invoke(FunctionName=name, Payload=event, InvocationType="DryRun")["StatusCode"], 204)
         with self.assertRaises(self.api.exceptions.InvalidRequestContentException):
             self.api.invoke(FunctionName=name, Payload=b"no JSON")
-        missing = f"no-{uuid.uuid4().hex[:8]}"
+        place = "arn:aws:lambda:us-east-1:000000000000"
+        for meant in (f"{name}:$LATEST", f"{place}:function:{name}", f"000000000000:function:{name}", f"{place}:flow:{name}"):
+            self.assertEqual(self.api.invoke(FunctionName=meant, Payload=event, Qualifier="$LATEST")["StatusCode"], 200, meant)
+        elsewhere = "arn:aws:lambda:us-east-1:111111111111:flow"
+        # Flows have no versions and no aliases: who asks for one does not get another one.
+        for missing in (f"no-{uuid.uuid4().hex[:8]}", f"{name}:1", f"{name}:live", f"{place}:function:{name}:live", f"{elsewhere}:{name}"):
+            with self.assertRaises(self.api.exceptions.ResourceNotFoundException, msg=missing):
+                self.api.invoke(FunctionName=missing, Payload=b"{}")
         with self.assertRaises(self.api.exceptions.ResourceNotFoundException):
-            self.api.invoke(FunctionName=missing, Payload=b"{}")
+            self.api.invoke(FunctionName=name, Payload=b"{}", Qualifier="live", InvocationType="Event")
 
     def test_faults_come_back_with_their_places(self):
         _, status, answer = self.put("flow f(T) => (R) {\n $plain(x = all U) => (R = r);\n nothere(x = all T) => (S = r);\n}")

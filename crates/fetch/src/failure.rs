@@ -35,6 +35,8 @@ pub enum Failure {
     HeadTooLong { limit: usize },
     #[error("the answer's body is longer than {limit} bytes (`body_max` in [fetch] of the node)")]
     BodyTooLong { limit: usize },
+    #[error("more than {limit} keys begin so (`list_max` in [fetch] of the node): ask for less of them at a time")]
+    ListTooLong { limit: usize },
     #[error("the node has no memory left for answers' bodies (`bodies_mib` in [fetch]): try again")]
     Memory,
     #[error("more than {limit} redirects")]
@@ -63,7 +65,10 @@ impl Failure {
             Self::Connect { .. } => "Connect",
             Self::Tls { .. } | Self::Store(CallError::Tls { .. }) => "Tls",
             Self::ConnectTimeout { .. } | Self::FirstByteTimeout { .. } | Self::Timeout { .. } => "Timeout",
-            Self::HeadTooLong { .. } | Self::BodyTooLong { .. } => "TooLong",
+            Self::HeadTooLong { .. }
+            | Self::BodyTooLong { .. }
+            | Self::ListTooLong { .. }
+            | Self::Store(CallError::TooLong { .. }) => "TooLong",
             Self::Memory => "Memory",
             Self::Redirects { .. } | Self::Redirect { .. } => "Redirect",
             Self::Broken { .. } | Self::Upgraded { .. } => "Broken",
