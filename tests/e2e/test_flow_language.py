@@ -160,7 +160,8 @@ class FlowLanguage(unittest.TestCase):
             self.api.invoke(FunctionName=name, Payload=b"no JSON")
         place = "arn:aws:lambda:us-east-1:000000000000"
         for meant in (f"{name}:$LATEST", f"{place}:function:{name}", f"000000000000:function:{name}", f"{place}:flow:{name}"):
-            self.assertEqual(self.api.invoke(FunctionName=meant, Payload=event, Qualifier="$LATEST")["StatusCode"], 200, meant)
+            self.assertEqual(self.api.invoke(FunctionName=meant, Payload=event)["StatusCode"], 200, meant)
+        self.assertEqual(self.api.invoke(FunctionName=name, Payload=event, Qualifier="$LATEST")["StatusCode"], 200)
         elsewhere = "arn:aws:lambda:us-east-1:111111111111:flow"
         # Flows have no versions and no aliases: who asks for one does not get another one.
         for missing in (f"no-{uuid.uuid4().hex[:8]}", f"{name}:1", f"{name}:live", f"{place}:function:{name}:live", f"{elsewhere}:{name}"):
