@@ -43,7 +43,7 @@ pub enum Failure {
     Redirects { limit: u32 },
     #[error("{host} leads on to what cannot be followed: {source}")]
     Redirect { host: String, source: RequestError },
-    #[error("the connection to {host} broke: {source}")]
+    #[error("the connection to {host} broke: {}", with_causes(source))]
     Broken { host: String, source: hyper::Error },
     #[error("{host} changes the protocol, which nobody asked it for")]
     Upgraded { host: String },
@@ -53,6 +53,12 @@ pub enum Failure {
     Bucket { bucket: String },
     #[error(transparent)]
     Store(#[from] CallError),
+}
+
+/// hyper says that something of HTTP/2 was wrong, or of the connection, and leaves what it was to the error's source.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |said, cause| format!("{said}: {cause}"))
 }
 
 impl Failure {
