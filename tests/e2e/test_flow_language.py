@@ -170,6 +170,17 @@ class FlowLanguage(unittest.TestCase):
         with self.assertRaises(self.api.exceptions.ResourceNotFoundException):
             self.api.invoke(FunctionName=name, Payload=b"{}", Qualifier="live", InvocationType="Event")
 
+    def test_shards_wait_for_a_function_that_may_run_once_at_a_time(self):
+        function = deployed(self.api, PLAIN)
+        text = f"flow f(T) => (R) {{ {function}(x = each T) => (R = r); }}"
+        name = f"f{uuid.uuid4().hex[:8]}"
+        body = json.dumps({"name": name, "text": text, "timeout_s": 5})
+        self.assertEqual(call(self.node, "POST", "/v1/flows", body)[0], 200)
+        self.api.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=1)
+        items = [{"name": str(place), "text": ""} for place in range(300)]
+        status, answer, _ = call(self.node, "POST", f"/v1/flows/{name}/invoke", json.dumps({"sets": {"T": items}}))
+        self.assertEqual((status, len(json.loads(answer)["sets"]["R"])), (200, 300), answer[:200])
+
     def test_faults_come_back_with_their_places(self):
         _, status, answer = self.put("flow f(T) => (R) {\n $plain(x = all U) => (R = r);\n nothere(x = all T) => (S = r);\n}")
         self.assertEqual(status, 400)

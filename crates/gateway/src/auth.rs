@@ -356,7 +356,7 @@ mod tests {
         assert_eq!(named.collect::<Vec<_>>(), ["GetFunction", "GetFunctionConfiguration", "DeleteFunction"]);
         assert!(!lambda::layers::ROUTES.iter().any(names_function));
         let flows = v1::ROUTES.iter().filter(|route| names_flow(route)).map(|route| route.name);
-        let those = ["InvokeFlow", "InvokeFlow", "ListRuns", "GetFlowGraph", "GetFlow", "DeleteFlow"];
+        let those = ["InvokeFlow", "ListRuns", "GetFlowGraph", "GetFlow", "DeleteFlow"];
         assert_eq!(flows.collect::<Vec<_>>(), those);
     }
 
