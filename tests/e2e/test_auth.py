@@ -29,7 +29,7 @@ secret = "s3cret/of+admin"
 [[auth.keys]]
 id = "CALLER"
 secret = "another"
-allow = ["lambda:Invoke*", "lambda:GetFunction"]
+allow = ["lambda:Invoke*", "lambda:GetFunction", "lichen:InvokeFlow", "lichen:GetFlow"]
 functions = ["open-*"]
 
 [[auth.keys]]
@@ -105,6 +105,14 @@ class Auth(unittest.TestCase):
         except urllib.error.HTTPError as error:
             return error.code
 
+    def post(self, path, body, key, secret):
+        request = AWSRequest("POST", self.node.endpoint + path, data=body)
+        SigV4Auth(Credentials(key, secret), "lambda", "us-east-1").add_auth(request)
+        try:
+            return urllib.request.urlopen(urllib.request.Request(request.url, body, dict(request.headers))).status
+        except urllib.error.HTTPError as error:
+            return error.code
+
     def get(self, path, key, secret, **headers):
         """The status of a GET that is signed but for these headers."""
         url = self.node.endpoint + path
@@ -119,6 +127,16 @@ class Auth(unittest.TestCase):
         path = "/2015-03-31/functions/"
         self.assertEqual(self.get(path, "ADMIN", "s3cret/of+admin"), 200)
         self.assertEqual(self.get(path, "CALLER", "another"), 403)
+
+    def test_keys_for_some_names_reach_the_flows_of_these_names(self):
+        admin, caller = ("ADMIN", "s3cret/of+admin"), ("CALLER", "another")
+        for name in ("open-flow", "closed-flow"):
+            flow = json.dumps({"name": name, "text": "flow f(I) => (I) {}"}).encode()
+            self.assertEqual((self.post("/v1/flows", flow, *caller), self.post("/v1/flows", flow, *admin)), (403, 200))
+        paths = [f"/v1/flows/{name}/invoke" for name in ("open-flow", "closed-flow")]
+        self.assertEqual([self.post(path, b"x", *caller) for path in paths], [200, 403])
+        self.assertEqual([self.get(f"/v1/flows/{name}", *caller) for name in ("open-flow", "closed-flow")], [200, 403])
+        self.assertEqual([self.get(path, *caller) for path in ("/v1/flows", "/v1/flows/open-flow/runs")], [403, 403])
 
     def test_what_is_asked_is_signed(self):
         path = "/2015-03-31/functions/open-echo"

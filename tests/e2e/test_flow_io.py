@@ -54,7 +54,7 @@ class Reaching(unittest.TestCase):
         config = os.path.join(folder, "lichen.toml")
         with open(config, "w", encoding="utf-8") as file:
             file.write(
-                f'[fetch]\nallow = ["127.0.0.1:{cls.pages.port}"]\nbody_max = 65536\nredirects = 3\n'
+                f'[fetch]\nallow = ["127.0.0.1:{cls.pages.port}"]\nbody_max = 65536\nredirects = 3\nlist_max = 3\n'
                 f'buckets = ["data", "shared/open/"]\n[aws]\nregion = "{shop.REGION}"\naccess_key_id = "{shop.KEY}"\n'
                 f'secret_access_key = "{shop.SECRET}"\nca_file = "{trusted}"\nretries = 0\n'
                 f'[aws.endpoints]\ns3 = "https://localhost:{cls.s3.port}"\n'
@@ -134,6 +134,26 @@ class Reaching(unittest.TestCase):
         answer, _ = self.run_flow("list", P=["data/sub"])
         self.assertEqual([item["data"] for item in answer["sets"]["O"]], ["AP8="])
         self.assertEqual(self.store.refused, [])
+
+    def test_objects_are_stored_where_it_is_said_and_lists_are_whole(self):
+        self.put("keepall", "flow keepall(K, O) => (S) { object_put(keys = all K, objects = all O) => (S = status); }")
+        self.put("read", "flow read(K) => (O, S) { object_get(keys = each K) => (O = objects, S = status); }")
+        self.put("names", "flow names(P) => (K, S) { object_list(prefixes = all P) => (K = keys, S = status); }")
+        said = lambda answer: [json.loads(item["text"]).get("error") for item in answer["sets"]["S"]]
+        keys = [{"name": "x", "key": key, "text": f"data/same/{key}"} for key in (1, 2)]
+        objects = [{"name": "x", "key": key, "text": str(key)} for key in (1, 2, 3)]
+        answer, _ = self.run_flow("keepall", K=keys, O=objects)
+        self.assertEqual(said(answer), [None, None, "Request"])
+        self.assertEqual([self.store.objects["data", f"same/{key}"] for key in (1, 2)], [b"1", b"2"])
+        for name in ("a", "b", "c"):
+            self.store.objects["data", f"three/{name}"] = b""
+        answer, _ = self.run_flow("names", P=["data/three/"])
+        self.assertEqual((len(answer["sets"]["K"]), said(answer)), (3, [None]))
+        self.store.objects["data", "three/d"] = bytes(70_000)
+        answer, _ = self.run_flow("names", P=["data/three/"])
+        self.assertEqual((answer["sets"]["K"], said(answer)), ([], ["TooLong"]))
+        answer, _ = self.run_flow("read", K=["data/three/d"])
+        self.assertEqual((answer["sets"]["O"], said(answer)), ([], ["TooLong"]))
 
     def test_all_kinds_of_functions_in_one_flow(self):
         names = {"ask": self.handler(ASK.replace("PORT", str(self.pages.port))), "render": self.handler(RENDER, is_node=True)}

@@ -158,9 +158,28 @@ class FlowLanguage(unittest.TestCase):
         self.assertEqual(self.api.invoke(FunctionName=name, Payload=event, InvocationType="DryRun")["StatusCode"], 204)
         with self.assertRaises(self.api.exceptions.InvalidRequestContentException):
             self.api.invoke(FunctionName=name, Payload=b"no JSON")
-        missing = f"no-{uuid.uuid4().hex[:8]}"
+        place = "arn:aws:lambda:us-east-1:000000000000"
+        for meant in (f"{name}:$LATEST", f"{place}:function:{name}", f"000000000000:function:{name}", f"{place}:flow:{name}"):
+            self.assertEqual(self.api.invoke(FunctionName=meant, Payload=event)["StatusCode"], 200, meant)
+        self.assertEqual(self.api.invoke(FunctionName=name, Payload=event, Qualifier="$LATEST")["StatusCode"], 200)
+        elsewhere = "arn:aws:lambda:us-east-1:111111111111:flow"
+        # Flows have no versions and no aliases: who asks for one does not get another one.
+        for missing in (f"no-{uuid.uuid4().hex[:8]}", f"{name}:1", f"{name}:live", f"{place}:function:{name}:live", f"{elsewhere}:{name}"):
+            with self.assertRaises(self.api.exceptions.ResourceNotFoundException, msg=missing):
+                self.api.invoke(FunctionName=missing, Payload=b"{}")
         with self.assertRaises(self.api.exceptions.ResourceNotFoundException):
-            self.api.invoke(FunctionName=missing, Payload=b"{}")
+            self.api.invoke(FunctionName=name, Payload=b"{}", Qualifier="live", InvocationType="Event")
+
+    def test_shards_wait_for_a_function_that_may_run_once_at_a_time(self):
+        function = deployed(self.api, PLAIN)
+        text = f"flow f(T) => (R) {{ {function}(x = each T) => (R = r); }}"
+        name = f"f{uuid.uuid4().hex[:8]}"
+        body = json.dumps({"name": name, "text": text, "timeout_s": 5})
+        self.assertEqual(call(self.node, "POST", "/v1/flows", body)[0], 200)
+        self.api.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=1)
+        items = [{"name": str(place), "text": ""} for place in range(300)]
+        status, answer, _ = call(self.node, "POST", f"/v1/flows/{name}/invoke", json.dumps({"sets": {"T": items}}))
+        self.assertEqual((status, len(json.loads(answer)["sets"]["R"])), (200, 300), answer[:200])
 
     def test_faults_come_back_with_their_places(self):
         _, status, answer = self.put("flow f(T) => (R) {\n $plain(x = all U) => (R = r);\n nothere(x = all T) => (S = r);\n}")

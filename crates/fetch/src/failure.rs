@@ -35,13 +35,15 @@ pub enum Failure {
     HeadTooLong { limit: usize },
     #[error("the answer's body is longer than {limit} bytes (`body_max` in [fetch] of the node)")]
     BodyTooLong { limit: usize },
+    #[error("more than {limit} keys begin so (`list_max` in [fetch] of the node): ask for less of them at a time")]
+    ListTooLong { limit: usize },
     #[error("the node has no memory left for answers' bodies (`bodies_mib` in [fetch]): try again")]
     Memory,
     #[error("more than {limit} redirects")]
     Redirects { limit: u32 },
     #[error("{host} leads on to what cannot be followed: {source}")]
     Redirect { host: String, source: RequestError },
-    #[error("the connection to {host} broke: {source}")]
+    #[error("the connection to {host} broke: {}", with_causes(source))]
     Broken { host: String, source: hyper::Error },
     #[error("{host} changes the protocol, which nobody asked it for")]
     Upgraded { host: String },
@@ -51,6 +53,12 @@ pub enum Failure {
     Bucket { bucket: String },
     #[error(transparent)]
     Store(#[from] CallError),
+}
+
+/// hyper says that something of HTTP/2 was wrong, or of the connection, and leaves what it was to the error's source.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |said, cause| format!("{said}: {cause}"))
 }
 
 impl Failure {
@@ -63,7 +71,10 @@ impl Failure {
             Self::Connect { .. } => "Connect",
             Self::Tls { .. } | Self::Store(CallError::Tls { .. }) => "Tls",
             Self::ConnectTimeout { .. } | Self::FirstByteTimeout { .. } | Self::Timeout { .. } => "Timeout",
-            Self::HeadTooLong { .. } | Self::BodyTooLong { .. } => "TooLong",
+            Self::HeadTooLong { .. }
+            | Self::BodyTooLong { .. }
+            | Self::ListTooLong { .. }
+            | Self::Store(CallError::TooLong { .. }) => "TooLong",
             Self::Memory => "Memory",
             Self::Redirects { .. } | Self::Redirect { .. } => "Redirect",
             Self::Broken { .. } | Self::Upgraded { .. } => "Broken",

@@ -13,6 +13,7 @@ use aws::Aws;
 use bytes::Bytes;
 use serde_json::json;
 use sets::{Item, Sets};
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -27,13 +28,24 @@ pub struct Objects {
     total: Duration,
 }
 
-/// What is to be stored: each item of `objects`, with the text of the item of `keys` that has its name.
+/// What is to be stored: each item of `objects`, with the text of the item of `keys` that has its name, and its key too
+/// where several have the name.
 pub fn puts(inputs: Sets<Bytes>) -> Vec<Work> {
     let (keys, objects): (Sets<Bytes>, Sets<Bytes>) = inputs.into_iter().partition(|set| set.name == "keys");
-    let keys: std::collections::HashMap<String, Bytes> =
-        keys.into_iter().flat_map(|set| set.items).map(|item| (item.name, item.data)).collect();
+    let mut named: HashMap<String, Vec<(u64, Bytes)>> = HashMap::new();
+    for item in keys.into_iter().flat_map(|set| set.items) {
+        named.entry(item.name).or_default().push((item.key, item.data));
+    }
+    let meant = |item: &Item<Bytes>| {
+        let same = named.get(&item.name).map_or(&[][..], Vec::as_slice);
+        if let [(_, text)] = same {
+            return Some(text.clone());
+        }
+        let mut same = same.iter().filter(|(key, _)| *key == item.key);
+        same.next().filter(|_| same.next().is_none()).map(|(_, text)| text.clone())
+    };
     let objects = objects.into_iter().flat_map(|set| set.items);
-    objects.map(|item| Work { key: keys.get(&item.name).cloned(), item }).collect()
+    objects.map(|item| Work { key: meant(&item), item }).collect()
 }
 
 impl Objects {
@@ -70,7 +82,12 @@ impl Objects {
 
     pub async fn list(&self, item: &Item<Bytes>, taken: Taken) -> Result<Made, Failure> {
         let (bucket, prefix) = self.place(&item.data)?;
-        let keys = self.within(self.aws.list_objects(&self.region, (bucket, prefix), self.list_max)).await?;
+        // One more than may be, as which it is known that there are more.
+        let limit = self.list_max;
+        let keys = self.within(self.aws.list_objects(&self.region, (bucket, prefix), limit + 1)).await?;
+        if keys.len() > limit {
+            return Err(Failure::ListTooLong { limit });
+        }
         let named = keys.into_iter().enumerate();
         let items = named.map(|(at, key)| ("keys", at.to_string(), Bytes::from(format!("{bucket}/{key}"))));
         Ok(made(item, taken, items.collect()))

@@ -19,8 +19,7 @@ pub fn next(request: &Request, status: StatusCode, headers: &HeaderMap) -> Resul
         return Ok(None);
     }
     let Some(location) = headers.get(LOCATION) else { return Ok(None) };
-    let location = location.to_str().map_err(|_| RequestError::Url)?;
-    let target = Target::parse(&resolve(&request.target, location))?;
+    let target = Target::parse(&resolve(&request.target, &escaped(location.as_bytes())))?;
     let mut next = Request { target, ..request.clone() };
     if !next.target.is_same_origin(&request.target) {
         CREDENTIALS.iter().for_each(|name| drop(next.headers.remove(name)));
@@ -35,6 +34,20 @@ pub fn next(request: &Request, status: StatusCode, headers: &HeaderMap) -> Resul
         OF_BODIES.iter().for_each(|name| drop(next.headers.remove(name)));
     }
     Ok(Some(next))
+}
+
+/// Many servers write what people read: bytes that no URL has, as which browsers know them all the same.
+fn escaped(location: &[u8]) -> String {
+    let mut escaped = String::with_capacity(location.len());
+    for byte in location {
+        match byte {
+            b' ' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' | 0x7f.. => {
+                escaped.push_str(&format!("%{byte:02X}"));
+            }
+            _ => escaped.push(char::from(*byte)),
+        }
+    }
+    escaped
 }
 
 /// A reference, seen from a URL (RFC 3986, 5.2).
@@ -125,7 +138,8 @@ mod tests {
     }
 
     fn led(request: &Request, status: u16, location: &str) -> Result<Option<Request>, RequestError> {
-        let headers = HeaderMap::from_iter([(LOCATION, location.parse().unwrap())]);
+        let location = hyper::header::HeaderValue::from_bytes(location.as_bytes()).unwrap();
+        let headers = HeaderMap::from_iter([(LOCATION, location)]);
         next(request, StatusCode::from_u16(status).unwrap(), &headers)
     }
 
@@ -162,6 +176,18 @@ mod tests {
         for elsewhere in ["https://b.example/", "http://a.example/", "https://a.example:444/", "//sub.a.example/"] {
             let headers = led(&request, 302, elsewhere).unwrap().unwrap().headers;
             assert_eq!((headers.len(), headers.contains_key("x")), (1, true), "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn locations_are_read_as_they_are_written() {
+        let request = sent("http://a/");
+        let path = |location: &str| led(&request, 302, location).unwrap().unwrap().target.path;
+        assert_eq!(path("/wiki/Öl und <b>"), "/wiki/%C3%96l%20und%20%3Cb%3E");
+        assert_eq!(path("http://b/x?q={ä}%20[1]"), "/x?q=%7B%C3%A4%7D%20[1]");
+        // Names of hosts have forms of their own, which bytes in `%` are none of.
+        for location in ["http://bücher.example/", "http://a b/", "http:\\\\b\\"] {
+            assert!(led(&request, 302, location).is_err(), "{location}");
         }
     }
 

@@ -87,7 +87,9 @@ pub enum RequestError {
     Base64,
     #[error("an object's place is BUCKET/KEY, of up to 1024 bytes, without steps of '.' or '..'")]
     Place,
-    #[error("no item of `keys` has this item's name: it says where the object goes")]
+    #[error(
+        "not one item of `keys` has this item's name, or its name and key where several have the name: it says where the object goes"
+    )]
     NoKey,
 }
 

@@ -22,6 +22,7 @@ use crate::http::body::Unread;
 use crate::http::guard::Callers;
 use crate::lambda::{Fault, name, scope};
 use crate::route::{Exchange, Route};
+use crate::v1::flows;
 use api::lambda::LATEST;
 use api::sigv4::{self, Signed};
 use bytes::Bytes;
@@ -281,8 +282,13 @@ fn check_coverage(headers: &HeaderMap, signed: &[String]) -> Result<(), Fault> {
     }
 }
 
-/// The name and the ARN of the function that the path names, if it is of those that name one.
+/// The name and the ARN of the function that the path names, if it is of those that name one. Flows share the functions'
+/// names, and are named by keys as they are.
 fn function(exchange: &Exchange, route: &Route) -> Result<Option<(String, String)>, Fault> {
+    if names_flow(route) {
+        let flow = flows::id(exchange, &exchange.capture(0));
+        return Ok(Some((flow.name.clone(), flow.arn())));
+    }
     if !names_function(route) {
         return Ok(None);
     }
@@ -294,6 +300,10 @@ fn function(exchange: &Exchange, route: &Route) -> Result<Option<(String, String
 /// By the pattern, not by the path: a client may put a slash behind `/functions`, and call a layer `functions`.
 fn names_function(route: &Route) -> bool {
     route.pattern.contains("/functions/*")
+}
+
+fn names_flow(route: &Route) -> bool {
+    route.pattern.starts_with("/v1/flows/*")
 }
 
 /// The function that is to be called, whoever's it is.
@@ -310,7 +320,7 @@ fn callee(exchange: &Exchange, account: &str) -> Result<Callee, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{health, lambda, metrics};
+    use crate::{health, lambda, metrics, v1};
 
     const KEYS: &str = r#""keys": [{ "id": "K", "secret": "S" }]"#;
 
@@ -345,6 +355,9 @@ mod tests {
         let named = lambda::function::ROUTES.iter().filter(|route| names_function(route)).map(|route| route.name);
         assert_eq!(named.collect::<Vec<_>>(), ["GetFunction", "GetFunctionConfiguration", "DeleteFunction"]);
         assert!(!lambda::layers::ROUTES.iter().any(names_function));
+        let flows = v1::ROUTES.iter().filter(|route| names_flow(route)).map(|route| route.name);
+        let those = ["InvokeFlow", "ListRuns", "GetFlowGraph", "GetFlow", "DeleteFlow"];
+        assert_eq!(flows.collect::<Vec<_>>(), those);
     }
 
     #[test]

@@ -154,9 +154,12 @@ fn pure_program(files: &Files, language: Language, handler: Option<&str>) -> Res
                     found.push(name.to_owned());
                 }
             }
-            match <[String; 1]>::try_from(found) {
-                Ok([name]) => name,
-                Err(found) => return Err(GuessError::NoProgram(found.len())),
+            // The one file that there is, is what is meant: what it is not, is said below.
+            let all: Vec<&str> = files.top().collect();
+            match (<[String; 1]>::try_from(found), all.as_slice()) {
+                (Ok([name]), _) => name,
+                (Err(_), [only]) => (*only).to_owned(),
+                (Err(found), _) => return Err(GuessError::NoProgram(found.len())),
             }
         }
     };
@@ -369,6 +372,9 @@ mod tests {
         assert_eq!(guess(&two, None, Some("a.wasm")).unwrap().handler, "a.wasm");
         assert!(matches!(guess(&two, None, Some("b.wasm")), Err(GuessError::NotWasm(_))));
         assert!(matches!(guess(&two, Some(Language::Native), Some("b.wasm")), Err(GuessError::NotNative(_))));
+        let text = files(&[("a.bin", "(module)")]);
+        assert!(matches!(guess(&text, Some(Language::Wasm), None), Err(GuessError::NotWasm(_))));
+        assert!(matches!(guess(&text, Some(Language::Native), None), Err(GuessError::NotNative(_))));
         let mixed = files(&[("a.wasm", "\0asm"), ("app.py", "def handler(e, c): pass")]);
         assert_eq!(guess(&mixed, None, None).unwrap().language, Language::Python);
     }

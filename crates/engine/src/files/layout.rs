@@ -90,10 +90,16 @@ fn lay_out_set(files: &mut Files, at: NodeId, set: &Set<Blob>, read_only: bool) 
     for item in &set.items {
         let path = file_name(&item.name, item.key);
         let (parent, name) = match path.rsplit_once('/') {
+            Some(("", _)) => {
+                let what = format!("item {:?} of set {:?}: the folder in its name has no name", item.name, set.name);
+                return Err(bad_input(what));
+            }
             Some((parents, name)) => (make_folders(files, at, parents, read_only)?, name),
             None => (at, &*path),
         };
-        check_name(name).map_err(|why| bad_input(format!("item {:?} of set {:?}: {why}", item.name, set.name)))?;
+        // What is nothing but a key would be read as a name without one.
+        let named = check_name(name).and_then(|()| check_name(&name[..before_key(name, item)]));
+        named.map_err(|why| bad_input(format!("item {:?} of set {:?}: {why}", item.name, set.name)))?;
         let name = free_name(files, parent, name, before_key(name, item));
         files.place(parent, name, Content::File(Data::Given(item.data.clone())), read_only);
     }

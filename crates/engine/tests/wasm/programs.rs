@@ -157,6 +157,10 @@ fn bad_inputs_are_said() {
     let mut given = given();
     given.inputs = vec![set("a", &[("x%2F..%2Fy", 0, "")])];
     assert!(matches!(given.run(&mut *program).outcome, Err(RunError::BadInput(_))));
+    for nameless in ["x%2F", "%2F", "%2Fx"] {
+        given.inputs = vec![set("a", &[(nameless, 7, "")])];
+        assert!(matches!(given.run(&mut *program).outcome, Err(RunError::BadInput(_))), "{nameless}");
+    }
     given.inputs = vec![set("a", &[("x", 0, ""), ("x%2Fy", 0, "")])];
     assert!(matches!(given.run(&mut *program).outcome, Err(RunError::BadInput(_))));
     given.inputs = vec![set("a", &[("x", 0, ""), ("x", 0, ""), ("x", 0, "")])];

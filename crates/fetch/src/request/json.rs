@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -26,7 +26,7 @@ struct Form<'a> {
     body: Option<String>,
     #[serde(default)]
     data: Option<String>,
-    #[serde(default, borrow)]
+    #[serde(default, borrow, deserialize_with = "some")]
     json: Option<&'a RawValue>,
     #[serde(default, borrow)]
     version: Option<Cow<'a, str>>,
@@ -48,6 +48,11 @@ impl Default for Headers {
     fn default() -> Self {
         Self::Pairs(Vec::new())
     }
+}
+
+/// What is there is meant, `null` too.
+fn some<'a, D: Deserializer<'a>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 pub(super) fn read(item: &Bytes) -> Result<Request, RequestError> {

@@ -43,6 +43,7 @@ fn json() {
     let body =
         |text: &str| of(&format!(r#"{{"url": "http://a/", "headers": [["x", "y"]], {text}}}"#)).map(|it| it.body);
     assert_eq!(body(r#""body": "é""#).unwrap(), "é");
+    assert_eq!(body(r#""json": null"#).unwrap(), "null");
     assert_eq!(body(r#""data": "AP8=""#).unwrap(), &b"\0\xff"[..]);
     assert_eq!(body(r#""data": "!""#), Err(RequestError::Base64));
     assert_eq!(body(r#""body": "", "json": 1"#), Err(RequestError::Bodies));

@@ -22,6 +22,14 @@ async fn bodies_end_at_their_limit_whatever_they_say_of_themselves() {
 }
 
 #[tokio::test]
+async fn what_broke_is_said() {
+    let fetch = fetch(|_| {}, &[]);
+    let other = Server::raw(vec![head("200 OK")], true).await;
+    let said = run(&fetch, &[format!("GET {} HTTP/2\n\n", other.url("/"))], &["bodies"]).await.unwrap_err().to_string();
+    assert!(said.contains("http2 error: "), "{said}");
+}
+
+#[tokio::test]
 async fn lengths_that_lie_are_breaks() {
     let fetch = fetch(|_| {}, &[]);
     let too_little = Server::raw(vec![head("200 OK\ncontent-length: 10"), b"abc".to_vec()], true).await;

@@ -3,20 +3,23 @@
 //! | module | what it looks at |
 //! |---|---|
 //! | here | declarations, and which flows apply which |
+//! | [`bounds`] | how much there is of everything, so that the rest takes no time to speak of |
 //! | [`scope`] | the sets of one flow: who makes them, who takes them, in which order |
 //! | [`apply`] | one application against the signature of its target |
 //! | [`build`] | the graph, once nothing is wrong |
 
 mod apply;
+mod bounds;
 mod build;
 mod scope;
 
-use std::collections::BTreeMap;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::ast::{Flow, Function, Module, Name};
 use super::diagnostic::Findings;
-use super::{Known, Lookup, Signature, near};
+use super::{Known, Lookup, Signature};
 use crate::graph::Program;
 
 /// Flows within flows, at most.
@@ -29,6 +32,8 @@ struct World<'a> {
     /// Indices into the module's flows.
     flows: BTreeMap<&'a str, usize>,
     known: &'a dyn Known,
+    /// What [`Known::names`] has said.
+    names: OnceCell<Vec<String>>,
 }
 
 /// What an application applies.
@@ -75,6 +80,7 @@ fn signature(inputs: &[Name], outputs: &[Name]) -> Signature {
 }
 
 pub fn program(module: &Module, main: Option<&str>, known: &dyn Known, findings: &mut Findings<'_>) -> Option<Program> {
+    bounds::check(module, findings)?;
     let world = declared(module, known, findings);
     let main = main_flow(&world, main, findings)?;
     let orders: Vec<Vec<usize>> = module.flows.iter().map(|flow| scope::check(&world, flow, findings)).collect();
@@ -88,7 +94,7 @@ pub fn program(module: &Module, main: Option<&str>, known: &dyn Known, findings:
 }
 
 fn declared<'a>(module: &'a Module, known: &'a dyn Known, findings: &mut Findings<'_>) -> World<'a> {
-    let mut world = World { module, functions: BTreeMap::new(), flows: BTreeMap::new(), known };
+    let mut world = World { module, functions: BTreeMap::new(), flows: BTreeMap::new(), known, names: OnceCell::new() };
     for function in &module.functions {
         let name = &function.name;
         let before = world.functions.insert(&name.text, function);
@@ -146,7 +152,7 @@ fn known_differently(function: &Function, known: &dyn Known, findings: &mut Find
         let names: Vec<&str> = actual.iter().map(String::as_str).collect();
         for name in declared.iter().filter(|name| !has(&name.text)) {
             let message = format!("function `{}` {verb} no set `{}`", function.name.text, name.text);
-            findings.error(&name.span, message).hint(near::hint(&name.text, &names, "it has none"));
+            findings.error(&name.span, message).hint_near(&name.text, &names, "it has none");
         }
     }
 }
@@ -162,7 +168,7 @@ fn main_flow(world: &World<'_>, main: Option<&str>, findings: &mut Findings<'_>)
     let found = world.flows.get(name).copied();
     if found.is_none() {
         let names: Vec<&str> = world.flows.keys().copied().collect();
-        findings.error(&(0..0), format!("there is no flow `{name}` in this text")).hint(near::hint(name, &names, ""));
+        findings.error(&(0..0), format!("there is no flow `{name}` in this text")).hint_near(name, &names, "");
     }
     found
 }
@@ -190,43 +196,47 @@ fn unused_flows(world: &World<'_>, main: usize, order: &[usize], findings: &mut 
 
 /// The flows that `main` is made of, each behind those that it applies. None where flows apply each other in a circle.
 fn nesting(world: &World<'_>, main: usize, findings: &mut Findings<'_>) -> Option<Vec<usize>> {
-    let mut done = Vec::new();
-    let mut path = Vec::new();
+    let mut visited = Visited::default();
     // Faults in flows that are not run are faults all the same.
     for start in (0..world.module.flows.len()).chain([main]) {
-        done.clear();
-        visit(world, start, &mut path, &mut done, findings)?;
+        visited = Visited::default();
+        visit(world, start, &mut visited, findings)?;
     }
-    Some(done)
+    Some(visited.order)
 }
 
-fn visit(
-    world: &World<'_>,
-    index: usize,
-    path: &mut Vec<usize>,
-    done: &mut Vec<usize>,
-    findings: &mut Findings<'_>,
-) -> Option<()> {
-    if done.contains(&index) {
+/// Flows that have been looked at, from one on.
+#[derive(Default)]
+struct Visited {
+    /// From the first to where we are.
+    path: Vec<usize>,
+    /// Inner ones first.
+    order: Vec<usize>,
+    done: HashSet<usize>,
+}
+
+fn visit(world: &World<'_>, index: usize, visited: &mut Visited, findings: &mut Findings<'_>) -> Option<()> {
+    if visited.done.contains(&index) {
         return Some(());
     }
-    path.push(index);
+    visited.path.push(index);
     let flow: &Flow = &world.module.flows[index];
     for application in &flow.applications {
         let Some(inner) = world.flows.get(application.target.text.as_str()).copied() else { continue };
-        if path.contains(&inner) {
+        if visited.path.contains(&inner) {
             let message = format!("flow `{}` comes to apply itself here", world.module.flows[inner].name.text);
             findings.error(&application.target.span, message).hint("flows within flows end somewhere");
             return None;
         }
-        if path.len() >= DEEPEST {
+        if visited.path.len() >= DEEPEST {
             let message = format!("flows within flows are more than {DEEPEST} deep here");
             findings.error(&application.target.span, message).hint("apply the inner functions directly");
             return None;
         }
-        visit(world, inner, path, done, findings)?;
+        visit(world, inner, visited, findings)?;
     }
-    path.pop();
-    done.push(index);
+    visited.path.pop();
+    visited.order.push(index);
+    visited.done.insert(index);
     Some(())
 }

@@ -163,7 +163,9 @@ impl Lexer<'_, '_, '_> {
     }
 
     fn code_point(&mut self) -> Option<char> {
-        let (digits, _) = self.rest().strip_prefix('{')?.split_once('}')?;
+        let rest = self.rest().strip_prefix('{')?;
+        // The largest has six digits: an end that is further away is another one's.
+        let digits = &rest[..rest.bytes().take(7).position(|byte| byte == b'}')?];
         let c = u32::from_str_radix(digits, 16).ok().and_then(char::from_u32)?;
         self.at += digits.len() + 2;
         Some(c)

@@ -6,7 +6,6 @@ use super::ast::{
 };
 use super::diagnostic::Findings;
 use super::lexer::{Lexeme, Token, lex};
-use super::near;
 use crate::graph::{Join, Mode};
 
 /// Said where reading cannot go on; the fault itself has been noted.
@@ -60,7 +59,7 @@ impl Parser<'_, '_, '_> {
                 let other = other.unwrap_or_default().to_owned();
                 let words = ["function", "flow", "composition", "set"];
                 self.unexpected("`function`, `flow` or `set`");
-                self.findings.hint(near::hint(&other, &words, "a text is made of these"));
+                self.findings.hint_near(&other, &words, "a text is made of these");
                 return Err(Lost);
             }
         }
@@ -206,14 +205,16 @@ impl Parser<'_, '_, '_> {
             return Ok(Input { parameter, optional, mode, set });
         }
         let known = MODES.map(|(text, _)| text);
-        let hint = match self.token() {
-            Token::Word => near::hint(&word.text, &known, ""),
-            _ => format!(
+        let is_word = self.token() == &Token::Word;
+        let finding = self.findings.error(&word.span, "here stands how the set is divided");
+        if is_word {
+            finding.hint_near(&word.text, &known, "");
+        } else {
+            finding.hint(format!(
                 "write `all {0}` for all of it at once, `each {0}` for one item at a time, `keyed {0}` for all items of one key",
                 word.text
-            ),
-        };
-        self.findings.error(&word.span, "here stands how the set is divided").hint(hint);
+            ));
+        }
         Err(Lost)
     }
 
@@ -237,7 +238,7 @@ impl Parser<'_, '_, '_> {
             let word = self.word().unwrap_or_default().to_owned();
             self.unexpected("a join, or the end of the application");
             let known = JOINS.map(|(text, _)| text);
-            self.findings.hint(near::hint(&word, &known[..5], ""));
+            self.findings.hint_near(&word, &known[..5], "");
             return Err(Lost);
         }
         Ok(by)

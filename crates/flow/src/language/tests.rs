@@ -368,3 +368,56 @@ fn no_text_breaks_the_checker() {
         assert!(checked.render("x").len() < 64 * 1024);
     }
 }
+
+/// Texts of 250 KiB that are as much of one thing as can be: each is read within a moment, whatever is said of it.
+#[test]
+fn no_text_takes_long_to_read() {
+    let many = |count: usize, one: &dyn Fn(usize) -> String| (0..count).map(one).collect::<String>();
+    let list =
+        |count: usize, one: &str| (0..count).map(|i| one.replace('#', &i.to_string())).collect::<Vec<_>>().join(",");
+    let f = "function f(a) => (o);";
+    let texts = [
+        (
+            format!(
+                "function f({}) => (o); flow c(I) => (O) {{ f({}) => (O = o); }}",
+                list(12_000, "a#"),
+                list(9000, "a#=all I")
+            ),
+            "sets in this list",
+        ),
+        (many(6000, &|i| format!("flow a{i}(I)=>(O){{g(a=all I)=>(O=o);}}")), "1024 flows"),
+        (many(11_000, &|i| format!("function a{i}(I)=>(O);")), "1024 functions"),
+        (many(16_000, &|i| format!("set a{i}=\"\";")), "1024 sets of fixed items"),
+        (format!("{f} flow c(I)=>(O){{ {} }}", many(9000, &|i| format!("f(a=all Q{i})=>();"))), "1024 applications"),
+        (
+            format!(
+                "{f} flow c(I)=>(O){{ {} }}",
+                many(1000, &|i| format!(
+                    "f(a=all Q{})=>(P{}=o);",
+                    "x".repeat(60) + &i.to_string(),
+                    "x".repeat(60) + &(i * 7919).to_string()
+                ))
+            ),
+            "nobody makes",
+        ),
+        (
+            format!(
+                "{f} flow c(I)=>(O){{ {} }}",
+                many(1000, &|i| format!("f(a=all X{})=>(X{}=o);", (i + 1) % 1000, i))
+            ),
+            "wait for each other",
+        ),
+        ("😀".repeat(60_000), "has no meaning"),
+        (format!("set S = \"{}\";", "\\u{".repeat(80_000)), "no such escape"),
+    ];
+    for (text, said) in texts {
+        assert!(text.len() <= super::LONGEST);
+        let start = std::time::Instant::now();
+        let checked = check(&text, None, &Offline);
+        let took = start.elapsed();
+        assert!(took.as_secs() < 5, "{took:?} for {}…", &text[..40]);
+        let message = checked.render("text");
+        assert!(checked.program.is_none() && message.contains(said), "{}", &message[..message.len().min(2000)]);
+        assert!(checked.diagnostics.iter().all(|found| found.message.len() < 1000));
+    }
+}

@@ -149,7 +149,7 @@ fn found(exchange: &Exchange) -> Result<Arc<Resource>, Fault> {
     exchange.gateway.registry.resource(&id).ok_or_else(|| Fault::not_found(format!("Flow not found: {}", id.arn())))
 }
 
-fn id(exchange: &Exchange, name: &str) -> ResourceId {
+pub fn id(exchange: &Exchange, name: &str) -> ResourceId {
     let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
     let (account, region) = (scope.account.into_owned(), scope.region.into_owned());
     ResourceId { account, region, kind: ResourceKind::Flow, name: name.to_owned() }

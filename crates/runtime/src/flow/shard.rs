@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// What a handler's answer is called that is no sets.
@@ -84,10 +85,43 @@ pub trait Perform: Send + Sync + 'static {
 
 /// The functions of a flow, as one run has found them.
 pub struct Functions {
-    pub dispatcher: Arc<Dispatcher>,
-    pub fetch: Fetch,
+    dispatcher: Arc<Dispatcher>,
+    fetch: Fetch,
     /// By their names in the flow.
-    pub by_name: BTreeMap<String, Hand>,
+    by_name: BTreeMap<String, Hand>,
+    /// Told of each shard of a function that has ended.
+    ended: BTreeMap<String, Arc<Notify>>,
+}
+
+impl Functions {
+    pub fn new(dispatcher: Arc<Dispatcher>, fetch: Fetch, by_name: BTreeMap<String, Hand>) -> Self {
+        let ended = by_name.keys().map(|name| (name.clone(), Arc::default())).collect();
+        Self { dispatcher, fetch, by_name, ended }
+    }
+
+    fn place(&self, function: &str) -> Place {
+        Place { ended: self.ended.get(function).cloned().unwrap_or_default(), pause: PATIENCE.0 }
+    }
+}
+
+/// Where a shard waits while its function has as many invocations as it may: the next one of the run begins as soon as one
+/// has ended, and each looks now and then whether one of somebody else's has.
+struct Place {
+    ended: Arc<Notify>,
+    pause: Duration,
+}
+
+impl Place {
+    async fn wait(&mut self) {
+        let _ = tokio::time::timeout(self.pause, self.ended.notified()).await;
+        self.pause = (self.pause * 2).min(PATIENCE.1);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.ended.notify_one();
+    }
 }
 
 /// Who runs the shards of a function.
@@ -101,11 +135,14 @@ pub enum Hand {
 
 impl Perform for Functions {
     fn perform(&self, work: Work) -> Pin<Box<dyn Future<Output = Made> + Send>> {
+        let place = self.place(&work.function);
         match self.by_name.get(&work.function).cloned() {
             Some(Hand::Function(function, arn)) if function.kind.is_pure() => {
-                Box::pin(compute(self.dispatcher.clone(), function, arn, work))
+                Box::pin(compute(self.dispatcher.clone(), function, arn, work, place))
             }
-            Some(Hand::Function(function, arn)) => Box::pin(invoke(self.dispatcher.clone(), function, arn, work)),
+            Some(Hand::Function(function, arn)) => {
+                Box::pin(invoke(self.dispatcher.clone(), function, arn, work, place))
+            }
             Some(Hand::Io(function)) => Box::pin(carry_out(self.fetch.clone(), function, work)),
             None => {
                 let error = platform(&format!("there is no function {}", work.function));
@@ -148,10 +185,15 @@ pub fn whole(inputs: Sets<Datum>) -> Result<Sets<Bytes>, Bytes> {
     inputs.into_iter().map(set).collect()
 }
 
-async fn invoke(dispatcher: Arc<Dispatcher>, function: Arc<Function>, invoked_arn: String, work: Work) -> Made {
+async fn invoke(
+    dispatcher: Arc<Dispatcher>,
+    function: Arc<Function>,
+    invoked_arn: String,
+    work: Work,
+    mut place: Place,
+) -> Made {
     let Work { inputs, results, request_id, trace_id, .. } = work;
     let payload = Bytes::from(sets::json::encode(&whole(inputs)?));
-    let mut pause = PATIENCE.0;
     loop {
         let call = Call {
             payload: payload.clone(),
@@ -164,18 +206,20 @@ async fn invoke(dispatcher: Arc<Dispatcher>, function: Arc<Function>, invoked_ar
             Ok(outcome) if outcome.failed => return Err(outcome.body.into()),
             Ok(outcome) => return answered(outcome.body, &results),
             // Nothing has run: the shard waits in its place, until the run's time is over.
-            Err(InvokeError::Throttled { .. }) => {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PATIENCE.1);
-            }
+            Err(InvokeError::Throttled { .. }) => place.wait().await,
             Err(error) => return Err(platform(&error.to_string()).into()),
         }
     }
 }
 
 /// A pure function: sets as they are, both ways.
-async fn compute(dispatcher: Arc<Dispatcher>, function: Arc<Function>, invoked_arn: String, work: Work) -> Made {
-    let mut pause = PATIENCE.0;
+async fn compute(
+    dispatcher: Arc<Dispatcher>,
+    function: Arc<Function>,
+    invoked_arn: String,
+    work: Work,
+    mut place: Place,
+) -> Made {
     loop {
         let call = Call {
             request_id: work.request_id.clone(),
@@ -191,10 +235,7 @@ async fn compute(dispatcher: Arc<Dispatcher>, function: Arc<Function>, invoked_a
                 let asked = work.hold.as_ref().is_some_and(|hold| hold.keeps);
                 return if asked || outputs.iter().all(is_here) { Ok(outputs) } else { Err(platform(KEPT).into()) };
             }
-            Err(InvokeError::Throttled { .. }) => {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PATIENCE.1);
-            }
+            Err(InvokeError::Throttled { .. }) => place.wait().await,
             Err(error) => return Err(platform(&error.to_string()).into()),
         }
     }
@@ -256,4 +297,23 @@ pub fn object(kind: &str, message: &str) -> Bytes {
 
 fn platform(message: &str) -> Bytes {
     object("Flow.NotRun", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_waits_until_one_has_ended_or_for_a_while() {
+        let ended = Arc::new(Notify::new());
+        let place = || Place { ended: ended.clone(), pause: PATIENCE.0 };
+        let (before, mut next) = (place(), place());
+        let start = Instant::now();
+        tokio::join!(next.wait(), async { drop(before) });
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        for _ in 0..10 {
+            next.wait().await;
+        }
+        assert!(start.elapsed() > PATIENCE.1 && next.pause == PATIENCE.1);
+    }
 }

@@ -1,45 +1,47 @@
 //! One application against the signature of its target: the sets it takes and gives, `by`, `on error`.
 
-use super::{Found, World, near, of_program, signature};
+use super::{Found, World, of_program, signature};
 use crate::graph::{Join, Mode};
 use crate::language::Signature;
 use crate::language::ast::{Application, Name};
 use crate::language::diagnostic::Findings;
+use crate::language::near;
 
 pub fn check(world: &World<'_>, application: &Application, findings: &mut Findings<'_>) {
     let target = &application.target;
-    let signature =
-        match world.find(&target.text) {
-            Found::Flow(index) => {
-                no_on_error(application, findings);
-                let flow = &world.module.flows[index];
-                Some(signature(&flow.inputs, &flow.outputs))
+    let signature = match world.find(&target.text) {
+        Found::Flow(index) => {
+            no_on_error(application, findings);
+            let flow = &world.module.flows[index];
+            Some(signature(&flow.inputs, &flow.outputs))
+        }
+        Found::Deployed(program) => {
+            no_on_error(application, findings);
+            Some(of_program(&program))
+        }
+        Found::Unfit(reason) => {
+            findings
+                .error(&target.span, format!("the flow `{}` cannot be applied here: {reason}", target.text))
+                .hint("put that flow right, or apply its functions instead");
+            None
+        }
+        Found::Function(signature) => {
+            if signature.is_none() {
+                undeclared(world, target, findings);
             }
-            Found::Deployed(program) => {
-                no_on_error(application, findings);
-                Some(of_program(&program))
-            }
-            Found::Unfit(reason) => {
-                findings
-                    .error(&target.span, format!("the flow `{}` cannot be applied here: {reason}", target.text))
-                    .hint("put that flow right, or apply its functions instead");
-                None
-            }
-            Found::Function(signature) => {
-                if signature.is_none() {
-                    undeclared(world, target, findings);
-                }
-                signature
-            }
-            Found::Missing(declared) => {
-                let names = world.known.names();
-                let known: Vec<&str> = declared.into_iter().chain(names.iter().map(String::as_str)).collect();
-                findings
-                    .error(&target.span, format!("there is no function or flow `{}`", target.text))
-                    .hint(near::hint(&target.text, &known, "deploy it first, or declare it"));
-                None
-            }
-        };
+            signature
+        }
+        Found::Missing(declared) => {
+            let names = world.names.get_or_init(|| world.known.names());
+            let known: Vec<&str> = declared.into_iter().chain(names.iter().map(String::as_str)).collect();
+            findings.error(&target.span, format!("there is no function or flow `{}`", target.text)).hint_near(
+                &target.text,
+                &known,
+                "deploy it first, or declare it",
+            );
+            None
+        }
+    };
     parameters(application, signature.as_ref(), findings);
     results(application, signature.as_ref(), findings);
     joins(application, findings);
@@ -55,7 +57,7 @@ fn no_on_error(application: &Application, findings: &mut Findings<'_>) {
 
 /// A name that is nearly a declared one was probably meant to be it.
 fn undeclared(world: &World<'_>, target: &Name, findings: &mut Findings<'_>) {
-    if let Some(near) = near::nearest(&target.text, world.declared()) {
+    if let Some(near) = findings.nearest(&target.text, &world.declared()) {
         findings
             .warn(&target.span, format!("`{}` is not declared in this text", target.text))
             .hint(format!("did you mean `{near}`?"));
@@ -72,11 +74,11 @@ fn parameters(application: &Application, signature: Option<&Signature>, findings
         let Some(signature) = signature else { continue };
         if signature.input(&name.text).is_none() {
             let known: Vec<&str> = signature.inputs.iter().map(String::as_str).collect();
-            findings.error(&name.span, format!("`{}` takes no set `{}`", target.text, name.text)).hint(near::hint(
+            findings.error(&name.span, format!("`{}` takes no set `{}`", target.text, name.text)).hint_near(
                 &name.text,
                 &known,
                 "it takes none",
-            ));
+            );
         }
     }
     let missing = signature.into_iter().flat_map(|signature| {
@@ -103,12 +105,12 @@ fn results(application: &Application, signature: Option<&Signature>, findings: &
             continue;
         }
         // `result = SET` is the order that other languages have.
-        let hint = if signature.outputs.contains(&output.set.text) {
-            format!("the flow's set stands first: `{} = {}`", name.text, output.set.text)
+        let finding = findings.error(&name.span, format!("`{}` gives no set `{}`", application.target.text, name.text));
+        if signature.outputs.contains(&output.set.text) {
+            finding.hint(format!("the flow's set stands first: `{} = {}`", name.text, output.set.text));
         } else {
-            near::hint(&name.text, &known, "it gives none")
-        };
-        findings.error(&name.span, format!("`{}` gives no set `{}`", application.target.text, name.text)).hint(hint);
+            finding.hint_near(&name.text, &known, "it gives none");
+        }
     }
 }
 
@@ -126,7 +128,7 @@ fn joins(application: &Application, findings: &mut Findings<'_>) {
         let Some(index) = joined(application, &name.text) else {
             let known: Vec<&str> = application.inputs.iter().map(|input| input.parameter.text.as_str()).collect();
             let message = format!("`{}` is no input of this application, or more than one", name.text);
-            findings.error(&name.span, message).hint(near::hint(&name.text, &known, "it has no inputs"));
+            findings.error(&name.span, message).hint_near(&name.text, &known, "it has no inputs");
             continue;
         };
         let input = &application.inputs[index];

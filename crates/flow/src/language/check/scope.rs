@@ -1,11 +1,13 @@
 //! The sets of one flow: each is made once, by somebody, and taken by somebody; and who waits for whom has no circle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{World, apply, unique};
 use crate::language::ast::{Application, Flow, Name, OnErrorKind, Static};
 use crate::language::diagnostic::Findings;
-use crate::language::near;
+
+/// Applications of a circle that are named.
+const SHOWN: usize = 16;
 
 /// Who makes a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,20 +75,20 @@ fn takers(flow: &Flow, makers: &BTreeMap<&str, Maker>, findings: &mut Findings<'
     let inputs = flow.applications.iter().flat_map(|application| &application.inputs).map(|input| &input.set);
     for set in inputs.chain(&flow.outputs) {
         if !makers.contains_key(set.text.as_str()) {
-            findings.error(&set.span, format!("nobody makes the set `{}`", set.text)).hint(near::hint(
+            findings.error(&set.span, format!("nobody makes the set `{}`", set.text)).hint_near(
                 &set.text,
                 &known,
                 "make it an input of the flow",
-            ));
+            );
         }
     }
 }
 
 fn unused(world: &World<'_>, flow: &Flow, findings: &mut Findings<'_>) {
     let inputs = flow.applications.iter().flat_map(|application| &application.inputs).map(|input| &input.set);
-    let taken: Vec<&str> = inputs.chain(&flow.outputs).map(|set| set.text.as_str()).collect();
+    let taken: BTreeSet<&str> = inputs.chain(&flow.outputs).map(|set| set.text.as_str()).collect();
     let mut look = |name: &Name, what: &str, hint: &str| {
-        if !taken.contains(&name.text.as_str()) {
+        if !taken.contains(name.text.as_str()) {
             findings.warn(&name.span, format!("{what} `{}` is not used", name.text)).hint(hint);
         }
     };
@@ -171,7 +173,11 @@ fn circle(flow: &Flow, needs: &[Vec<usize>], placed: &[bool], start: usize, find
     let least = round.iter().enumerate().min_by_key(|(_, index)| **index).map_or(0, |(place, _)| place);
     round.rotate_left(least);
     round.push(round[0]);
-    let names: Vec<String> = round.iter().map(|index| format!("`{}`", flow.applications[*index].target.text)).collect();
+    let mut names: Vec<String> =
+        round.iter().map(|index| format!("`{}`", flow.applications[*index].target.text)).collect();
+    if names.len() > SHOWN {
+        names.splice(SHOWN / 2..names.len() - SHOWN / 2, ["…".to_owned()]);
+    }
     let at = round[0];
     findings
         .error(&flow.applications[at].target.span, format!("these wait for each other: {}", names.join(" → ")))

@@ -7,7 +7,7 @@ use super::text::{self, Ready, Text};
 use super::{chain, found};
 use crate::gateway::Gateway;
 use crate::http::{Response, answer};
-use crate::lambda::{Fault, asked, event};
+use crate::lambda::{Fault, asked, event, name, scope};
 use crate::route::{Answer, Exchange};
 use crate::v1::inputs::{self, Inputs};
 use crate::v1::outputs;
@@ -52,11 +52,21 @@ pub async fn invoke_as_function(mut exchange: Exchange, resource: &Resource) -> 
     Ok(with_run(response, &id))
 }
 
-/// The flow that a request to invoke a function means, where there is no such function.
+/// The flow that a request to invoke a function means, where there is no such function: by its name, its own ARN, or a
+/// name that a function of its name would have. Flows have no versions and no aliases.
 pub fn meant(exchange: &Exchange) -> Option<Arc<Resource>> {
-    let name = exchange.capture(0);
-    let name = name.rsplit_once(":flow:").map_or(name.as_ref(), |(_, name)| name);
-    text::named(exchange, name)
+    let text = exchange.capture(0);
+    let qualifier = exchange.query("Qualifier");
+    let is_latest = |qualifier: Option<&str>| qualifier.is_none_or(|qualifier| qualifier == LATEST);
+    if let Some((_, name)) = text.rsplit_once(":flow:") {
+        let flow = text::named(exchange, name)?;
+        return (is_latest(qualifier.as_deref()) && flow.id.arn() == text).then_some(flow);
+    }
+    let scope = scope::of(&exchange.head, &exchange.gateway.config.node);
+    let own = scope.account.clone();
+    let target = name::resolve(text, qualifier, scope).ok()?;
+    let is_meant = is_latest(target.qualifier.as_deref()) && target.account == own;
+    is_meant.then(|| text::named(exchange, &target.name)).flatten()
 }
 
 async fn run(

@@ -216,8 +216,7 @@ pub fn ready(gateway: &Arc<Gateway>, resource: &Resource, text: &Text<'_>) -> Re
         let invoked = target.qualifier.as_ref().map(|_| target.arn()).unwrap_or_default();
         by_name.insert(function.to_owned(), Hand::Function(entry.function.clone(), invoked));
     }
-    let performer =
-        Arc::new(Functions { dispatcher: gateway.dispatcher.clone(), fetch: gateway.fetch.clone(), by_name });
+    let performer = Arc::new(Functions::new(gateway.dispatcher.clone(), gateway.fetch.clone(), by_name));
     let seconds = timeout(resource).unwrap_or(gateway.flows.config.timeout_s);
     Ok(Ready { program, performer, timeout: Duration::from_secs(seconds.into()) })
 }
