@@ -403,6 +403,16 @@ class Broker(unittest.TestCase):
         self.addCleanup(self.end, runner)
         return runner
 
+    def test_a_program_that_cannot_be_run(self):
+        plain = Path(self.environment["XDG_RUNTIME_DIR"]) / "plain"
+        plain.write_text("no program")
+        for program, code in ("/nobody/has/this", 127), ("lichen-has-no-such-program", 127), (plain, 126), ("/", 126):
+            run = subprocess.run([BINARY, "socket", "run", "--", program], env=self.environment, capture_output=True, text=True)
+            self.assertEqual((run.returncode, run.stdout), (code, ""), run.stderr)
+            self.assertIn(f"{program} cannot be run", run.stderr)
+        run = subprocess.run([BINARY, "socket", "run", "--port", "0", "--", "true"], env=self.environment, capture_output=True)
+        self.assertEqual(run.returncode, 2)
+
     def test_signals_are_the_programs(self):
         says = """
 import signal, sys
