@@ -5,7 +5,7 @@
 //! | [`figure`], [`table`], [`plot`] | what comes out: JSON, text, SVG |
 //! | [`machine`] | where it was measured |
 //! | `startup`, `apps`, `memory`, `density`, `web`, `stream`, `nipc`, `neighbour`, `provided`, `pure`, `flow`, `mesh`, `split`, `sockets` | one bench each: nodes and baselines, arms measured in turn |
-//! | `node` | a throw-away node: the `lichen` program itself |
+//! | `node`, `scratch` | a throw-away node: the `lichen` program itself; a folder that goes with the bench |
 //! | `baseline` | what it is compared with |
 //! | `http`, `spans` | measuring clients |
 //!
@@ -33,6 +33,7 @@ mod packages;
 pub mod plot;
 mod provided;
 pub mod pure;
+mod scratch;
 mod series;
 mod soak;
 pub mod sockets;

@@ -12,11 +12,11 @@ use crate::Plan;
 use crate::error::{BenchError, io};
 use crate::figure::{Arm, Figure, Unit};
 use crate::machine::Machine;
+use crate::scratch::Scratch;
 use peer::{COUNT, ECHO, Peer, SWALLOW};
 use shims::{Fifos, Pus};
 use std::io;
 use std::time::Instant;
-use tempfile::TempDir;
 use wire::{Medium, Waiting, Wire};
 use xpucall::id::PuId;
 use xpucall::wire::Transport;
@@ -63,12 +63,12 @@ struct Way {
     /// Bytes of a sample of a rate.
     volume: usize,
     /// Of ways that no shim has made.
-    _peer: Option<(Peer, TempDir)>,
+    _peer: Option<(Peer, Scratch)>,
 }
 
 impl Way {
     fn new(plan: &Plan<'_>, pus: &Pus, medium: Medium, seats: Seats) -> Result<Self, BenchError> {
-        let folder = tempfile::tempdir().map_err(io("a folder for the measurement could not be made"))?;
+        let folder = Scratch::new()?;
         let waiting = Waiting::new(medium, folder.path()).map_err(io("a way between processes could not be made"))?;
         let address = waiting.address().map_err(io("a way between processes has no address"))?;
         let cpu = usize::from(seats == Seats::TwoCores);

@@ -7,6 +7,7 @@ use crate::Plan;
 use crate::error::{BenchError, io};
 use crate::figure::{Arm, Figure, Unit};
 use crate::machine::Machine;
+use crate::scratch::Scratch;
 use net::split::client::{Request, SOCKET, ask};
 use net::split::{Half, Network};
 use os::ns::{self, Kinds};
@@ -117,7 +118,13 @@ struct Daemon(Child);
 impl Daemon {
     fn start(program: &Path, folder: &Path) -> Result<Self, BenchError> {
         let mut command = Command::new(program);
-        command.args(["net", "serve", "--folder"]).arg(folder).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(["net", "serve", "--folder"])
+            .arg(folder)
+            .arg("--users")
+            .arg(folder.join("users"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let child = command.spawn().map_err(|source| BenchError::Program { program: program.to_owned(), source })?;
         let daemon = Self(child);
         let begun = Instant::now();
@@ -139,7 +146,7 @@ impl Drop for Daemon {
 }
 
 pub fn run(plan: &Plan<'_>, machine: &Machine) -> Result<Vec<Figure>, BenchError> {
-    let folder = tempfile::tempdir().map_err(io("a folder for the measurement could not be made"))?;
+    let folder = Scratch::new()?;
     let rooms = || Ok([Room::new("plain")?, Room::new("cpu")?, Room::new("dpu")?]);
     let [plain, cpu, dpu] = rooms().map_err(io("no network namespaces: they take root"))?;
     let _daemon = Daemon::start(&plan.program, folder.path())?;

@@ -403,6 +403,61 @@ class Broker(unittest.TestCase):
         self.addCleanup(self.end, runner)
         return runner
 
+    @unittest.skipUnless(os.access("/sys/fs/cgroup/memory/cgroup.procs", os.W_OK), "needs cgroup v1's memory, as root")
+    def test_who_may_have_little_memory_is_not_killed_for_what_nobody_reads(self):
+        group = Path(f"/sys/fs/cgroup/memory/lichen-test-{os.getpid()}")
+        group.mkdir()
+        self.addCleanup(group.rmdir)
+        (group / "memory.limit_in_bytes").write_text("64M")
+        says = """
+import ctypes, os, socket, sys
+COUNT = 32
+listener = socket.create_server(("127.0.0.1", 0), backlog=COUNT)
+told, tell = os.pipe()
+reader = os.fork()
+if reader == 0:
+    os.close(tell)
+    ends = [listener.accept()[0] for _ in range(COUNT)]
+    for end in ends:
+        while (c := end.recv(1)) == b"x": end.send(c)
+    os.read(told, 1)
+    print(sum(iter(lambda: sum(len(end.recv(1 << 20)) for end in ends), 0)))
+    sys.stdout.flush()
+    os._exit(0)
+with open(sys.argv[1] + "/cgroup.procs", "w") as procs: procs.write(str(os.getpid()))
+tier = ctypes.CDLL(None).lichen_socket_tier
+ends = [socket.create_connection(listener.getsockname()) for _ in range(COUNT)]
+for end in ends:
+    while tier(end.fileno()) < 1: end.send(b"x"); end.recv(1)
+    end.send(b".")
+sent = 0
+for end in ends:
+    end.setblocking(False)
+    try:
+        while True: sent += end.send(bytes(65536))
+    except BlockingIOError: pass
+    end.close()
+os.write(tell, b".")
+os.waitpid(reader, 0)
+print(sent)
+"""
+        run = subprocess.run([BINARY, "socket", "run", "--", sys.executable, "-c", says, str(group)], env=self.environment,
+                             capture_output=True, text=True, timeout=60)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        received, sent = map(int, run.stdout.split())
+        self.assertEqual(received, sent)
+        self.assertGreater(sent, 16 << 20)
+
+    def test_a_program_that_cannot_be_run(self):
+        plain = Path(self.environment["XDG_RUNTIME_DIR"]) / "plain"
+        plain.write_text("no program")
+        for program, code in ("/nobody/has/this", 127), ("lichen-has-no-such-program", 127), (plain, 126), ("/", 126):
+            run = subprocess.run([BINARY, "socket", "run", "--", program], env=self.environment, capture_output=True, text=True)
+            self.assertEqual((run.returncode, run.stdout), (code, ""), run.stderr)
+            self.assertIn(f"{program} cannot be run", run.stderr)
+        run = subprocess.run([BINARY, "socket", "run", "--port", "0", "--", "true"], env=self.environment, capture_output=True)
+        self.assertEqual(run.returncode, 2)
+
     def test_signals_are_the_programs(self):
         says = """
 import signal, sys

@@ -241,6 +241,7 @@ class KilledBench(unittest.TestCase):
         bench.kill()
         eventually(lambda: not alive(processes), "all of them have ended")
         self.assertNotIn(str(folder), Path("/proc/self/mounts").read_text())
+        eventually(lambda: not list(folder.glob("lichen-bench-*")), "its folders are gone")
 
 
 if __name__ == "__main__":

@@ -309,6 +309,44 @@ def postgres(name):
     return shutil.which(name) or (str(found[-1]) if found else None)
 
 
+class Bench(unittest.TestCase):
+    """`lichen bench socket`, that does not come to its end."""
+
+    def setUp(self):
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="lichen-bench-test-")))
+
+    def start(self, *words, **more):
+        bench = subprocess.Popen([BINARY, "bench", *words], env={**os.environ, "TMPDIR": str(self.folder)},
+                                 stderr=subprocess.PIPE, text=True, **more)
+        self.addCleanup(bench.stderr.close)
+        self.addCleanup(bench.wait)
+        self.addCleanup(bench.kill)
+        return bench
+
+    def test_what_is_killed_leaves_no_program_and_no_folder(self):
+        for number in signal.SIGTERM, signal.SIGKILL:
+            bench = self.start("--quick", "socket", "--only", "socket-latency", stdout=subprocess.DEVNULL)
+            while "round trips" not in bench.stderr.readline():
+                self.assertIsNone(bench.poll())
+            programs = Path(f"/proc/{bench.pid}/task/{bench.pid}/children").read_text().split()
+            self.assertGreater(len(programs), 10)
+            self.assertTrue(list(self.folder.iterdir()))
+            bench.send_signal(number)
+            bench.wait()
+            eventually(lambda: not [pid for pid in programs if Path(f"/proc/{pid}").exists()], "its programs have ended")
+            eventually(lambda: not list(self.folder.iterdir()), "its folder is gone")
+
+    def test_nobody_reads_what_it_says(self):
+        for words, wanted in (["--list"], 0), (["--quick", "socket", "--only", "socket-modes"], 0):
+            ear, mouth = os.pipe()
+            os.close(ear)
+            bench = self.start(*words, stdout=mouth)
+            os.close(mouth)
+            said = bench.stderr.read()
+            self.assertEqual(bench.wait(), wanted, said)
+            self.assertNotIn("panicked", said)
+
+
 @unittest.skipUnless(all(map(postgres, ("initdb", "postgres", "pgbench", "psql"))), "not installed: PostgreSQL")
 class PostgreSQL(Socket):
     """A process for each connection, that the first one has forked."""

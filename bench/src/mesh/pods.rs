@@ -3,6 +3,7 @@
 use super::talk::{Caller, Server};
 use crate::Plan;
 use crate::error::{BenchError, io};
+use crate::scratch::Scratch;
 use crate::sockets::{Broker, OURS};
 use os::ns::{self, Kinds};
 use std::cell::{Cell, RefCell};
@@ -12,7 +13,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
 const APP: u16 = 8080;
 /// Where the mesh's rules lead what leaves a Pod.
@@ -52,7 +52,7 @@ pub struct Layout<'a> {
 /// The daemon of split networks, the broker of sockets, and a folder for everything.
 pub struct World {
     lichen: PathBuf,
-    folder: TempDir,
+    folder: Scratch,
     daemon: Child,
     broker: Broker,
     made: Cell<usize>,
@@ -62,12 +62,14 @@ pub struct World {
 
 impl World {
     pub fn new(plan: &Plan<'_>) -> Result<Self, BenchError> {
-        let folder = tempfile::tempdir().map_err(io("a folder for the measurement could not be made"))?;
+        let folder = Scratch::new()?;
         // Proxies are other users.
         let open = fs::set_permissions(folder.path(), Permissions::from_mode(0o755));
         open.map_err(io("a folder for the measurement could not be opened"))?;
         let mut serve = Command::new(&plan.program);
+        // Beside one that serves this machine.
         serve.args(["net", "serve", "--folder"]).arg(folder.path().join("net"));
+        serve.arg("--users").arg(folder.path().join("users"));
         serve.stdout(Stdio::null()).stderr(Stdio::null());
         os::child::end_with_parent(&mut serve);
         let daemon = serve.spawn().map_err(|source| BenchError::Program { program: plan.program.clone(), source })?;

@@ -60,9 +60,9 @@ pub fn measure(plan: &Plan<'_>, machine: &Machine, broker: &Broker) -> Result<Fi
         let mut pair = Pair::start(plan, broker, None, how, ("two cores", processors))?;
         pair.call(&format!("open {CONNECTIONS}"))?;
         if how.medium == "many" {
-            let before = processor_time(&pair.processes);
+            let before = processor_time(pair.processes());
             pause(Duration::from_secs(2));
-            let idle = processor_time(&pair.processes) - before;
+            let idle = processor_time(pair.processes()) - before;
             arms.extend(Arm::of(format!("{}, idle, memory", pair.name), Unit::Mebibytes, &[memory(how, &pair)]));
             let name = format!("{}, idle, processor, of 1 s", pair.name);
             arms.extend(Arm::of(name, Unit::Milliseconds, &[idle / 2.0]));
@@ -91,7 +91,7 @@ pub fn measure(plan: &Plan<'_>, machine: &Machine, broker: &Broker) -> Result<Fi
 fn memory(how: How, pair: &Pair) -> f64 {
     match how.medium {
         ring if ring.starts_with("many-ring") => (2 * CONNECTIONS * ring_bytes(ring)) as f64 / (1 << 20) as f64,
-        _ => shared(&pair.processes[0]),
+        _ => shared(&pair.processes()[0]),
     }
 }
 

@@ -4,6 +4,7 @@ use super::How;
 use super::peer::{CALL, SERVE};
 use crate::Plan;
 use crate::error::{BenchError, io};
+use crate::scratch::Scratch;
 use net::broker::{Bounds, Sharing};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{BufRead, BufReader, ErrorKind, PipeWriter, Read, Write};
@@ -12,14 +13,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
-use tempfile::TempDir;
 
 const LIBRARY: &str = "liblichen_socket.so";
 
 /// A broker in this process, until this is dropped.
 pub struct Broker {
     library: PathBuf,
-    pub folder: TempDir,
+    pub folder: Scratch,
     stop: Option<PipeWriter>,
     serving: Option<JoinHandle<()>>,
 }
@@ -49,7 +49,7 @@ impl Broker {
         bounds: Bounds,
         ways: impl FnOnce(net::broker::Broker) -> net::broker::Broker,
     ) -> Result<Self, BenchError> {
-        let folder = tempfile::tempdir().map_err(io("a folder for the measurement could not be made"))?;
+        let folder = Scratch::new()?;
         let library = program.parent().unwrap_or(Path::new(".")).join(LIBRARY);
         if !library.exists() {
             return Err(BenchError::Broken(format!("{} is not there: build all of Lichen", library.display())));
@@ -97,10 +97,33 @@ pub struct Orders {
     results: BufReader<ChildStdout>,
 }
 
+/// Programs that end with this, and with the bench.
+pub struct Programs(Vec<Child>);
+
+impl Programs {
+    fn start(&mut self, mut command: Command) -> Result<&mut Child, BenchError> {
+        let program = command.get_program().into();
+        os::child::end_with_parent(&mut command);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let child = child.map_err(|source| BenchError::Program { program, source })?;
+        Ok(self.0.push_mut(child))
+    }
+}
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        for process in &mut self.0 {
+            // One that has ended by itself is fine.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
 /// One who serves and one who calls.
 pub struct Pair {
     pub name: String,
-    pub processes: [Child; 2],
+    processes: Programs,
     orders: Orders,
 }
 
@@ -112,27 +135,32 @@ impl Pair {
         how: How,
         (seats, processors): (&str, [usize; 2]),
     ) -> Result<Self, BenchError> {
-        let start = |role: &str, address: &str, processor: usize| {
+        let program = |role: &str, address: &str, processor: usize| {
             let mut command = Command::new(&plan.program);
             command.args(["bench-peer", role, address, &processor.to_string()]);
-            command.stdin(Stdio::piped()).stdout(Stdio::piped());
             broker.dress(&mut command, how);
             if let Some(relay) = relay.filter(|_| how.medium == super::JOINED) {
                 let relay = relay.as_fd().try_clone_to_owned().map_err(io("sockets cannot be joined"))?;
                 os::child::hand_over(&mut command, vec![relay]);
             }
-            command.spawn().map_err(|source| BenchError::Program { program: plan.program.clone(), source })
+            Ok::<_, BenchError>(command)
         };
+        let mut processes = Programs(Vec::new());
         let place = format!("{}:{}", how.medium, broker.folder.path().display());
-        let mut server = start(SERVE, &place, processors[0])?;
+        let server = processes.start(program(SERVE, &place, processors[0])?)?;
         let mut address = String::new();
         let silent = || io("a program that serves has not said where");
         if let Some(output) = server.stdout.take() {
             BufReader::new(output).read_line(&mut address).map_err(silent())?;
         }
-        let mut client = start(CALL, &format!("{}:{}", how.medium, address.trim()), processors[1])?;
-        let orders = Orders::of(&mut client)?;
-        Ok(Self { name: format!("{}, {seats}", how.name), processes: [server, client], orders })
+        let caller = program(CALL, &format!("{}:{}", how.medium, address.trim()), processors[1])?;
+        let orders = Orders::of(processes.start(caller)?)?;
+        Ok(Self { name: format!("{}, {seats}", how.name), processes, orders })
+    }
+
+    /// The server's process and the caller's.
+    pub fn processes(&self) -> &[Child] {
+        &self.processes.0
     }
 
     /// Has the caller do something: the nanoseconds that it tells.
@@ -169,15 +197,5 @@ impl Orders {
         };
         let result: std::io::Result<_> = call();
         result.map_err(|source| BenchError::Silent { who: who.to_owned(), source })
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        for process in &mut self.processes {
-            // One that has ended by itself is fine.
-            let _ = process.kill();
-            let _ = process.wait();
-        }
     }
 }

@@ -186,7 +186,7 @@ impl Broker {
         let naps = self.pace.is_none_or(|pace| pace >= NAP);
         if naps {
             self.nap = self.nap.wrapping_add(1).max(1);
-            self.members.each(|notice, _| notice.sleep(self.nap));
+            self.members.each(|notice| notice.sleep(self.nap));
             // What was taken before its process saw that this sleeps.
             self.look();
         }
@@ -214,7 +214,7 @@ impl Broker {
         }
         let ready = (0..numbers.len()).filter(|at| said(at + 2)).map(|at| numbers[at]).collect();
         if naps {
-            self.members.each(|notice, _| notice.sleep(0));
+            self.members.each(|notice| notice.sleep(0));
         }
         Ok((!stops).then_some(ready))
     }
@@ -392,7 +392,7 @@ impl Broker {
 
     /// All users have the same share of what there is, and all processes of each.
     fn share(&self) {
-        self.members.each(|notice, user| notice.limit(self.members.allowed(&self.bounds, user, 0)));
+        self.members.share(&self.bounds);
     }
 
     fn look(&mut self) {
@@ -401,7 +401,7 @@ impl Broker {
         let crowded = self.pairs.had() > self.bounds.records as usize / 2;
         let unused = if crowded { idle } else { self.bounds.keep.as_nanos() as u64 };
         let (members, bounds) = (&self.members, &self.bounds);
-        let allowed = |place| members.user_of(place).map_or(0, |user| members.allowed(bounds, user, 0)) as usize;
+        let allowed = |place| members.allowed_to(place, bounds) as usize;
         let work = self.pairs.look(members, now, unused, allowed);
         self.pairs.bound(self.bounds.each as usize);
         if self.open && now.saturating_sub(self.swept) > idle {

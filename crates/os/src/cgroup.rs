@@ -4,6 +4,10 @@
 //! ever moved by somebody else: the kernel makes such a move wait for a grace period, about 8 ms when none was lately. A
 //! process enters by itself, writing "0" to each file of [`Group::entrances`].
 
+mod room;
+
+pub use room::{Room, room_of};
+
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;

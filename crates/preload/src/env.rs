@@ -45,11 +45,19 @@ fn variable(name: &CStr) -> Option<&'static str> {
     (!value.is_null()).then(|| unsafe { CStr::from_ptr(value) }.to_str().ok()).flatten()
 }
 
+/// Of what is no port, none: who has wanted some is not to have all.
+fn ports(text: &str) -> Vec<u16> {
+    if text.trim().is_empty() {
+        return Vec::new();
+    }
+    text.split(',').map(|port| port.trim().parse().unwrap_or(0)).collect()
+}
+
 pub fn settings() -> &'static Settings {
     static SETTINGS: OnceLock<Settings> = OnceLock::new();
     SETTINGS.get_or_init(|| Settings {
         broker: variable(BROKER).filter(|path| !path.is_empty()).map(PathBuf::from),
-        ports: variable(PORTS).unwrap_or("").split(',').filter_map(|port| port.trim().parse().ok()).collect(),
+        ports: variable(PORTS).map_or_else(Vec::new, ports),
         look: variable(LOOK).and_then(|text| text.parse().ok()).map(|us: u64| us.saturating_mul(1000)),
         after: variable(AFTER).and_then(|text| text.parse().ok()),
         log: variable(LOG).is_some_and(|text| !text.is_empty()),
@@ -58,4 +66,16 @@ pub fn settings() -> &'static Settings {
 
 pub fn is_on() -> bool {
     settings().broker.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ports;
+
+    #[test]
+    fn a_list_that_is_none_allows_nothing() {
+        assert_eq!((ports(""), ports(" ")), (vec![], vec![]));
+        assert_eq!(ports("80, 8080"), [80, 8080]);
+        assert_eq!((ports("http"), ports("80;90"), ports("80,")), (vec![0], vec![0], vec![80, 0]));
+    }
 }

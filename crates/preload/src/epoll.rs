@@ -129,7 +129,7 @@ fn note(sets: &mut Sets, (set, what, fd): (RawFd, c_int, RawFd), event: Option<e
         entry.eventful.store(true, Relaxed);
     }
     if let (libc::EPOLL_CTL_ADD | libc::EPOLL_CTL_MOD, Some(event)) = (what, event) {
-        of.put(Member::new(fd, event.events, event.u64));
+        of.put(set, Member::new(fd, event.events, event.u64));
     }
 }
 
@@ -251,7 +251,7 @@ fn correct(set: RawFd, events: &mut [epoll_event], (found, said): (usize, usize)
         let data = event.u64;
         let spent = of.once(data).is_some_and(|member| member.told.is_some());
         if event.events & !WRITE != 0
-            && let Some(member) = of.told_by(data)
+            && let Some(member) = of.told_by(set, data)
             && event.events & READ != 0
         {
             event.events &= !sift(set, member);
@@ -293,6 +293,7 @@ fn sift(set: RawFd, member: &mut Member) -> u32 {
     send::serve_recall(slot, member.fd);
     if member.events & ONCE != 0 && member.told.is_none() {
         // The kernel has said it once, for nothing.
+        member.spoken = false;
         change(set, member, member.events);
     }
     READ

@@ -4,7 +4,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use socket::parts::Part;
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, IntoRawFd, RawFd};
 
 /// The parts of one call at most; more are the kernel's to refuse.
 pub const PARTS: usize = 1024;
@@ -51,20 +51,23 @@ pub fn is_at_mark(fd: RawFd) -> bool {
     (unsafe { crate::real::ioctl(fd, SIOCATMARK, &raw mut mark as libc::c_ulong) }) == 0 && mark != 0
 }
 
-/// Throws away `count` bytes at most, and says at once that they have come: how many. Who sends by Nagle's rule would hold the next bell
+/// Throws away `count` bytes at most, and says at once that they have come: how many, or the fault that the kernel has told instead. Who sends by Nagle's rule would hold the next bell
 /// back otherwise, until this end's delay is over: nothing goes back over TCP that could tell him.
-pub fn discard(fd: RawFd, count: u64) -> u64 {
+pub fn discard(fd: RawFd, count: u64) -> Result<u64, i32> {
     let mut scratch = [MaybeUninit::<u8>::uninit(); 512];
     let most = usize::try_from(count).unwrap_or(usize::MAX).min(scratch.len());
     if most == 0 {
-        return 0;
+        return Ok(0);
     }
-    let got = rustix::net::recv(borrow(fd), &mut scratch[..most], RecvFlags::DONTWAIT);
-    let got = got.map_or(0, |(_, got)| got as u64);
+    let got = match rustix::net::recv(borrow(fd), &mut scratch[..most], RecvFlags::DONTWAIT) {
+        Ok((_, got)) => got as u64,
+        Err(Errno::AGAIN | Errno::INTR) => 0,
+        Err(error) => return Err(error.raw_os_error()),
+    };
     if got > 0 {
         let _ = rustix::net::sockopt::set_tcp_quickack(borrow(fd), true);
     }
-    got
+    Ok(got)
 }
 
 /// Reads what is in a pipe, as far as it goes.
@@ -76,6 +79,33 @@ pub fn drain(fd: RawFd) {
             _ => return,
         }
     }
+}
+
+/// Whether an epoll set that was to tell once of a descriptor has done so: it wants nothing of it any more.
+pub fn has_spoken(set: RawFd, fd: RawFd) -> bool {
+    use rustix::fs::{Mode, OFlags, open};
+    /// How to tell, and not what of.
+    const PRIVATE: u32 = 0xf000_0000;
+    let Ok(place) = open(format!("/proc/self/fdinfo/{set}"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
+        return false;
+    };
+    // Who asks may hold what a close that is seen would wait for.
+    let place = place.into_raw_fd();
+    let (mut text, mut piece) = (Vec::new(), [MaybeUninit::<u8>::uninit(); 4096]);
+    while let Ok((read @ [_, ..], _)) = rustix::io::read(borrow(place), &mut piece[..]) {
+        text.extend_from_slice(read);
+    }
+    // SAFETY: this function's, and nobody else has it.
+    unsafe { crate::real::close(place) };
+    let text = String::from_utf8_lossy(&text);
+    let wanted = |line: &str| {
+        let mut words = line.strip_prefix("tfd:")?.split_whitespace();
+        let is_it = words.next()?.parse() == Ok(fd);
+        let events = u32::from_str_radix(words.nth(1)?, 16).ok()?;
+        is_it.then_some(events & !PRIVATE)
+    };
+    let mut known = text.lines().filter_map(wanted).peekable();
+    known.peek().is_some() && known.all(|events| events == 0)
 }
 
 /// Sends one byte that means nothing. An error's number if the other end is gone.

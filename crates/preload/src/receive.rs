@@ -223,14 +223,11 @@ impl Call<'_> {
         if self.is_told_of(incoming) {
             return Step::Nothing;
         }
-        let front = front(self.entry, self.fd);
+        let front = kept_front(self.entry, self.fd);
         // What was put into memory before the end came is there by now.
         let more = incoming.has_bytes();
         match front {
-            Queue::Fault(error) => {
-                self.entry.fault.store(error, Relaxed);
-                Step::Again
-            }
+            Queue::Fault(_) => Step::Again,
             Queue::Some if is_foreign(incoming) => Step::Foreign,
             Queue::Some => Step::Again,
             _ if more => Step::Again,
@@ -437,6 +434,15 @@ fn front(entry: &Slot, fd: RawFd) -> Queue {
     front
 }
 
+/// The same; a fault, of which the kernel speaks once, is kept for the call that is to tell it.
+fn kept_front(entry: &Slot, fd: RawFd) -> Queue {
+    let front = front(entry, fd);
+    if let Queue::Fault(error) = front {
+        entry.fault.store(error, Relaxed);
+    }
+    front
+}
+
 /// Whether the bytes that lie in the socket are such as nobody has spoken of, while the stream goes through memory.
 fn is_foreign(incoming: &mut Incoming) -> bool {
     matches!(incoming.look(), Ok(Stretch::Memory { ready: 0, then: None })) && incoming.bells() == 0
@@ -444,7 +450,11 @@ fn is_foreign(incoming: &mut Incoming) -> bool {
 
 /// Throws the bells away that lie in the socket: how many.
 pub fn strip(entry: &Slot, fd: RawFd, incoming: &mut Incoming) -> u64 {
-    let stripped = kernel::discard(fd, incoming.bells());
+    let stripped = kernel::discard(fd, incoming.bells()).unwrap_or_else(|error| {
+        // It says so once.
+        entry.fault.store(error, Relaxed);
+        0
+    });
     if stripped > 0 {
         incoming.took(stripped);
         entry.heard_by(incoming);
@@ -462,18 +472,12 @@ pub fn is_readable(entry: &Slot, fd: RawFd) -> bool {
                 if strip(entry, fd, incoming) > 0 {
                     continue;
                 }
-                return match front(entry, fd) {
-                    Queue::Empty => false,
-                    Queue::End => true,
-                    Queue::Fault(error) => {
-                        entry.fault.store(error, Relaxed);
-                        true
-                    }
-                    Queue::Some if is_foreign(incoming) => true,
-                    Queue::Some => continue,
-                };
+                match kept_front(entry, fd) {
+                    Queue::Some if !is_foreign(incoming) => continue,
+                    front => return front != Queue::Empty,
+                }
             }
-            Ok(Stretch::Tcp { .. }) => return kernel::front(fd) != Queue::Empty,
+            Ok(Stretch::Tcp { .. }) => return kept_front(entry, fd) != Queue::Empty,
             _ => return true,
         }
     }

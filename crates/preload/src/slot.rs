@@ -12,6 +12,7 @@
 mod lives;
 mod looks;
 mod offers;
+mod shut;
 
 pub use lives::{depart, start};
 pub use looks::{Found, any_attached, given, is_young, seen};
@@ -65,6 +66,8 @@ pub struct Slot {
     pub tcp_in: AtomicU64,
     /// What the kernel has said of this socket, and the program has yet to be told: an errno.
     pub fault: AtomicI32,
+    /// Sides that the program has shut.
+    shut: AtomicU32,
     /// Both ends have seen each other in the memory.
     pub met: AtomicBool,
     /// Its program waits in ways that are seen here, so it need not be woken but when it does.
@@ -327,7 +330,7 @@ fn sweep(slots: &[Slot; SLOTS]) {
 impl Slot {
     /// What it is for a new socket.
     fn clear(&self) {
-        for count in [&self.calls, &self.turns, &self.moving, &self.sleepers, &self.unasked] {
+        for count in [&self.calls, &self.turns, &self.moving, &self.sleepers, &self.unasked, &self.shut] {
             count.store(0, Relaxed);
         }
         for count in [&self.tcp_out, &self.tcp_in, &self.turned] {
@@ -584,6 +587,7 @@ impl Entry {
         incoming.tell();
         outgoing.tell();
         *self.receiving.lock() = Some(incoming);
+        self.obey();
         *self.sending.lock() = Some(outgoing);
         ATTACHED.fetch_add(1, Relaxed);
         self.slot.state.store(state::ATTACHED, SeqCst);

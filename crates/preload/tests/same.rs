@@ -161,6 +161,26 @@ fn who_changes_a_set_is_told_the_same() {
     assert_eq!((with, met), (without, 2));
 }
 
+/// `shutdown` of a side, or of both: what can be received afterwards, and who is told what.
+#[test]
+fn who_shuts_a_side_is_told_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compiled(folder.path(), "shut");
+    let without = ran(&mut Command::new(&program));
+    let (with, met) = beside_a_broker(&program, &[("LICHEN_SOCKET_AFTER", "2")]);
+    assert_eq!((with, met), (without, 11));
+}
+
+/// A set speaks once of a connection that is to be spoken of once, also if that gets memory meanwhile.
+#[test]
+fn what_is_to_be_said_once_is_said_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compiled(folder.path(), "once");
+    let without = ran(&mut Command::new(&program));
+    let (with, met) = beside_a_broker(&program, &[("LICHEN_SOCKET_AFTER", "2")]);
+    assert_eq!((with, met), (without, 5));
+}
+
 /// Whoever listens for a program that is started then (socket activation) need not have the library.
 #[test]
 fn listeners_that_come_from_elsewhere_are_known() {

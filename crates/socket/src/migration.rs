@@ -358,6 +358,8 @@ pub struct Incoming {
     /// Bytes ever taken from TCP, bells included.
     tcp: u64,
     nap: u32,
+    /// Stretch and position in memory from which on nothing is received any more.
+    until: Option<(u32, u64)>,
 }
 
 impl Incoming {
@@ -367,7 +369,7 @@ impl Incoming {
         for note in [MEETING, TURN, RECALL, BELL] {
             receiver.own_rest().notes[note].store(0, Relaxed);
         }
-        let mut new = Self { receiver, meeting, met: false, turn: 0, tcp, nap: 0 };
+        let mut new = Self { receiver, meeting, met: false, turn: 0, tcp, nap: 0, until: None };
         new.nap();
         new
     }
@@ -415,8 +417,10 @@ impl Incoming {
             let (end, then) = end_of(words, self.turn);
             (end.load(Relaxed), then.load(Relaxed))
         });
+        let shut = self.until.filter(|(last, _)| self.turn.wrapping_sub(*last) as i32 >= 0);
         if self.turn & 1 == 0 {
-            let left = known.map(|(end, _)| end.wrapping_sub(self.tcp));
+            // What was sent over TCP to a side that was shut does not come.
+            let left = known.filter(|_| shut.is_none()).map(|(end, _)| end.wrapping_sub(self.tcp));
             let broken = left.is_some_and(|left| left > i64::MAX as u64);
             return if broken { Err(Broken) } else { Ok(Stretch::Tcp { left }) };
         }
@@ -428,7 +432,25 @@ impl Incoming {
         if ready > there || bells > i64::MAX as u64 {
             return Err(Broken);
         }
-        Ok(Stretch::Memory { ready: ready as usize, then })
+        Ok(match shut {
+            None => Stretch::Memory { ready: ready as usize, then },
+            Some((last, end)) => {
+                let left = if self.turn == last { end.saturating_sub(self.receiver.received()) } else { 0 };
+                Stretch::Memory { ready: ready.min(left) as usize, then: None }
+            }
+        })
+    }
+
+    /// Nothing that is sent from now on is received. Whoever sends finds that out from TCP, as of a receiver that has left.
+    pub fn shut(&mut self) {
+        if self.until.is_some() {
+            return;
+        }
+        // Either the sender sees this, or what it has put into memory is before the end.
+        self.leave();
+        let last = if self.meets() { self.receiver.peer_rest().notes[TURN].load(Acquire) as u32 } else { 0 };
+        let there = self.receiver.unread().unwrap_or(0) as u64;
+        self.until = Some((last, self.receiver.received() + there));
     }
 
     /// Bytes at the front of TCP that are bells.
@@ -509,14 +531,14 @@ impl Incoming {
 
     /// Says so; to be followed by [`Incoming::nap`].
     pub fn set_bell(&mut self, bell: u64) {
-        if self.bell() != bell {
+        if self.bell() != bell && self.nap != GONE {
             self.receiver.own_rest().notes[BELL].store(bell, Relaxed);
         }
     }
 
     /// A bell has come, or is not wanted any more.
     pub fn wake(&mut self) {
-        if self.nap & 1 == 1 {
+        if self.nap & 1 == 1 && self.nap != GONE {
             self.nap = self.nap.wrapping_add(1);
             self.receiver.own_rest().sleep.store(self.nap, Relaxed);
         }
@@ -524,7 +546,7 @@ impl Incoming {
 
     /// A bell has come, and others sleep on: they are to be rung for anew.
     pub fn nap_again(&mut self) {
-        if self.nap & 1 == 1 {
+        if self.nap & 1 == 1 && self.nap != GONE {
             self.nap = self.nap.wrapping_add(2);
             announce(&self.receiver.own_rest().sleep, self.nap);
         }

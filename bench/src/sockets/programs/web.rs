@@ -3,9 +3,9 @@
 use super::stage::{Reading, Server, Stage, free_port};
 use super::unclear;
 use crate::error::{BenchError, io};
+use crate::scratch::Scratch;
 use crate::sockets::How;
 use std::path::Path;
-use tempfile::TempDir;
 
 /// What wrk asks nginx for: a name, bytes, connections.
 const PAGES: [(&str, usize, u32); 3] = [("1 KiB", 1 << 10, 16), ("1 KiB", 1 << 10, 1), ("200 KiB", 200 << 10, 8)];
@@ -66,7 +66,7 @@ fn measure(
     caller: &Path,
     pages: &[(String, Page)],
 ) -> Result<(), BenchError> {
-    let folder = tempfile::tempdir().map_err(io("a folder for nginx could not be made"))?;
+    let folder = Scratch::new()?;
     for (_, Page { bytes, .. }) in pages {
         let page = std::fs::write(folder.path().join(bytes.to_string()), vec![b'x'; *bytes]);
         page.map_err(io("a page could not be written"))?;
@@ -93,7 +93,7 @@ fn measure(
     })
 }
 
-fn start_nginx(stage: &Stage<'_>, folder: &TempDir, how: How, program: &Path) -> Result<Server, BenchError> {
+fn start_nginx(stage: &Stage<'_>, folder: &Scratch, how: How, program: &Path) -> Result<Server, BenchError> {
     let place = folder.path();
     stage.serve(how, program, |command, port| {
         let file = place.join(format!("{port}.conf"));
@@ -112,7 +112,7 @@ fn start_nginx(stage: &Stage<'_>, folder: &TempDir, how: How, program: &Path) ->
 /// One worker, as nginx and wrk have.
 fn start_envoy(
     stage: &Stage<'_>,
-    folder: &TempDir,
+    folder: &Scratch,
     how: How,
     program: &Path,
     behind: u16,

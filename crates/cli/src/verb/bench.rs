@@ -56,7 +56,6 @@ pub fn act(arguments: Arguments) -> Verdict {
         let figures = bench.run(&plan)?;
         drop(step);
         for figure in &figures {
-            show(figure, arguments.output.format)?;
             if let Some(folder) = &arguments.out {
                 write(figure, folder)?;
             }
@@ -65,6 +64,7 @@ pub fn act(arguments: Arguments) -> Verdict {
                 exit = Exit::PlatformFailed;
             }
         }
+        figures.iter().try_for_each(|figure| show(figure, arguments.output.format))?;
     }
     Ok(exit)
 }
@@ -93,7 +93,7 @@ fn list(format: Format) -> Verdict {
         Format::Table => {
             let mut table = Table::new(&["NAME", "WHAT"]);
             BENCHES.iter().for_each(|bench| table.row([bench.name.to_owned(), bench.what.to_owned()]));
-            print!("{}", table.render());
+            print::bytes(table.render().as_bytes())?;
         }
     }
     Ok(Exit::Done)
@@ -102,7 +102,7 @@ fn list(format: Format) -> Verdict {
 fn show(figure: &Figure, format: Format) -> anyhow::Result<()> {
     match format {
         Format::Json => print::json(&serde_json::to_value(figure)?)?,
-        Format::Table => println!("{}", table::render(figure)),
+        Format::Table => print::line(&table::render(figure))?,
     }
     Ok(())
 }

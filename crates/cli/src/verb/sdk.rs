@@ -4,6 +4,7 @@
 
 use super::settings::Settings;
 use crate::installer::follow;
+use crate::print;
 use crate::progress::Step;
 use crate::verdict::{Exit, Verdict, wrong};
 use anyhow::Context;
@@ -78,7 +79,7 @@ pub fn act(arguments: Arguments) -> Verdict {
         What::Ls(place) => {
             let sdk = place.sdk()?;
             for (language, found) in [("python", python_version(&sdk)), ("node", node_version(&sdk))] {
-                println!("{language}\t{}", found.as_deref().unwrap_or("none"));
+                print::line(&format!("{language}\t{}", found.as_deref().unwrap_or("none")))?;
             }
             Ok(Exit::Done)
         }

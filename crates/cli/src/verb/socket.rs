@@ -16,6 +16,7 @@ use clap::{Args, Subcommand};
 use net::broker::doors;
 use std::cmp::Reverse;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +24,10 @@ use std::time::Duration;
 
 /// How long a network's broker, which may have just begun, is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Exit codes of those who run other programs (`env`, `timeout`): there is none of that name; it is there and cannot be run.
+const MISSING: u8 = 127;
+const UNFIT: u8 = 126;
 
 const LIBRARY: &str = "liblichen_socket.so";
 
@@ -52,7 +57,7 @@ struct Ls {
 #[derive(Debug, Args)]
 struct Run {
     /// Only connections with this port at one end; may be given several times
-    #[arg(long = "port", value_name = "PORT")]
+    #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     ports: Vec<u16>,
     /// A configuration file (lichen.toml), whose [socket] says which programs and ports may
     #[arg(long, value_name = "FILE")]
@@ -131,9 +136,13 @@ fn start(run: Run) -> Verdict {
             Err(error) => eprintln!("lichen: {error:#}: connections stay on TCP"),
         }
     }
-    let child = command.spawn().map_err(|error| {
-        wrong(format!("{} cannot be run: {error}: name a program, and its arguments", program.display()))
-    })?;
+    let child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            eprintln!("lichen: {} cannot be run: {error}: name a program, and its arguments", program.display());
+            return Ok(Exit::Program(if error.kind() == ErrorKind::NotFound { MISSING } else { UNFIT }));
+        }
+    };
     let status = passing::on(child, &signals).context("cannot wait for the program")?;
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     Ok(Exit::Program(u8::try_from(code).unwrap_or(u8::MAX)))

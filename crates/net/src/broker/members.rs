@@ -6,8 +6,10 @@
 use super::Bounds;
 use super::closer::Shown;
 use super::pairs::Pairs;
+use os::cgroup::Room;
 use os::seqpacket::{self, Peer};
 use socket::build;
+use socket::layout::RECORD;
 use socket::member::{ADMITTED, Connection, HAS, HELLO, KEY, Key, LIST, MESSAGE_MAX, OFFER, PAIR, REFUSED};
 use socket::notice::Notice;
 use std::collections::{BTreeMap, HashMap};
@@ -47,6 +49,8 @@ struct Place {
     page: (u64, u64),
     key: Key,
     user: u32,
+    /// What its control group may have, if that is bounded.
+    room: Option<Room>,
     /// Connections by which it is had.
     held: usize,
 }
@@ -86,6 +90,8 @@ pub struct Members {
     /// Places of each user that has one, and connections of each guest.
     users: BTreeMap<u32, usize>,
     guests: HashMap<u32, usize>,
+    /// Places of each control group whose memory is bounded.
+    groups: BTreeMap<u64, usize>,
     /// Of how many users a network's guests are; none: of none.
     parts: usize,
     next: Number,
@@ -117,6 +123,26 @@ impl Members {
         let users = self.users.len() + usize::from(has_none && more > 0);
         let share = bounds.records / (users as u32).max(1);
         bounds.each.min(share / ((self.count(Some(user)) + more) as u32).max(1))
+    }
+
+    /// Records that one may have of what its group may: a quarter, which it shares with its like. The group's other memory is its programs',
+    /// which the kernel would kill.
+    fn bounded(&self, room: Option<Room>, more: usize) -> u32 {
+        room.map_or(u32::MAX, |room| {
+            let alike = self.groups.get(&room.group).map_or(0, |places| *places) + more;
+            u32::try_from(room.bytes / 4 / RECORD as u64 / alike.max(1) as u64).unwrap_or(u32::MAX)
+        })
+    }
+
+    /// Records that a place may have now.
+    pub fn allowed_to(&self, place: Number, bounds: &Bounds) -> u32 {
+        let place = self.places.get(&place);
+        place.map_or(0, |place| self.allowed(bounds, place.user, 0).min(self.bounded(place.room, 0)))
+    }
+
+    /// Tells all places what they may have now.
+    pub fn share(&self, bounds: &Bounds) {
+        self.places.iter().for_each(|(number, place)| place.notice.limit(self.allowed_to(*number, bounds)));
     }
 
     /// Connections, or memories, that a guest's user may have.
@@ -166,9 +192,9 @@ impl Members {
         self.all.get(&number).map_or(0, |member| member.process)
     }
 
-    /// All places' notices, and whose they are.
-    pub fn each(&self, tell: impl Fn(&Notice, u32)) {
-        self.places.values().for_each(|place| tell(&place.notice, place.user));
+    /// All places' notices.
+    pub fn each(&self, tell: impl Fn(&Notice)) {
+        self.places.values().for_each(|place| tell(&place.notice));
     }
 
     /// Of those who are heard.
@@ -230,6 +256,10 @@ impl Members {
             *had -= 1;
         }
         self.users.retain(|_, had| *had > 0);
+        if let Some(had) = place.room.and_then(|room| self.groups.get_mut(&room.group)) {
+            *had -= 1;
+        }
+        self.groups.retain(|_, had| *had > 0);
         self.keys.remove(&place.key);
         self.pages.remove(&place.page);
         Some(number)
@@ -262,7 +292,9 @@ impl Members {
 
     fn place(&mut self, number: Number, page: Option<OwnedFd>, bounds: &Bounds) -> io::Result<()> {
         let user = self.user(number);
-        let (count, limit) = (self.count(self.are_of_users().then_some(user)), self.allowed(bounds, user, 1));
+        let count = self.count(self.are_of_users().then_some(user));
+        let room = os::cgroup::room_of(self.process(number));
+        let limit = self.allowed(bounds, user, 1).min(self.bounded(room, 1));
         let Some(member) = self.all.get_mut(&number).filter(|member| member.place.is_none()) else { return Ok(()) };
         let known = match &page {
             Some(page) => self.pages.get(&identity(page)?),
@@ -304,8 +336,11 @@ impl Members {
         seqpacket::send(&member.socket, &said.map(IoSlice::new), &files)?;
         let page = identity(&page)?;
         member.place = Some(number);
-        self.places.insert(number, Place { notice, page, key, user, held: 1 });
+        self.places.insert(number, Place { notice, page, key, user, room, held: 1 });
         *self.users.entry(user).or_default() += 1;
+        if let Some(room) = room {
+            *self.groups.entry(room.group).or_default() += 1;
+        }
         self.pages.insert(page, number);
         self.keys.insert(key, number);
         self.held += 1;

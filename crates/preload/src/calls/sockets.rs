@@ -114,7 +114,11 @@ pub unsafe extern "C" fn shutdown(fd: c_int, how: c_int) -> c_int {
         send::pin(&entry);
     }
     // SAFETY: the arguments as they came.
-    unsafe { real::shutdown(fd, how) }
+    let result = unsafe { real::shutdown(fd, how) };
+    if let (0, Some(entry)) = (result, slot::entry(fd)) {
+        entry.shut(how);
+    }
+    result
 }
 
 /// As Linux has it.

@@ -24,6 +24,8 @@ pub struct Member {
     /// The last look has found something of it; and in which of its set's waits one did last, or it was called.
     pub(super) found: bool,
     pub(super) seen_at: u32,
+    /// The kernel has said something of it before it had memory, and was to do so once.
+    pub(super) spoken: bool,
     /// What the kernel has been told of it, if that is something else than what is wanted.
     pub(super) said: Option<(u32, u64)>,
     /// There was room to send when it was last looked at.
@@ -49,6 +51,7 @@ impl Member {
             quiet: None,
             found: false,
             seen_at: 0,
+            spoken: false,
             said: None,
             roomy: false,
             memory: false,
@@ -69,7 +72,12 @@ impl Member {
 
     /// What is to be said of one that was found.
     pub(super) fn found_events(&self) -> u32 {
-        let read = if self.found { READ } else { 0 };
+        let deaf = || self.slot().is_some_and(Slot::is_deaf);
+        let read = match self.found {
+            true if deaf() => READ | libc::EPOLLRDHUP as u32,
+            true => READ,
+            false => 0,
+        };
         self.events & (read | if self.roomy { WRITE } else { 0 })
     }
 
@@ -113,7 +121,7 @@ impl Member {
             }
             (Found::Busy, _) => return None,
             (Found::Unknown, _) => false,
-            (Found::Bytes, Some(_)) if self.events & ONCE != 0 => false,
+            (Found::Bytes, told) if self.events & ONCE != 0 => told.is_none() && !self.spoken,
             (Found::Bytes, Some(told)) if self.events & EDGE != 0 => told != number,
             (Found::Bytes, _) => true,
         })

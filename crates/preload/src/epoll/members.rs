@@ -121,7 +121,7 @@ impl Set {
         self.bell.as_ref().filter(|bell| bell.is_own())
     }
 
-    pub fn put(&mut self, member: Member) {
+    pub fn put(&mut self, set: RawFd, member: Member) {
         if self.hidden
             && let Some(entry) = slot::entry(member.fd)
         {
@@ -134,7 +134,7 @@ impl Set {
         self.descriptors_of.insert(member.fd, at);
         self.data.insert((member.data, at));
         self.members[at] = Some((Place::Kernel, member));
-        self.receive(at);
+        self.receive(set, at);
         // Looked at with the others before the next wait.
         self.since = SELDOM;
         if self.sleepers > 0 {
@@ -146,13 +146,14 @@ impl Set {
     }
 
     /// A member that has memory by now is looked for there.
-    fn receive(&mut self, at: usize) {
+    fn receive(&mut self, set: RawFd, at: usize) {
         let Some((place @ Place::Kernel, member)) = &mut self.members[at] else { return };
         let Some(slot) = member.slot() else { return };
         if member.memory {
             return;
         }
         (member.memory, member.seen_at) = (true, self.waits);
+        member.spoken = member.events & ONCE != 0 && kernel::has_spoken(set, member.fd);
         self.having += 1;
         if member.tells_of_room() {
             self.writers.push(at);
@@ -201,7 +202,7 @@ impl Set {
 
     /// The first member with memory of which the program has said this: the kernel has something to say of it. It is looked at from
     /// now on.
-    pub fn told_by(&mut self, data: u64) -> Option<&mut Member> {
+    pub fn told_by(&mut self, set: RawFd, data: u64) -> Option<&mut Member> {
         let mut first = None;
         for (_, at) in self.data.range((data, 0)..=(data, usize::MAX)) {
             if let Some(slot) = self.members[*at].as_ref().and_then(|(_, member)| member.slot()) {
@@ -211,7 +212,7 @@ impl Set {
             }
         }
         let at = first?;
-        self.receive(at);
+        self.receive(set, at);
         self.awaken(at);
         self.member(at)
     }
@@ -352,7 +353,7 @@ impl Set {
         let given = slot::given();
         if self.given != given || self.since >= SELDOM {
             (self.given, self.since) = (given, 0);
-            (0..self.members.len()).for_each(|at| self.receive(at));
+            (0..self.members.len()).for_each(|at| self.receive(set, at));
             let members = self.members.iter().flatten();
             self.young = members.into_iter().any(|(_, member)| !member.memory && slot::is_young(member.fd));
         }
