@@ -20,7 +20,8 @@ PACKAGES := $(wildcard examples/*/requirements.txt bench/apps/*/requirements.txt
     tests/e2e/requirements.txt)
 NODE_PACKAGES := $(patsubst %/package-lock.json,%/node_modules,$(wildcard tests/e2e/package-lock.json))
 
-build: prepare
+build:
+	@.ci/install build
 	@echo "==> build"
 	cargo build --release
 
